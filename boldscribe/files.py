@@ -1,0 +1,67 @@
+"""Files that are whole or absent: written beside, then renamed; arrays with a JSON header (docs/data.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldscribe.errors import UserError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, renamed to `path` on success and removed on failure.
+
+    A killed job leaves no half-written output: readers see the old file or the whole new one. The suffix is kept, since
+    many writers choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffixes = "".join(path.suffixes)
+    temporary = path.with_name(f".{path.name.removesuffix(suffixes)}.{os.getpid()}.part{suffixes}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON atomically, with sorted keys, so that equal content gives equal bytes."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def header_path(path: str | Path) -> Path:
+    """The JSON header of an array file: same name, `.json`."""
+    return Path(path).with_suffix(".json")
+
+
+def save_array(path: str | Path, array: NDArray[Any], **header: Any) -> None:
+    """Write an array as `.npy` with its JSON header: `shape` and `dtype`, and what the caller adds (axes, units, ...)."""
+    write_json(header_path(path), {"shape": list(array.shape), "dtype": str(array.dtype), **header})
+    with atomic(path) as part:
+        np.save(part, array)
+
+
+def load_array(path: str | Path) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Memory-map an array and read its header.
+
+    Raises:
+        UserError: file or header missing, truncated, or in disagreement about the shape.
+    """
+    try:
+        header = json.loads(header_path(path).read_text())
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(str(path), f"cannot be read as array with JSON header: {error}; delete it and run the stage again") from None
+    if list(array.shape) != header["shape"]:
+        raise UserError(str(path), f"shape {list(array.shape)}, but its header says {header['shape']}; delete both and run the stage again")
+    return array, header

@@ -41,7 +41,9 @@ class SimulatedDesign(Section):
     subjects: int = key(6, "number of subjects", "ours", ge=2)
     runs: int = key(2, "runs per subject", "ours", ge=2)
     trials_per_run: int = key(48, "trials per run", "ours", ge=1)
-    shared_clips: bool = key(False, "all subjects see the same clips (as in Urgen); else each clip is seen by one subject (as in HAD)", "ours")
+    shared_clips: bool = key(
+        False,
+        "all subjects see the same clips (as in Urgen); else each clip is seen by one subject (as in HAD)", "ours")
 
 
 class Dataset(Section):
@@ -49,7 +51,7 @@ class Dataset(Section):
 
     title: str = key("", "name printed in tables", "ours")
     table: int = key(1, "number of the paper's table that this data set fills", "paper 4.2")
-    bids_dir: str = key("", "raw BIDS data set", "ours")
+    bids_dir: str = key("", "raw BIDS data set; simulated data are always written to RESULTS/raw/NAME", "ours")
     derivatives_dir: str | None = key(None, "ready fMRIPrep derivatives, used when preprocessing.engine is 'derivatives'", "ours")
     simulated: SimulatedDesign | None = key(None, "simulate this data set; null for measured data", "ours")
     task: Label = key("action", "BIDS task label", "survey 5")
@@ -67,7 +69,9 @@ class Dataset(Section):
             if repeated := sorted({x for x in labels if labels.count(x) > 1}):
                 raise ValueError(f"{name} names {', '.join(repeated)} twice")
         if both := sorted(set(self.train_subjects) & set(self.validation_subjects)):
-            raise ValueError(f"subject(s) {', '.join(both)} in train_subjects and in validation_subjects: a target subject must not be trained on; remove from one")
+            raise ValueError(
+                f"subject(s) {', '.join(both)} in train_subjects and in validation_subjects: "
+                "a target subject must not be trained on; remove from one")
         if both := sorted(set(self.adaptation_runs) & set(self.test_runs)):
             raise ValueError(f"run(s) {', '.join(both)} in adaptation_runs and in test_runs: test trials must be unseen; remove from one")
         return self
@@ -91,7 +95,9 @@ class Preprocessing(Section):
 
     engine: Literal["fmriprep-docker", "derivatives", "embedded"] = key(
         "fmriprep-docker", "fMRIPrep through its docker wrapper, ready derivatives, or the embedded nipype workflow (no container)", "ours")
-    space: str = key("MNI152NLin2009cAsym", "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; survey 8")
+    space: str = key(
+        "MNI152NLin2009cAsym",
+        "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; survey 8")
     resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "survey 8", gt=0)
     fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep image", "ours")
     freesurfer_license: str | None = key(None, "FreeSurfer licence file for fMRIPrep; null reads the FS_LICENSE variable", "ours")
@@ -103,7 +109,9 @@ class Bold(Section):
     delay: float = key(4.0, "time from clip onset to the first volume of the window (s): the lag of the HRF", "survey 8")
     n_volumes: int = key(3, "volumes per trial window", "paper 3.1: several volumes; survey 8", ge=1)
     motion: Literal["basic", "power2", "derivatives", "full"] = key("basic", "motion regressors (nilearn load_confounds)", "survey 8")
-    tissue: Literal["basic", "power2", "derivatives", "full"] | None = key("basic", "white-matter and CSF regressors (nilearn load_confounds); null for none", "survey 8")
+    tissue: Literal["basic", "power2", "derivatives", "full"] | None = key(
+        "basic",
+        "white-matter and CSF regressors (nilearn load_confounds); null for none", "survey 8")
     framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8")
     clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8")
 
@@ -130,12 +138,18 @@ class QFormer(Section):
 class VideoLlama(Section):
     """The frozen video-language model: it captions the clips, and its LLM decodes the brain."""
 
-    llm: str = key("models/video-llama-2-7b/llm", "folder of the language model (safetensors); 'embedded' is SmolLM2-135M-Instruct", "paper 3.1: LLaMA; survey 8")
-    visual_encoder: str = key("models/video-llama-2-7b/visual_encoder", "folder of the visual encoder; 'embedded' is EfficientNet-Lite0", "survey 2: EVA-CLIP g/14")
+    llm: str = key(
+        "models/video-llama-2-7b/llm",
+        "folder of the language model (safetensors); 'embedded' is SmolLM2-135M-Instruct", "paper 3.1: LLaMA; survey 8")
+    visual_encoder: str = key(
+        "models/video-llama-2-7b/visual_encoder",
+        "folder of the visual encoder; 'embedded' is EfficientNet-Lite0", "survey 2: EVA-CLIP g/14")
     q_former: QFormer = Field(default_factory=QFormer)
     connectors: str = key("models/video-llama-2-7b/connectors.safetensors", "trained Q-Formers and projection", "survey 2: Video-LLaMA")
     dtype: Literal["float32", "bfloat16"] = key("bfloat16", "precision of the LLM", "survey 8")
-    prompt: str = key("[INST] <Video><ImageHere></Video> {instruction} [/INST]", "prompt template; <ImageHere> is replaced by the L tokens", "survey 2: Video-LLaMA")
+    prompt: str = key(
+        "[INST] <Video><ImageHere></Video> {instruction} [/INST]",
+        "prompt template; <ImageHere> is replaced by the L tokens", "survey 2: Video-LLaMA")
     instructions: list[str] = key(
         ["What is the main thing happening in the video?", "Describe the video.", "What do you notice in the video?",
          "What is going on in this video?", "Give a description of the video."],
@@ -168,7 +182,8 @@ class Tokenizer(Section):
     def _check_grid(self) -> Tokenizer:
         stride = 2 ** len(self.channels)
         if any(n % stride for n in self.grid):
-            raise ValueError(f"grid {self.grid} is not divisible by {stride}, the stride of {len(self.channels)} stages; change grid or channels")
+            raise ValueError(
+                f"grid {self.grid} is not divisible by {stride}, the stride of {len(self.channels)} stages; change grid or channels")
         return self
 
 
@@ -241,7 +256,9 @@ class Decoding(Section):
     """Text from fMRI tokens and prompt alone."""
 
     controls: list[Literal["llm", "shuffled", "noise"]] = key(
-        ["llm", "shuffled", "noise"], "conditions decoded beside the model: LLM without brain, trials shuffled within subject, noise matched in moments", "survey 6")
+        ["llm", "shuffled", "noise"],
+        "conditions decoded beside the model: LLM without brain, trials shuffled within subject, noise matched in moments",
+        "survey 6")
     max_new_tokens: int = key(128, "longest answer (tokens)", "survey 8")
     batch_size: int = key(32, "trials per batch", "ours")
 
@@ -257,7 +274,9 @@ class Evaluation(Section):
     bertscore_model: str = key("models/roberta-large", "folder of BERTScore's encoder; 'embedded' is MiniLM", "survey 8")
     bertscore_layer: int = key(17, "layer", "survey 8")
     bertscore_baseline: str | None = key("models/roberta-large/baseline.tsv", "rescaling baseline; null leaves the scores raw", "survey 8")
-    sentence_encoder: str = key("models/all-MiniLM-L6-v2", "folder of the sentence encoder for identification; 'embedded' is MiniLM", "ours")
+    sentence_encoder: str = key(
+        "models/all-MiniLM-L6-v2",
+        "folder of the sentence encoder for identification; 'embedded' is MiniLM", "ours")
     bootstrap_samples: int = key(10000, "resamples of trials for the 95% intervals", "survey 6")
 
 
@@ -286,6 +305,17 @@ class Config(Section):
     stage2: Stage2 = Field(default_factory=Stage2)
     decoding: Decoding = Field(default_factory=Decoding)
     evaluation: Evaluation = Field(default_factory=Evaluation)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_simulated_data(cls, raw: Any) -> Any:
+        """Simulated data sets are results: they are written to `raw/NAME` there, whatever `bids_dir` says."""
+        results = (raw.get("paths") or {}).get("results", Paths().results)
+        datasets = {
+            name: {**d, "bids_dir": f"{results}/raw/{name}"} if isinstance(d, dict) and d.get("simulated") else d
+            for name, d in (raw.get("datasets") or {}).items()
+        }
+        return {**raw, "datasets": datasets} if datasets else raw
 
 
 def _labels(first: int, last: int) -> list[str]:

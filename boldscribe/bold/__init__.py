@@ -1,0 +1,1 @@
+"""From preprocessed BOLD to cleaned series and trial windows."""

@@ -1,0 +1,1 @@
+"""Who made this file: a record beside every output."""

@@ -1,0 +1,98 @@
+"""What every workflow script is: a command line with declared inputs and outputs, run inside the provenance recorder.
+
+    @program("stage1", inputs={"series": "cleaned BOLD series"}, outputs={"encoder": "trained fMRI encoder"}, wildcards=("dataset",))
+    def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None: ...
+
+gives `python -m workflow_scripts.stage1 --config C --dataset D --series FILE... --encoder FILE`, checks that the inputs
+exist, shows a `UserError` as a message, and writes `X.prov.json` beside each output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+# Results on a CPU repeat bit by bit only with the same number of threads; Snakemake sets this variable to the rule's threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from boldscribe.config import load_config
+from boldscribe.errors import UserError
+from boldscribe.provenance.reading import reading
+from boldscribe.provenance.record import record
+
+
+class Files:
+    """The files of a step by name: `files["series"]` is a list, `files.one("series")` the only one."""
+
+    def __init__(self, paths: Mapping[str, list[Path]]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, name: str) -> list[Path]:
+        return self._paths[name]
+
+    def one(self, name: str) -> Path:
+        """The only file of that name.
+
+        Raises:
+            UserError: several files were given.
+        """
+        if len(paths := self._paths[name]) != 1:
+            raise UserError(f"--{name.replace('_', '-')}", f"found {len(paths)} files, expected one")
+        return paths[0]
+
+
+def program(
+    rule: str, *, inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...] = (),
+) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """Turn a function into the command line of a rule.
+
+    Args:
+        rule: name of the rule.
+        inputs, outputs: option name → help text; each option takes one or more paths.
+        wildcards: further options, handed to the function by name.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[[], None]:
+        def main() -> None:
+            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards)
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+            try:
+                _run(rule, function, arguments, inputs, outputs, wildcards)
+            except UserError as error:
+                sys.exit(f"error: {error}")
+
+        return main
+
+    return decorate
+
+
+def _parse(rule: str, doc: str, inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m workflow_scripts.{rule}", description=doc)
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s), later ones over earlier ones")
+    for name in wildcards:
+        parser.add_argument(f"--{name}", required=True)
+    for kind, options in (("input", inputs), ("output", outputs)):
+        group = parser.add_argument_group(kind)
+        for name, text in options.items():
+            group.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="+", default=[], required=kind == "output", help=text)
+    return parser.parse_args()
+
+
+def _run(
+    rule: str, function: Callable[..., None], arguments: argparse.Namespace,
+    inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...],
+) -> None:
+    read: dict[str, Any] = {}
+    config = reading(load_config(*arguments.config), read)
+    given = {name: getattr(arguments, name) for name in inputs}
+    made = {name: getattr(arguments, name) for name in outputs}
+    values = {name: getattr(arguments, name) for name in wildcards}
+    if absent := [str(p) for paths in given.values() for p in paths if not p.exists()]:
+        raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
+    with record(rule, inputs=given, outputs=made, wildcards=values, config_read=read):
+        function(config, Files(given), Files(made), **values)

@@ -1,0 +1,50 @@
+"""The slice of the configuration that a step really reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from boldscribe.config import Config, Section
+
+
+class _Reading:
+    """Stands in for a `Section` (or a mapping of sections) and notes each key that is read, by its dotted name."""
+
+    def __init__(self, target: Section | Mapping[str, Any], name: str, read: dict[str, Any]) -> None:
+        self._target, self._name, self._read = target, name, read
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(self._target, attribute)
+        if callable(value):  # model_dump, model_copy, items, ...: the whole section is read
+            self._note_all()
+            return value
+        return self._note(attribute, value)
+
+    def __getitem__(self, item: str) -> Any:
+        return self._note(item, cast(Mapping[str, Any], self._target)[item])
+
+    def __iter__(self) -> Any:
+        self._note_all()
+        return iter(self._target)
+
+    def __contains__(self, item: object) -> bool:
+        return item in cast(Mapping[str, Any], self._target)
+
+    def _note(self, part: str, value: Any) -> Any:
+        name = f"{self._name}.{part}" if self._name else part
+        if isinstance(value, Section | dict):
+            return _Reading(value, name, self._read)
+        self._read[name] = value
+        return value
+
+    def _note_all(self) -> None:
+        target = self._target
+        values = target.model_dump(mode="json", by_alias=True) if isinstance(target, Section) else {
+            k: v.model_dump(mode="json", by_alias=True) if isinstance(v, Section) else v for k, v in target.items()}
+        self._read[self._name or "*"] = values
+
+
+def reading(config: Config, read: dict[str, Any]) -> Config:
+    """A stand-in for `config` that adds every key it is asked for to `read` (dotted name → value)."""
+    return cast(Config, _Reading(config, "", read))

@@ -1,0 +1,1 @@
+"""Rendered action clips and simulated BOLD: data whose right answer is known."""

@@ -1,0 +1,1 @@
+"""From stimulus videos to frames, frozen features and pseudo-captions."""

@@ -1,0 +1,1 @@
+"""Pretraining, Stage I and Stage II, resumable."""

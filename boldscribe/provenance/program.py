@@ -48,6 +48,7 @@ class Files:
 
 def program(
     rule: str, *, inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...] = (),
+    work: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
 
@@ -55,14 +56,15 @@ def program(
         rule: name of the rule.
         inputs, outputs: option name → help text; each option takes one or more paths.
         wildcards: further options, handed to the function by name.
+        work: whether the step keeps intermediate files in a folder of its own (`--work`, handed over as `work`).
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
         def main() -> None:
-            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards)
+            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work)
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
             try:
-                _run(rule, function, arguments, inputs, outputs, wildcards)
+                _run(rule, function, arguments, inputs, outputs, wildcards, work)
             except UserError as error:
                 sys.exit(f"error: {error}")
 
@@ -71,11 +73,15 @@ def program(
     return decorate
 
 
-def _parse(rule: str, doc: str, inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...]) -> argparse.Namespace:
+def _parse(
+    rule: str, doc: str, inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...], work: bool,
+) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m workflow_scripts.{rule}", description=doc)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s), later ones over earlier ones")
     for name in wildcards:
         parser.add_argument(f"--{name}", required=True)
+    if work:
+        parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files; a stopped run goes on from there")
     for kind, options in (("input", inputs), ("output", outputs)):
         group = parser.add_argument_group(kind)
         for name, text in options.items():
@@ -85,7 +91,7 @@ def _parse(rule: str, doc: str, inputs: Mapping[str, str], outputs: Mapping[str,
 
 def _run(
     rule: str, function: Callable[..., None], arguments: argparse.Namespace,
-    inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...],
+    inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...], work: bool,
 ) -> None:
     read: dict[str, Any] = {}
     config = reading(load_config(*arguments.config), read)
@@ -95,4 +101,4 @@ def _run(
     if absent := [str(p) for paths in given.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
     with record(rule, inputs=given, outputs=made, wildcards=values, config_read=read):
-        function(config, Files(given), Files(made), **values)
+        function(config, Files(given), Files(made), **values, **({"work": arguments.work} if work else {}))

@@ -1,0 +1,53 @@
+# Two commands do everything on a machine with Python 3.11, git and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+# Jobs take `python` from PATH, so the environment comes first on it. Models are local files: no hub is asked.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export HF_HUB_OFFLINE := 1
+export NO_ET := 1
+export MPLBACKEND := Agg
+
+.PHONY: help setup demo demo-snr0 demo-seed test test-slow lint lock connectors clean
+
+help:
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
+
+setup: $(VENV)/.ready  ## Make the environment from the locks
+
+# torch: the CPU build where it is to be had (3 GB smaller), else the index's build with its CUDA libraries.
+$(VENV)/.ready: requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"found Python {v[0]}.{v[1]}, expected 3.11, which the lock is made for; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --no-deps --require-hashes -r requirements-cpu.lock 2>/dev/null || echo "No CPU build of torch here: taking the index's build."
+	pip install --quiet --no-deps --require-hashes -r requirements.lock
+	python -c 'from importlib import metadata; import sys; sys.exit(0 if any(r.startswith("nvidia") or r.startswith("cuda") for r in metadata.requires("torch")) and sys.platform == "linux" else 1)' \
+		&& pip install --quiet --no-deps --require-hashes -r requirements-cuda.lock || true
+	pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup  ## Raw data to tables and report, embedded default, on this machine
+	snakemake --profile profiles/demo
+
+demo-snr0: setup  ## The same with BOLD that carries no signal: the model must be no better than its controls
+	snakemake --profile profiles/demo --config simulation='{snr: 0}' paths='{results: results/demo-snr0}'
+
+demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
+	snakemake --profile profiles/demo --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
+
+test: setup lint  ## Checks, unit tests and the real DAG at its smallest size
+	pytest
+
+lint: setup
+	ruff check .
+	mypy
+	snakemake --lint --profile profiles/demo
+	snakefmt --check Snakefile rules
+
+lock: setup  ## Resolve requirements.in again
+	python envs/lock.py
+
+connectors: setup  ## Train the miniature Video-LLaMA's connectors again
+	boldscribe connectors
+
+clean:  ## Remove the results of the demo
+	rm -rf results/demo results/demo-*

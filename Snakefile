@@ -1,0 +1,43 @@
+# BOLD in, words out, every number accountable: from raw BIDS fMRI and stimulus videos to the paper's two tables.
+#
+#   snakemake --profile profiles/demo      the embedded default, on a laptop
+#   snakemake --profile slurm              the paper's experiment, on a cluster
+#   snakemake -n                           what would be run
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/fetch.smk"
+include: "rules/preprocess.smk"
+include: "rules/trials.smk"
+include: "rules/stimuli.smk"
+include: "rules/captions.smk"
+include: "rules/stage1.smk"
+include: "rules/stage2.smk"
+include: "rules/decode.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+    experiment,
+    fetch_dataset,
+    fetch_model,
+
+
+rule all:
+    default_target: True
+    input:
+        expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
+        f"{R}/report.html",
+
+
+onsuccess:
+    print(f"Done. Tables: {R}/tables, report: {R}/report.html")
+
+
+onerror:
+    print(f"Stopped at an error. The failed rule's message stands above and in {R}/logs; run the same command again to go on.")

@@ -1,0 +1,129 @@
+"""`boldscribe …`: the commands beside the pipeline. The pipeline itself is run by Snakemake."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from boldscribe import __version__
+from boldscribe.config import Config, load_config
+from boldscribe.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
+
+
+def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a user's mistake as a message, not as a traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+
+    return wrapped
+
+
+config_option = click.option(
+    "--config", "configs", type=click.Path(path_type=Path), multiple=True, default=[DEMO], show_default="the demo's",
+    help="Configuration file; give several to merge later ones over earlier ones.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """From fMRI and stimulus videos to text, every number accountable.
+
+    The pipeline runs under Snakemake:
+
+    \b
+      make demo                          the embedded default, on this machine
+      snakemake --profile slurm          the paper's experiment, on a cluster
+      snakemake -n                       what would be run
+    """
+
+
+@main.command()
+@config_option
+@click.option("--dataset", "datasets", multiple=True, help="Data set to simulate; all simulated ones of the configuration by default.")
+@click.option("--results", type=click.Path(path_type=Path), help="Write to RESULTS/raw/DATASET instead of the configured folder.")
+@click.option("--seed", type=int, help="Seed instead of the configured one.")
+@user_errors
+def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path | None, seed: int | None) -> None:
+    """Write raw BIDS data sets with rendered clips and simulated BOLD, whose right answer is known."""
+    from boldscribe.simulation.dataset import simulate_stimuli, simulate_subject
+
+    config = load_config(*configs)
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if results is not None:
+        changes["paths"] = {"results": str(results)}
+    config = Config.model_validate({**config.model_dump(by_alias=True), **changes})
+    for name in datasets or tuple(n for n, d in config.datasets.items() if d.simulated):
+        if name not in config.datasets or config.datasets[name].simulated is None:
+            simulated = ", ".join(n for n, d in config.datasets.items() if d.simulated) or "none"
+            raise UserError("--dataset", f"found {name!r}, expected a data set with a 'simulated' section; the configuration has: {simulated}")
+        design = config.datasets[name].simulated
+        assert design is not None
+        click.echo(f"{name}: clips")
+        simulate_stimuli(config, name)
+        for i in range(1, design.subjects + 1):
+            click.echo(f"{name}: sub-{i:02d} of {design.subjects}")
+            simulate_subject(config, name, f"{i:02d}")
+        click.echo(f"{name}: written to {config.datasets[name].bids_dir}")
+
+
+@main.command()
+@config_option
+@click.option("--models", type=click.Path(path_type=Path), default=Path("results/demo/models"), show_default=True,
+              help="Folder of the unpacked models (made if missing).")
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "boldscribe" / "models" / "embedded", show_default=True,
+              help="Folder for the connectors, their record and README.")
+@user_errors
+def connectors(configs: tuple[Path, ...], models: Path, out: Path) -> None:
+    """Train the miniature Video-LLaMA's connectors again, on rendered clips that no data set uses."""
+    from boldscribe.models.assets import provide
+    from boldscribe.training.connectors import train_connectors
+
+    config = load_config(*configs)
+    for asset in ("llm", "visual_encoder", "sentence_encoder"):
+        if not (models / asset).exists():
+            provide(config, asset, models / asset)
+    train_connectors(config, models, out)
+
+
+@main.command()
+@click.option("--write", is_flag=True, help="Write config.yaml and schemas/ in the checkout.")
+@user_errors
+def config(write: bool) -> None:
+    """Print the paper's configuration, every key with its meaning and source."""
+    from boldscribe.config_files import config_yaml, generated_files
+
+    if not write:
+        click.echo(config_yaml(), nl=False)
+        return
+    for path, content in generated_files(ROOT).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        click.echo(path.relative_to(ROOT))
+
+
+@main.command()
+@user_errors
+def doctor() -> None:
+    """Say what this machine can and cannot run, and what to do about it."""
+    from boldscribe.doctor import examine, print_report
+
+    print_report(examine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""`config.yaml` and `schemas/config.schema.json`, made from the typed configuration: a comment and a source per key."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from boldscribe.config import Config, Section
+
+HEADER = """\
+# The paper's experiment. Made from boldscribe/config.py by `boldscribe config --write`; a test fails when the two differ.
+# Change values here, or in a file of your own given with --configfile, which is merged over this one.
+#
+# Sources in brackets: "paper x.y" is a section of Zheng & Sun 2024; "survey n" is section n of our survey of the field's code
+# and data, from which each value that the paper omits is taken, with the package named; "ours" is our own choice.
+"""
+
+
+def config_yaml(config: Config | None = None) -> str:
+    """The configuration as YAML, each key under a comment that says what it means and where its value comes from."""
+    return HEADER + "".join(f"\n{block}" for block in _section_lines(config or Config(), ""))
+
+
+def _section_lines(section: Section, indent: str) -> list[str]:
+    """One block of text per key; a block of a nested section holds its keys, indented."""
+    blocks = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        label = field.alias or name
+        if isinstance(value, Section):
+            doc = (type(value).__doc__ or "").strip().splitlines()[0]
+            blocks.append(f"{indent}# {doc}\n{indent}{label}:\n" + "".join(_section_lines(value, indent + "  ")))
+        elif isinstance(value, dict):
+            inner = "".join(
+                f"{indent}  {key}:\n" + "".join(_section_lines(item, indent + "    ")) for key, item in value.items()
+            )
+            blocks.append(f"{indent}# Data sets, by the name that files and rules use\n{indent}{label}:\n{inner}")
+        else:
+            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            blocks.append(_comment(f"{field.description} [{extra['source']}]", indent) + f"{indent}{label}: {_scalar(value)}\n")
+    return blocks
+
+
+def _comment(text: str, indent: str) -> str:
+    return "".join(f"{indent}# {line}\n" for line in textwrap.wrap(text, 116 - len(indent)))
+
+
+def _scalar(value: Any) -> str:
+    """JSON, which is YAML too, and quotes labels such as "08" that some YAML readers take for numbers."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def config_schema() -> str:
+    """JSON Schema of the configuration, for editors and for validation outside Python."""
+    return json.dumps(Config.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+def generated_files(root: Path) -> dict[Path, str]:
+    """The files that are made from the typed configuration, with the content they should have."""
+    return {root / "config.yaml": config_yaml(), root / "schemas" / "config.schema.json": config_schema()}

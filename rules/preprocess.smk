@@ -1,0 +1,83 @@
+"""Raw BIDS to BIDS-Derivatives."""
+
+
+def raw_subject(wildcards):
+    """What must be there before a subject can be read: its simulated folder, or the fetched data set."""
+    if experiment.datasets[wildcards.dataset].simulated:
+        return f"{R}/raw/{wildcards.dataset}/sub-{wildcards.subject}"
+    return f"{R}/fetched/{wildcards.dataset}.json"
+
+
+def raw_dataset(wildcards):
+    """The same for all subjects of a data set, and its stimuli."""
+    if experiment.datasets[wildcards.dataset].simulated:
+        folder = f"{R}/raw/{wildcards.dataset}"
+        return [f"{folder}/stimuli", *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset))]
+    return [f"{R}/fetched/{wildcards.dataset}.json"]
+
+
+def derivatives(wildcards):
+    """Derivatives of a subject: made by the next rule, or ready ones."""
+    dataset = experiment.datasets[wildcards.dataset]
+    if experiment.preprocessing.engine == "derivatives":
+        return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
+    return f"{R}/derivatives/{wildcards.dataset}/sub-{wildcards.subject}"
+
+
+rule check_dataset:
+    """Read every header, event file and stimulus name before hours of compute are spent."""
+    input:
+        raw_dataset,
+        script="workflow_scripts/check_dataset.py",
+        config=ancient(rules.experiment.output.config),
+    output:
+        report=f"{R}/checked/{{dataset}}.json",
+    params:
+        module=as_py_module(),
+        settings=settings("preprocessing", "bold"),
+        dataset=dataset_settings("bids_dir", "task", "session", "train_subjects", "validation_subjects", "adaptation_runs", "test_runs"),
+    log:
+        f"{R}/logs/check_dataset/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/check_dataset/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Check the raw data of {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee {log:q}"
+
+
+rule fmriprep:
+    """Motion correction, coregistration, normalisation and confounds of one subject (preprocessing.engine)."""
+    input:
+        raw_subject,
+        script="workflow_scripts/fmriprep.py",
+        config=ancient(rules.experiment.output.config),
+        checked=rules.check_dataset.output.report,
+    output:
+        subject=directory(f"{R}/derivatives/{{dataset}}/sub-{{subject}}"),
+    params:
+        module=as_py_module(),
+        settings=settings("preprocessing"),
+        dataset=dataset_settings("bids_dir", "task", "session"),
+        work=f"{R}/work/fmriprep/{{dataset}}_sub-{{subject}}",
+    log:
+        f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1 if experiment.preprocessing.engine == "embedded" else 8
+    resources:
+        mem_mb=memory(24000, 2000),
+        runtime=minutes(720),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Preprocess {wildcards.dataset} sub-{wildcards.subject}"
+    shell:
+        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
+        " --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,19 @@
+"""Mask, denoise and z-score a subject's runs. Run by hand: `python -m workflow_scripts.bold_series --help`."""
+
+from boldscribe.bold.series import write_series
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {"derivatives": "the subject's folder of derivatives"}
+OUTPUTS = {"series": "cleaned series (.npy)"}
+
+
+@program("bold_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+    """Mask, denoise and z-score a subject's runs."""
+    write_series(config, dataset, subject, inputs.one("derivatives").parent, outputs.one("series"))
+
+
+if __name__ == "__main__":
+    main()

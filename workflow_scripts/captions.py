@@ -1,0 +1,26 @@
+"""Caption the clips of a shard, one answer per record and its instruction. Run by hand: `python -m workflow_scripts.captions --help`."""
+
+from boldscribe.stimuli.captions import write_captions
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {"trials": "trial indices (.parquet)", "labels": "labels (.parquet)", "features": "tokens (.npy)", "models": "model folders"}
+OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
+
+
+@program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+    """Caption the clips of a shard, one answer per record and its instruction."""
+    write_captions(
+        config,
+        trials=inputs["trials"],
+        labels=inputs["labels"],
+        features=inputs.one("features"),
+        models_dir=inputs["models"][0].parent,
+        output=outputs.one("captions"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Check a raw data set before compute is spent. Run by hand: `python -m workflow_scripts.check_dataset --help`."""
+
+from boldscribe.bids import validate_raw
+
+from boldscribe.config import Config
+from boldscribe.files import write_json
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {}
+OUTPUTS = {"report": "what was checked, as JSON"}
+
+
+@program("check_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+    """Check a raw data set before compute is spent."""
+    write_json(outputs.one("report"), validate_raw(config, dataset))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Make sure that a measured data set is there. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
+
+from boldscribe.bids import locate_dataset
+
+from boldscribe.config import Config
+from boldscribe.files import write_json
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {}
+OUTPUTS = {"marker": "what was found, as JSON"}
+
+
+@program("fetch_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+    """Make sure that a measured data set is there."""
+    write_json(outputs.one("marker"), locate_dataset(config.datasets[dataset]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Provide a model as a folder of safetensors. Run by hand: `python -m workflow_scripts.fetch_model --help`."""
+
+from boldscribe.models.assets import provide
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {}
+OUTPUTS = {"model": "folder of the model"}
+
+
+@program("fetch_model", inputs=INPUTS, outputs=OUTPUTS, wildcards=("asset",))
+def main(config: Config, inputs: Files, outputs: Files, asset: str) -> None:
+    """Provide a model as a folder of safetensors."""
+    provide(config, asset, outputs.one("model"))
+
+
+if __name__ == "__main__":
+    main()

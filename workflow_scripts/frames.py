@@ -1,0 +1,19 @@
+"""Extract the frames of a shard of clips. Run by hand: `python -m workflow_scripts.frames --help`."""
+
+from boldscribe.stimuli.shards import write_frames
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {"trials": "trial indices (.parquet)", "labels": "labels (.parquet)"}
+OUTPUTS = {"frames": "frames (.npy)"}
+
+
+@program("frames", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
+    """Extract the frames of a shard of clips."""
+    write_frames(config, dataset, split, int(shard), trials=inputs["trials"], labels=inputs["labels"], output=outputs.one("frames"))
+
+
+if __name__ == "__main__":
+    main()

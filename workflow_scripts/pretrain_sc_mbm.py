@@ -1,0 +1,29 @@
+"""Masked brain modelling on the source subjects' BOLD. Run by hand: `python -m workflow_scripts.pretrain_sc_mbm --help`."""
+
+from pathlib import Path
+
+from boldscribe.training.pretrain import pretrain_sc_mbm
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {"series": "cleaned series of the source subjects", "trials": "their trial indices"}
+OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}
+
+
+@program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True)
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
+    """Masked brain modelling on the source subjects' BOLD."""
+    pretrain_sc_mbm(
+        config,
+        dataset,
+        series=inputs["series"],
+        trials=inputs["trials"],
+        weights=outputs.one("weights"),
+        curve=outputs.one("curve"),
+        work_dir=work,
+    )
+
+
+if __name__ == "__main__":
+    main()

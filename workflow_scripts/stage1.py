@@ -1,0 +1,39 @@
+"""Stage I: align the fMRI tokens with the video tokens of the same clip. Run by hand: `python -m workflow_scripts.stage1 --help`."""
+
+from pathlib import Path
+
+from boldscribe.training.stage1 import train_stage1
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {
+    "series": "cleaned series of the source subjects",
+    "trials": "their trial indices",
+    "labels": "their labels",
+    "features": "tokens of their clips",
+    "sc_mbm": "pretrained weights",
+    "models": "model folders",
+}
+OUTPUTS = {"folder": "trained encoder"}
+
+
+@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True)
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
+    """Stage I: align the fMRI tokens with the video tokens of the same clip."""
+    train_stage1(
+        config,
+        dataset,
+        series=inputs["series"],
+        trials=inputs["trials"],
+        labels=inputs["labels"],
+        features=inputs["features"],
+        sc_mbm=inputs.one("sc_mbm"),
+        models_dir=inputs["models"][0].parent,
+        output_dir=outputs.one("folder"),
+        work_dir=work,
+    )
+
+
+if __name__ == "__main__":
+    main()

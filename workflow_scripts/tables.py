@@ -1,0 +1,27 @@
+"""Make the paper's table of a data set, beside the published values and the controls. Run by hand: `python -m workflow_scripts.tables --help`."""
+
+from boldscribe.evaluation.tables import make_tables
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {"scores": "scores of all subjects and conditions"}
+OUTPUTS = {"csv": "table as CSV", "md": "table as Markdown", "tex": "table as LaTeX", "differences": "model minus controls (CSV)"}
+
+
+@program("tables", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+    """Make the paper's table of a data set, beside the published values and the controls."""
+    make_tables(
+        config,
+        dataset,
+        scores=inputs["scores"],
+        csv=outputs.one("csv"),
+        md=outputs.one("md"),
+        tex=outputs.one("tex"),
+        differences=outputs.one("differences"),
+    )
+
+
+if __name__ == "__main__":
+    main()

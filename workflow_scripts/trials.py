@@ -1,0 +1,19 @@
+"""Index a subject's trials, labels apart. Run by hand: `python -m workflow_scripts.trials --help`."""
+
+from boldscribe.bold.trials import write_trials
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {"series": "cleaned series (.npy)"}
+OUTPUTS = {"trials": "trial index (.parquet)", "labels": "stimulus and action of each trial (.parquet)"}
+
+
+@program("trials", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+    """Index a subject's trials, labels apart."""
+    write_trials(config, dataset, subject, inputs.one("series"), outputs.one("trials"), outputs.one("labels"))
+
+
+if __name__ == "__main__":
+    main()

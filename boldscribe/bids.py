@@ -1,0 +1,140 @@
+"""BIDS: entity paths, runs, sidecars and events, of raw data sets and of derivatives named as fMRIPrep names them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from bids.layout import parse_file_entities
+from bids.layout.writing import build_path
+
+from boldscribe.config import Dataset
+from boldscribe.errors import UserError
+
+# pybids' own patterns know no `res` entity
+PATTERN = (
+    "sub-{subject}[/ses-{session}]/{datatype}/sub-{subject}[_ses-{session}][_task-{task}][_run-{run}][_from-{from}][_to-{to}]"
+    "[_mode-{mode}][_space-{space}][_res-{res}][_desc-{desc}]_{suffix}{extension}"
+)
+EVENT_COLUMNS = ("onset", "duration", "trial_type", "stim_file")
+NO_STIMULUS = {"", "n/a"}
+
+
+def entity_path(
+    subject: str, *, datatype: str, suffix: str, extension: str, session: str | None = None, **entities: str | None,
+) -> Path:
+    """Path of a file relative to its data set; entities that are None are left out.
+
+    Entities: `task`, `run`, `from`, `to`, `mode`, `space`, `res`, `desc`.
+    """
+    given = {"subject": subject, "session": session, "datatype": datatype, "suffix": suffix, "extension": extension, **entities}
+    return Path(build_path({k: v for k, v in given.items() if v is not None}, [PATTERN], strict=True, validate=False))
+
+
+def run_label(label: str | int | None) -> str:
+    """The form in which runs are compared and stored: two digits for numbers; a file without `run` is run 01.
+
+    fMRIPrep keeps the raw name, and data sets write `run-1` as well as `run-01`.
+    """
+    text = "01" if label is None else str(label)
+    return f"{int(text):02d}" if text.isdigit() else text
+
+
+def resolution_label(resolution: float) -> str:
+    """The `res` entity of isotropic voxels (mm): 2.0 gives `2`, 2.5 gives `2p5`."""
+    return f"{resolution:g}".replace(".", "p")
+
+
+def entities(path: Path) -> dict[str, str]:
+    """Entities of a file name, with the datatype folder, read by pybids."""
+    return {k: str(v) for k, v in parse_file_entities(str(path), config=["bids", "derivatives"]).items()}
+
+
+def find_runs(
+    root: str | Path, subject: str, session: str | None, task: str, suffix: str = "bold", extension: str = ".nii.gz", **wanted: str | None,
+) -> dict[str, Path]:
+    """Files of one kind by run label, in order of the labels.
+
+    Args:
+        root: raw data set or derivatives.
+        suffix, extension: kind of file, such as `events` and `.tsv`.
+        wanted: entities that must match; None demands their absence.
+
+    Raises:
+        UserError: two files for one run.
+    """
+    parts = [f"sub-{subject}", *([f"ses-{session}"] if session else []), "func"]
+    folder = Path(root).joinpath(*parts)
+    runs: dict[str, Path] = {}
+    for path in sorted(folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{extension}")):
+        found = entities(path)
+        if found.get("task") != task or found.get("suffix") != suffix or any(found.get(k) != v for k, v in wanted.items()):
+            continue
+        label = run_label(found.get("run"))
+        if label in runs:
+            raise UserError(
+                str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove or rename the one not meant")
+        runs[label] = path
+    return dict(sorted(runs.items()))
+
+
+def find_t1w(root: str | Path, subject: str) -> Path | None:
+    """The subject's T1w image: the first by name, of any session; None where there is none."""
+    folder = Path(root) / f"sub-{subject}"
+    return next(iter(sorted([*folder.glob("anat/*_T1w.nii*"), *folder.glob("ses-*/anat/*_T1w.nii*")])), None)
+
+
+def metadata(path: Path, root: str | Path) -> dict[str, Any]:
+    """JSON sidecar of a file by the inheritance principle: files nearer to it override those nearer to the data set's root.
+
+    Raises:
+        UserError: a sidecar that is not JSON.
+    """
+    path, root = path.absolute(), Path(root).absolute()
+    name_parts = path.name.split(".")[0].split("_")
+    folders = [root, *reversed([p for p in path.parents if p.is_relative_to(root) and p != root])]
+    merged: dict[str, Any] = {}
+    for folder in folders:
+        for sidecar in sorted(folder.glob(f"*{name_parts[-1]}.json"), key=lambda p: len(p.name)):
+            if set(sidecar.stem.split("_")) <= set(name_parts):
+                try:
+                    merged |= json.loads(sidecar.read_text())
+                except ValueError as error:
+                    raise UserError(str(sidecar), f"not JSON: {error}; repair it") from None
+    return merged
+
+
+def read_events(path: Path) -> pd.DataFrame:
+    """The stimulus events of a run: `onset` and `duration` (s, from the first volume), `trial_type`, `stim_file`, sorted by onset.
+
+    Rows without stimulus (`stim_file` empty or n/a: fixation, blanks) are no trials.
+
+    Raises:
+        UserError: missing file or column, times that are not numbers, no stimulus at all.
+    """
+    if not path.is_file():
+        raise UserError(str(path), "the events file does not exist; every run needs one")
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(str(path), f"not a tab-separated table: {error}; repair it") from None
+    if absent := [c for c in EVENT_COLUMNS if c not in table]:
+        raise UserError(
+            str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)")
+    events = table.loc[~table["stim_file"].str.strip().isin(NO_STIMULUS), list(EVENT_COLUMNS)].copy()
+    if events.empty:
+        raise UserError(str(path), "stim_file: found no row with a stimulus, expected one per trial; fill in the file names")
+    for column in ("onset", "duration"):
+        seconds = pd.to_numeric(events[column], errors="coerce")
+        if seconds.isna().any():
+            row = int(seconds.isna().to_numpy().argmax())
+            raise UserError(str(path), f"{column}: found {events[column].iloc[row]!r}, expected seconds as a number; correct it")
+        events[column] = seconds.astype(float)
+    return events.sort_values("onset", kind="stable").reset_index(drop=True)
+
+
+def subjects(dataset: Dataset) -> list[str]:
+    """Source and target subjects of a data set, in the order of the configuration."""
+    return [*dataset.train_subjects, *dataset.validation_subjects]

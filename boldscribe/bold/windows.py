@@ -1,0 +1,115 @@
+"""Trial windows: a few volumes of a cleaned series, scattered from its voxels into the grid of the 3-D CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from boldscribe.errors import UserError
+from boldscribe.files import load_array
+
+LARGEST_LOSS = 0.05
+
+
+def place_in_grid(voxels: NDArray[np.int32], grid_shape: Sequence[int], grid: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Crop or pad symmetrically: the middle voxel (index n // 2 of each axis) of one grid falls on that of the other.
+
+    Args:
+        voxels: (V,) flat C-order index of each voxel in `grid_shape`.
+        grid_shape: of the derivatives.
+        grid: of the tokenizer.
+
+    Returns:
+        (K,) flat index in `grid` of the voxels inside it, and (V,) which these are.
+    """
+    shift = np.array(grid) // 2 - np.array(grid_shape) // 2
+    index_3V = np.stack(np.unravel_index(voxels, tuple(grid_shape))) + shift[:, None]
+    inside = ((index_3V >= 0) & (index_3V < np.array(grid)[:, None])).all(axis=0)
+    return np.ravel_multi_index(tuple(index_3V[:, inside]), tuple(grid)).astype(np.int64), inside
+
+
+class Windows(Dataset[tuple[Tensor, int]]):
+    """The windows of trials of one or more subjects; nothing is held in memory but the index.
+
+    Args:
+        series: `sub-XX_bold.npy` of every subject in `trials` (docs/data.md).
+        trials: rows of `sub-XX_trials.parquet`, of any subjects and roles of one data set; the order gives the index.
+        grid: voxels of the tokenizer; the template grid is cropped or padded to it symmetrically (`place_in_grid`).
+
+    Attributes:
+        trials: the table, with index 0 to N - 1.
+        mask_XYZ: voxels that lie in the brain of at least one subject.
+
+    Raises:
+        UserError: a subject without series, series in different grids, windows of different lengths, a window outside its
+            series, or a grid that cuts off more than 5 % of a brain.
+    """
+
+    def __init__(self, series: Sequence[Path], trials: pd.DataFrame, grid: Sequence[int]) -> None:
+        self.trials = trials.reset_index(drop=True)
+        self.grid = (int(grid[0]), int(grid[1]), int(grid[2]))
+        self.mask_XYZ = torch.zeros(self.grid, dtype=torch.bool)
+        self._series: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]] = {}
+        affines = {}
+        for path in series:
+            bold_TV, header = load_array(path)
+            voxels = np.load(voxels_path(path), allow_pickle=False)
+            place, inside = place_in_grid(voxels, header["grid_shape"], self.grid)
+            if inside.mean() < 1 - LARGEST_LOSS:
+                raise UserError(
+                    str(path), f"tokenizer.grid: found {self.grid}, which cuts off {1 - inside.mean():.0%} of the brain in "
+                    f"{tuple(header['grid_shape'])}; expected a grid that holds it; enlarge tokenizer.grid or preprocessing.resolution")
+            self.mask_XYZ.view(-1)[torch.from_numpy(place)] = True
+            self._series[header["subject"]] = (bold_TV, place, inside)
+            affines[str(path)] = (header["affine"], header["grid_shape"])
+        if len({str(a) for a in affines.values()}) > 1:
+            raise UserError(
+                next(iter(affines)), f"affine or grid_shape differs from that of {list(affines)[-1]}; "
+                "preprocess all subjects in one space and resolution")
+        lengths = self.trials["n_volumes"].unique()
+        if len(lengths) > 1:
+            raise UserError("trials", f"n_volumes: found {sorted(lengths)}, expected one length; write all trials again")
+        self.n_volumes = int(lengths[0]) if len(lengths) else 0
+        self._check_windows()
+
+    def _check_windows(self) -> None:
+        for subject, rows in self.trials.groupby("subject"):
+            if str(subject) not in self._series:
+                raise UserError(f"sub-{subject}", f"trials: found no series among {', '.join(self._series) or 'none'}; write it (bold_series)")
+            n_rows = len(self._series[str(subject)][0])
+            if rows["first_volume"].min() < 0 or (rows["first_volume"] + rows["n_volumes"]).max() > n_rows:
+                raise UserError(f"sub-{subject}", f"first_volume: found windows outside the {n_rows} volumes of the series; write the trials again")
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The window of a trial, float32 (T, X, Y, Z), zero outside the brain, and the index."""
+        return self.load([index])[0], index
+
+    def load(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """Windows of several trials at once, float32 (B, T, X, Y, Z)."""
+        rows = self.trials.iloc[[int(i) for i in indices]]
+        x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
+        for x_TN, subject, first in zip(x_BTN, rows["subject"], rows["first_volume"], strict=True):
+            bold_TV, place, inside = self._series[subject]
+            x_TN[:, place] = bold_TV[first:first + self.n_volumes][:, inside]
+        return torch.from_numpy(x_BTN).view(len(rows), self.n_volumes, *self.grid)
+
+
+def voxels_path(series: Path) -> Path:
+    """`sub-XX_voxels.npy` beside `sub-XX_bold.npy`."""
+    return Path(series).with_name(Path(series).name.replace("_bold.npy", "_voxels.npy"))
+
+
+def displacement_path(series: Path) -> Path:
+    """`sub-XX_framewise_displacement.npy` beside `sub-XX_bold.npy`."""
+    return Path(series).with_name(Path(series).name.replace("_bold.npy", "_framewise_displacement.npy"))

@@ -1,0 +1,72 @@
+"""The typed configuration: generated files do not drift, mistakes are refused in words."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from boldscribe.config import Config, Section, load_config, parse_config
+from boldscribe.config_files import generated_files
+from boldscribe.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
+
+
+@pytest.mark.parametrize("path", generated_files(ROOT), ids=lambda p: p.name)
+def test_generated_files_equal_the_typed_configuration(path: Path) -> None:
+    assert path.read_text() == generated_files(ROOT)[path], "run `boldscribe config --write`"
+
+
+def test_config_yaml_gives_the_defaults_back() -> None:
+    assert load_config(ROOT / "config.yaml") == Config()
+
+
+def _sections(section: Section) -> list[Section]:
+    children = [v for name in type(section).model_fields if isinstance(v := getattr(section, name), Section)]
+    return [section, *(s for child in children for s in _sections(child))]
+
+
+def test_every_key_says_what_it_means_and_where_it_comes_from() -> None:
+    config = Config()
+    for section in [*_sections(config), *config.datasets.values()]:
+        for name, field in type(section).model_fields.items():
+            if isinstance(getattr(section, name), Section | dict):
+                continue
+            assert field.description, f"{type(section).__name__}.{name}"
+            assert isinstance(field.json_schema_extra, dict) and field.json_schema_extra["source"], f"{type(section).__name__}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stage1": {"alhpa": 0.5}}, ["stage1.alhpa", "unknown key"]),
+        ({"stage1": {"alpha": 2}}, ["stage1.alpha", "found 2", "less than or equal to 1"]),
+        ({"tokenizer": {"grid": [33, 40, 32]}}, ["tokenizer", "not divisible by 16"]),
+        ({"datasets": {"had": {"train_subjects": ["01"], "validation_subjects": ["01"]}}}, ["had", "01", "train_subjects and in validation_subjects"]),
+        ({"datasets": {"had": {"train_subjects": ["01; rm"]}}}, ["train_subjects", "01; rm", "pattern"]),
+        ({"datasets": {"had": {"adaptation_runs": ["01"], "test_runs": ["01"]}}}, ["run(s) 01", "test trials must be unseen"]),
+    ],
+)
+def test_a_mistake_is_named_with_key_and_value(change: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_config(change, "mine.yaml")
+    for word in ["mine.yaml", *words]:
+        assert word in str(caught.value)
+
+
+def test_files_that_are_missing_or_not_yaml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent.yaml: the configuration file does not exist"):
+        load_config(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("seed: [1")
+    with pytest.raises(UserError, match="broken.yaml: not YAML"):
+        load_config(broken)
+
+
+def test_the_demo_changes_values_only(tmp_path: Path) -> None:
+    demo = load_config(ROOT / "config.yaml", DEMO)
+    assert demo.datasets["had"].bids_dir == "results/demo/raw/had", "simulated data are results"
+    elsewhere = tmp_path / "elsewhere.yaml"
+    elsewhere.write_text(yaml.safe_dump({"paths": {"results": "results/other"}}))
+    assert load_config(ROOT / "config.yaml", DEMO, elsewhere).datasets["urgen"].bids_dir == "results/other/raw/urgen"

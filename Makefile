@@ -7,6 +7,10 @@ export HF_HUB_OFFLINE := 1
 export NO_ET := 1
 export MPLBACKEND := Agg
 
+# One run at a time in this folder; what a killed run has left locked is unlocked first, and it goes on where it stopped.
+RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \
+	exec snakemake --profile profiles/demo "$$@"' run
+
 .PHONY: help setup demo demo-snr0 demo-seed test test-slow lint lock connectors clean
 
 help:
@@ -26,13 +30,13 @@ $(VENV)/.ready: requirements.lock requirements-cpu.lock requirements-cuda.lock p
 	touch $@
 
 demo: setup  ## Raw data to tables and report, embedded default, on this machine
-	snakemake --profile profiles/demo
+	$(RUN)
 
 demo-snr0: setup  ## The same with BOLD that carries no signal: the model must be no better than its controls
-	snakemake --profile profiles/demo --config simulation='{snr: 0}' paths='{results: results/demo-snr0}'
+	$(RUN) --config simulation='{snr: 0}' paths='{results: results/demo-snr0}'
 
 demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
-	snakemake --profile profiles/demo --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
+	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
 test: setup lint  ## Checks, unit tests and the real DAG at its smallest size
 	pytest

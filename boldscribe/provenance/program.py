@@ -10,10 +10,12 @@ exist, shows a `UserError` as a message, and writes `X.prov.json` beside each ou
 from __future__ import annotations
 
 import argparse
+import fcntl
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,5 +102,21 @@ def _run(
     values = {name: getattr(arguments, name) for name in wildcards}
     if absent := [str(p) for paths in given.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
-    with record(rule, inputs=given, outputs=made, wildcards=values, config_read=read):
+    with record(rule, inputs=given, outputs=made, wildcards=values, config_read=read), _alone_in(arguments.work if work else None):
         function(config, Files(given), Files(made), **values, **({"work": arguments.work} if work else {}))
+
+
+@contextmanager
+def _alone_in(work: Path | None) -> Iterator[None]:
+    """Hold the work folder's lock: a job that outlived a killed Snakemake must end before its successor goes on from its files."""
+    if work is None:
+        yield
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.getLogger(__name__).warning("%s is in use by an earlier job; waiting for its end", work)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

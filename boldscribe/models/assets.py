@@ -9,7 +9,9 @@ from boldscribe.errors import UserError
 from boldscribe.models.embedded import unpack
 
 # What BERTScore and identification read is the same encoder in the embedded default.
-EMBEDDED_ASSET = {"llm": "llm", "visual_encoder": "visual_encoder", "sentence_encoder": "sentence_encoder", "bertscore_encoder": "sentence_encoder"}
+EMBEDDED_ASSET = {
+    "llm": "llm", "visual_encoder": "visual_encoder", "sentence_encoder": "sentence_encoder", "bertscore_encoder": "sentence_encoder",
+}
 
 
 def source(config: Config, asset: str) -> str:

@@ -1,0 +1,61 @@
+"""Q-Former: learned queries that read tokens by cross-attention (paper 3.1), from transformers' BLIP-2 classes."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+from boldscribe.config import QFormer as QFormerConfig
+
+
+class QFormer(nn.Module):
+    """L learned query tokens and the transformer that lets them read.
+
+    Args:
+        config: widths.
+        layers: number of layers.
+        encoder_width: width of the tokens that are read.
+        cross_attention_frequency: every how many layers the queries read.
+    """
+
+    def __init__(self, config: QFormerConfig, *, layers: int, encoder_width: int, cross_attention_frequency: int) -> None:
+        super().__init__()
+        self.query_tokens = nn.Parameter(torch.randn(1, config.n_queries, config.hidden_size) * 0.02)
+        self.bert = Blip2QFormerModel(Blip2QFormerConfig(
+            hidden_size=config.hidden_size, num_hidden_layers=layers, num_attention_heads=config.n_heads,
+            intermediate_size=4 * config.hidden_size, encoder_hidden_size=encoder_width,
+            cross_attention_frequency=cross_attention_frequency))
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """Read tokens (B, N, encoder_width) into (B, L, hidden_size)."""
+        queries = self.query_tokens.expand(len(tokens_BND), -1, -1)
+        return cast(Tensor, self.bert(query_embeds=queries, encoder_hidden_states=tokens_BND).last_hidden_state)
+
+
+def image_q_former(config: QFormerConfig, encoder_width: int) -> QFormer:
+    """Reads the visual encoder's tokens of one frame; every second layer, as in BLIP-2."""
+    return QFormer(config, layers=config.image_layers, encoder_width=encoder_width, cross_attention_frequency=2)
+
+
+def video_q_former(config: QFormerConfig) -> QFormer:
+    """Reads the tokens of all frames of a clip, or those of the fMRI encoder; in every layer, as in Video-LLaMA."""
+    return QFormer(config, layers=config.video_layers, encoder_width=config.hidden_size, cross_attention_frequency=1)
+
+
+def bert_state(bert_file: str, layers: int) -> dict[str, Tensor]:
+    """A BERT encoder's first layers under the names they have in `QFormer`, to start from: all but queries and cross-attention."""
+    renamed = {}
+    for name, tensor in load_file(bert_file).items():
+        if name.startswith("embeddings.LayerNorm."):
+            renamed[name.replace("embeddings.LayerNorm.", "bert.layernorm.")] = tensor
+        elif name.startswith("encoder.layer.") and int(name.split(".")[2]) < layers:
+            name = name.replace("attention.self.", "attention.attention.").replace(".intermediate.", ".intermediate_query.")
+            layer, rest = name.split(".", 3)[:3], name.split(".", 3)[3]
+            if rest.startswith("output."):
+                rest = rest.replace("output.", "output_query.", 1)
+            renamed["bert." + ".".join(layer) + "." + rest] = tensor
+    return renamed

@@ -1,0 +1,73 @@
+"""Frames of a video: T uniformly spaced ones, by decord, and by PyAV where decord fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from boldscribe.errors import UserError
+
+
+def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
+    """Indices of T uniformly spaced frames of n, floor(arange(0, n, n/T)); a clip shorter than T repeats frames (Video-LLaMA)."""
+    return np.floor(np.arange(n_frames) * n / n_frames).astype(np.int64)
+
+
+def read_frames(
+    path: str | Path, *, n_frames: int, size: int, reader: Literal["decord", "pyav"] = "decord",
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read T uniformly spaced frames.
+
+    Args:
+        path: video file.
+        n_frames: T.
+        size: edge that frames are resized to (pixels).
+        reader: which library reads; PyAV takes over where decord fails (VP9, for one).
+
+    Returns:
+        uint8 RGB frames (T, size, size, 3) and their indices in the video (T).
+
+    Raises:
+        UserError: the file is missing, or neither reader can decode it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(str(path), "the video is missing; put it in place, or correct stim_file in the events")
+    frames = _by_decord(path, n_frames) if reader == "decord" else None
+    images, indices = frames if frames is not None else _by_pyav(path, n_frames)
+    return np.stack([_resize(image, size) for image in images]), indices
+
+
+def _by_decord(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
+    """Frames by decord, or None where it cannot read the file."""
+    import decord
+
+    try:
+        video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        indices = uniform_indices(len(video), n_frames)
+        return video.get_batch(indices).asnumpy(), indices
+    except (decord.DECORDError, RuntimeError, IndexError):
+        return None
+
+
+def _by_pyav(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    try:
+        with av.open(str(path)) as container:
+            video = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(str(path), f"cannot be decoded as video ({error}): truncated or not a video; fetch the file again") from None
+    if not video:
+        raise UserError(str(path), "holds no frame; fetch the file again")
+    indices = uniform_indices(len(video), n_frames)
+    return np.stack([video[i] for i in indices]), indices
+
+
+def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))

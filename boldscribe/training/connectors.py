@@ -1,0 +1,221 @@
+"""The miniature Video-LLaMA's connectors, trained on rendered clips that no data set uses: `boldscribe connectors`.
+
+As BLIP-2 and Video-LLaMA do, in two steps. First the Q-Formers learn to bring a clip near the sentence that describes it
+(contrast with a frozen sentence encoder, helped by heads that name what is seen and are thrown away). Then Q-Formers and
+projection learn to caption through the frozen LLM.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+from tqdm import tqdm
+
+from boldscribe.config import Config
+from boldscribe.files import atomic, write_json
+from boldscribe.models.prompted_llm import PromptedLlm
+from boldscribe.models.q_former import bert_state
+from boldscribe.models.sentence_encoder import SentenceEncoder
+from boldscribe.models.video_llama import Connectors, encode_frames, load_encoder, load_llm
+from boldscribe.provenance.record import code_state, digest
+from boldscribe.reproducible import derive_seed, generator, seed_everything
+from boldscribe.simulation.render import render
+from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
+from boldscribe.stimuli.frames import uniform_indices
+
+FIELDS = ("action", "actor", "colour", "place")
+CONTRAST_TEMPERATURE = 0.05
+
+
+def train_connectors(config: Config, models_dir: Path, out_dir: Path) -> None:
+    """Train, judge on unseen clips, and write `connectors.safetensors`, its record `connectors.json`, and README.md.
+
+    Args:
+        config: sections `connectors`, `video_llama`, `stimuli`, `simulation` and the seed are read.
+        models_dir: unpacked llm, visual_encoder and sentence_encoder.
+        out_dir: where the three files go.
+    """
+    seed_everything(config.seed, "connectors")
+    scenes = {
+        split: draw_scenes(n, generator(config.seed, "connectors", split))
+        for split, n in (("train", config.connectors.n_clips), ("test", config.connectors.n_test_clips))
+    }
+    visual = {split: visual_tokens(config, models_dir, s) for split, s in scenes.items()}
+    llm = load_llm(config, models_dir)
+    model = Connectors(config.video_llama, visual["train"].shape[-1], llm.width)
+    start_from_bert(model, config, models_dir)
+    losses = {
+        "alignment": _align(config, model, models_dir, visual["train"], scenes["train"]),
+        "captioning": _caption(config, model, llm, visual["train"], scenes["train"]),
+    }
+    accuracy, texts = judge(config, model, llm, visual["test"], scenes["test"])
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with atomic(out_dir / "connectors.safetensors") as part:
+        save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, part)
+    record = _record(config, models_dir, out_dir, losses, accuracy, texts)
+    write_json(out_dir / "connectors.json", record)
+    with atomic(out_dir / "README.md") as part:
+        part.write_text(_readme(record))
+
+
+def visual_tokens(config: Config, models_dir: Path, scenes: list[Scene]) -> NDArray[np.float16]:
+    """Render scenes and encode their frames: float16 (clips, T, N, width)."""
+    encoder = load_encoder(config, models_dir)
+    s = config.simulation
+    rows = []
+    for scene in tqdm(scenes, "visual tokens", mininterval=5):
+        frames = render(scene, size=s.clip_size, fps=s.clip_fps, seconds=s.clip_seconds)
+        chosen = frames[uniform_indices(len(frames), config.stimuli.n_frames)]
+        rows.append(encode_frames(encoder, torch.from_numpy(chosen)[None])[0].half().numpy())
+    return np.stack(rows)
+
+
+def start_from_bert(model: Connectors, config: Config, models_dir: Path) -> None:
+    """Initialise both Q-Formers from the sentence encoder's BERT; queries and cross-attention start at random."""
+    bert = str(models_dir / "sentence_encoder" / "model.safetensors")
+    widths = config.video_llama.q_former
+    model.frame_tokens.image_q_former.load_state_dict(bert_state(bert, widths.image_layers), strict=False)
+    model.video_q_former.load_state_dict(bert_state(bert, widths.video_layers), strict=False)
+
+
+def _align(config: Config, model: Connectors, models_dir: Path, visual: NDArray[np.float16], scenes: list[Scene]) -> list[float]:
+    """Contrast of pooled video tokens with sentence embeddings, and cross-entropy of the temporary heads; loss per epoch."""
+    rng = generator(config.seed, "connectors", "captions")
+    sentences = SentenceEncoder(models_dir / "sentence_encoder").encode([describe(s, rng) for s in scenes])
+    width = config.video_llama.q_former.hidden_size
+    to_sentence = nn.Linear(width, sentences.shape[1])
+    heads = nn.ModuleDict({f: nn.Linear(width, len(VOCABULARY[f])) for f in FIELDS})
+    labels = {f: torch.tensor([VOCABULARY[f].index(getattr(s, f)) for s in scenes]) for f in FIELDS}
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        pooled = model(torch.from_numpy(visual[rows]).float()).mean(1)
+        similarity = normalize(to_sentence(pooled), dim=1) @ sentences[rows].T / CONTRAST_TEMPERATURE
+        target = torch.arange(len(rows))
+        contrast = (cross_entropy(similarity, target) + cross_entropy(similarity.T, target)) / 2
+        return contrast + sum((cross_entropy(heads[f](pooled), labels[f][rows]) for f in FIELDS), start=torch.zeros(()))
+
+    parameters = [*model.parameters(), *to_sentence.parameters(), *heads.parameters()]
+    return _optimise(config, "alignment", config.connectors.alignment_epochs, len(scenes), model, parameters, loss)
+
+
+def _caption(config: Config, model: Connectors, llm: PromptedLlm, visual: NDArray[np.float16], scenes: list[Scene]) -> list[float]:
+    """Cross-entropy of captions through the frozen LLM; another wording and instruction each time; loss per epoch."""
+    rng = generator(config.seed, "connectors", "wording")
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        instructions = [str(i) for i in rng.choice(config.video_llama.instructions, len(rows))]
+        tokens = model.llama_proj(model(torch.from_numpy(visual[rows]).float()))
+        return llm.caption_loss(instructions, tokens, [describe(scenes[r], rng) for r in rows])
+
+    return _optimise(config, "captioning", config.connectors.caption_epochs, len(scenes), model, list(model.parameters()), loss)
+
+
+def _optimise(
+    config: Config, name: str, epochs: int, n: int, model: Connectors, parameters: list[nn.Parameter],
+    loss: Callable[[NDArray[np.int64]], Tensor],
+) -> list[float]:
+    """AdamW with a one-cycle schedule over shuffled batches; mean loss per epoch."""
+    size, peak = config.connectors.batch_size, config.connectors.learning_rate
+    optimiser = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=epochs * (n // size), pct_start=0.1)
+    rng = generator(config.seed, "connectors", name)
+    model.train()
+    means = []
+    for epoch in range(epochs):
+        batches = tqdm(list(_batches(rng.permutation(n), size)), f"{name} {epoch + 1}/{epochs}", mininterval=5)
+        values = []
+        for rows in batches:
+            value = loss(rows)
+            optimiser.zero_grad()
+            value.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            values.append(value.item())
+            batches.set_postfix(loss=f"{np.mean(values[-20:]):.3f}")
+        means.append(round(float(np.mean(values)), 4))
+    model.eval()
+    return means
+
+
+def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    yield from (order[i : i + size] for i in range(0, len(order) - size + 1, size))
+
+
+def judge(
+    config: Config, model: Connectors, llm: PromptedLlm, visual: NDArray[np.float16], scenes: list[Scene],
+) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """Caption unseen clips greedily; share of captions that name each field rightly, and (truth, caption) of the first clips."""
+    with torch.inference_mode():
+        parts = np.array_split(np.arange(len(scenes)), 8)
+        tokens = torch.cat([model.llama_proj(model(torch.from_numpy(visual[rows]).float())) for rows in parts])
+    rng = generator(config.seed, "connectors", "judge")
+    instructions = [str(i) for i in rng.choice(config.video_llama.instructions, len(scenes))]
+    captions = llm.generate(
+        instructions, tokens, max_new_tokens=config.video_llama.max_new_tokens, batch_size=config.video_llama.batch_size)
+    right = {f: float(np.mean([names(c, s, f) for c, s in zip(captions, scenes, strict=True)])) for f in FIELDS}
+    right["all four"] = float(np.mean([all(names(c, s, f) for f in FIELDS) for c, s in zip(captions, scenes, strict=True)]))
+    return right, [(describe(s, rng), c) for s, c in zip(scenes[:6], captions, strict=False)]
+
+
+def names(caption: str, scene: Scene, field: str) -> bool:
+    """Whether a caption names a field's true value and none of the other values ("man" is not found in "woman")."""
+    words = f" {caption.lower().replace('.', ' ').replace(',', ' ')} "
+    return [v for v in VOCABULARY[field] if f" {v} " in words] == [getattr(scene, field)]
+
+
+def _record(
+    config: Config, models_dir: Path, out_dir: Path, losses: dict[str, list[float]], accuracy: dict[str, float],
+    texts: list[tuple[str, str]],
+) -> dict[str, Any]:
+    sections = ("connectors", "video_llama", "stimuli", "simulation")
+    weights = {a: digest(models_dir / a / "model.safetensors")["sha256"] for a in ("llm", "visual_encoder", "sentence_encoder")}
+    return {
+        "made_by": "boldscribe connectors",
+        "accuracy_on_unseen_clips": accuracy,
+        "examples": [{"truth": t, "caption": c} for t, c in texts],
+        "losses_per_epoch": losses,
+        "sha256": digest(out_dir / "connectors.safetensors")["sha256"],
+        "inputs_sha256": weights,
+        "config": {s: getattr(config, s).model_dump(mode="json") for s in sections},
+        "seed": config.seed, "derived_seed": derive_seed(config.seed, "connectors"),
+        "code": code_state(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()},
+    }
+
+
+def _readme(record: dict[str, Any]) -> str:
+    n_train, n_test = record["config"]["connectors"]["n_clips"], record["config"]["connectors"]["n_test_clips"]
+    rows = "\n".join(f"| {field} | {100 * share:.1f} |" for field, share in record["accuracy_on_unseen_clips"].items())
+    examples = "\n".join(f"| {e['truth']} | {e['caption']} |" for e in record["examples"])
+    return f"""# Connectors of the miniature Video-LLaMA
+
+`connectors.safetensors` holds the image Q-Former, the frame positions, the video Q-Former and the projection between two frozen
+models: EfficientNet-Lite0 and SmolLM2-135M-Instruct. They were trained by `boldscribe connectors` on {n_train:,} rendered clips
+that no data set uses; `connectors.json` is the record. This page is written by the same command.
+
+## How often captions are right
+
+Greedy captions of {n_test} rendered clips unseen in training, in percent: the true value is named, and no other.
+
+| named correctly | % |
+| --- | --- |
+{rows}
+
+## The first unseen clips
+
+| truth | caption |
+| --- | --- |
+{examples}
+"""
+
+

@@ -30,7 +30,7 @@ def entity_path(
     Entities: `task`, `run`, `from`, `to`, `mode`, `space`, `res`, `desc`.
     """
     given = {"subject": subject, "session": session, "datatype": datatype, "suffix": suffix, "extension": extension, **entities}
-    return Path(build_path({k: v for k, v in given.items() if v is not None}, [PATTERN], strict=True, validate=False))
+    return Path(build_path({k: v for k, v in given.items() if v is not None}, [PATTERN], strict=True))
 
 
 def run_label(label: str | int | None) -> str:
@@ -75,7 +75,7 @@ def find_runs(
         label = run_label(found.get("run"))
         if label in runs:
             raise UserError(
-                str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove or rename the one not meant")
+                str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the one not meant")
         runs[label] = path
     return dict(sorted(runs.items()))
 

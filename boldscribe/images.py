@@ -37,7 +37,8 @@ def load_image(path: str | Path, ndim: int) -> nib.Nifti1Image:
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(str(path), f"does not open as NIfTI ({error}); {FETCH_AGAIN}") from None
     if len(image.shape) != ndim:
-        raise UserError(str(path), f"shape: found {image.shape}, expected {ndim} dimensions; give the {'series' if ndim == 4 else 'volume'}")
+        kind = "series of volumes" if ndim == 4 else "volume"
+        raise UserError(str(path), f"shape: found {image.shape}, expected {ndim} dimensions; give one {kind}")
     return image
 
 

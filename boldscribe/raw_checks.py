@@ -104,5 +104,5 @@ def _event_problems(bold: Path, path: Path | None, root: Path) -> list[str]:
     if absent:
         shown = ", ".join(absent[:3])
         problems.append(
-            f"{path}: stim_file: found {len(absent)} file(s) that do not exist below {root / 'stimuli'} ({shown}); add them or correct the names")
+            f"{path}: stim_file: found {len(absent)} file(s) that do not exist below {root / 'stimuli'} ({shown}); add or rename them")
     return problems

@@ -83,10 +83,11 @@ class Windows(Dataset[tuple[Tensor, int]]):
     def _check_windows(self) -> None:
         for subject, rows in self.trials.groupby("subject"):
             if str(subject) not in self._series:
-                raise UserError(f"sub-{subject}", f"trials: found no series among {', '.join(self._series) or 'none'}; write it (bold_series)")
+                found = ", ".join(self._series) or "none"
+                raise UserError(f"sub-{subject}", f"series: found those of {found}, expected one of this subject; write it (bold_series)")
             n_rows = len(self._series[str(subject)][0])
             if rows["first_volume"].min() < 0 or (rows["first_volume"] + rows["n_volumes"]).max() > n_rows:
-                raise UserError(f"sub-{subject}", f"first_volume: found windows outside the {n_rows} volumes of the series; write the trials again")
+                raise UserError(f"sub-{subject}", f"first_volume: windows leave the {n_rows} volumes of the series; write the trials again")
 
     def __len__(self) -> int:
         return len(self.trials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from boldscribe.config import VideoLlama as VideoLlamaConfig
 from boldscribe.errors import UserError
 
 PLACEHOLDER = "<ImageHere>"
-WRAPPED = f"<Video>{PLACEHOLDER}</Video> "
 
 
 class PromptedLlm(nn.Module):
@@ -46,7 +46,7 @@ class PromptedLlm(nn.Module):
 
     def _sequences(self, instructions: Sequence[str], tokens_BLD: Tensor | None) -> list[Tensor]:
         if tokens_BLD is None:  # the LLM without brain: the same question, no place for a video
-            plain = self.prompt.replace(WRAPPED, "").replace(PLACEHOLDER, "")
+            plain = re.sub(rf"(<Video>)?{PLACEHOLDER}(</Video>)? ?", "", self.prompt)
             return [self._embed(plain.format(instruction=i), first=True) for i in instructions]
         before, after = self.prompt.split(PLACEHOLDER)
         opening = self._embed(before, first=True)

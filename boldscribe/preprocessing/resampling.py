@@ -1,0 +1,85 @@
+"""One interpolation from scanner space to template space: motion, coregistration and warp are composed, not applied in turn."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.interpolate import CubicSpline
+from tqdm import tqdm
+
+from boldscribe.preprocessing.motion import MODE, apply_affine
+
+
+def sample(volume: NDArray[np.float32], affine: NDArray[np.float64], points_3N: NDArray[np.float64], order: int = 3) -> NDArray[np.float32]:
+    """Values of a volume at world points (mm); 0 outside its grid.
+
+    Args:
+        volume: (X, Y, Z).
+        affine: voxel to world.
+        points_3N: world coordinates as columns.
+        order: of the spline; 1 is linear.
+    """
+    index_3N = apply_affine(np.linalg.inv(affine), points_3N)
+    values = ndimage.map_coordinates(volume, index_3N, order=order, mode=MODE, output=np.float32)
+    return np.where(inside(index_3N, volume.shape), values, np.float32(0))
+
+
+def inside(index_3N: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which voxel coordinates lie in the grid, its outer half voxel included."""
+    return np.asarray(((index_3N > -0.5) & (index_3N < np.array(shape[:3])[:, None] - 0.5)).all(axis=0))
+
+
+def resample_run(
+    bold_XYZT: NDArray[np.float32], affine: NDArray[np.float64], motion_T44: NDArray[np.float64], points_3N: NDArray[np.float64],
+    description: str = "resampling",
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Sample every volume where its head is (cubic splines).
+
+    Args:
+        bold_XYZT: the run in scanner space.
+        affine: voxel to world (mm).
+        motion_T44: reference to volume, world coordinates (`motion.realign`).
+        points_3N: world coordinates (mm) in the reference of each voxel of the output.
+        description: for the progress bar.
+
+    Returns:
+        (N, T) series, and (N,) voxels that lie in the field of view of all volumes.
+    """
+    series_TN = np.empty((bold_XYZT.shape[3], points_3N.shape[1]), np.float32)
+    covered = np.ones(points_3N.shape[1], bool)
+    inverse_affine = np.linalg.inv(affine)
+    for t in tqdm(range(len(series_TN)), desc=description, mininterval=5):
+        series_TN[t] = sample(bold_XYZT[..., t], affine, apply_affine(motion_T44[t], points_3N))
+        covered &= inside(apply_affine(inverse_affine @ motion_T44[t], points_3N), bold_XYZT.shape)
+    return series_TN.T, covered
+
+
+def correct_slice_timing(
+    bold_XYZT: NDArray[np.float32], slice_times: NDArray[np.float64], tr: float, axis: int = 2,
+) -> tuple[NDArray[np.float32], float]:
+    """Shift every slice to the middle of the acquisition, as fMRIPrep does (its default, `--slice-time-ref 0.5`).
+
+    Natural cubic splines are linear in the data, so that one (T, T) matrix per distinct slice time does all voxels.
+
+    Args:
+        bold_XYZT: the run.
+        slice_times: acquisition time of each slice from the start of its volume (s).
+        tr: repetition time (s).
+        axis: of the slices.
+
+    Returns:
+        the run, and the time (s) that its volumes now refer to, from the start of each volume (`StartTime`).
+    """
+    reference = float(slice_times.min() + slice_times.max()) / 2
+    n_volumes = bold_XYZT.shape[3]
+    frames = np.arange(n_volumes) * tr
+    corrected = np.moveaxis(np.empty_like(bold_XYZT), axis, 0)
+    slices = np.moveaxis(bold_XYZT, axis, 0)
+    for time in np.unique(slice_times):
+        # the ends are held, since a spline runs away outside its knots
+        wanted = np.clip(frames + reference, frames[0] + time, frames[-1] + time)
+        weights = CubicSpline(frames + time, np.eye(n_volumes), bc_type="natural")(wanted).astype(np.float32)
+        chosen = slice_times == time
+        corrected[chosen] = slices[chosen] @ weights.T
+    return np.moveaxis(corrected, 0, axis), reference

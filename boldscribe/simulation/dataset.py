@@ -1,0 +1,163 @@
+"""Raw BIDS data sets that stand for HAD and Urgen in miniature: rendered clips, and BOLD simulated from what they show."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from boldscribe import __version__
+from boldscribe.bids import entity_path
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic, write_json
+from boldscribe.images import save_image
+from boldscribe.reproducible import generator
+from boldscribe.simulation.anatomy import Anatomy, centred_affine, epi_image, t1w_image, world_points
+from boldscribe.simulation.bold import head_motion, simulate_run
+from boldscribe.simulation.render import render, write_clip
+from boldscribe.simulation.responses import HRF_DELAY, PEAK_RESPONSE, common_layout, feature_matrix, subject_maps, time_courses
+from boldscribe.simulation.scenes import VOCABULARY, Scene, draw_scenes
+
+LEAD_IN = LEAD_OUT = 12.0  # s before the first and after the last trial
+T1W_FIELD_OF_VIEW, BOLD_FIELD_OF_VIEW = (184.0, 224.0, 200.0), (189.0, 225.0, 171.0)  # mm
+WARNING = "SIMULATED: clips are rendered and BOLD is computed from what they show; no person was scanned."
+
+
+def plan(config: Config, dataset: str) -> tuple[dict[str, Scene], pd.DataFrame]:
+    """The clips of a data set, and who sees which when.
+
+    Returns:
+        scene per clip name, and a table with `subject, run, onset` (s) and `stim_file`, in order of presentation.
+    """
+    design, s = config.datasets[dataset].simulated, config.simulation
+    if design is None:
+        raise UserError(f"datasets.{dataset}.simulated", "found null, expected the design of a simulated data set")
+    subjects = [f"{i:02d}" for i in range(1, design.subjects + 1)]
+    runs = [f"{i:02d}" for i in range(1, design.runs + 1)]
+    rng = generator(config.seed, "simulation", dataset, "plan")
+    viewings = [(None, run) for run in runs] if design.shared_clips else [(subject, run) for subject in subjects for run in runs]
+    # Names tell nothing: neither subject nor run nor content.
+    numbers = iter(rng.permutation(len(viewings) * design.trials_per_run) + 1)
+    clips: dict[str, Scene] = {}
+    seen: dict[tuple[str | None, str], list[str]] = {}
+    for viewing in viewings:
+        names = [f"clip-{next(numbers):04d}.mp4" for _ in range(design.trials_per_run)]
+        clips.update(zip(names, draw_scenes(len(names), rng), strict=True))
+        seen[viewing] = names
+    rows = []
+    for subject in subjects:
+        for run in runs:
+            order = rng.permutation(seen[(None if design.shared_clips else subject, run)])
+            start = LEAD_IN + rng.uniform(0, 0.5)
+            rows += [
+                {"subject": subject, "run": run, "onset": round(start + i * s.stimulus_onset_asynchrony, 3), "stim_file": str(name)}
+                for i, name in enumerate(order)
+            ]
+    return dict(sorted(clips.items())), pd.DataFrame(rows)
+
+
+def simulate_stimuli(config: Config, dataset: str) -> None:
+    """Render the clips and write the files that belong to the data set as a whole."""
+    s, root = config.simulation, Path(config.datasets[dataset].bids_dir)
+    clips, _ = plan(config, dataset)
+    (root / "stimuli").mkdir(parents=True, exist_ok=True)
+    for name, scene in tqdm(clips.items(), "clips", mininterval=5):
+        write_clip(root / "stimuli" / name, render(scene, size=s.clip_size, fps=s.clip_fps, seconds=s.clip_seconds), s.clip_fps)
+    table = pd.DataFrame([{"stim_file": name, **{f: getattr(scene, f) for f in VOCABULARY}} for name, scene in clips.items()])
+    _write_tsv(root / "stimuli" / "clips.tsv", table)
+    _write_dataset_files(config, dataset, root)
+
+
+def simulate_subject(config: Config, dataset: str, subject: str) -> None:
+    """Write one subject's T1w, and BOLD with events for each run.
+
+    Raises:
+        UserError: the design has no such subject.
+    """
+    clips, viewed = plan(config, dataset)
+    viewed = viewed[viewed["subject"] == subject]
+    if viewed.empty:
+        raise UserError(f"datasets.{dataset}", f"found subject {subject!r}, expected one of the simulated ones; correct the split or `simulated`")
+    rng = generator(config.seed, "simulation", dataset, subject)
+    anatomy = Anatomy(rng)
+    _write_t1w(config, dataset, subject, anatomy, rng)
+    _write_runs(config, dataset, subject, anatomy, clips, viewed, rng)
+
+
+def _write_t1w(config: Config, dataset: str, subject: str, anatomy: Anatomy, rng: np.random.Generator) -> None:
+    size = config.simulation.t1w_voxel_size
+    shape = _shape(T1W_FIELD_OF_VIEW, size)
+    affine = centred_affine(shape, size, tuple(rng.normal(0, 2, 3)), (0.0, -18.0, 8.0))
+    tissues = anatomy.tissues(anatomy.to_template(world_points(shape, affine)), shape)
+    path = Path(config.datasets[dataset].bids_dir) / entity_path(subject, datatype="anat", suffix="T1w", extension=".nii.gz")
+    save_image(path, t1w_image(tissues, rng), affine, dtype="int16")
+    write_json(_sidecar(path), {"Modality": "MR", "MagneticFieldStrength": 3, **_scanner()})
+
+
+def _write_runs(
+    config: Config, dataset: str, subject: str, anatomy: Anatomy, clips: dict[str, Scene], viewed: pd.DataFrame, rng: np.random.Generator,
+) -> None:
+    s, d = config.simulation, config.datasets[dataset]
+    shape = _shape(BOLD_FIELD_OF_VIEW, s.voxel_size)
+    affine = centred_affine(shape, s.voxel_size, (12 + rng.normal(0, 2), *rng.normal(0, 1.5, 2)), (0.0, -18.0, 8.0))
+    points = anatomy.to_template(world_points(shape, affine))
+    tissues = anatomy.tissues(points, shape)
+    baseline = epi_image(tissues, rng)
+    layout = common_layout(generator(config.seed, "simulation", "layout"))
+    maps = subject_maps(layout, points[tissues.brain.ravel()], tissues.gm[tissues.brain], rng)
+    delay = float(np.clip(rng.normal(0, HRF_DELAY), -1, 1))
+    for run, trials in viewed.groupby("run"):
+        onsets = trials["onset"].to_numpy()
+        n = int(np.ceil((onsets[-1] + s.stimulus_onset_asynchrony + LEAD_OUT) / s.repetition_time))
+        frame_times = (np.arange(n) + 0.5) * s.repetition_time  # all slices in the middle of the TR
+        courses = time_courses(feature_matrix([clips[c] for c in trials["stim_file"]]), onsets, s.clip_seconds, frame_times, delay)
+        bold = simulate_run(
+            baseline, affine, maps, tissues.brain, courses, amplitude=PEAK_RESPONSE * s.snr, tr=s.repetition_time,
+            motion=head_motion(n, rng), rng=rng)
+        path = Path(d.bids_dir) / entity_path(subject, datatype="func", suffix="bold", extension=".nii.gz", task=d.task, run=str(run))
+        save_image(path, bold, affine, tr=s.repetition_time, dtype="int16")
+        write_json(_sidecar(path), {"RepetitionTime": s.repetition_time, "TaskName": d.task, "EchoTime": 0.03, "FlipAngle": 80, **_scanner()})
+        events = trials.assign(duration=s.clip_seconds, trial_type=[clips[c].action for c in trials["stim_file"]])
+        _write_tsv(path.with_name(path.name.replace("_bold.nii.gz", "_events.tsv")), events[["onset", "duration", "trial_type", "stim_file"]])
+
+
+def _write_dataset_files(config: Config, dataset: str, root: Path) -> None:
+    d = config.datasets[dataset]
+    assert d.simulated is not None
+    write_json(root / "dataset_description.json", {
+        "Name": d.title, "BIDSVersion": "1.10.0", "DatasetType": "raw", "License": "CC0", "Authors": ["Boldscribe's simulator"],
+        "Acknowledgements": WARNING, "GeneratedBy": [{"Name": "boldscribe simulate", "Version": __version__}]})
+    with atomic(root / "README.md") as part:
+        part.write_text(
+            f"# {d.title}\n\n{WARNING}\n\nSeed {config.seed}, signal-to-noise ratio {config.simulation.snr:g} of the default. "
+            "`stimuli/clips.tsv` says what each clip shows. Voxels respond, through a canonical haemodynamic response with a delay of "
+            "each subject's own, to the features named there, in patches that lie alike in all subjects up to a few millimetres.\n")
+    n = d.simulated.subjects
+    _write_tsv(root / "participants.tsv", pd.DataFrame({"participant_id": [f"sub-{i:02d}" for i in range(1, n + 1)], "simulated": ["yes"] * n}))
+    write_json(root / "participants.json", {"simulated": {"Description": "Whether the data were simulated, not measured"}})
+    write_json(root / f"task-{d.task}_events.json", {
+        "trial_type": {"Description": "Action that the clip shows"}, "stim_file": {"Description": "Clip, below stimuli/"}})
+
+
+@cache
+def _scanner() -> dict[str, Any]:
+    return {"Manufacturer": "none (simulated)", "InstitutionName": "none (simulated)"}
+
+
+def _shape(field_of_view: tuple[float, float, float], voxel_size: float) -> tuple[int, int, int]:
+    x, y, z = (round(length / voxel_size) for length in field_of_view)
+    return x, y, z
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name.replace(".nii.gz", ".json"))
+
+
+def _write_tsv(path: Path, table: pd.DataFrame) -> None:
+    with atomic(path) as part:
+        table.to_csv(part, sep="\t", index=False, lineterminator="\n")

@@ -17,7 +17,7 @@ from nipype import logging as nipype_logging
 from nipype.interfaces.utility import Function
 from nipype.pipeline.engine import Node, Workflow
 from nipype.pipeline.engine.nodes import NodeExecutionError
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from boldscribe.bids import entities, find_runs, find_t1w, metadata, resolution_label
 from boldscribe.config import Config
@@ -41,7 +41,7 @@ class Step(Function):
             raise
 
 
-def anatomy_node(t1w: str, resolution: float) -> tuple:  # type: ignore[type-arg]
+def anatomy_node(t1w: str, resolution: float) -> tuple:
     """nipype runs the source of this function on its own, hence the imports inside."""
     from pathlib import Path
 
@@ -51,7 +51,7 @@ def anatomy_node(t1w: str, resolution: float) -> tuple:  # type: ignore[type-arg
     return tuple(str(files[name]) for name in ("t1w", "mask", "t1w_in_template", "to_t1w", "points"))
 
 
-def align_node(bold: str, t1w: str, mask: str, slice_times: list, slice_axis: int, tr: float) -> dict:  # type: ignore[type-arg]
+def align_node(bold: str, t1w: str, mask: str, slice_times: list, slice_axis: int, tr: float) -> dict:
     """Motion, slice timing, coregistration."""
     from pathlib import Path
 
@@ -61,7 +61,7 @@ def align_node(bold: str, t1w: str, mask: str, slice_times: list, slice_axis: in
     return {key: str(path) for key, path in aligned.items()}
 
 
-def normalise_node(aligned: dict, points: str, mask: str, resolution: float, tr: float, name: str) -> dict:  # type: ignore[type-arg]
+def normalise_node(aligned: dict, points: str, mask: str, resolution: float, tr: float, name: str) -> dict:
     """Resampling and confounds."""
     from pathlib import Path
 

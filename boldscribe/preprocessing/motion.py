@@ -6,6 +6,8 @@ that a volume costs a few interpolations. Friston et al. 1995 describe the cost;
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -48,9 +50,9 @@ def rigid_parameters(matrix: Affine, centre: NDArray[np.float64]) -> NDArray[np.
     return np.concatenate([translation, Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz")])
 
 
-def apply_affine(affine: Affine, points_3N: NDArray[np.float64]) -> NDArray[np.float64]:
+def apply_affine(affine: NDArray[Any], points_3N: NDArray[Any]) -> NDArray[np.float64]:
     """Transform points given as columns."""
-    return affine[:3, :3] @ points_3N + affine[:3, 3:]
+    return np.asarray(affine[:3, :3] @ points_3N + affine[:3, 3:])
 
 
 def head_mask(volume: Volume) -> NDArray[np.bool_]:

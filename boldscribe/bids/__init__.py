@@ -1,0 +1,19 @@
+"""BIDS data sets: names and reading (`layout`), and the preflight (`checks`)."""
+
+from boldscribe.bids.checks import locate_dataset, validate_raw
+from boldscribe.bids.layout import (
+    entities,
+    entity_path,
+    find_runs,
+    find_t1w,
+    metadata,
+    read_events,
+    resolution_label,
+    run_label,
+    subjects,
+)
+
+__all__ = [
+    "entities", "entity_path", "find_runs", "find_t1w", "locate_dataset", "metadata", "read_events", "resolution_label", "run_label",
+    "subjects", "validate_raw",
+]

@@ -1,0 +1,220 @@
+"""Derivatives to one cleaned series per subject: masked, confounds regressed, z-scored.
+
+Reads what fMRIPrep writes and what the embedded workflow writes, since both use the same names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from nilearn.interfaces.fmriprep import load_confounds
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from boldscribe.bids import find_runs, metadata, resolution_label
+from boldscribe.bold.windows import displacement_path, voxels_path
+from boldscribe.config import Bold, Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic, header_path, save_array, write_json
+from boldscribe.images import image_data, load_image, repetition_time
+
+FREE_VOLUMES = 10
+
+
+@dataclass(frozen=True)
+class Run:
+    """A preprocessed run: its files, its confounds, and when its volumes were taken."""
+
+    label: str
+    bold: Path
+    mask: Path
+    repetition_time: float
+    start_time: float
+    confounds_TK: NDArray[np.float64]
+    steady: NDArray[np.bool_]
+    framewise_displacement: NDArray[np.float32]
+
+
+def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Path, output: Path) -> None:
+    """Write `sub-XX_bold.npy` with header, `sub-XX_voxels.npy` and `sub-XX_framewise_displacement.npy` (docs/data.md).
+
+    Voxels are those in the masks of all the runs. Per run: motion, tissue, cosine and trend regressors are taken out in one
+    projection, then each voxel is z-scored and clipped. Volumes before the steady state (`non_steady_state_outlier`) take no
+    part in this and are set to 0, the mean.
+
+    Args:
+        config: the experiment (`bold`, `preprocessing`).
+        dataset: name in `config.datasets`.
+        subject: label without `sub-`.
+        derivatives_dir: root of the derivatives, which holds `sub-XX`.
+        output: `sub-XX_bold.npy`.
+
+    Raises:
+        UserError: no runs, missing or damaged files, NaN, runs on different grids, too few volumes for the regressors.
+    """
+    design = config.datasets[dataset]
+    space, resolution = config.preprocessing.space, config.preprocessing.resolution
+    bolds = find_preprocessed(derivatives_dir, subject, design.session, design.task, space, resolution)
+    runs = [read_run(label, path, derivatives_dir, config.bold) for label, path in bolds.items()]
+    mask_XYZ, affine = common_mask(runs)
+    voxels = np.flatnonzero(mask_XYZ).astype(np.int32)
+    n_volumes = sum(len(run.steady) for run in runs)
+
+    described: list[dict[str, object]] = []
+    with atomic(output) as part:
+        series_TV = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=(n_volumes, len(voxels)))
+        first = 0
+        for run in tqdm(runs, desc=f"series sub-{subject}", mininterval=5):
+            data_TV = image_data(load_image(run.bold, 4))[mask_XYZ].T
+            cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, config.bold.clip_sigma)
+            series_TV[first:first + len(cleaned_TV)] = cleaned_TV
+            described.append({
+                "run": run.label, "first_volume": first, "n_volumes": len(cleaned_TV), "repetition_time": run.repetition_time,
+                "start_time": run.start_time, "regressors": run.confounds_TK.shape[1]})
+            first += len(cleaned_TV)
+        series_TV.flush()
+        del series_TV
+    write_json(header_path(output), {
+        "shape": [n_volumes, len(voxels)], "dtype": "float16", "axes": ["volume", "voxel"], "units": "standard deviations",
+        "dataset": dataset, "subject": subject, "space": space, "grid_shape": list(mask_XYZ.shape), "affine": affine.tolist(),
+        "runs": described,
+    })
+    save_array(voxels_path(output), voxels, axes=["voxel"], units="flat C-order index in grid_shape")
+    save_array(
+        displacement_path(output), np.concatenate([run.framewise_displacement for run in runs]), axes=["volume"], units="mm")
+
+
+def find_preprocessed(root: Path, subject: str, session: str | None, task: str, space: str, resolution: float) -> dict[str, Path]:
+    """Preprocessed runs by label, in the wanted space and resolution.
+
+    Older fMRIPrep, and spaces asked for without resolution, leave `res` out; then the voxel size decides.
+
+    Raises:
+        UserError: none found.
+    """
+    res = resolution_label(resolution)
+    runs = find_runs(root, subject, session, task, space=space, res=res, desc="preproc")
+    if not runs:
+        unlabelled = find_runs(root, subject, session, task, space=space, res=None, desc="preproc")
+        zooms = {path: load_image(path, 4).header.get_zooms()[:3] for path in unlabelled.values()}
+        runs = {label: path for label, path in unlabelled.items() if np.allclose(zooms[path], resolution, atol=0.01)}
+    if not runs:
+        there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii.gz")})
+        raise UserError(
+            str(root / f"sub-{subject}"), f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
+            f"task-{task}…space-{space}_res-{res}_desc-preproc_bold.nii.gz; correct preprocessing.space and resolution, task, session")
+    return runs
+
+
+def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:
+    """Collect a run's files and read its confounds; the image data stay on disk.
+
+    Raises:
+        UserError: a file is missing, or too few volumes for the regressors.
+    """
+    image = load_image(bold, 4)
+    n_volumes = image.shape[3]
+    sidecar = metadata(bold, root)
+    tr = float(sidecar.get("RepetitionTime") or repetition_time(image))
+    if tr <= 0:
+        raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
+    mask = bold.with_name(bold.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
+    confounds, steady, displacement = read_confounds(bold, n_volumes, settings)
+    if steady.sum() < confounds.shape[1] + 2 + FREE_VOLUMES:
+        raise UserError(
+            str(bold), f"volumes: found {steady.sum()} for {confounds.shape[1]} regressors, mean and trend, expected at least "
+            f"{confounds.shape[1] + 2 + FREE_VOLUMES}; choose fewer in bold.motion and bold.tissue, or take the run out")
+    return Run(label, bold, mask, tr, float(sidecar.get("StartTime", 0.0)), confounds.to_numpy(), steady, displacement)
+
+
+def read_confounds(bold: Path, n_volumes: int, settings: Bold) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float32]]:
+    """Regressors chosen by nilearn's `load_confounds`, steady-state volumes, and framewise displacement (mm).
+
+    Raises:
+        UserError: no confounds beside the image, columns missing, or another number of rows than volumes.
+    """
+    strategy = ["motion", "high_pass", *(["wm_csf"] if settings.tissue else [])]
+    try:
+        table, steady_rows = load_confounds(
+            str(bold), strategy=strategy, motion=settings.motion, wm_csf=settings.tissue or "basic", demean=False)
+    except ValueError as error:
+        raise UserError(str(bold), f"confounds: {error}; expected fMRIPrep's desc-confounds_timeseries.tsv and .json beside it") from None
+    if len(table) != n_volumes:
+        raise UserError(str(bold), f"confounds: found {len(table)} rows, expected {n_volumes}, one per volume; preprocess the run again")
+    steady = np.ones(n_volumes, bool)
+    if steady_rows is not None:
+        steady = np.isin(np.arange(n_volumes), steady_rows)
+    # nilearn orders columns by a set, which differs from process to process
+    table = table[sorted(table.columns)].bfill()
+    if table.isna().any(axis=None):
+        broken = ", ".join(table.columns[table.isna().any()])
+        raise UserError(str(bold), f"confounds: found NaN after the first rows in {broken}, expected numbers; repair the table")
+    everything = pd.read_csv(_confounds_path(bold), sep="\t", na_values="n/a", usecols=lambda c: c == "framewise_displacement")
+    if everything.empty:
+        raise UserError(str(_confounds_path(bold)), "columns: found no framewise_displacement, expected it; preprocess the run again")
+    return table, steady, everything["framewise_displacement"].to_numpy(np.float32)
+
+
+def _confounds_path(bold: Path) -> Path:
+    stem = bold.name.split("_space-")[0]
+    return next(p for suffix in ("timeseries", "regressors") if (p := bold.with_name(f"{stem}_desc-confounds_{suffix}.tsv")).is_file())
+
+
+def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Voxels in the brain masks of all the runs, (X, Y, Z), and the affine of their grid.
+
+    Raises:
+        UserError: a mask is missing, on another grid than its run or than the first run, or nothing is common.
+    """
+    reference = load_image(runs[0].bold, 4)
+    mask_XYZ = np.ones(reference.shape[:3], bool)
+    for run in runs:
+        mask = load_image(run.mask, 3)
+        for path, image in ((run.bold, load_image(run.bold, 4)), (run.mask, mask)):
+            if image.shape[:3] != reference.shape[:3] or not np.allclose(image.affine, reference.affine, atol=1e-3):
+                raise UserError(
+                    str(path), f"grid: found {image.shape[:3]} with its affine, expected {reference.shape[:3]} and that of "
+                    f"{runs[0].bold.name}; preprocess all runs in one space and resolution")
+        mask_XYZ &= image_data(mask) > 0
+    if not mask_XYZ.any():
+        raise UserError(str(runs[0].mask), "voxels: found none that is in the masks of all the runs; look at the masks and their alignment")
+    return mask_XYZ, np.asarray(reference.affine)
+
+
+def clean(
+    data_TV: NDArray[np.float32], confounds_TK: NDArray[np.float64], steady: NDArray[np.bool_], clip_sigma: float,
+) -> NDArray[np.float32]:
+    """Regress confounds, mean and linear trend in one projection, z-score, clip.
+
+    Equal to `nilearn.signal.clean(detrend=True, standardize="zscore", confounds=...)` up to rounding, at a third of its time: with
+    an orthonormal basis Q of the regressors the residual is Y - Q Qᵀ Y.
+
+    Args:
+        data_TV: BOLD of one run.
+        confounds_TK: regressors.
+        steady: (T,) volumes that take part; others become 0.
+        clip_sigma: largest absolute value (SD).
+
+    Returns:
+        (T, V); constant voxels are 0.
+    """
+    n_volumes = int(steady.sum())
+    nuisance = np.column_stack([np.linspace(-1, 1, n_volumes), confounds_TK[steady]])
+    sizes = np.abs(nuisance).max(axis=0)
+    nuisance = nuisance - nuisance.mean(axis=0)
+    nuisance = nuisance[:, nuisance.std(axis=0) > 1e-12 * sizes]
+    nuisance /= nuisance.std(axis=0)
+    u, singular, _ = np.linalg.svd(nuisance, full_matrices=False)
+    # a repeated regressor adds no direction
+    basis_TK = u[:, singular > singular[0] * 1e-8].astype(np.float32)
+    used_TV = data_TV[steady] - data_TV[steady].mean(axis=0)
+    scale = used_TV.std(axis=0)
+    used_TV -= basis_TK @ (basis_TK.T @ used_TV)
+    sd = used_TV.std(axis=0)
+    used_TV /= np.where(sd > 1e-5 * np.maximum(scale, 1e-12), sd, np.inf)
+    out_TV = np.zeros_like(data_TV, dtype=np.float32)
+    out_TV[steady] = np.clip(used_TV, -clip_sigma, clip_sigma)
+    return out_TV

@@ -29,7 +29,6 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path
         labels=inputs["labels"],
         features=inputs["features"],
         sc_mbm=inputs.one("sc_mbm"),
-        models_dir=inputs["models"][0].parent,
         output_dir=outputs.one("folder"),
         work_dir=work,
     )

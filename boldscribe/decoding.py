@@ -1,0 +1,90 @@
+"""Decoding: text from prompt and fMRI tokens alone, by the model and by its controls (paper 3.2; design section 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from boldscribe.bold.windows import Windows
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic
+from boldscribe.models.fmri_encoder import encode_in_batches, load_encoder
+from boldscribe.models.video_llama import load_llm
+from boldscribe.reproducible import derive_seed, generator, seed_everything
+from boldscribe.training.schedule import best_device
+
+BATCH = 64
+
+
+def decode(
+    config: Config, dataset: str, subject: str, condition: str, *, series: Path, trials: Path, stage1_dir: Path, stage2_dir: Path,
+    models_dir: Path, output: Path,
+) -> None:
+    """Decode a target subject's test trials; writes `subject, trial, instruction, prediction`.
+
+    Conditions: `model`; `llm`, the same question without brain; `shuffled`, each trial given another trial's fMRI; `noise`, windows
+    drawn from a Gaussian with each voxel's and volume's mean and SD over the subject's test windows.
+
+    Raises:
+        UserError: no such condition, or no test trial.
+    """
+    index = pd.read_parquet(trials)
+    test = index[index["role"] == "test"].reset_index(drop=True)
+    if test.empty:
+        raise UserError(str(trials), f"role: found no trial with 'test' of sub-{subject}; name test_runs in the configuration")
+    seed_everything(config.seed, "decode", dataset, subject, condition)
+    llm = load_llm(config, models_dir).to(best_device())
+    tokens = None if condition == "llm" else _tokens(config, dataset, subject, condition, series, test, stage1_dir, stage2_dir)
+    predictions = llm.generate(
+        test["instruction"].tolist(), tokens, max_new_tokens=config.decoding.max_new_tokens, batch_size=config.decoding.batch_size)
+    with atomic(output) as part:
+        test[["subject", "trial", "instruction"]].assign(prediction=predictions).to_parquet(part, index=False)
+
+
+def _tokens(
+    config: Config, dataset: str, subject: str, condition: str, series: Path, test: pd.DataFrame, stage1_dir: Path, stage2_dir: Path,
+) -> Tensor:
+    """Bridged fMRI tokens of each test trial under a condition: (trials, L, d_llm)."""
+    device = best_device()
+    windows = Windows([series], test, config.tokenizer.grid)
+    bold = windows.load(range(len(windows)))
+    if condition == "noise":
+        bold = matched_noise(bold, derive_seed(config.seed, "noise", dataset, subject))
+    elif condition == "shuffled":
+        bold = bold[torch.from_numpy(derangement(len(bold), generator(config.seed, "shuffled", dataset, subject)))]
+    elif condition != "model":
+        raise UserError("condition", f"found {condition!r}, expected model, llm, shuffled or noise")
+    encoder = load_encoder(config, stage1_dir).to(device)
+    z_NLD = encode_in_batches(encoder, lambda rows: bold[list(rows)].to(device), len(bold), BATCH)
+    with torch.inference_mode():
+        return load_bridge(stage2_dir).to(device)(z_NLD)
+
+
+def load_bridge(folder: Path) -> nn.Linear:
+    """The bridge of a finished Stage II, frozen."""
+    with safe_open(folder / "bridge.safetensors", "pt") as file:
+        weight, bias = file.get_tensor("bridge.weight"), file.get_tensor("bridge.bias")
+    bridge = nn.Linear(weight.shape[1], weight.shape[0])
+    bridge.load_state_dict({"weight": weight, "bias": bias})
+    return bridge.eval().requires_grad_(False)
+
+
+def matched_noise(bold_BTXYZ: Tensor, seed: int) -> Tensor:
+    """Gaussian windows with the mean and SD over trials of every voxel and volume."""
+    noise = torch.randn(bold_BTXYZ.shape, generator=torch.Generator().manual_seed(seed))
+    return bold_BTXYZ.mean(0) + bold_BTXYZ.std(0) * noise
+
+
+def derangement(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A random permutation of n ≥ 2 without fixed point: one cycle through all."""
+    order = rng.permutation(n)
+    out = np.empty(n, np.int64)
+    out[order] = np.roll(order, 1)
+    return out

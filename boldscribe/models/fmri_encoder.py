@@ -1,0 +1,93 @@
+"""The fMRI side of figure 1: tokenizer, SC-MBM, projection, and the video Q-Former that it shares with the video side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic
+from boldscribe.models.adaptor import add_adaptors, load_adaptors
+from boldscribe.models.sc_mbm import ScMbm
+from boldscribe.models.tokenizer import Tokenizer
+from boldscribe.models.video_llama import load_video_q_former
+
+
+class FmriEncoder(nn.Module):
+    """BOLD windows to z_BLD, tokens of the same shape and space as the video's x_BLD."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.tokenizer = Tokenizer(config.tokenizer, config.bold.n_volumes, config.sc_mbm.dim)
+        self.sc_mbm = ScMbm(config.sc_mbm)
+        self.to_q_former = nn.Linear(config.sc_mbm.dim, config.video_llama.q_former.hidden_size)
+        self.q_former = load_video_q_former(config)
+        self.dropout = nn.Dropout1d(config.stage1.dropout)
+
+    def forward(self, bold_BTXYZ: Tensor) -> Tensor:
+        """Encode windows (B, T, X, Y, Z); in training, whole tokens are dropped."""
+        tokens = self.sc_mbm(self.dropout(self.tokenizer(bold_BTXYZ)))
+        return cast(Tensor, self.q_former(self.to_q_former(tokens)))
+
+
+def new_encoder(config: Config, sc_mbm: Path) -> nn.Module:
+    """An encoder for Stage I: pretrained tokenizer and blocks, frozen Q-Former, fresh adaptors and projection.
+
+    Trainable are the tokenizer, the projection and the adaptors.
+
+    Raises:
+        UserError: the pretrained weights do not fit the configured shapes.
+    """
+    encoder = FmriEncoder(config)
+    state = load_file(sc_mbm)
+    for part, prefix in ((encoder.tokenizer, "tokenizer."), (encoder.sc_mbm, "sc_mbm.")):
+        given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        expected = part.state_dict()
+        shapes = [{k: v.shape for k, v in state.items()} for state in (expected, given)]
+        if wrong := sorted(k for k in expected.keys() | given.keys() if shapes[0].get(k) != shapes[1].get(k)):
+            raise UserError(
+                str(sc_mbm), f"weights do not fit {type(part).__name__} ({', '.join(wrong[:4])}); pretrain again with this configuration")
+        part.load_state_dict(given)
+    model = add_adaptors(encoder, config.adaptor)
+    for part in (encoder.tokenizer, encoder.to_q_former):
+        part.requires_grad_(True)
+    return model
+
+
+def save_encoder(model: nn.Module, folder: Path) -> None:
+    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `q_former_adaptor/` (PEFT)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = model.get_base_model()
+    state = {k.replace(".base_layer", ""): v.contiguous() for k, v in encoder.state_dict().items() if _own(k)}
+    with atomic(folder / "fmri_encoder.safetensors") as part:
+        save_file(state, part)
+    model.save_pretrained(folder / "adaptors")
+
+
+def load_encoder(config: Config, folder: Path) -> nn.Module:
+    """The encoder of a finished Stage I, frozen and in evaluation mode."""
+    encoder = FmriEncoder(config)
+    missing, unexpected = encoder.load_state_dict(load_file(folder / "fmri_encoder.safetensors"), strict=False)
+    if unexpected or any(_own(k) for k in missing):
+        raise UserError(
+            str(folder), f"weights do not fit the configured encoder: missing {missing}, unexpected {unexpected}; run Stage I again")
+    model: nn.Module = load_adaptors(encoder, folder / "adaptors", config.adaptor)
+    return model.eval().requires_grad_(False)
+
+
+def _own(name: str) -> bool:
+    """Whether a weight is the encoder's own: not the shared Q-Former's, not an adaptor's."""
+    return not name.startswith("q_former.") and "lora_" not in name
+
+
+@torch.inference_mode()
+def encode_in_batches(model: nn.Module, load: Callable[[range], Tensor], n: int, batch_size: int) -> Tensor:
+    """Encode n windows, given a function from indices to windows: (n, L, d)."""
+    encode = [model(load(range(i, min(i + batch_size, n)))) for i in range(0, n, batch_size)]
+    return torch.cat(encode).clone()

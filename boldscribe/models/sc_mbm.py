@@ -1,0 +1,110 @@
+"""SC-MBM, sparse-coded masked brain modelling (paper 3.1, after MinD-Vis): a vision transformer pretrained as a masked autoencoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from boldscribe.config import ScMbm as ScMbmConfig
+from boldscribe.config import Tokenizer as TokenizerConfig
+from boldscribe.models.tokenizer import Tokenizer
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; query, key and value are maps of their own, so that the query can be adapted."""
+
+    def __init__(self, dim: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        q, k, v = (m(x_BND).unflatten(2, (self.n_heads, -1)).transpose(1, 2) for m in (self.query, self.key, self.value))
+        return self.out(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear maps with GELU between them."""
+
+    def __init__(self, dim: int, ratio: float) -> None:
+        super().__init__()
+        self.expand, self.contract = nn.Linear(dim, int(dim * ratio)), nn.Linear(int(dim * ratio), dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.contract(torch.nn.functional.gelu(self.expand(x)))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, dim: int, n_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention, self.mlp = Attention(dim, n_heads), Mlp(dim, mlp_ratio)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        x_BND = x_BND + self.attention(self.norm1(x_BND))
+        return x_BND + self.mlp(self.norm2(x_BND))
+
+
+class ScMbm(nn.Module):
+    """The encoder's blocks and final norm."""
+
+    def __init__(self, config: ScMbmConfig) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block(config.dim, config.n_heads, config.mlp_ratio) for _ in range(config.depth)))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """Encode tokens (B, N, dim)."""
+        return self.norm(self.blocks(tokens_BND))
+
+
+class MaskedAutoencoder(nn.Module):
+    """Pretraining: from the unmasked tokens, restore the voxels under the masked ones.
+
+    Args:
+        config: encoder and decoder.
+        tokenizer: grid and channels.
+        n_volumes: T.
+        brain_XYZ: voxels that count; those outside the brain are zero in every window and would reward nothing.
+    """
+
+    def __init__(self, config: ScMbmConfig, tokenizer: TokenizerConfig, n_volumes: int, brain_XYZ: Tensor) -> None:
+        super().__init__()
+        self.mask_ratio = config.mask_ratio
+        self.tokenizer = Tokenizer(tokenizer, n_volumes, config.dim)
+        self.encoder = ScMbm(config)
+        self.to_decoder = nn.Linear(config.dim, config.decoder_dim)
+        self.mask_token = nn.Parameter(torch.randn(config.decoder_dim) * 0.02)
+        self.decoder_positions = nn.Parameter(torch.randn(1, self.tokenizer.n_tokens, config.decoder_dim) * 0.02)
+        heads = max(1, config.decoder_dim // (config.dim // config.n_heads))
+        self.decoder = nn.Sequential(*(Block(config.decoder_dim, heads, config.mlp_ratio) for _ in range(config.decoder_depth)))
+        self.to_voxels = nn.Linear(config.decoder_dim, n_volumes * self.tokenizer.stride**3)
+        brain = brain_XYZ.float()[None, None].expand(1, n_volumes, -1, -1, -1)
+        self.register_buffer("brain_N", self.tokenizer.cubes(brain)[0], persistent=False)
+
+    def forward(self, bold_BTXYZ: Tensor) -> Tensor:
+        """Mean squared error over the brain voxels under masked tokens.
+
+        The masked cubes are blanked before the CNN, whose receptive fields overlap: otherwise they would leak to their neighbours.
+        """
+        cubes_BNV = self.tokenizer.cubes(bold_BTXYZ)
+        B, N, _ = cubes_BNV.shape
+        n_kept = N - round(N * self.mask_ratio)
+        kept = torch.rand(B, N).argsort(1).argsort(1).to(bold_BTXYZ.device) < n_kept
+        tokens = self.tokenizer(self._blank(bold_BTXYZ, kept))
+        encoded = self.encoder(tokens[kept].view(B, n_kept, -1))
+        full = self.mask_token.expand(B, N, -1).clone()
+        full[kept] = self.to_decoder(encoded).flatten(0, 1).to(full.dtype)
+        restored = self.to_voxels(self.decoder(full + self.decoder_positions))
+        weight = self.brain_N * (~kept)[..., None]
+        return ((restored - cubes_BNV).square() * weight).sum() / weight.sum()
+
+    def _blank(self, bold_BTXYZ: Tensor, kept_BN: Tensor) -> Tensor:
+        s = self.tokenizer.stride
+        coarse = kept_BN.view(len(kept_BN), 1, *(n // s for n in bold_BTXYZ.shape[2:]))
+        for axis in (2, 3, 4):
+            coarse = coarse.repeat_interleave(s, dim=axis)
+        return bold_BTXYZ * coarse

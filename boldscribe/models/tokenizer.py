@@ -1,0 +1,42 @@
+"""The spatio-temporal tokenizer (paper 3.1): a 3-D CNN turns T whole-brain volumes into a sequence of super-voxel tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from boldscribe.config import Tokenizer as TokenizerConfig
+
+
+class Tokenizer(nn.Module):
+    """Stride-2 convolutions, the T volumes being the channels; then a position for each token.
+
+    Args:
+        config: grid and channels.
+        n_volumes: T.
+        dim: width of the tokens.
+    """
+
+    def __init__(self, config: TokenizerConfig, n_volumes: int, dim: int) -> None:
+        super().__init__()
+        widths = [n_volumes, *config.channels]
+        stages: list[nn.Module] = []
+        for i in range(len(config.channels)):
+            stages += [nn.Conv3d(widths[i], widths[i + 1], 3, stride=2, padding=1), nn.GroupNorm(1, widths[i + 1]), nn.GELU()]
+        self.stages = nn.Sequential(*stages)
+        self.to_tokens = nn.Conv3d(widths[-1], dim, 1)
+        self.stride = 2 ** len(config.channels)
+        x, y, z = (n // self.stride for n in config.grid)
+        self.n_tokens = x * y * z
+        self.positions = nn.Parameter(torch.randn(1, self.n_tokens, dim) * 0.02)
+
+    def forward(self, bold_BTXYZ: Tensor) -> Tensor:
+        """Windows (B, T, X, Y, Z) to tokens (B, N, dim)."""
+        return self.to_tokens(self.stages(bold_BTXYZ)).flatten(2).transpose(1, 2) + self.positions
+
+    def cubes(self, bold_BTXYZ: Tensor) -> Tensor:
+        """The voxels under each token: (B, N, T · stride³), in the order of the tokens."""
+        B, T, X, Y, Z = bold_BTXYZ.shape
+        s = self.stride
+        blocks = bold_BTXYZ.view(B, T, X // s, s, Y // s, s, Z // s, s).permute(0, 2, 4, 6, 1, 3, 5, 7)
+        return blocks.reshape(B, self.n_tokens, T * s**3)

@@ -1,0 +1,88 @@
+"""Checkpoints in a work folder, so that a training killed at any moment goes on where it was.
+
+Never among a rule's outputs, which Snakemake deletes when a job fails. The folder is named by a fingerprint of settings and
+data, so that a changed experiment never goes on from another one's weights. Every epoch (or step) of a training seeds itself by
+its number; therefore no generator's state need be kept, and a resumed run draws what an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from boldscribe.files import atomic
+from boldscribe.provenance.record import digest
+
+KEPT = 2
+
+
+def fingerprint(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
+    """Sixteen hexadecimal digits that change with the settings or the content of a file."""
+    content = json.dumps(settings, sort_keys=True, default=str) + "".join(digest(p)["sha256"] for p in files)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class Checkpoints:
+    """The checkpoints of one training.
+
+    Args:
+        work_dir: the rule's work folder.
+        settings: what the training depends on, as JSON.
+        files: its input data.
+    """
+
+    def __init__(self, work_dir: Path, settings: Mapping[str, Any], files: Iterable[Path]) -> None:
+        self.folder = work_dir / fingerprint(settings, files)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, number: int, tensors: Mapping[str, Tensor], state: Any) -> None:
+        """Write the state after epoch (or step) `number`, whole or not at all, and keep the last two."""
+        with atomic(self.folder / f"{number:06d}.safetensors") as part:
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, metadata={"state": json.dumps(state)})
+        for old in self._paths()[:-KEPT]:
+            old.unlink()
+
+    def latest(self) -> tuple[int, dict[str, Tensor], Any] | None:
+        """Number, tensors and state of the newest readable checkpoint; None at the start."""
+        for path in reversed(self._paths()):
+            try:
+                with safe_open(path, "pt") as file:
+                    return int(path.stem), {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["state"])  # noqa: SIM118
+            except (SafetensorError, OSError):
+                continue
+        return None
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.safetensors"))
+
+
+def trainable(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The parameters that are trained, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def pack(parameters: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Parameters and the optimiser's moments as one mapping of tensors."""
+    packed = {f"parameter/{name}": p for name, p in parameters.items()}
+    for name, p in parameters.items():
+        packed |= {f"optimiser/{name}/{key}": value for key, value in optimiser.state.get(p, {}).items()}
+    return packed
+
+
+def unpack(packed: Mapping[str, Tensor], parameters: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
+    """Put packed values back in place."""
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(packed[f"parameter/{name}"])
+            prefix = f"optimiser/{name}/"
+            moments = {k.removeprefix(prefix): v.clone() for k, v in packed.items() if k.startswith(prefix)}
+            if moments:
+                optimiser.state[p] = moments

@@ -1,0 +1,37 @@
+"""The source subjects' trials, and the refusal of anything of a target subject where labels are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+
+
+def check_source_only(config: Config, dataset: str, table: pd.DataFrame, what: str = "trials") -> None:
+    """Refuse a table with rows of a subject that is not a source subject.
+
+    The paper's promise, that no video, caption or label of the target domain is read in training, is kept here once more after
+    the rules, which hand over nothing of the kind.
+
+    Raises:
+        UserError: names the subjects.
+    """
+    allowed = set(config.datasets[dataset].train_subjects)
+    if foreign := sorted(set(table["subject"]) - allowed):
+        raise UserError(
+            f"{what} of {dataset}", f"subject: found {', '.join(foreign)}, expected source subjects only ({', '.join(sorted(allowed))}): "
+            "no label, clip or caption of a target subject may be opened in training")
+    if "role" in table and (roles := sorted(set(table["role"]) - {"train"})):
+        raise UserError(f"{what} of {dataset}", f"role: found {', '.join(roles)}, expected 'train' only; write the trials again")
+
+
+def source_trials(config: Config, dataset: str, trials: Sequence[Path], labels: Sequence[Path]) -> pd.DataFrame:
+    """Trials of the source subjects with `stim_file` and `action`, ordered by subject and trial."""
+    index, known = (pd.concat([pd.read_parquet(p) for p in paths]) for paths in (trials, labels))
+    check_source_only(config, dataset, index)
+    check_source_only(config, dataset, known, "labels")
+    return index.merge(known, on=["subject", "trial"], validate="one_to_one").sort_values(["subject", "trial"]).reset_index(drop=True)

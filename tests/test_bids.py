@@ -1,0 +1,125 @@
+"""BIDS names and the preflight: every fault is found and told, a sound data set passes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boldscribe.bids import entity_path, find_runs, metadata, read_events, resolution_label, validate_raw
+from boldscribe.config import Config, parse_config
+from boldscribe.errors import UserError
+from boldscribe.images import load_image, missing_bytes, save_image
+
+TR = 2.0
+EVENTS = "onset\tduration\ttrial_type\tstim_file\n4.0\t2\trunning\ta.mp4\n9.5\tn/a\tn/a\tn/a\n10.1\t2\tjumping\tb.mp4\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A sound raw data set of two subjects and two runs, and a configuration that asks for it."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "raw"
+    for clip in ("a.mp4", "b.mp4"):
+        (root / "stimuli").mkdir(parents=True, exist_ok=True)
+        (root / "stimuli" / clip).write_bytes(b"clip")
+    (root / "dataset_description.json").write_text(json.dumps({"Name": "test", "BIDSVersion": "1.10.0"}))
+    (root / "task-action_bold.json").write_text(json.dumps({"RepetitionTime": TR, "TaskName": "action"}))
+    for subject in ("01", "02"):
+        save_image(root / f"sub-{subject}/anat/sub-{subject}_T1w.nii.gz", rng.random((5, 6, 7)), np.eye(4))
+        for run in ("1", "2"):
+            stem = root / f"sub-{subject}/func/sub-{subject}_task-action_run-{run}"
+            save_image(f"{stem}_bold.nii.gz", rng.random((4, 5, 3, 20)), np.eye(4), tr=TR)
+            Path(f"{stem}_events.tsv").write_text(EVENTS)
+    return parse_config({"datasets": {"had": {
+        "bids_dir": str(root), "train_subjects": ["01"], "validation_subjects": ["02"], "adaptation_runs": ["01"], "test_runs": ["02"]}}})
+
+
+def test_sound_dataset_passes(config: Config) -> None:
+    report = validate_raw(config, "had")
+    assert report["name"] == "test" and report["runs"] == {"01": ["01", "02"], "02": ["01", "02"]}
+
+
+def bold(root: Path) -> Path:
+    return root / "sub-02/func/sub-02_task-action_run-2_bold.nii.gz"
+
+
+def events(root: Path) -> Path:
+    return root / "sub-02/func/sub-02_task-action_run-2_events.tsv"
+
+
+def rewrite(path: Callable[[Path], Path], old: str, new: str) -> Callable[[Path], object]:
+    return lambda root: path(root).write_text(path(root).read_text().replace(old, new))
+
+
+def sidecar(seconds: object) -> Callable[[Path], object]:
+    return lambda root: Path(str(bold(root)).replace(".nii.gz", ".json")).write_text(json.dumps({"RepetitionTime": seconds}))
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no T1w": (lambda root: (root / "sub-02/anat/sub-02_T1w.nii.gz").unlink(), "sub-02: found no anat"),
+    "no run": (lambda root: bold(root).unlink(), "sub-02: found runs 01, expected also 02"),
+    "no events": (lambda root: events(root).unlink(), "found no events.tsv"),
+    "no subject": (lambda root: (root / "sub-02").rename(root / "sub-09"), "found no sub-02"),
+    "truncated": (lambda root: bold(root).write_bytes(bold(root).read_bytes()[:-200]), "fewer than the header"),
+    "not NIfTI": (lambda root: bold(root).write_bytes(b"no image"), "does not open as NIfTI"),
+    "3-D BOLD": (lambda root: save_image(bold(root), np.ones((4, 5, 3)), np.eye(4)), "expected 4 dimensions"),
+    "TR in ms": (sidecar(2000), "RepetitionTime: found 2000"),
+    "TR differs": (sidecar(1.5), "pixdim[4]: found 2 s, expected 1.5 s"),
+    "late onset": (rewrite(events, "10.1", "40.5"), "onset: found 40.5 s, expected 0 to 40 s"),
+    "onset no number": (rewrite(events, "10.1", "soon"), "onset: found 'soon'"),
+    "no column": (rewrite(events, "stim_file", "file"), "expected also stim_file"),
+    "no clip": (rewrite(events, "b.mp4", "c.mp4"), "do not exist below"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_named(config: Config, fault: str) -> None:
+    damage, message = FAULTS[fault]
+    damage(Path(config.datasets["had"].bids_dir))
+    with pytest.raises(UserError) as error:
+        validate_raw(config, "had")
+    assert message in str(error.value) and "sub-02" in str(error.value) and len(error.value.problems) == 1
+
+
+def test_all_faults_at_once(config: Config) -> None:
+    root = Path(config.datasets["had"].bids_dir)
+    for fault in ("no T1w", "truncated", "no events"):
+        FAULTS[fault][0](root)
+    rewrite(lambda r: r / "sub-01/func/sub-01_task-action_run-1_events.tsv", "10.1", "99")(root)
+    with pytest.raises(UserError) as error:
+        validate_raw(config, "had")
+    assert len(error.value.problems) == 3  # events of an unreadable image are not judged
+
+
+def test_several_gzip_members_are_whole(config: Config, tmp_path: Path) -> None:
+    packed = tmp_path / "members.nii.gz"
+    content = gzip.decompress(bold(Path(config.datasets["had"].bids_dir)).read_bytes())
+    packed.write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]))
+    assert missing_bytes(packed, load_image(packed, 4)) == 0
+
+
+def test_same_image_same_bytes(tmp_path: Path) -> None:
+    data = np.random.default_rng(1).random((3, 4, 5, 6))
+    one, other = (save_image(tmp_path / name, data, np.eye(4), tr=TR).read_bytes() for name in ("one.nii.gz", "other.nii.gz"))
+    assert one == other and np.allclose(load_image(tmp_path / "one.nii.gz", 4).get_fdata(), data)
+
+
+def test_names_as_fmriprep_writes_them() -> None:
+    path = entity_path("01", session="a", datatype="func", suffix="bold", extension=".nii.gz", task="action", run="01",
+                       space="MNI152NLin2009cAsym", res=resolution_label(2.0), desc="preproc")
+    assert str(path) == "sub-01/ses-a/func/sub-01_ses-a_task-action_run-01_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz"
+
+
+def test_runs_metadata_and_events(config: Config) -> None:
+    root = Path(config.datasets["had"].bids_dir)
+    runs = find_runs(root, "01", None, "action")
+    assert list(runs) == ["01", "02"] and metadata(runs["01"], root)["RepetitionTime"] == TR
+    assert read_events(events(root))["stim_file"].tolist() == ["a.mp4", "b.mp4"]  # the blank is no trial
+    (root / "sub-01/func/sub-01_task-action_acq-b_run-1_bold.nii.gz").write_bytes(b"")
+    with pytest.raises(UserError, match="run 01: found"):
+        find_runs(root, "01", None, "action")

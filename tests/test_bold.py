@@ -1,0 +1,251 @@
+"""Cleaned series, trials and windows, on derivatives named as real fMRIPrep names them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from nilearn.signal import clean as nilearn_clean
+
+from boldscribe.bids import entity_path
+from boldscribe.bold.series import clean, write_series
+from boldscribe.bold.trials import write_trials
+from boldscribe.bold.windows import Windows, place_in_grid
+from boldscribe.config import Config, parse_config
+from boldscribe.errors import UserError
+from boldscribe.images import save_image
+
+SPACE, TR, N_VOLUMES, SHAPE = "MNI152NLin2009cAsym", 2.0, 60, (7, 8, 6)
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+
+
+def experiment(root: Path, **bold: Any) -> Config:
+    return parse_config({
+        "datasets": {"had": {
+            "bids_dir": str(root / "raw"), "session": "action01", "train_subjects": ["01"], "validation_subjects": ["02"],
+            "adaptation_runs": ["01"], "test_runs": ["02"]}},
+        "preprocessing": {"engine": "derivatives", "space": SPACE, "resolution": 2.0},
+        "bold": bold,
+        "tokenizer": {"grid": [16, 16, 16], "channels": [8]},
+    })
+
+
+def fmriprep_run(root: Path, subject: str, run: str, rng: np.random.Generator) -> Path:
+    """A run as fMRIPrep leaves it: session, run without padding, 200 confounds, n/a in the first rows."""
+    def path(suffix: str, extension: str, **entities: str) -> Path:
+        return root / "derivatives" / entity_path(
+            subject, session="action01", datatype="func", suffix=suffix, extension=extension, task="action", run=run, **entities)
+
+    drifts = {f"cosine{i:02d}": np.cos(np.pi * (i + 1) * (np.arange(N_VOLUMES) + 0.5) / N_VOLUMES) for i in range(2)}
+    table = pd.DataFrame({name: rng.normal(size=N_VOLUMES) for name in [*MOTION, "csf", "white_matter", "global_signal", "rmsd"]} | drifts)
+    for name in [*MOTION, "csf", "white_matter"]:
+        table[f"{name}_derivative1"] = table[name].diff()
+        table[f"{name}_power2"] = table[name] ** 2
+        table[f"{name}_derivative1_power2"] = table[name].diff() ** 2
+    table["framewise_displacement"] = np.r_[np.nan, rng.uniform(0, 0.3, N_VOLUMES - 1)]
+    components = pd.DataFrame(rng.normal(size=(N_VOLUMES, 200))).add_prefix("t_comp_cor_")
+    table = pd.concat([table, components], axis=1)
+    confounds = path("timeseries", ".tsv", desc="confounds")
+    confounds.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(confounds, sep="\t", index=False, na_rep="n/a")
+    confounds.with_suffix(".json").write_text("{}")
+    nuisance = table[[*MOTION, "csf", "white_matter"]].to_numpy() @ rng.normal(size=(8, int(np.prod(SHAPE)))) * 5
+    bold = (1000 + nuisance + rng.normal(size=nuisance.shape)).T.reshape(*SHAPE, N_VOLUMES)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1:-1, 1:-1, 1:-1] = 1
+    mask[int(run), 1, 1] = 0
+    standard = {"space": SPACE, "res": "2"}
+    save_image(path("mask", ".nii.gz", desc="brain", **standard), mask, AFFINE, dtype="uint8")
+    path("bold", ".json", desc="preproc", **standard).write_text(json.dumps({"RepetitionTime": TR, "StartTime": 0.9}))
+    return save_image(path("bold", ".nii.gz", desc="preproc", **standard), bold, AFFINE, tr=TR)
+
+
+def raw_events(root: Path, subject: str, run: str, onsets: list[float]) -> Path:
+    path = root / "raw" / entity_path(
+        subject, session="action01", datatype="func", suffix="events", extension=".tsv", task="action", run=run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{onset}\t2\taction{i % 3}\tclass/clip{run}{i}.mp4" for i, onset in enumerate(onsets)]
+    path.write_text("\n".join(["onset\tduration\ttrial_type\tstim_file", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for subject in ("01", "02"):
+        for run in ("1", "2"):
+            fmriprep_run(tmp_path, subject, run, rng)
+            raw_events(tmp_path, subject, run, [10.04, 14.0, 50.2, 113.0])
+    return tmp_path
+
+
+def series(root: Path, subject: str, config: Config | None = None) -> Path:
+    output = root / f"bold/sub-{subject}_bold.npy"
+    write_series(config or experiment(root), "had", subject, root / "derivatives", output)
+    return output
+
+
+def index(root: Path, subject: str, name: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
+    trials, labels = root / f"{subject}{name}_trials.parquet", root / f"{subject}{name}_labels.parquet"
+    write_trials(experiment(root), "had", subject, root / f"bold/sub-{subject}_bold.npy", trials, labels)
+    return pd.read_parquet(trials), pd.read_parquet(labels)
+
+
+def preprocessed(root: Path, subject: str, run: str) -> Path:
+    return next((root / "derivatives").rglob(f"sub-{subject}*run-{run}*desc-preproc_bold.nii.gz"))
+
+
+@pytest.mark.parametrize("kind", ["basic", "full"])
+def test_series_of_fmriprep_output(root: Path, kind: str) -> None:
+    """Voxels, header and values, the latter against nilearn."""
+    path = series(root, "01", experiment(root, motion=kind, tissue="basic"))
+    bold_TV, voxels = np.load(path), np.load(path.with_name("sub-01_voxels.npy"))
+    header = json.loads(path.with_suffix(".json").read_text())
+    assert bold_TV.dtype == np.float16 and bold_TV.shape == (2 * N_VOLUMES, 5 * 6 * 4 - 2) == tuple(header["shape"])
+    assert [r["run"] for r in header["runs"]] == ["01", "02"] and header["runs"][1]["first_volume"] == N_VOLUMES
+    assert header["runs"][0]["start_time"] == 0.9 and header["grid_shape"] == list(SHAPE)
+    displacement = np.load(path.with_name("sub-01_framewise_displacement.npy"))
+    assert np.flatnonzero(np.isnan(displacement)).tolist() == [0, N_VOLUMES]
+
+    import nibabel as nib
+    bold = preprocessed(root, "01", "2")
+    raw_TV = nib.load(bold).get_fdata().reshape(-1, N_VOLUMES)[voxels].T
+    table = pd.read_csv(next(bold.parent.glob("*run-2*timeseries.tsv")), sep="\t", na_values="n/a")
+    names = ["csf", "white_matter", "cosine00", "cosine01", *MOTION]
+    if kind == "full":
+        names += [f"{m}{s}" for m in MOTION for s in ("_derivative1", "_power2", "_derivative1_power2")]
+    expected = nilearn_clean(raw_TV, confounds=table[names].bfill().to_numpy(), detrend=True, standardize="zscore_sample") * np.sqrt(N_VOLUMES / (N_VOLUMES - 1))
+    assert np.abs(bold_TV[N_VOLUMES:] - expected).max() < 0.02
+    assert np.abs(bold_TV[N_VOLUMES:].astype(float).std(axis=0) - 1).max() < 2e-3
+
+
+def test_cleaning() -> None:
+    """Regressors leave nothing, constant voxels become 0, repeated and constant regressors do no harm, early volumes are left out."""
+    rng = np.random.default_rng(3)
+    confounds = rng.normal(size=(80, 3))
+    data = (confounds @ rng.normal(size=(3, 50)) + rng.normal(size=(80, 50)) + 500).astype(np.float32)
+    data[:, 7] = 321.0
+    data[0] *= 100
+    redundant = np.column_stack([confounds, confounds[:, :1] * 3, np.full(80, 0.1)])
+    steady = np.arange(80) > 0
+    out = clean(data, redundant, steady, 10.0)
+    assert np.abs(confounds[1:].T @ out[1:]).max() < 1e-2 and not out[:, 7].any() and not out[0].any()
+    assert np.allclose(out, clean(data, confounds, steady, 10.0), atol=1e-4)
+    assert np.abs(clean(data, confounds, steady, 0.5)).max() == 0.5
+
+
+def test_windows_and_roles(root: Path) -> None:
+    """First volume by hand: nearest to (onset + 4 - 0.9) / 2; the last trial has no whole window."""
+    for subject in ("01", "02"):
+        series(root, subject)
+    source, labels = index(root, "01")
+    assert source["first_volume"].tolist() == [7, 9, 27, 67, 69, 87] and source["trial"].tolist() == [0, 1, 2, 4, 5, 6]
+    assert set(source["role"]) == {"train"} and source["dataset"].unique().tolist() == ["had"]
+    assert labels["stim_file"].tolist()[3] == "class/clip20.mp4" and labels["action"].tolist()[:3] == ["action0", "action1", "action2"]
+    assert not {"stim_file", "action"} & set(source.columns)
+    target, _ = index(root, "02")
+    assert target["role"].tolist() == ["adapt"] * 3 + ["test"] * 3
+    assert set(target["instruction"]) <= set(experiment(root).video_llama.instructions)
+    assert target["instruction"].tolist() != source["instruction"].tolist()
+    assert (root / "01_trials.parquet").read_bytes() != (root / "02_trials.parquet").read_bytes()
+    index(root, "01", "again")
+    assert (root / "01_trials.parquet").read_bytes() == (root / "01again_trials.parquet").read_bytes()
+
+
+def test_windows_hold_the_series(root: Path) -> None:
+    """Each window is the series at its voxels, the middle of one grid on the middle of the other."""
+    paths = [series(root, s) for s in ("01", "02")]
+    trials = pd.concat([index(root, s)[0] for s in ("01", "02")])
+    windows = Windows(paths, trials, (16, 4 + 4, 6))
+    x_BTXYZ = windows.load([0, 9])
+    assert x_BTXYZ.shape == (2, 3, 16, 8, 6) and x_BTXYZ.dtype == torch.float32 and len(windows) == 12
+    image = np.zeros((3, *SHAPE), np.float32)
+    first = int(trials["first_volume"].iloc[9])
+    image.reshape(3, -1)[:, np.load(root / "bold/sub-02_voxels.npy")] = np.load(paths[1])[first:first + 3]
+    assert np.array_equal(x_BTXYZ[1, :, 8 - 3:8 - 3 + 7].numpy(), image) and not x_BTXYZ[1, :, :5].any()
+    item, i = windows[9]
+    assert i == 9 and torch.equal(item, x_BTXYZ[1])
+    assert windows.mask_XYZ.sum() == 5 * 6 * 4 - 2 and not x_BTXYZ[:, :, ~windows.mask_XYZ].any()
+
+
+def test_grid_keeps_the_middle() -> None:
+    """97 x 115 x 97 onto 96 x 112 x 96: voxel (48, 57, 48) onto (48, 56, 48)."""
+    shape, grid = (97, 115, 97), (96, 112, 96)
+    voxels = np.array([np.ravel_multi_index((48, 57, 48), shape), np.ravel_multi_index((96, 0, 0), shape)], np.int32)
+    place, inside = place_in_grid(voxels, shape, grid)
+    assert inside.tolist() == [True, False] and np.unravel_index(place[0], grid) == (48, 56, 48)
+
+
+def test_grid_too_small(root: Path) -> None:
+    path = series(root, "01")
+    with pytest.raises(UserError, match=r"tokenizer\.grid"):
+        Windows([path], index(root, "01")[0], (4, 8, 6))
+
+
+def nan_volume(bold: Path) -> None:
+    import nibabel as nib
+    data = nib.load(bold).get_fdata()
+    data[..., 17] = np.nan
+    save_image(bold, data, AFFINE, tr=TR)
+
+
+def empty_mask(bold: Path) -> None:
+    save_image(str(bold).replace("preproc_bold", "brain_mask"), np.zeros(SHAPE), AFFINE)
+
+
+def confounds_of(bold: Path) -> Path:
+    return next(bold.parent.glob("*run-2_desc-confounds_timeseries.tsv"))
+
+
+def cut(table: Path, lines: int) -> None:
+    table.write_text("\n".join(table.read_text().split("\n")[:lines]))
+
+
+FAULTS = {
+    "NaN volume": (nan_volume, r"NaN or infinity in 1 volume\(s\) \(index 17\)"),
+    "truncated": (lambda bold: bold.write_bytes(bold.read_bytes()[:3000]), "cannot be read"),
+    "not NIfTI": (lambda bold: bold.write_bytes(b"nothing"), "does not open as NIfTI"),
+    "no mask": (lambda bold: Path(str(bold).replace("preproc_bold", "brain_mask")).unlink(), "brain_mask.nii.gz: the image does not exist"),
+    "empty mask": (empty_mask, "voxels: found none"),
+    "no confounds": (lambda bold: confounds_of(bold).unlink(), "confounds"),
+    "other length": (lambda bold: cut(confounds_of(bold), 41), "found 40 rows, expected 60"),
+    "other grid": (lambda bold: save_image(bold, np.ones((7, 8, 7, N_VOLUMES)), AFFINE, tr=TR), "grid: found"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_named(root: Path, fault: str) -> None:
+    damage, message = FAULTS[fault]
+    damage(preprocessed(root, "01", "2"))
+    with pytest.raises(UserError, match=message):
+        series(root, "01")
+    assert not list((root / "bold").glob("*"))
+
+
+def test_too_few_volumes(root: Path) -> None:
+    bold = preprocessed(root, "01", "1")
+    save_image(bold, np.ones((*SHAPE, 18)), AFFINE, tr=TR)
+    cut(next(bold.parent.glob("*run-1_desc-confounds_timeseries.tsv")), 19)
+    with pytest.raises(UserError, match="found 18 for 10 regressors"):
+        series(root, "01")
+
+
+def test_wrong_space(root: Path) -> None:
+    config = experiment(root)
+    other = config.preprocessing.model_copy(update={"space": "MNI152NLin6Asym"})
+    config = config.model_copy(update={"preprocessing": other})
+    with pytest.raises(UserError, match=r"expected task-action.*MNI152NLin6Asym"):
+        series(root, "01", config)
+
+
+def test_onset_beyond_run(root: Path) -> None:
+    series(root, "01")
+    raw_events(root, "01", "2", [10.0, 130.0])
+    with pytest.raises(UserError, match="onset: found 130 s, expected 0 to 120 s"):
+        index(root, "01")

@@ -120,7 +120,8 @@ def test_series_of_fmriprep_output(root: Path, kind: str) -> None:
     names = ["csf", "white_matter", "cosine00", "cosine01", *MOTION]
     if kind == "full":
         names += [f"{m}{s}" for m in MOTION for s in ("_derivative1", "_power2", "_derivative1_power2")]
-    expected = nilearn_clean(raw_TV, confounds=table[names].bfill().to_numpy(), detrend=True, standardize="zscore_sample") * np.sqrt(N_VOLUMES / (N_VOLUMES - 1))
+    expected = nilearn_clean(raw_TV, confounds=table[names].bfill().to_numpy(), detrend=True, standardize="zscore_sample")
+    expected *= np.sqrt(N_VOLUMES / (N_VOLUMES - 1))
     assert np.abs(bold_TV[N_VOLUMES:] - expected).max() < 0.02
     assert np.abs(bold_TV[N_VOLUMES:].astype(float).std(axis=0) - 1).max() < 2e-3
 

@@ -97,7 +97,7 @@ def connectors(configs: tuple[Path, ...], models: Path, out: Path) -> None:
     for asset in ("llm", "visual_encoder", "sentence_encoder"):
         if not (models / asset).exists():
             provide(config, asset, models / asset)
-    train_connectors(config, models, out)
+    train_connectors(config, models, out, models.parent / "work" / "connectors")
 
 
 @main.command()

@@ -9,10 +9,10 @@ from scipy.signal import lfilter
 from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float32]
-THERMAL_NOISE = 0.012  # SD relative to the baseline
+THERMAL_NOISE = 0.008  # SD relative to the baseline
 AUTOCORRELATION = 0.3
 DRIFT = 0.01
-PHYSIOLOGICAL_NOISE = 0.004
+PHYSIOLOGICAL_NOISE = 0.003
 BREATHING, HEARTBEAT = 0.28, 1.1  # Hz
 BACKGROUND_NOISE = 60.0  # intensity
 

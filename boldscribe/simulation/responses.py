@@ -1,4 +1,4 @@
-"""What the simulated cortex responds to: a layout of patches for the features of a scene, common to all subjects up to their own deviations."""
+"""What the simulated cortex responds to: patches for the features of a scene, laid out alike in all subjects up to their own deviations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from boldscribe.simulation.anatomy import grey_matter_points
 from boldscribe.simulation.scenes import VOCABULARY, Scene
 
-PATCHES_PER_FEATURE = 6
+PATCHES_PER_FEATURE = 10
 PATCH_SIGMA = 6.0  # mm: patches of 14 mm full width at half maximum
 DISPLACEMENT = 2.5  # mm, SD of a subject's patches about the common layout
 GAIN_SPREAD = 0.25  # SD of the logarithm of a subject's gain per patch
-PEAK_RESPONSE = 0.02  # signal change at a patch's centre for one feature at snr 1, relative to the baseline
+PEAK_RESPONSE = 0.03  # signal change at a patch's centre for one feature at snr 1, relative to the baseline
 HRF_DELAY = 0.5  # s, SD of a subject's delay beyond the canonical one
 FEATURES = [(field, value) for field, values in VOCABULARY.items() for value in values]
 

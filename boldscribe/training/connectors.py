@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.files import atomic, write_json
+from boldscribe.files import atomic, load_array, save_array, write_json
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import bert_state
 from boldscribe.models.sentence_encoder import SentenceEncoder
@@ -31,32 +31,36 @@ from boldscribe.reproducible import derive_seed, generator, seed_everything
 from boldscribe.simulation.render import render
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
 from boldscribe.stimuli.frames import uniform_indices
+from boldscribe.training.checkpoints import fingerprint
 
 FIELDS = ("action", "actor", "colour", "place")
+SECTIONS = ("connectors", "video_llama", "stimuli", "simulation")
 CONTRAST_TEMPERATURE = 0.05
 
 
-def train_connectors(config: Config, models_dir: Path, out_dir: Path) -> None:
+def train_connectors(config: Config, models_dir: Path, out_dir: Path, work_dir: Path) -> None:
     """Train, judge on unseen clips, and write `connectors.safetensors`, its record `connectors.json`, and README.md.
 
     Args:
         config: sections `connectors`, `video_llama`, `stimuli`, `simulation` and the seed are read.
         models_dir: unpacked llm, visual_encoder and sentence_encoder.
         out_dir: where the three files go.
+        work_dir: visual tokens and aligned Q-Formers are kept here; a stopped training goes on from them.
     """
     seed_everything(config.seed, "connectors")
     scenes = {
         split: draw_scenes(n, generator(config.seed, "connectors", split))
         for split, n in (("train", config.connectors.n_clips), ("test", config.connectors.n_test_clips))
     }
-    visual = {split: visual_tokens(config, models_dir, s) for split, s in scenes.items()}
+    settings = {name: getattr(config, name).model_dump() for name in SECTIONS} | {"seed": config.seed}
+    frozen = [models_dir / asset / "model.safetensors" for asset in ("visual_encoder", "sentence_encoder", "llm")]
+    work = work_dir / fingerprint({**settings, "connectors": {k: v for k, v in settings["connectors"].items() if "caption" not in k}}, frozen)
+    visual = {split: _kept_tokens(config, models_dir, s, work / f"{split}_visual.npy") for split, s in scenes.items()}
     llm = load_llm(config, models_dir)
     model = Connectors(config.video_llama, visual["train"].shape[-1], llm.width)
-    start_from_bert(model, config, models_dir)
-    losses = {
-        "alignment": _align(config, model, models_dir, visual["train"], scenes["train"]),
-        "captioning": _caption(config, model, llm, visual["train"], scenes["train"]),
-    }
+    losses = {"alignment": _kept_alignment(config, model, models_dir, visual["train"], scenes["train"], work)}
+    _scale_like_words(model.llama_proj, llm)
+    losses["captioning"] = _caption(config, model, llm, visual["train"], scenes["train"])
     accuracy, texts = judge(config, model, llm, visual["test"], scenes["test"])
     out_dir.mkdir(parents=True, exist_ok=True)
     with atomic(out_dir / "connectors.safetensors") as part:
@@ -65,6 +69,35 @@ def train_connectors(config: Config, models_dir: Path, out_dir: Path) -> None:
     write_json(out_dir / "connectors.json", record)
     with atomic(out_dir / "README.md") as part:
         part.write_text(_readme(record))
+
+
+def _kept_tokens(config: Config, models_dir: Path, scenes: list[Scene], path: Path) -> NDArray[np.float16]:
+    if not path.exists():
+        save_array(path, visual_tokens(config, models_dir, scenes), axes=["clip", "frame", "token", "feature"])
+    return load_array(path)[0]
+
+
+def _kept_alignment(
+    config: Config, model: Connectors, models_dir: Path, visual: NDArray[np.float16], scenes: list[Scene], work: Path,
+) -> list[float]:
+    path = work / "aligned.safetensors"
+    if path.exists():
+        model.load_state_dict(load_file(path))
+        return [float(x) for x in load_array(work / "alignment_loss.npy")[0]]
+    start_from_bert(model, config, models_dir)
+    losses = _align(config, model, models_dir, visual, scenes)
+    save_array(work / "alignment_loss.npy", np.array(losses), axes=["epoch"])
+    with atomic(path) as part:
+        save_file(model.state_dict(), part)
+    return losses
+
+
+@torch.no_grad()
+def _scale_like_words(projection: nn.Linear, llm: PromptedLlm) -> None:
+    """Give the projection's output the spread of the LLM's word embeddings; the Q-Former's tokens have unit variance."""
+    spread = llm.model.get_input_embeddings().weight.float().std()
+    nn.init.normal_(projection.weight, std=float(spread) / projection.in_features**0.5)
+    nn.init.zeros_(projection.bias)
 
 
 def visual_tokens(config: Config, models_dir: Path, scenes: list[Scene]) -> NDArray[np.float16]:
@@ -104,7 +137,8 @@ def _align(config: Config, model: Connectors, models_dir: Path, visual: NDArray[
         return contrast + sum((cross_entropy(heads[f](pooled), labels[f][rows]) for f in FIELDS), start=torch.zeros(()))
 
     parameters = [*model.parameters(), *to_sentence.parameters(), *heads.parameters()]
-    return _optimise(config, "alignment", config.connectors.alignment_epochs, len(scenes), model, parameters, loss)
+    groups = [{"params": parameters, "lr": config.connectors.learning_rate}]
+    return _optimise(config, "alignment", config.connectors.alignment_epochs, config.connectors.batch_size, len(scenes), model, groups, loss)
 
 
 def _caption(config: Config, model: Connectors, llm: PromptedLlm, visual: NDArray[np.float16], scenes: list[Scene]) -> list[float]:
@@ -116,17 +150,25 @@ def _caption(config: Config, model: Connectors, llm: PromptedLlm, visual: NDArra
         tokens = model.llama_proj(model(torch.from_numpy(visual[rows]).float()))
         return llm.caption_loss(instructions, tokens, [describe(scenes[r], rng) for r in rows])
 
-    return _optimise(config, "captioning", config.connectors.caption_epochs, len(scenes), model, list(model.parameters()), loss)
+    rate = config.connectors.learning_rate
+    # The Q-Formers have learnt to see; the projection starts at random.
+    groups = [
+        {"params": [*model.frame_tokens.parameters(), *model.video_q_former.parameters()], "lr": rate / 3},
+        {"params": list(model.llama_proj.parameters()), "lr": rate * 10},
+    ]
+    return _optimise(
+        config, "captioning", config.connectors.caption_epochs, config.connectors.caption_batch_size, len(scenes), model, groups, loss)
 
 
 def _optimise(
-    config: Config, name: str, epochs: int, n: int, model: Connectors, parameters: list[nn.Parameter],
+    config: Config, name: str, epochs: int, size: int, n: int, model: Connectors, groups: list[dict[str, Any]],
     loss: Callable[[NDArray[np.int64]], Tensor],
 ) -> list[float]:
-    """AdamW with a one-cycle schedule over shuffled batches; mean loss per epoch."""
-    size, peak = config.connectors.batch_size, config.connectors.learning_rate
-    optimiser = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=epochs * (n // size), pct_start=0.1)
+    """AdamW with a one-cycle schedule over shuffled batches of `size`; mean loss per epoch."""
+    optimiser = torch.optim.AdamW(groups, weight_decay=0.05)
+    parameters = [p for group in groups for p in group["params"]]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, [group["lr"] for group in groups], total_steps=epochs * (n // size), pct_start=0.1)
     rng = generator(config.seed, "connectors", name)
     model.train()
     means = []
@@ -177,7 +219,6 @@ def _record(
     config: Config, models_dir: Path, out_dir: Path, losses: dict[str, list[float]], accuracy: dict[str, float],
     texts: list[tuple[str, str]],
 ) -> dict[str, Any]:
-    sections = ("connectors", "video_llama", "stimuli", "simulation")
     weights = {a: digest(models_dir / a / "model.safetensors")["sha256"] for a in ("llm", "visual_encoder", "sentence_encoder")}
     return {
         "made_by": "boldscribe connectors",
@@ -186,7 +227,7 @@ def _record(
         "losses_per_epoch": losses,
         "sha256": digest(out_dir / "connectors.safetensors")["sha256"],
         "inputs_sha256": weights,
-        "config": {s: getattr(config, s).model_dump(mode="json") for s in sections},
+        "config": {s: getattr(config, s).model_dump(mode="json") for s in SECTIONS},
         "seed": config.seed, "derived_seed": derive_seed(config.seed, "connectors"),
         "code": code_state(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()},

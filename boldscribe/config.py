@@ -112,6 +112,8 @@ class Bold(Section):
     tissue: Literal["basic", "power2", "derivatives", "full"] | None = key(
         "basic",
         "white-matter and CSF regressors (nilearn load_confounds); null for none", "survey 8")
+    smoothing_fwhm: float = key(
+        0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours; the paper mentions none", ge=0)
     framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8")
     clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8")
 

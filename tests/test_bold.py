@@ -13,7 +13,7 @@ import torch
 from nilearn.signal import clean as nilearn_clean
 
 from boldscribe.bids import entity_path
-from boldscribe.bold.series import clean, write_series
+from boldscribe.bold.series import clean, smooth, write_series
 from boldscribe.bold.trials import write_trials
 from boldscribe.bold.windows import Windows, place_in_grid
 from boldscribe.config import Config, parse_config
@@ -139,6 +139,19 @@ def test_cleaning() -> None:
     assert np.abs(confounds[1:].T @ out[1:]).max() < 1e-2 and not out[:, 7].any() and not out[0].any()
     assert np.allclose(out, clean(data, confounds, steady, 10.0), atol=1e-4)
     assert np.abs(clean(data, confounds, steady, 0.5)).max() == 0.5
+
+
+def test_smoothing() -> None:
+    """A constant stays itself up to the edge of the mask, and a point spreads to the asked width."""
+    mask = np.zeros((21, 21, 21), bool)
+    mask[2:-2, 2:-2, 2:-2] = True
+    point = np.zeros(mask.shape, np.float32)
+    point[10, 10, 10] = 1
+    data = np.stack([np.full(mask.sum(), 7.0, np.float32), point[mask]])
+    constant, spread = smooth(data, mask, np.diag([2.0, 2.0, 2.0, 1.0]), fwhm=8.0)
+    line = np.zeros(mask.shape)
+    line[mask] = spread
+    assert np.allclose(constant, 7, atol=1e-4) and line[12, 10, 10] / line[10, 10, 10] == pytest.approx(0.5, rel=1e-3)
 
 
 def test_windows_and_roles(root: Path) -> None:

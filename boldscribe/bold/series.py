@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from nilearn.interfaces.fmriprep import load_confounds
 from numpy.typing import NDArray
+from scipy import ndimage
 from tqdm import tqdm
 
 from boldscribe.bids import find_runs, metadata, resolution_label
@@ -41,9 +42,9 @@ class Run:
 def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Path, output: Path) -> None:
     """Write `sub-XX_bold.npy` with header, `sub-XX_voxels.npy` and `sub-XX_framewise_displacement.npy` (docs/data.md).
 
-    Voxels are those in the masks of all the runs. Per run: motion, tissue, cosine and trend regressors are taken out in one
-    projection, then each voxel is z-scored and clipped. Volumes before the steady state (`non_steady_state_outlier`) take no
-    part in this and are set to 0, the mean.
+    Voxels are those in the masks of all the runs. Per run: volumes are smoothed, if configured; motion, tissue, cosine and trend
+    regressors are taken out in one projection; then each voxel is z-scored and clipped. Volumes before the steady state
+    (`non_steady_state_outlier`) take no part in this and are set to 0, the mean.
 
     Args:
         config: the experiment (`bold`, `preprocessing`).
@@ -69,6 +70,8 @@ def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Pa
         first = 0
         for run in tqdm(runs, desc=f"series sub-{subject}", mininterval=5):
             data_TV = image_data(load_image(run.bold, 4))[mask_XYZ].T
+            if config.bold.smoothing_fwhm:
+                data_TV = smooth(data_TV, mask_XYZ, affine, config.bold.smoothing_fwhm)
             cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, config.bold.clip_sigma)
             series_TV[first:first + len(cleaned_TV)] = cleaned_TV
             described.append({
@@ -182,6 +185,26 @@ def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]
     if not mask_XYZ.any():
         raise UserError(str(runs[0].mask), "voxels: found none that is in the masks of all the runs; look at the masks and their alignment")
     return mask_XYZ, np.asarray(reference.affine)
+
+
+def smooth(
+    data_TV: NDArray[np.float32], mask_XYZ: NDArray[np.bool_], affine: NDArray[np.float64], fwhm: float,
+) -> NDArray[np.float32]:
+    """Gaussian smoothing that takes nothing from outside the mask.
+
+    Args:
+        data_TV: volumes by voxels of the mask.
+        affine: voxel to world (mm).
+        fwhm: mm.
+    """
+    sigma = fwhm / np.sqrt(8 * np.log(2)) / np.linalg.norm(affine[:3, :3], axis=0)
+    weight_V = ndimage.gaussian_filter(mask_XYZ.astype(np.float32), sigma)[mask_XYZ]
+    volume_XYZ = np.zeros(mask_XYZ.shape, np.float32)
+    smoothed_TV = np.empty_like(data_TV, order="C")
+    for data_V, smoothed_V in zip(data_TV, smoothed_TV, strict=True):
+        volume_XYZ[mask_XYZ] = data_V
+        smoothed_V[:] = ndimage.gaussian_filter(volume_XYZ, sigma)[mask_XYZ] / weight_V
+    return smoothed_TV
 
 
 def clean(

@@ -153,7 +153,7 @@ def test_published_values_and_the_papers_errors() -> None:
 def test_the_pages_say_what_they_are(tables: dict[str, Path], scores: list[Path], tmp_path: Path) -> None:
     md, tex = tables["md"].read_text(), tables["tex"].read_text()
     assert md.splitlines()[0] == "# Table 1. HAD & co: SIMULATED BOLD"
-    assert "not comparable" in md and "copy of Table 2" in md and "66.10†" in md and "53.27" in md and "54.48" in md
+    assert "not comparable" in md and "copy of Table 2" in md and "66.10†" in md and "53.27" in md and "54.48" in md and "35.76" in md
     of_total = pd.read_csv(tables["differences"]).query("row == 'Total' and control == 'llm' and not metric.str.endswith('sentence')")
     assert f"Against LLM without brain, the model is better in {(of_total['low'] > 0).sum()} and worse in" in md and len(of_total) == 8
     body = [line for line in md.splitlines() if line.startswith("| Subject-1 | noise") or line.startswith("| **Subject-1** | **model**")]

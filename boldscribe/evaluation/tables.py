@@ -52,9 +52,11 @@ def make_tables(config: Config, dataset: str, *, scores: Sequence[Path], csv: Pa
     published = published_scores(config.datasets[dataset].table)
     value_table = pd.concat([pd.DataFrame(measured), _chance(table, rows), published], ignore_index=True).assign(dataset=dataset)
     value_table["subject"] = value_table["row"].map(rows)
-    value_table = _sorted(value_table, condition=[*conditions, CHANCE, PUBLISHED, RECOMPUTED, PRINTED], metric=METRICS)[VALUES]
+    metrics = [*typeset.COLUMNS, *METRICS]
+    value_table = _sorted(value_table, condition=[*conditions, CHANCE, PUBLISHED, RECOMPUTED, PRINTED], metric=metrics)[VALUES]
     value_table["n_trials"] = value_table["n_trials"].astype("Int64")
     contrast_table = pd.DataFrame(contrasts, columns=DIFFERENCES).assign(dataset=dataset)
+    contrast_table = _sorted(contrast_table, control=conditions, metric=metrics)
     contrast_table["excludes_zero"] = (contrast_table["low"] > 0) | (contrast_table["high"] < 0)
 
     for path, frame in ((csv, value_table), (differences, contrast_table)):
@@ -119,5 +121,5 @@ def _chance(table: pd.DataFrame, rows: Mapping[str, str]) -> pd.DataFrame:
 def _sorted(table: pd.DataFrame, **orders: Sequence[str]) -> pd.DataFrame:
     """Rows of the table in the paper's order (subjects, then the total), then in the given orders of further columns."""
     rows = sorted(set(table["row"]), key=lambda row: (row == "Total", int(row.partition("-")[2] or 0)))
-    position = {name: {value: i for i, value in enumerate(order)} for name, order in {"row": rows, **orders}.items()}
+    position = {name: {value: i for i, value in enumerate(dict.fromkeys(order))} for name, order in {"row": rows, **orders}.items()}
     return table.sort_values(list(position), key=lambda column: column.map(position[str(column.name)]), ignore_index=True)

@@ -88,7 +88,7 @@ def markdown(config: Config, dataset: str, values: pd.DataFrame, differences: pd
     """The whole page of a table: title, verdicts, table, differences, notes."""
     parts = [f"# {title(config, dataset)}", *verdicts(differences), _markdown_table(grid(values))]
     if len(differences):
-        parts += ["## Model minus control", f"{STAR} the 95 % interval excludes 0.", _markdown_table(difference_grid(differences))]
+        parts += ["## Model minus control", f"\\{STAR} the 95 % interval excludes 0.", _markdown_table(difference_grid(differences))]
     return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes(config, dataset, values))]) + "\n"
 
 
@@ -111,7 +111,8 @@ def latex(config: Config, dataset: str, values: pd.DataFrame) -> str:
 def _cell(entry: Mapping[Any, Any], name: str) -> str:
     wrong = not pd.isna(entry.get("note")) and entry.get("note")
     mark = MARK if wrong else STAR if entry.get("excludes_zero") else ""
-    value = f"{entry[name]:.2f}{mark}" if name == "value" else f"{entry[name]:+.2f}{mark}"
+    rounded = entry[name] + 1e-9  # half a hundredth goes up, as in the paper: a mean of 35.755 is printed as 35.76
+    value = f"{rounded:.2f}{mark}" if name == "value" else f"{rounded:+.2f}{mark}"
     return value if pd.isna(entry["low"]) else f"{value} [{entry['low']:.2f}, {entry['high']:.2f}]"
 
 

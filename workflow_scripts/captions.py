@@ -1,9 +1,8 @@
 """Caption the clips of a shard, one answer per record and its instruction. Run by hand: `python -m workflow_scripts.captions --help`."""
 
-from boldscribe.stimuli.captions import write_captions
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.stimuli.captions import write_captions
 
 INPUTS = {"trials": "trial indices (.parquet)", "labels": "labels (.parquet)", "features": "tokens (.npy)", "models": "model folders"}
 OUTPUTS = {"captions": "pseudo-captions (.parquet)"}

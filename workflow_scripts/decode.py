@@ -1,8 +1,7 @@
 """Decode a target subject's test trials under one condition. Run by hand: `python -m workflow_scripts.decode --help`."""
 
-from boldscribe.decoding import decode
-
 from boldscribe.config import Config
+from boldscribe.decoding import decode
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {

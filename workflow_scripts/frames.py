@@ -1,9 +1,8 @@
 """Extract the frames of a shard of clips. Run by hand: `python -m workflow_scripts.frames --help`."""
 
-from boldscribe.stimuli.shards import write_frames
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.stimuli.shards import write_frames
 
 INPUTS = {"trials": "trial indices (.parquet)", "labels": "labels (.parquet)"}
 OUTPUTS = {"frames": "frames (.npy)"}

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from boldscribe.training.pretrain import pretrain_sc_mbm
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.training.pretrain import pretrain_sc_mbm
 
 INPUTS = {"series": "cleaned series of the source subjects", "trials": "their trial indices"}
 OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from boldscribe.training.stage1 import train_stage1
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.training.stage1 import train_stage1
 
 INPUTS = {
     "series": "cleaned series of the source subjects",

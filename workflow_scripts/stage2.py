@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from boldscribe.training.stage2 import train_stage2
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.training.stage2 import train_stage2
 
 INPUTS = {
     "series": "cleaned series of the source subjects",

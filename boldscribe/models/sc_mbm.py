@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from boldscribe.config import ScMbm as ScMbmConfig
 from boldscribe.config import Tokenizer as TokenizerConfig
@@ -83,7 +83,7 @@ class MaskedAutoencoder(nn.Module):
         self.decoder = nn.Sequential(*(Block(config.decoder_dim, heads, config.mlp_ratio) for _ in range(config.decoder_depth)))
         self.to_voxels = nn.Linear(config.decoder_dim, n_volumes * self.tokenizer.stride**3)
         brain = brain_XYZ.float()[None, None].expand(1, n_volumes, -1, -1, -1)
-        self.register_buffer("brain_N", self.tokenizer.cubes(brain)[0], persistent=False)
+        self.register_buffer("brain_NV", self.tokenizer.cubes(brain)[0], persistent=False)
 
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:
         """Mean squared error over the brain voxels under masked tokens.
@@ -98,13 +98,11 @@ class MaskedAutoencoder(nn.Module):
         encoded = self.encoder(tokens[kept].view(B, n_kept, -1))
         full = self.mask_token.expand(B, N, -1).clone()
         full[kept] = self.to_decoder(encoded).flatten(0, 1).to(full.dtype)
-        restored = self.to_voxels(self.decoder(full + self.decoder_positions))
-        weight = self.brain_N * (~kept)[..., None]
-        return ((restored - cubes_BNV).square() * weight).sum() / weight.sum()
+        restored_MV = self.to_voxels(self.decoder(full + self.decoder_positions)[~kept])
+        weight_MV = self.brain_NV.expand(B, -1, -1)[~kept]
+        return ((restored_MV - cubes_BNV[~kept]).square() * weight_MV).sum() / weight_MV.sum()
 
     def _blank(self, bold_BTXYZ: Tensor, kept_BN: Tensor) -> Tensor:
         s = self.tokenizer.stride
-        coarse = kept_BN.view(len(kept_BN), 1, *(n // s for n in bold_BTXYZ.shape[2:]))
-        for axis in (2, 3, 4):
-            coarse = coarse.repeat_interleave(s, dim=axis)
-        return bold_BTXYZ * coarse
+        coarse = kept_BN.view(len(kept_BN), 1, *(n // s for n in bold_BTXYZ.shape[2:])).float()
+        return bold_BTXYZ * interpolate(coarse, scale_factor=s, mode="nearest")

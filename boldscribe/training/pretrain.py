@@ -81,7 +81,7 @@ def pretrain_sc_mbm(
 
 
 def all_windows(series: Sequence[Path], n_volumes: int) -> pd.DataFrame:
-    """Every second window of T volumes inside a run, of every run: pretraining needs no trials."""
+    """Windows of T volumes side by side through every run: pretraining needs no trials."""
     rows = []
     for path in series:
         _, header = load_array(path)
@@ -89,6 +89,6 @@ def all_windows(series: Sequence[Path], n_volumes: int) -> pd.DataFrame:
             first = run["first_volume"]
             rows += [
                 {"subject": header["subject"], "first_volume": k, "n_volumes": n_volumes}
-                for k in range(first, first + run["n_volumes"] - n_volumes + 1, 2)
+                for k in range(first, first + run["n_volumes"] - n_volumes + 1, n_volumes)
             ]
     return pd.DataFrame(rows)

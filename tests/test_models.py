@@ -1,0 +1,151 @@
+"""The fMRI encoder's parts: adaptors that start as nothing, tokens that know their voxels, masks that hide, weights that come back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn.functional import gelu, layer_norm
+
+from boldscribe.config import Adaptor, Config, ScMbm, Tokenizer
+from boldscribe.errors import UserError
+from boldscribe.models.adaptor import add_adaptors, load_adaptors
+from boldscribe.models.fmri_encoder import FmriEncoder, load_encoder, new_encoder, save_encoder
+from boldscribe.models.sc_mbm import Attention, MaskedAutoencoder, ScMbm as Encoder
+from boldscribe.models.tokenizer import Tokenizer as TokenizerModule
+from safetensors.torch import save_file
+
+SMALL = ScMbm(dim=16, depth=2, n_heads=2, decoder_dim=8, decoder_depth=1, mask_ratio=0.5)
+GRID = Tokenizer(grid=(8, 8, 4), channels=[4, 6])
+
+
+def test_attention_equals_torchs_own() -> None:
+    ours, reference = Attention(16, 4), nn.MultiheadAttention(16, 4, batch_first=True)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
+        reference.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]))
+        reference.out_proj.load_state_dict(ours.out.state_dict())
+    x = torch.randn(2, 5, 16)
+    torch.testing.assert_close(ours(x), reference(x, x, x)[0])
+
+
+def test_cubes_are_the_voxels_under_each_token() -> None:
+    tokenizer = TokenizerModule(GRID, n_volumes=2, dim=16)
+    bold = torch.arange(2 * 8 * 8 * 4, dtype=torch.float32).view(1, 2, 8, 8, 4)
+    cubes = tokenizer.cubes(bold)
+    assert cubes.shape == (1, tokenizer.n_tokens, 2 * 4**3)
+    for token, (i, j) in enumerate((i, j) for i in range(2) for j in range(2)):
+        expected = bold[0, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4, 0:4].reshape(-1)
+        torch.testing.assert_close(cubes[0, token], expected)
+
+
+def test_masked_voxels_cannot_reach_the_autoencoder() -> None:
+    model = MaskedAutoencoder(SMALL, GRID, 2, torch.ones(8, 8, 4, dtype=torch.bool)).eval()
+    bold = torch.randn(1, 2, 8, 8, 4)
+    kept = torch.tensor([[True, False, False, True]])
+    changed = bold.clone()
+    changed[:, :, 0:4, 4:8] = 99.0  # token 1, masked
+    torch.testing.assert_close(model.tokenizer(model._blank(bold, kept)), model.tokenizer(model._blank(changed, kept)))
+    changed[:, :, 0:4, 0:4] = 99.0  # token 0, kept
+    assert not torch.allclose(model.tokenizer(model._blank(bold, kept)), model.tokenizer(model._blank(changed, kept)))
+
+
+def test_the_autoencoder_learns_and_only_brain_voxels_count() -> None:
+    torch.manual_seed(0)
+    brain = torch.zeros(8, 8, 4, dtype=torch.bool)
+    brain[:4] = True
+    model = MaskedAutoencoder(SMALL, GRID, 2, brain)
+    bold = torch.randn(1, 2, 1, 1, 1).expand(16, 2, 8, 8, 4) * torch.randn(16, 1, 1, 1, 1)  # masked cubes follow from kept ones
+    outside = bold.clone()
+    outside[:, :, 4:] += 100 * torch.randn(16, 2, 4, 8, 4)
+    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        loss = model(bold)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert model(outside).item() < 50, "voxels outside the brain, a hundred times larger, are not scored"
+
+
+def adapted(activation: str = "gelu") -> tuple[nn.Module, PeftModel]:
+    torch.manual_seed(0)
+    plain = Encoder(SMALL)
+    copy = Encoder(SMALL)
+    copy.load_state_dict(plain.state_dict())
+    return plain, add_adaptors(copy, Adaptor(rank=3, activation=activation, scale=2.0))
+
+
+def test_adaptors_start_as_nothing_and_are_all_that_trains() -> None:
+    plain, model = adapted()
+    x = torch.randn(2, 5, 16)
+    torch.testing.assert_close(model(x), plain(x))
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert all("lora_" in n for n in trained)
+    places = {n.split(".lora_")[0].split("base_model.model.")[1] for n in trained}
+    assert places == {f"blocks.{i}.{part}" for i in range(2) for part in ("attention.query", "mlp.expand", "mlp.contract")}
+
+
+def test_an_adaptor_computes_figure_2() -> None:
+    _, model = adapted()
+    layer = model.base_model.model.blocks[0].mlp.expand
+    nn.init.normal_(layer.lora_B["default"].weight)
+    x = torch.randn(4, 16)
+    down, up, frozen = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.base_layer
+    expected = x @ frozen.weight.T + frozen.bias + 2.0 * gelu(layer_norm(x, (16,)) @ down.T) @ up.T
+    torch.testing.assert_close(layer(x), expected)
+    with pytest.raises(NotImplementedError):
+        layer.merge()
+
+
+def test_adaptors_come_back_from_pefts_own_files(tmp_path: Path) -> None:
+    plain, model = adapted()
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(p)
+    model.save_pretrained(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    again = load_adaptors(plain, tmp_path, Adaptor(rank=3, scale=2.0))
+    x = torch.randn(2, 5, 16)
+    torch.testing.assert_close(again(x), model(x))
+    assert not torch.allclose(again(x), Encoder(SMALL)(x))
+
+
+@pytest.fixture(scope="module")
+def pretrained(demo: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    encoder = FmriEncoder(demo)
+    path = tmp_path_factory.mktemp("sc_mbm") / "sc_mbm.safetensors"
+    parts = {"tokenizer": encoder.tokenizer, "sc_mbm": encoder.sc_mbm}
+    save_file({f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}, path)
+    return path
+
+
+def test_stage1_trains_tokenizer_projection_and_adaptors_only(demo: Config, pretrained: Path) -> None:
+    model = new_encoder(demo, pretrained)
+    trained = {n.removeprefix("base_model.model.") for n, p in model.named_parameters() if p.requires_grad}
+    for name in trained:
+        assert name.startswith(("tokenizer.", "to_q_former.")) or "lora_" in name, name
+    assert any(n.startswith("q_former.") for n in trained) and any(n.startswith("sc_mbm.") for n in trained)
+
+
+def test_an_encoder_comes_back_as_it_was_saved(demo: Config, pretrained: Path, tmp_path: Path) -> None:
+    model = new_encoder(demo, pretrained)
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(p, std=0.1)
+    save_encoder(model, tmp_path)
+    bold = torch.randn(2, demo.bold.n_volumes, *demo.tokenizer.grid)
+    z = model.eval()(bold)
+    widths = demo.video_llama.q_former
+    assert z.shape == (2, widths.n_queries, widths.hidden_size)
+    torch.testing.assert_close(load_encoder(demo, tmp_path)(bold), z)
+
+
+def test_weights_of_another_shape_are_refused_in_words(demo: Config, pretrained: Path) -> None:
+    wider = demo.model_copy(update={"sc_mbm": demo.sc_mbm.model_copy(update={"dim": 64})})
+    with pytest.raises(UserError, match=r"sc_mbm\.safetensors: weights do not fit Tokenizer .* pretrain again"):
+        new_encoder(wider, pretrained)

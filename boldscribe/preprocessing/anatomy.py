@@ -82,10 +82,10 @@ def register_to_template(brain: NDArray[np.float32], affine: NDArray[np.float64]
     fixed, moving = to_ants(template.t1w, template.affine), to_ants(brain, affine)
     linear = ants.registration(
         fixed, moving, "Affine", outprefix=f"{prefix}_affine_",
-        aff_iterations=(500, 200), aff_shrink_factors=(3, 2), aff_smoothing_sigmas=(1, 0))
+        aff_random_sampling_rate=0.1, aff_iterations=(500, 50), aff_shrink_factors=(2, 1), aff_smoothing_sigmas=(1, 0))
     syn = ants.registration(
         fixed, moving, "SyNOnly", outprefix=f"{prefix}_syn_", initial_transform=linear["fwdtransforms"][0],
-        syn_metric="mattes", reg_iterations=(40, 20, 4))
+        syn_metric="mattes", grad_step=0.4, reg_iterations=(40, 40, 10))
     return TemplateRegistration(syn["fwdtransforms"], syn["invtransforms"])
 
 

@@ -8,16 +8,20 @@ workflow engine's, by subject.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+# nipype asks the network for its latest version
+os.environ["NIPYPE_NO_ET"] = "1"
 from nipype import config as nipype_config
 from nipype import logging as nipype_logging
 from nipype.interfaces.utility import Function
 from nipype.pipeline.engine import Node, Workflow
 from nipype.pipeline.engine.nodes import NodeExecutionError
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from boldscribe.bids import entities, find_runs, find_t1w, metadata, resolution_label
 from boldscribe.config import Config

@@ -180,6 +180,9 @@ class Tokenizer(Section):
 
     grid: tuple[int, int, int] = key((96, 112, 96), "voxels that the template-space BOLD is cropped or padded to", "survey 8")
     channels: list[int] = key([64, 128, 256, 512], "channels of the stride-2 stages", "survey 8", min_length=1)
+    token_maps: Literal["shared", "local"] = key(
+        "shared", "map from the last stage to tokens: one for the whole brain, or one of its own for each super-voxel, which few trials need",
+        "survey 8; ours")
 
     @model_validator(mode="after")
     def _check_grid(self) -> Tokenizer:

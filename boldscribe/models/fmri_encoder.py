@@ -26,7 +26,9 @@ class FmriEncoder(nn.Module):
         super().__init__()
         self.tokenizer = Tokenizer(config.tokenizer, config.bold.n_volumes, config.sc_mbm.dim)
         self.sc_mbm = ScMbm(config.sc_mbm)
-        self.to_q_former = nn.Linear(config.sc_mbm.dim, config.video_llama.q_former.hidden_size)
+        widths = config.video_llama.q_former
+        self.to_q_former = TokenProjection(
+            self.tokenizer.n_tokens, config.sc_mbm.dim, config.stimuli.n_frames * widths.n_queries, widths.hidden_size)
         self.q_former = load_video_q_former(config)
         self.dropout = nn.Dropout1d(config.stage1.dropout)
 
@@ -34,6 +36,20 @@ class FmriEncoder(nn.Module):
         """Encode windows (B, T, X, Y, Z); in training, whole tokens are dropped."""
         tokens = self.sc_mbm(self.dropout(self.tokenizer(bold_BTXYZ)))
         return cast(Tensor, self.q_former(self.to_q_former(tokens)))
+
+
+class TokenProjection(nn.Module):
+    """Super-voxel tokens to as many tokens as a clip has, of their width, so that the Q-Former reads what it has learnt to read."""
+
+    def __init__(self, n_in: int, dim_in: int, n_out: int, dim_out: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(n_in, n_out)
+        self.widen = nn.Linear(dim_in, dim_out)
+        self.norm = nn.LayerNorm(dim_out)
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """(B, n_in, dim_in) to (B, n_out, dim_out)."""
+        return self.norm(self.widen(self.mix(tokens_BND.transpose(1, 2)).transpose(1, 2)))
 
 
 def new_encoder(config: Config, sc_mbm: Path) -> nn.Module:

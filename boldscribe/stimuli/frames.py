@@ -27,7 +27,7 @@ def read_frames(
         path: video file.
         n_frames: T.
         size: edge that frames are resized to (pixels).
-        reader: which library reads; PyAV takes over where decord fails (VP9, for one).
+        reader: which library reads; PyAV takes over where decord fails (AV1, and VP9 of some encoders).
 
     Returns:
         uint8 RGB frames (T, size, size, 3) and their indices in the video (T).

@@ -7,8 +7,11 @@ rule bold_series:
         script="workflow_scripts/bold_series.py",
         config=ancient(rules.experiment.output.config),
         derivatives=derivatives,
+        checked=rules.check_dataset.output.report,
     output:
         series=SERIES,
+        voxels=SERIES.replace("_bold.npy", "_voxels.npy"),
+        displacement=SERIES.replace("_bold.npy", "_framewise_displacement.npy"),
     params:
         module=as_py_module(),
         settings=settings("bold", "preprocessing"),
@@ -27,7 +30,8 @@ rule bold_series:
         "Clean the BOLD series of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --derivatives {input.derivatives:q} --series {output.series:q} 2>&1 | tee {log:q}"
+        " --derivatives {input.derivatives:q} --series {output.series:q} --voxels {output.voxels:q}"
+        " --displacement {output.displacement:q} 2>&1 | tee {log:q}"
 
 
 rule trials:

@@ -6,7 +6,11 @@ from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {"derivatives": "the subject's folder of derivatives"}
-OUTPUTS = {"series": "cleaned series (.npy)"}
+OUTPUTS = {
+    "series": "cleaned series (.npy)",
+    "voxels": "place of each voxel in the grid (.npy), beside the series",
+    "displacement": "framewise displacement (.npy), beside the series",
+}
 
 
 @program("bold_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))

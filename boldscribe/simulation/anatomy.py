@@ -92,7 +92,9 @@ def world_points(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> ND
     return np.indices(shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
 
 
-def centred_affine(shape: tuple[int, int, int], voxel_size: float, tilt: tuple[float, float, float], centre: tuple[float, float, float]) -> NDArray[np.float64]:
+def centred_affine(
+    shape: tuple[int, int, int], voxel_size: float, tilt: tuple[float, float, float], centre: tuple[float, float, float],
+) -> NDArray[np.float64]:
     """Affine (mm) of a grid with its middle at `centre`, tilted about x, y, z (degrees) as scans are."""
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", tilt, degrees=True).as_matrix() * voxel_size

@@ -32,8 +32,14 @@ def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 config_option = click.option(
-    "--config", "configs", type=click.Path(path_type=Path), multiple=True, default=[DEMO], show_default="the demo's",
-    help="Configuration file; give several to merge later ones over earlier ones.")
+    "--config",
+    "configs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=[DEMO],
+    show_default="the demo's",
+    help="Configuration file; give several to merge later ones over earlier ones.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -70,7 +76,9 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
     for name in datasets or tuple(n for n, d in config.datasets.items() if d.simulated):
         if name not in config.datasets or config.datasets[name].simulated is None:
             simulated = ", ".join(n for n, d in config.datasets.items() if d.simulated) or "none"
-            raise UserError("--dataset", f"found {name!r}, expected a data set with a 'simulated' section; the configuration has: {simulated}")
+            raise UserError(
+                "--dataset", f"found {name!r}, expected a data set with a 'simulated' section; the configuration has: {simulated}"
+            )
         design = config.datasets[name].simulated
         assert design is not None
         click.echo(f"{name}: clips")
@@ -83,10 +91,20 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
 
 @main.command()
 @config_option
-@click.option("--models", type=click.Path(path_type=Path), default=Path("results/demo/models"), show_default=True,
-              help="Folder of the unpacked models (made if missing).")
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "boldscribe" / "models" / "weights", show_default=True,
-              help="Folder for the connectors, their record and README.")
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    default=Path("results/demo/models"),
+    show_default=True,
+    help="Folder of the unpacked models (made if missing).",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=ROOT / "boldscribe" / "models" / "weights",
+    show_default=True,
+    help="Folder for the connectors, their record and README.",
+)
 @user_errors
 def connectors(configs: tuple[Path, ...], models: Path, out: Path) -> None:
     """Train the miniature Video-LLaMA's connectors again, on rendered clips that no data set uses."""

@@ -23,7 +23,7 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
 
 def key(default: Any, description: str, source: str, **constraints: Any) -> Any:
     """A configuration key: its default, what it means (with unit) and where the value comes from."""
-    extra = {"source": source}
+    extra: dict[str, Any] = {"source": source}
     if isinstance(default, (list, dict)):
         return Field(default_factory=lambda: default, description=description, json_schema_extra=extra, **constraints)
     return Field(default, description=description, json_schema_extra=extra, **constraints)
@@ -181,7 +181,8 @@ class Tokenizer(Section):
     grid: tuple[int, int, int] = key((96, 112, 96), "voxels that the template-space BOLD is cropped or padded to", "survey 8")
     channels: list[int] = key([64, 128, 256, 512], "channels of the stride-2 stages", "survey 8", min_length=1)
     token_maps: Literal["shared", "local"] = key(
-        "shared", "map from the last stage to tokens: one for the whole brain, or one of its own for each super-voxel, which few trials need",
+        "shared",
+        "map from the last stage to tokens: one for the whole brain, or one of its own for each super-voxel, which few trials need",
         "survey 8; ours")
 
     @model_validator(mode="after")
@@ -297,7 +298,7 @@ class Config(Section):
 
     seed: int = key(42, "seed of everything random", "survey 8: Video-LLaMA", ge=0)
     paths: Paths = Field(default_factory=Paths)
-    datasets: dict[Label, Dataset] = Field(default_factory=lambda: PAPER_DATASETS)
+    datasets: dict[Label, Dataset] = Field(default_factory=lambda: paper_datasets())
     simulation: Simulation = Field(default_factory=Simulation)
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     bold: Bold = Field(default_factory=Bold)
@@ -328,14 +329,16 @@ def _labels(first: int, last: int) -> list[str]:
     return [f"{i:02d}" for i in range(first, last + 1)]
 
 
-PAPER_DATASETS = {
-    "had": Dataset(title="HAD", table=1, bids_dir="data/had", session="action01", n_classes=180,
-                   train_subjects=_labels(1, 26), validation_subjects=_labels(27, 30),
-                   adaptation_runs=_labels(1, 9), test_runs=_labels(10, 12)),
-    "urgen": Dataset(title="Urgen", table=2, bids_dir="data/urgen", n_classes=100,
-                     train_subjects=_labels(1, 2), validation_subjects=_labels(3, 4),
-                     adaptation_runs=_labels(1, 4), test_runs=_labels(5, 8)),
-}
+def paper_datasets() -> dict[str, Dataset]:
+    """The paper's two data sets and splits; which subjects were targets it does not say."""
+    return {
+        "had": Dataset(title="HAD", table=1, bids_dir="data/had", session="action01", n_classes=180,
+                       train_subjects=_labels(1, 26), validation_subjects=_labels(27, 30),
+                       adaptation_runs=_labels(1, 9), test_runs=_labels(10, 12)),
+        "urgen": Dataset(title="Urgen", table=2, bids_dir="data/urgen", n_classes=100,
+                         train_subjects=_labels(1, 2), validation_subjects=_labels(3, 4),
+                         adaptation_runs=_labels(1, 4), test_runs=_labels(5, 8)),
+    }
 
 
 def parse_config(raw: dict[str, Any], origin: str = "config") -> Config:

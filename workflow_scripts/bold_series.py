@@ -1,7 +1,6 @@
 """Mask, denoise and z-score a subject's runs. Run by hand: `python -m workflow_scripts.bold_series --help`."""
 
 from boldscribe.bold.series import write_series
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 

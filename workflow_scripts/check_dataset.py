@@ -1,12 +1,11 @@
 """Check a raw data set before compute is spent. Run by hand: `python -m workflow_scripts.check_dataset --help`."""
 
 from boldscribe.bids import validate_raw
-
 from boldscribe.config import Config
 from boldscribe.files import write_json
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {}
+INPUTS: dict[str, str] = {}
 OUTPUTS = {"report": "what was checked, as JSON"}
 
 

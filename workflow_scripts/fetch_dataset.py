@@ -1,12 +1,11 @@
 """Make sure that a measured data set is there. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
 
 from boldscribe.bids import locate_dataset
-
 from boldscribe.config import Config
 from boldscribe.files import write_json
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {}
+INPUTS: dict[str, str] = {}
 OUTPUTS = {"marker": "what was found, as JSON"}
 
 

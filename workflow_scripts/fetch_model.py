@@ -1,11 +1,10 @@
 """Provide a model as a folder of safetensors. Run by hand: `python -m workflow_scripts.fetch_model --help`."""
 
-from boldscribe.models.assets import provide
-
 from boldscribe.config import Config
+from boldscribe.models.assets import provide
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {}
+INPUTS: dict[str, str] = {}
 OUTPUTS = {"model": "folder of the model"}
 
 

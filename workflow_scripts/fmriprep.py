@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from boldscribe.preprocessing.engine import preprocess
-
 from boldscribe.config import Config
+from boldscribe.preprocessing.engine import preprocess
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {}
+INPUTS: dict[str, str] = {}
 OUTPUTS = {"out": "the subject's folder of derivatives"}
 
 

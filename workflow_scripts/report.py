@@ -1,9 +1,8 @@
 """Write the report. Run by hand: `python -m workflow_scripts.report --help`."""
 
-from boldscribe.reporting.page import write_report
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.reporting.page import write_report
 
 INPUTS = {
     "tables": "tables",

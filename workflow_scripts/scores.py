@@ -1,8 +1,7 @@
 """Score a target subject's decoded texts. Run by hand: `python -m workflow_scripts.scores --help`."""
 
-from boldscribe.evaluation.scores import write_scores
-
 from boldscribe.config import Config
+from boldscribe.evaluation.scores import write_scores
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {"decoded": "texts of each condition", "captions": "reference captions of the test shards", "models": "model folders"}

@@ -1,10 +1,13 @@
-"""Render the clips of a simulated data set and write its data-set-level BIDS files. Run by hand: `python -m workflow_scripts.simulate_stimuli --help`."""
+"""Render the clips of a simulated data set and write its data-set-level BIDS files.
+
+Run by hand: `python -m workflow_scripts.simulate_stimuli --help`.
+"""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 from boldscribe.simulation.dataset import simulate_stimuli
 
-INPUTS = {}
+INPUTS: dict[str, str] = {}
 OUTPUTS = {"stimuli": "folder of clips", "description": "dataset_description.json"}
 
 

@@ -1,9 +1,8 @@
 """Simulate one subject's T1w and BOLD while watching the clips. Run by hand: `python -m workflow_scripts.simulate_subject --help`."""
 
-from boldscribe.simulation.dataset import simulate_subject
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.simulation.dataset import simulate_subject
 
 INPUTS = {"stimuli": "folder of rendered clips"}
 OUTPUTS = {"out": "the subject's folder"}

@@ -1,8 +1,10 @@
-"""Make the paper's table of a data set, beside the published values and the controls. Run by hand: `python -m workflow_scripts.tables --help`."""
+"""Make the paper's table of a data set, beside the published values and the controls.
 
-from boldscribe.evaluation.tables import make_tables
+Run by hand: `python -m workflow_scripts.tables --help`.
+"""
 
 from boldscribe.config import Config
+from boldscribe.evaluation.tables import make_tables
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {"scores": "scores of all subjects and conditions"}

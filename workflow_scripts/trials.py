@@ -1,7 +1,6 @@
 """Index a subject's trials, labels apart. Run by hand: `python -m workflow_scripts.trials --help`."""
 
 from boldscribe.bold.trials import write_trials
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 

@@ -1,9 +1,8 @@
 """Encode frames with the frozen visual encoder and image Q-Former. Run by hand: `python -m workflow_scripts.video_features --help`."""
 
-from boldscribe.stimuli.features import write_features
-
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
+from boldscribe.stimuli.features import write_features
 
 INPUTS = {"frames": "frames (.npy)", "models": "model folders"}
 OUTPUTS = {"features": "tokens (.npy)"}

@@ -10,7 +10,10 @@ from boldscribe.models.embedded import unpack
 
 # What BERTScore and identification read is the same encoder in the embedded default.
 EMBEDDED_ASSET = {
-    "llm": "llm", "visual_encoder": "visual_encoder", "sentence_encoder": "sentence_encoder", "bertscore_encoder": "sentence_encoder",
+    "llm": "llm",
+    "visual_encoder": "visual_encoder",
+    "sentence_encoder": "sentence_encoder",
+    "bertscore_encoder": "sentence_encoder",
 }
 
 
@@ -44,12 +47,18 @@ def provide(config: Config, asset: str, folder: Path) -> None:
         return
     path = Path(origin)
     if not path.exists():
-        raise UserError(origin, f"the weights of {asset} are missing: expected {_expected(asset)} there; put them in place, or change "
-                        "the key in the configuration ('boldscribe doctor' lists all of them)")
+        raise UserError(
+            origin,
+            f"the weights of {asset} are missing: expected {_expected(asset)} there; put them in place, or change "
+            "the key in the configuration ('boldscribe doctor' lists all of them)",
+        )
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     if not any(p.suffix == ".safetensors" for p in files):
-        raise UserError(origin, f"found {', '.join(p.name for p in files[:5]) or 'no file'}, expected {_expected(asset)}; convert the "
-                        "weights first, since pickled files are not opened")
+        raise UserError(
+            origin,
+            f"found {', '.join(p.name for p in files[:5]) or 'no file'}, expected {_expected(asset)}; convert the "
+            "weights first, since pickled files are not opened",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         link = folder / file.name

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ class FmriEncoder(nn.Module):
         self.sc_mbm = ScMbm(config.sc_mbm)
         widths = config.video_llama.q_former
         self.to_q_former = TokenProjection(
-            self.tokenizer.n_tokens, config.sc_mbm.dim, config.stimuli.n_frames * widths.n_queries, widths.hidden_size)
+            self.tokenizer.n_tokens, config.sc_mbm.dim, config.stimuli.n_frames * widths.n_queries, widths.hidden_size
+        )
         self.q_former = load_video_q_former(config)
         self.dropout = nn.Dropout1d(config.stage1.dropout)
 
@@ -52,7 +54,7 @@ class TokenProjection(nn.Module):
         return self.norm(self.widen(self.mix(tokens_BND.transpose(1, 2)).transpose(1, 2)))
 
 
-def new_encoder(config: Config, sc_mbm: Path) -> nn.Module:
+def new_encoder(config: Config, sc_mbm: Path) -> PeftModel:
     """An encoder for Stage I: pretrained tokenizer and blocks, frozen Q-Former, fresh adaptors and projection.
 
     Trainable are the tokenizer, the projection and the adaptors.
@@ -68,15 +70,16 @@ def new_encoder(config: Config, sc_mbm: Path) -> nn.Module:
         shapes = [{k: v.shape for k, v in state.items()} for state in (expected, given)]
         if wrong := sorted(k for k in expected.keys() | given.keys() if shapes[0].get(k) != shapes[1].get(k)):
             raise UserError(
-                str(sc_mbm), f"weights do not fit {type(part).__name__} ({', '.join(wrong[:4])}); pretrain again with this configuration")
+                str(sc_mbm), f"weights do not fit {type(part).__name__} ({', '.join(wrong[:4])}); pretrain again with this configuration"
+            )
         part.load_state_dict(given)
     model = add_adaptors(encoder, config.adaptor)
-    for part in (encoder.tokenizer, encoder.to_q_former):
-        part.requires_grad_(True)
+    encoder.tokenizer.requires_grad_(True)
+    encoder.to_q_former.requires_grad_(True)
     return model
 
 
-def save_encoder(model: nn.Module, folder: Path) -> None:
+def save_encoder(model: PeftModel, folder: Path) -> None:
     """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `q_former_adaptor/` (PEFT)."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder = model.get_base_model()
@@ -92,7 +95,8 @@ def load_encoder(config: Config, folder: Path) -> nn.Module:
     missing, unexpected = encoder.load_state_dict(load_file(folder / "fmri_encoder.safetensors"), strict=False)
     if unexpected or any(_own(k) for k in missing):
         raise UserError(
-            str(folder), f"weights do not fit the configured encoder: missing {missing}, unexpected {unexpected}; run Stage I again")
+            str(folder), f"weights do not fit the configured encoder: missing {missing}, unexpected {unexpected}; run Stage I again"
+        )
     model: nn.Module = load_adaptors(encoder, folder / "adaptors", config.adaptor)
     return model.eval().requires_grad_(False)
 

@@ -67,8 +67,15 @@ class PromptedLlm(nn.Module):
 
     @torch.inference_mode()
     def generate(
-        self, instructions: Sequence[str], tokens_BLD: Tensor | None, *, max_new_tokens: int, batch_size: int,
-        do_sample: bool = False, temperature: float = 1.0, top_p: float = 1.0,
+        self,
+        instructions: Sequence[str],
+        tokens_BLD: Tensor | None,
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
     ) -> list[str]:
         """Answer each instruction, in batches; returns stripped texts, without special tokens."""
         sampling = {"do_sample": True, "temperature": temperature, "top_p": top_p} if do_sample else {"do_sample": False}
@@ -77,8 +84,13 @@ class PromptedLlm(nn.Module):
             rows = slice(start, start + batch_size)
             embeds, mask = self.embed_prompt(instructions[rows], None if tokens_BLD is None else tokens_BLD[rows])
             ids = self.model.generate(
-                inputs_embeds=embeds, attention_mask=mask, max_new_tokens=max_new_tokens, top_k=None,
-                pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id, **sampling)
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                top_k=None,
+                pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
+                **sampling,
+            )
             answers += [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         return answers
 
@@ -96,7 +108,7 @@ class PromptedLlm(nn.Module):
         embeds, mask = _pad_left([torch.cat([p, embedding(t[:-1].to(device))]) for p, t in zip(prompts, targets, strict=True)])
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         hidden = self.model.model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions).last_hidden_state
-        predicting = torch.cat([h[-len(t):] for h, t in zip(hidden, targets, strict=True)])
+        predicting = torch.cat([h[-len(t) :] for h, t in zip(hidden, targets, strict=True)])
         return cross_entropy(self.model.lm_head(predicting).float(), torch.cat(targets).to(device))
 
 

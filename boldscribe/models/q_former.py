@@ -25,10 +25,16 @@ class QFormer(nn.Module):
     def __init__(self, config: QFormerConfig, *, layers: int, encoder_width: int, cross_attention_frequency: int) -> None:
         super().__init__()
         self.query_tokens = nn.Parameter(torch.randn(1, config.n_queries, config.hidden_size) * 0.02)
-        self.bert = Blip2QFormerModel(Blip2QFormerConfig(
-            hidden_size=config.hidden_size, num_hidden_layers=layers, num_attention_heads=config.n_heads,
-            intermediate_size=4 * config.hidden_size, encoder_hidden_size=encoder_width,
-            cross_attention_frequency=cross_attention_frequency))
+        self.bert = Blip2QFormerModel(
+            Blip2QFormerConfig(
+                hidden_size=config.hidden_size,
+                num_hidden_layers=layers,
+                num_attention_heads=config.n_heads,
+                intermediate_size=4 * config.hidden_size,
+                encoder_hidden_size=encoder_width,
+                cross_attention_frequency=cross_attention_frequency,
+            )
+        )
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
         """Read tokens (B, N, encoder_width) into (B, L, hidden_size)."""

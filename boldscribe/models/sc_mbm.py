@@ -83,6 +83,7 @@ class MaskedAutoencoder(nn.Module):
         self.decoder = nn.Sequential(*(Block(config.decoder_dim, heads, config.mlp_ratio) for _ in range(config.decoder_depth)))
         self.to_voxels = nn.Linear(config.decoder_dim, n_volumes * self.tokenizer.stride**3)
         brain = brain_XYZ.float()[None, None].expand(1, n_volumes, -1, -1, -1)
+        self.brain_NV: Tensor
         self.register_buffer("brain_NV", self.tokenizer.cubes(brain)[0], persistent=False)
 
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ class Tokenizer(nn.Module):
         self.stride = 2 ** len(config.channels)
         x, y, z = (n // self.stride for n in config.grid)
         self.n_tokens = x * y * z
-        self.to_tokens: nn.Module = LocalLinear(self.n_tokens, widths[-1], dim) if config.token_maps == "local" else nn.Linear(widths[-1], dim)
+        self.to_tokens: nn.Module = (
+            LocalLinear(self.n_tokens, widths[-1], dim) if config.token_maps == "local" else nn.Linear(widths[-1], dim)
+        )
         self.positions = nn.Parameter(torch.randn(1, self.n_tokens, dim) * 0.02)
 
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:

@@ -96,8 +96,10 @@ def model_folder(configured: str, asset: str, models_dir: Path) -> Path:
     folder = models_dir / asset if configured == "embedded" else Path(configured)
     if not folder.is_dir():
         raise UserError(
-            str(folder), f"the weights of {asset} are missing: expected a folder with config.json and .safetensors files; run the rule "
-            "fetch_model, or correct the path in the configuration")
+            str(folder),
+            f"the weights of {asset} are missing: expected a folder with config.json and .safetensors files; run the rule "
+            "fetch_model, or correct the path in the configuration",
+        )
     return folder
 
 
@@ -105,7 +107,8 @@ def _trained(config: Config, prefix: str) -> dict[str, Tensor]:
     path = Path(config.video_llama.connectors)
     if not path.exists():
         raise UserError(
-            str(path), "the trained connectors are missing; expected a .safetensors file; `boldscribe connectors` makes them again")
+            str(path), "the trained connectors are missing; expected a .safetensors file; `boldscribe connectors` makes them again"
+        )
     return {k.removeprefix(prefix): v.float() for k, v in load_file(path).items() if k.startswith(prefix)}
 
 
@@ -115,7 +118,9 @@ def _load(module: M, state: dict[str, Tensor], origin: str) -> M:
     wrong = [k for k, v in expected.items() if k in state and state[k].shape != v.shape]
     if missing or unexpected or wrong:
         raise UserError(
-            origin, f"weights do not fit {type(module).__name__}: missing {missing or 'none'}, unexpected {unexpected or 'none'}, "
-            f"of another shape {wrong or 'none'}; expected a file made for the configured q_former")
+            origin,
+            f"weights do not fit {type(module).__name__}: missing {missing or 'none'}, unexpected {unexpected or 'none'}, "
+            f"of another shape {wrong or 'none'}; expected a file made for the configured q_former",
+        )
     module.load_state_dict(state)
     return module.eval().requires_grad_(False)

@@ -29,6 +29,8 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.network = EfficientNet.from_name("efficientnet-lite0")
         self.network.load_state_dict(load_file(folder / "model.safetensors"))
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)

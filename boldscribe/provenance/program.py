@@ -49,7 +49,11 @@ class Files:
 
 
 def program(
-    rule: str, *, inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...] = (),
+    rule: str,
+    *,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    wildcards: tuple[str, ...] = (),
     work: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
@@ -76,7 +80,12 @@ def program(
 
 
 def _parse(
-    rule: str, doc: str, inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...], work: bool,
+    rule: str,
+    doc: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    wildcards: tuple[str, ...],
+    work: bool,
 ) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m workflow_scripts.{rule}", description=doc)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s), later ones over earlier ones")
@@ -92,8 +101,13 @@ def _parse(
 
 
 def _run(
-    rule: str, function: Callable[..., None], arguments: argparse.Namespace,
-    inputs: Mapping[str, str], outputs: Mapping[str, str], wildcards: tuple[str, ...], work: bool,
+    rule: str,
+    function: Callable[..., None],
+    arguments: argparse.Namespace,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    wildcards: tuple[str, ...],
+    work: bool,
 ) -> None:
     read: dict[str, Any] = {}
     config = reading(load_config(*arguments.config), read)

@@ -40,8 +40,11 @@ class _Reading:
 
     def _note_all(self) -> None:
         target = self._target
-        values = target.model_dump(mode="json", by_alias=True) if isinstance(target, Section) else {
-            k: v.model_dump(mode="json", by_alias=True) if isinstance(v, Section) else v for k, v in target.items()}
+        values = (
+            target.model_dump(mode="json", by_alias=True)
+            if isinstance(target, Section)
+            else {k: v.model_dump(mode="json", by_alias=True) if isinstance(v, Section) else v for k, v in target.items()}
+        )
         self._read[self._name or "*"] = values
 
 

@@ -35,8 +35,12 @@ def digest(path: str | Path) -> dict[str, Any]:
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith(".prov.json"))
         parts = [(p.relative_to(path).as_posix(), digest(p)) for p in files]
         tree = "".join(f"{d['sha256']}  {name}\n" for name, d in parts)
-        return {"path": path.as_posix(), "sha256": hashlib.sha256(tree.encode()).hexdigest(),
-                "bytes": sum(d["bytes"] for _, d in parts), "files": len(parts)}
+        return {
+            "path": path.as_posix(),
+            "sha256": hashlib.sha256(tree.encode()).hexdigest(),
+            "bytes": sum(d["bytes"] for _, d in parts),
+            "files": len(parts),
+        }
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"path": path.as_posix(), "sha256": sha256, "bytes": path.stat().st_size}
@@ -44,8 +48,12 @@ def digest(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def record(
-    rule: str, *, inputs: Mapping[str, Sequence[Path]], outputs: Mapping[str, Sequence[Path]],
-    wildcards: Mapping[str, str], config_read: Mapping[str, Any],
+    rule: str,
+    *,
+    inputs: Mapping[str, Sequence[Path]],
+    outputs: Mapping[str, Sequence[Path]],
+    wildcards: Mapping[str, str],
+    config_read: Mapping[str, Any],
 ) -> Iterator[None]:
     """Run a step and write the record of each of its outputs once all of them are there.
 
@@ -100,7 +108,9 @@ def environment() -> dict[str, Any]:
     packages = sorted({f"{d.metadata['Name'].lower()}=={d.version}" for d in metadata.distributions() if d.metadata["Name"]})
     lock = ROOT / "requirements.lock"
     return {
-        "python": platform.python_version(), "machine": platform.machine(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
         "lock_sha256": digest(lock)["sha256"] if lock.exists() else None,
-        "packages_sha256": hashlib.sha256("\n".join(packages).encode()).hexdigest(), "packages": len(packages),
+        "packages_sha256": hashlib.sha256("\n".join(packages).encode()).hexdigest(),
+        "packages": len(packages),
     }

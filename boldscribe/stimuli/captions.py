@@ -18,7 +18,13 @@ COLUMNS = ["subject", "trial", "stim_file", "instruction", "text"]
 
 
 def write_captions(
-    config: Config, *, trials: Sequence[Path], labels: Sequence[Path], features: Path, models_dir: Path, output: Path,
+    config: Config,
+    *,
+    trials: Sequence[Path],
+    labels: Sequence[Path],
+    features: Path,
+    models_dir: Path,
+    output: Path,
 ) -> None:
     """Caption the clips of a shard, one answer per record; records that share clip and instruction share the answer.
 
@@ -40,8 +46,14 @@ def write_captions(
             clips = torch.from_numpy(tokens[[row[c] for c in batch["stim_file"]]]).float()
             soft = projection(q_former(clips))
         answers += llm.generate(
-            batch["instruction"].tolist(), soft, max_new_tokens=settings.max_new_tokens, batch_size=settings.batch_size,
-            do_sample=settings.do_sample, temperature=settings.temperature, top_p=settings.top_p)
+            batch["instruction"].tolist(),
+            soft,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            do_sample=settings.do_sample,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+        )
     questions["text"] = answers
     captions = table.merge(questions, on=["stim_file", "instruction"], validate="many_to_one")
     with atomic(output) as part:

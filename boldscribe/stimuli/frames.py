@@ -19,7 +19,11 @@ def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
 
 
 def read_frames(
-    path: str | Path, *, n_frames: int, size: int, reader: Literal["decord", "pyav"] = "decord",
+    path: str | Path,
+    *,
+    n_frames: int,
+    size: int,
+    reader: Literal["decord", "pyav"] = "decord",
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read T uniformly spaced frames.
 

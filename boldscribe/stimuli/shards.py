@@ -28,7 +28,14 @@ def clips_of_shard(table: pd.DataFrame, shard: int, n_shards: int) -> list[str]:
 
 
 def write_frames(
-    config: Config, dataset: str, split: str, shard: int, *, trials: Sequence[Path], labels: Sequence[Path], output: Path,
+    config: Config,
+    dataset: str,
+    split: str,
+    shard: int,
+    *,
+    trials: Sequence[Path],
+    labels: Sequence[Path],
+    output: Path,
 ) -> None:
     """Write the frames of a shard's clips: uint8 (clips, T, size, size, 3), with `clips` and `frame_index` in the header.
 

@@ -54,7 +54,9 @@ def train_connectors(config: Config, models_dir: Path, out_dir: Path, work_dir: 
     }
     settings = {name: getattr(config, name).model_dump() for name in SECTIONS} | {"seed": config.seed}
     frozen = [models_dir / asset / "model.safetensors" for asset in ("visual_encoder", "sentence_encoder", "llm")]
-    work = work_dir / fingerprint({**settings, "connectors": {k: v for k, v in settings["connectors"].items() if "caption" not in k}}, frozen)
+    work = work_dir / fingerprint(
+        {**settings, "connectors": {k: v for k, v in settings["connectors"].items() if "caption" not in k}}, frozen
+    )
     visual = {split: _kept_tokens(config, models_dir, s, work / f"{split}_visual.npy") for split, s in scenes.items()}
     llm = load_llm(config, models_dir)
     model = Connectors(config.video_llama, visual["train"].shape[-1], llm.width)
@@ -78,7 +80,12 @@ def _kept_tokens(config: Config, models_dir: Path, scenes: list[Scene], path: Pa
 
 
 def _kept_alignment(
-    config: Config, model: Connectors, models_dir: Path, visual: NDArray[np.float16], scenes: list[Scene], work: Path,
+    config: Config,
+    model: Connectors,
+    models_dir: Path,
+    visual: NDArray[np.float16],
+    scenes: list[Scene],
+    work: Path,
 ) -> list[float]:
     path = work / "aligned.safetensors"
     if path.exists():
@@ -138,7 +145,9 @@ def _align(config: Config, model: Connectors, models_dir: Path, visual: NDArray[
 
     parameters = [*model.parameters(), *to_sentence.parameters(), *heads.parameters()]
     groups = [{"params": parameters, "lr": config.connectors.learning_rate}]
-    return _optimise(config, "alignment", config.connectors.alignment_epochs, config.connectors.batch_size, len(scenes), model, groups, loss)
+    return _optimise(
+        config, "alignment", config.connectors.alignment_epochs, config.connectors.batch_size, len(scenes), model, groups, loss
+    )
 
 
 def _caption(config: Config, model: Connectors, llm: PromptedLlm, visual: NDArray[np.float16], scenes: list[Scene]) -> list[float]:
@@ -157,18 +166,26 @@ def _caption(config: Config, model: Connectors, llm: PromptedLlm, visual: NDArra
         {"params": list(model.llama_proj.parameters()), "lr": rate * 10},
     ]
     return _optimise(
-        config, "captioning", config.connectors.caption_epochs, config.connectors.caption_batch_size, len(scenes), model, groups, loss)
+        config, "captioning", config.connectors.caption_epochs, config.connectors.caption_batch_size, len(scenes), model, groups, loss
+    )
 
 
 def _optimise(
-    config: Config, name: str, epochs: int, size: int, n: int, model: Connectors, groups: list[dict[str, Any]],
+    config: Config,
+    name: str,
+    epochs: int,
+    size: int,
+    n: int,
+    model: Connectors,
+    groups: list[dict[str, Any]],
     loss: Callable[[NDArray[np.int64]], Tensor],
 ) -> list[float]:
     """AdamW with a one-cycle schedule over shuffled batches of `size`; mean loss per epoch."""
     optimiser = torch.optim.AdamW(groups, weight_decay=0.05)
     parameters = [p for group in groups for p in group["params"]]
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, [group["lr"] for group in groups], total_steps=epochs * (n // size), pct_start=0.1)
+        optimiser, [group["lr"] for group in groups], total_steps=epochs * (n // size), pct_start=0.1
+    )
     rng = generator(config.seed, "connectors", name)
     model.train()
     means = []
@@ -194,7 +211,11 @@ def _batches(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]
 
 
 def judge(
-    config: Config, model: Connectors, llm: PromptedLlm, visual: NDArray[np.float16], scenes: list[Scene],
+    config: Config,
+    model: Connectors,
+    llm: PromptedLlm,
+    visual: NDArray[np.float16],
+    scenes: list[Scene],
 ) -> tuple[dict[str, float], list[tuple[str, str]]]:
     """Caption unseen clips greedily; share of captions that name each field rightly, and (truth, caption) of the first clips."""
     with torch.inference_mode():
@@ -203,7 +224,8 @@ def judge(
     rng = generator(config.seed, "connectors", "judge")
     instructions = [str(i) for i in rng.choice(config.video_llama.instructions, len(scenes))]
     captions = llm.generate(
-        instructions, tokens, max_new_tokens=config.video_llama.max_new_tokens, batch_size=config.video_llama.batch_size)
+        instructions, tokens, max_new_tokens=config.video_llama.max_new_tokens, batch_size=config.video_llama.batch_size
+    )
     right = {f: float(np.mean([names(c, s, f) for c, s in zip(captions, scenes, strict=True)])) for f in FIELDS}
     right["all four"] = float(np.mean([all(names(c, s, f) for f in FIELDS) for c, s in zip(captions, scenes, strict=True)]))
     return right, [(describe(s, rng), c) for s, c in zip(scenes[:6], captions, strict=False)]
@@ -216,7 +238,11 @@ def names(caption: str, scene: Scene, field: str) -> bool:
 
 
 def _record(
-    config: Config, models_dir: Path, out_dir: Path, losses: dict[str, list[float]], accuracy: dict[str, float],
+    config: Config,
+    models_dir: Path,
+    out_dir: Path,
+    losses: dict[str, list[float]],
+    accuracy: dict[str, float],
     texts: list[tuple[str, str]],
 ) -> dict[str, Any]:
     weights = {a: digest(models_dir / a / "model.safetensors")["sha256"] for a in ("llm", "visual_encoder", "sentence_encoder")}
@@ -228,7 +254,8 @@ def _record(
         "sha256": digest(out_dir / "connectors.safetensors")["sha256"],
         "inputs_sha256": weights,
         "config": {s: getattr(config, s).model_dump(mode="json") for s in SECTIONS},
-        "seed": config.seed, "derived_seed": derive_seed(config.seed, "connectors"),
+        "seed": config.seed,
+        "derived_seed": derive_seed(config.seed, "connectors"),
         "code": code_state(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()},
     }
@@ -258,5 +285,3 @@ Greedy captions of {n_test} rendered clips unseen in training, in percent: the t
 | --- | --- |
 {examples}
 """
-
-

@@ -23,7 +23,14 @@ from boldscribe.training.source import check_source_only
 
 
 def pretrain_sc_mbm(
-    config: Config, dataset: str, *, series: Sequence[Path], trials: Sequence[Path], weights: Path, curve: Path, work_dir: Path,
+    config: Config,
+    dataset: str,
+    *,
+    series: Sequence[Path],
+    trials: Sequence[Path],
+    weights: Path,
+    curve: Path,
+    work_dir: Path,
 ) -> None:
     """Train the masked autoencoder on windows from all over the source subjects' runs, trials or not.
 
@@ -48,7 +55,11 @@ def pretrain_sc_mbm(
     parameters = trainable(model)
     optimiser = adamw(parameters.values(), s.weight_decay)
     settings = {
-        "sc_mbm": s.model_dump(), "tokenizer": config.tokenizer.model_dump(), "n_volumes": config.bold.n_volumes, "seed": config.seed}
+        "sc_mbm": s.model_dump(),
+        "tokenizer": config.tokenizer.model_dump(),
+        "n_volumes": config.bold.n_volumes,
+        "seed": config.seed,
+    }
     checkpoints = Checkpoints(work_dir, settings, series)
     rows: list[dict[str, float]] = []
     start = 0

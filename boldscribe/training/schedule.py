@@ -29,7 +29,8 @@ def adamw(parameters: Iterable[Tensor], weight_decay: float) -> torch.optim.Adam
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
     return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}], lr=0.0, betas=(0.9, 0.95))
+        [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}], lr=0.0, betas=(0.9, 0.95)
+    )
 
 
 def best_device() -> torch.device:

@@ -23,8 +23,10 @@ def check_source_only(config: Config, dataset: str, table: pd.DataFrame, what: s
     allowed = set(config.datasets[dataset].train_subjects)
     if foreign := sorted(set(table["subject"]) - allowed):
         raise UserError(
-            f"{what} of {dataset}", f"subject: found {', '.join(foreign)}, expected source subjects only ({', '.join(sorted(allowed))}): "
-            "no label, clip or caption of a target subject may be opened in training")
+            f"{what} of {dataset}",
+            f"subject: found {', '.join(foreign)}, expected source subjects only ({', '.join(sorted(allowed))}): "
+            "no label, clip or caption of a target subject may be opened in training",
+        )
     if "role" in table and (roles := sorted(set(table["role"]) - {"train"})):
         raise UserError(f"{what} of {dataset}", f"role: found {', '.join(roles)}, expected 'train' only; write the trials again")
 

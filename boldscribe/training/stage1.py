@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
@@ -34,8 +35,16 @@ WARMUP = 0.1  # share of the steps
 
 
 def train_stage1(
-    config: Config, dataset: str, *, series: Sequence[Path], trials: Sequence[Path], labels: Sequence[Path], features: Sequence[Path],
-    sc_mbm: Path, output_dir: Path, work_dir: Path,
+    config: Config,
+    dataset: str,
+    *,
+    series: Sequence[Path],
+    trials: Sequence[Path],
+    labels: Sequence[Path],
+    features: Sequence[Path],
+    sc_mbm: Path,
+    output_dir: Path,
+    work_dir: Path,
 ) -> None:
     """Train tokenizer, adaptors and projection on the source subjects; write the encoder of the best epoch and `curve.csv`.
 
@@ -80,19 +89,21 @@ def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str],
             tokens.update({header["clips"][i]: x.clone() for i, x in zip(batch, x_BLD, strict=True)})
     if absent := sorted(wanted - tokens.keys()):
         raise UserError(
-            ", ".join(map(str, features)), f"found no features of {len(absent)} clip(s) ({', '.join(absent[:3])}); encode again")
+            ", ".join(map(str, features)), f"found no features of {len(absent)} clip(s) ({', '.join(absent[:3])}); encode again"
+        )
     return torch.stack([tokens[clip] for clip in clips])
 
 
 class _Trainer:
     """The state of a Stage I training."""
 
-    def __init__(self, config: Config, dataset: str, windows: Windows, x_NLD: Tensor, model: nn.Module) -> None:
+    def __init__(self, config: Config, dataset: str, windows: Windows, x_NLD: Tensor, model: PeftModel) -> None:
         self.config, self.dataset, self.windows = config, dataset, windows
         self.device = best_device()
         self.model, self.x_NLD = model.to(self.device), x_NLD.to(self.device)
         self.log_temperature = nn.Parameter(
-            torch.tensor(config.stage1.temperature, device=self.device).log(), requires_grad=config.stage1.learn_temperature)
+            torch.tensor(config.stage1.temperature, device=self.device).log(), requires_grad=config.stage1.learn_temperature
+        )
         order = generator(config.seed, "stage1", dataset, "holdout").permutation(len(windows))
         n_held_out = max(2, round(config.stage1.holdout * len(windows)))
         self.held_out, self.training = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
@@ -113,8 +124,7 @@ class _Trainer:
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
             self.curve.append(row)
             progress.set_postfix(loss=f"{row['loss']:.3f}", held_out_rank=f"{row['held_out_rank']:.3f}")
-            checkpoints.save(
-                epoch + 1, pack(self.parameters, self.optimiser) | {f"best/{k}": v for k, v in self.best.items()}, self.curve)
+            checkpoints.save(epoch + 1, pack(self.parameters, self.optimiser) | {f"best/{k}": v for k, v in self.best.items()}, self.curve)
         with torch.no_grad():
             for name, value in self.best.items():
                 self.parameters[name].copy_(value)
@@ -164,7 +174,8 @@ class _Trainer:
         """Reconstruction and retrieval of held-out source trials: mean share of other held-out clips that the right one beats."""
         self.model.eval()
         z_NLD = encode_in_batches(
-            self.model, lambda rows: self.windows.load([int(self.held_out[i]) for i in rows]).to(self.device), len(self.held_out), 64)
+            self.model, lambda rows: self.windows.load([int(self.held_out[i]) for i in rows]).to(self.device), len(self.held_out), 64
+        )
         x_NLD = self.x_NLD[torch.from_numpy(self.held_out)]
         return {
             "held_out_reconstruction": l2_l1_loss(z_NLD, x_NLD, self.config.stage1.alpha).item(),
@@ -179,5 +190,3 @@ def retrieval_rank(z_NLD: Tensor, x_NLD: Tensor) -> float:
     beaten = (similarity < own).float() + 0.5 * (similarity == own).float()
     n = len(similarity)
     return float((beaten.sum(1).sub(0.5) / (n - 1)).mean())
-
-

@@ -48,8 +48,19 @@ class SourceData:
 
 
 def train_stage2(
-    config: Config, dataset: str, *, series: Sequence[Path], trials: Sequence[Path], labels: Sequence[Path], captions: Sequence[Path],
-    target_series: Sequence[Path], target_trials: Sequence[Path], stage1_dir: Path, models_dir: Path, output_dir: Path, work_dir: Path,
+    config: Config,
+    dataset: str,
+    *,
+    series: Sequence[Path],
+    trials: Sequence[Path],
+    labels: Sequence[Path],
+    captions: Sequence[Path],
+    target_series: Sequence[Path],
+    target_trials: Sequence[Path],
+    stage1_dir: Path,
+    models_dir: Path,
+    output_dir: Path,
+    work_dir: Path,
 ) -> None:
     """Train the bridge and the classifier head; write `bridge.safetensors` and `curve.csv`.
 
@@ -69,8 +80,12 @@ def train_stage2(
     encoder = load_encoder(config, stage1_dir).to(best_device())
     names = sorted(table["action"].unique())
     source = SourceData(
-        _encode(config, encoder, series, table), table["instruction"].tolist(), table["text"].tolist(),
-        torch.tensor([names.index(a) for a in table["action"]], device=best_device()), names)
+        _encode(config, encoder, series, table),
+        table["instruction"].tolist(),
+        table["text"].tolist(),
+        torch.tensor([names.index(a) for a in table["action"]], device=best_device()),
+        names,
+    )
     trainer = _Trainer(config, dataset, source, _encode(config, encoder, target_series, adaptation), load_llm(config, models_dir))
     settings = {"stage2": config.stage2.model_dump(), "video_llama": config.video_llama.model_dump(), "seed": config.seed}
     encoder_files = [stage1_dir / "fmri_encoder.safetensors", stage1_dir / "adaptors" / "adapter_model.safetensors"]
@@ -92,7 +107,9 @@ def adaptation_trials(trials: Sequence[Path]) -> pd.DataFrame:
     table = pd.concat([pd.read_parquet(p) for p in trials])
     where = ", ".join(map(str, trials))
     if told := sorted({"stim_file", "action", "text", "trial_type"} & set(table.columns)):
-        raise UserError(where, f"columns: found {', '.join(told)}, expected none of them: target subjects' fMRI adapts the model unlabelled")
+        raise UserError(
+            where, f"columns: found {', '.join(told)}, expected none of them: target subjects' fMRI adapts the model unlabelled"
+        )
     table = table[table["role"] == "adapt"].reset_index(drop=True)
     if table.empty:
         raise UserError(where, "role: found no trial with 'adapt'; name adaptation_runs in the configuration")
@@ -190,11 +207,20 @@ class _Trainer:
         losses = {"cross_entropy": answer, "class": cross_entropy(logits, self.source.classes[batch])}
         f_BD = self.features(self.z_target[target])
         zero = torch.zeros((), device=f_BD.device)
-        losses["neighbourhood"] = neighbourhood_clustering_loss(
-            f_BD, target, self.memory_ND, self.prototypes_CD, s.nc_temperature) if s.adaptation in ("nc", "both") else zero
-        losses["entropy"] = entropy_separation_loss(
-            f_BD @ self.prototypes_CD.T / CLASS_TEMPERATURE, margin=s.es_margin, threshold=s.es_threshold,
-        ) if s.adaptation in ("es", "both") else zero
+        losses["neighbourhood"] = (
+            neighbourhood_clustering_loss(f_BD, target, self.memory_ND, self.prototypes_CD, s.nc_temperature)
+            if s.adaptation in ("nc", "both")
+            else zero
+        )
+        losses["entropy"] = (
+            entropy_separation_loss(
+                f_BD @ self.prototypes_CD.T / CLASS_TEMPERATURE,
+                margin=s.es_margin,
+                threshold=s.es_threshold,
+            )
+            if s.adaptation in ("es", "both")
+            else zero
+        )
         adaptation = s.class_weight * losses["class"] + losses["neighbourhood"] + losses["entropy"]
         return {"loss": stage2_loss(answer, adaptation, s.lambda_), **losses}
 

@@ -35,8 +35,16 @@ def rigid_matrix(motion: NDArray[np.float64], centre: NDArray[np.float64]) -> ND
 
 
 def simulate_run(
-    baseline: Array, affine: NDArray[np.float64], maps: Array, brain: NDArray[np.bool_], courses: NDArray[np.float64], *,
-    amplitude: float, tr: float, motion: NDArray[np.float64], rng: np.random.Generator,
+    baseline: Array,
+    affine: NDArray[np.float64],
+    maps: Array,
+    brain: NDArray[np.bool_],
+    courses: NDArray[np.float64],
+    *,
+    amplitude: float,
+    tr: float,
+    motion: NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> NDArray[np.int16]:
     """Simulate one run.
 

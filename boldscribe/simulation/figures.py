@@ -17,8 +17,12 @@ from boldscribe.simulation.scenes import Scene
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 SHIRTS: dict[str, Colour] = {
-    "red": (215, 30, 35), "blue": (30, 70, 220), "green": (20, 170, 60),
-    "yellow": (250, 220, 30), "purple": (140, 40, 170), "white": (250, 250, 250),
+    "red": (215, 30, 35),
+    "blue": (30, 70, 220),
+    "green": (20, 170, 60),
+    "yellow": (250, 220, 30),
+    "purple": (140, 40, 170),
+    "white": (250, 250, 250),
 }
 SKIN, TROUSERS, SHOES, BLACK, STEEL, WOOD = (225, 175, 140), (50, 50, 75), (30, 30, 30), (15, 15, 15), (150, 155, 165), (150, 95, 45)
 GROUND = 0.88  # height of the feet in the frame
@@ -109,7 +113,8 @@ class Figure:
         along, across = (-sin(lean), -cos(lean)), (cos(lean), -sin(lean))
         corners = [(0.0, 0.11), (0.0, -0.11), (0.22, -0.2), (0.22, 0.2)]
         self.canvas.polygon(
-            [(hip[0] + h * (a * along[0] + b * across[0]), hip[1] + h * (a * along[1] + b * across[1])) for a, b in corners], (90, 30, 60))
+            [(hip[0] + h * (a * along[0] + b * across[0]), hip[1] + h * (a * along[1] + b * across[1])) for a, b in corners], (90, 30, 60)
+        )
 
     def _head(self, head: Point, lean: float) -> None:
         h, hair = self.height, HAIR[self.scene.actor]
@@ -140,7 +145,14 @@ def _bicycle(f: Figure, t: float) -> None:
         c.ring(wheel, 0.2 * h, 0.03 * h, BLACK)
         for k in range(3):
             a = t + k * pi / 3
-            c.line([(wheel[0] - 0.18 * h * cos(a), wheel[1] + 0.18 * h * sin(a)), (wheel[0] + 0.18 * h * cos(a), wheel[1] - 0.18 * h * sin(a))], 0.01 * h, STEEL)
+            c.line(
+                [
+                    (wheel[0] - 0.18 * h * cos(a), wheel[1] + 0.18 * h * sin(a)),
+                    (wheel[0] + 0.18 * h * cos(a), wheel[1] - 0.18 * h * sin(a)),
+                ],
+                0.01 * h,
+                STEEL,
+            )
     seat, bar = (-0.1 * h, 0.5 * h), (0.28 * h, 0.55 * h)
     for tube in ([rear, pedal, seat, rear], [pedal, (0.26 * h, 0.48 * h), seat], [front, bar]):
         c.line(tube, 0.03 * h, (200, 60, 20))
@@ -175,8 +187,12 @@ def _ladder(f: Figure, t: float) -> None:
         c.line([(-0.17 * h, float(y)), (0.17 * h, float(y))], 0.035 * h, WOOD)
     lift = 0.1 * h * sin(t)
     y = 0.62 * h + 0.06 * h * sin(2 * t)
-    f.pose((0, y), 0.0, ((-0.15 * h, y + 0.55 * h + lift), (0.15 * h, y + 0.55 * h - lift)),
-           ((-0.12 * h, y - 0.42 * h - lift), (0.12 * h, y - 0.42 * h + lift)))
+    f.pose(
+        (0, y),
+        0.0,
+        ((-0.15 * h, y + 0.55 * h + lift), (0.15 * h, y + 0.55 * h - lift)),
+        ((-0.12 * h, y - 0.42 * h - lift), (0.12 * h, y - 0.42 * h + lift)),
+    )
 
 
 def _rope(f: Figure, t: float) -> None:
@@ -205,7 +221,9 @@ def _push_ups(f: Figure, t: float) -> None:
     h, c = f.height, f.canvas
     c.polygon([(-0.75 * h, -0.05), (0.75 * h, -0.05), (0.75 * h, -0.01), (-0.75 * h, -0.01)], (40, 150, 160))
     dip = 0.12 * h * (1 + sin(t)) / 2
-    f.pose((0.0, 0.22 * h - 0.4 * dip), pi / 2 - 0.3 + dip, ((0.3 * h, 0.0), (0.34 * h, 0.0)), ((-0.48 * h, 0.03 * h), (-0.5 * h, 0.03 * h)))
+    f.pose(
+        (0.0, 0.22 * h - 0.4 * dip), pi / 2 - 0.3 + dip, ((0.3 * h, 0.0), (0.34 * h, 0.0)), ((-0.48 * h, 0.03 * h), (-0.5 * h, 0.03 * h))
+    )
 
 
 def _umbrella(f: Figure, t: float) -> None:
@@ -215,13 +233,21 @@ def _umbrella(f: Figure, t: float) -> None:
     dome = [(0.16 * h + sway + 0.5 * h * cos(a), 1.1 * h + 0.3 * h * sin(a)) for a in np.linspace(0, pi, 15)]
     f.pose((0, 0.48 * h), 0.0, ((0.16 * h, 0.62 * h), (-0.14 * h, 0.45 * h)), ((-0.08 * h + 0.1 * sway, 0), (0.09 * h, 0)))
     for k in range(5):
-        c.polygon([dome[0], *dome, dome[-1]] if k == 0 else [(0.16 * h + sway, 1.4 * h), *dome[3 * k - 1: 3 * k + 1]], (235, 80, 150) if k == 0 else (250, 200, 220))
+        c.polygon(
+            [dome[0], *dome, dome[-1]] if k == 0 else [(0.16 * h + sway, 1.4 * h), *dome[3 * k - 1 : 3 * k + 1]],
+            (235, 80, 150) if k == 0 else (250, 200, 220),
+        )
 
 
 def _boat(f: Figure, t: float) -> None:
     h, c = f.height, f.canvas
     lean = 0.4 * sin(t)
-    f.pose((0.0, 0.22 * h), lean, ((0.25 * h + 0.15 * h * sin(t), 0.42 * h), (0.22 * h + 0.15 * h * sin(t), 0.42 * h)), ((0.35 * h, 0.2 * h), (0.38 * h, 0.2 * h)))
+    f.pose(
+        (0.0, 0.22 * h),
+        lean,
+        ((0.25 * h + 0.15 * h * sin(t), 0.42 * h), (0.22 * h + 0.15 * h * sin(t), 0.42 * h)),
+        ((0.35 * h, 0.2 * h), (0.38 * h, 0.2 * h)),
+    )
     c.line([(0.22 * h + 0.15 * h * sin(t), 0.42 * h), (-0.45 * h * cos(t) + 0.1 * h, -0.02 + 0.08 * h * sin(t))], 0.035 * h, WOOD)
     c.polygon([(-0.75 * h, 0.24 * h), (0.75 * h, 0.24 * h), (0.55 * h, 0.0), (-0.55 * h, 0.0)], (130, 70, 30))
     c.polygon([(-1.2, 0.03), (1.2, 0.03), (1.2, -0.16), (-1.2, -0.16)], (40, 120, 190))
@@ -249,12 +275,25 @@ def _handstand(f: Figure, t: float) -> None:
     h = f.height
     sway = 0.1 * sin(t)
     hip = (0.33 * h * sway, 0.68 * h)
-    f.pose(hip, pi + sway, ((-0.1 * h, 0.0), (0.1 * h, 0.0)),
-           ((hip[0] - (0.1 + 0.12 * sin(t)) * h, 1.12 * h), (hip[0] + (0.1 + 0.12 * sin(t)) * h, 1.12 * h)))
+    f.pose(
+        hip,
+        pi + sway,
+        ((-0.1 * h, 0.0), (0.1 * h, 0.0)),
+        ((hip[0] - (0.1 + 0.12 * sin(t)) * h, 1.12 * h), (hip[0] + (0.1 + 0.12 * sin(t)) * h, 1.12 * h)),
+    )
 
 
 ACTIONS: dict[str, Callable[[Figure, float], None]] = {
-    "riding a bicycle": _bicycle, "lifting a barbell": _barbell, "playing the guitar": _guitar, "climbing a ladder": _ladder,
-    "jumping rope": _rope, "kicking a ball": _ball, "doing push-ups": _push_ups, "holding an umbrella": _umbrella,
-    "rowing a boat": _boat, "flying a kite": _kite, "waving both arms": _waving, "doing a handstand": _handstand,
+    "riding a bicycle": _bicycle,
+    "lifting a barbell": _barbell,
+    "playing the guitar": _guitar,
+    "climbing a ladder": _ladder,
+    "jumping rope": _rope,
+    "kicking a ball": _ball,
+    "doing push-ups": _push_ups,
+    "holding an umbrella": _umbrella,
+    "rowing a boat": _boat,
+    "flying a kite": _kite,
+    "waving both arms": _waving,
+    "doing a handstand": _handstand,
 }

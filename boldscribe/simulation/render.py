@@ -47,7 +47,9 @@ def render(scene: Scene, *, size: int, fps: int, seconds: float) -> NDArray[np.u
 def write_clip(path: str | Path, frames: NDArray[np.uint8], fps: int) -> None:
     """Encode frames (n, height, width, 3) as H.264 in mp4; equal frames give equal bytes, since one thread encodes."""
     with atomic(path) as part, av.open(str(part), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "20", "threads": "1", "flags": "+bitexact"})
+        stream = container.add_stream(
+            "libx264", rate=fps, options={"preset": "veryfast", "crf": "20", "threads": "1", "flags": "+bitexact"}
+        )
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, fps)

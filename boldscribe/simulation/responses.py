@@ -32,7 +32,10 @@ def common_layout(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def subject_maps(
-    layout: NDArray[np.float64], template_points: NDArray[np.float64], gm: NDArray[np.float32], rng: np.random.Generator,
+    layout: NDArray[np.float64],
+    template_points: NDArray[np.float64],
+    gm: NDArray[np.float32],
+    rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """A subject's response to each feature at each point: the common layout, displaced, with gains of its own.
 
@@ -56,7 +59,11 @@ def subject_maps(
 
 
 def time_courses(
-    features: NDArray[np.float64], onsets: NDArray[np.float64], duration: float, frame_times: NDArray[np.float64], delay: float,
+    features: NDArray[np.float64],
+    onsets: NDArray[np.float64],
+    duration: float,
+    frame_times: NDArray[np.float64],
+    delay: float,
 ) -> NDArray[np.float64]:
     """Features of the clips convolved with the canonical HRF (SPM's), peak of one isolated clip 1: (volumes, features).
 
@@ -67,6 +74,7 @@ def time_courses(
         frame_times: when each volume is acquired (s).
         delay: the subject's, added to the HRF's (s).
     """
+
     def convolved(amplitudes: NDArray[np.float64], at: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
         condition = np.array([at + delay, np.full(len(at), duration), amplitudes])
         return compute_regressor(condition, "spm", times)[0][:, 0]

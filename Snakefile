@@ -23,7 +23,6 @@ include: "rules/report.smk"
 
 localrules:
     all,
-    experiment,
     fetch_dataset,
     fetch_model,
 
@@ -35,9 +34,15 @@ rule all:
         f"{R}/report.html",
 
 
+onstart:
+    write_config(experiment, CONFIG)
+
+
 onsuccess:
     print(f"Done. Tables: {R}/tables, report: {R}/report.html")
 
 
 onerror:
-    print(f"Stopped at an error. The failed rule's message stands above and in {R}/logs; run the same command again to go on.")
+    print(
+        f"Stopped at an error. The failed rule's message stands above and in {R}/logs; run the same command again to go on."
+    )

@@ -7,7 +7,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from boldscribe.config import Config, Section
+from boldscribe.files import atomic
 
 HEADER = """\
 # The paper's experiment. Made from boldscribe/config.py by `boldscribe config --write`; a test fails when the two differ.
@@ -53,6 +56,12 @@ def _scalar(value: Any) -> str:
 def config_schema() -> str:
     """JSON Schema of the configuration, for editors and for validation outside Python."""
     return json.dumps(Config.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+def write_config(config: Config, path: str | Path) -> None:
+    """Write a configuration with all its values, as YAML without comments; steps that are run by hand read it too."""
+    with atomic(path) as part:
+        part.write_text(yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True))
 
 
 def generated_files(root: Path) -> dict[Path, str]:

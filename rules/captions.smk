@@ -5,30 +5,32 @@ rule captions:
     """Caption the clips of a shard, one answer per record and its instruction."""
     input:
         script="workflow_scripts/captions.py",
-        config=ancient(rules.experiment.output.config),
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
         features=rules.video_features.output.features,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
+        models=expand(
+            f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]
+        ),
     output:
         captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
-    params:
-        module=as_py_module(),
-        settings=settings("video_llama"),
     log:
         f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/captions/{{dataset}}_{{split}}-{{shard}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(240),
         gpu=GPU,
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("video_llama"),
     message:
         "Caption the clips of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
         " --models {input.models:q} --captions {output.captions:q} 2>&1 | tee {log:q}"

@@ -5,6 +5,7 @@ import json
 from snakemake.exceptions import WorkflowError
 
 from boldscribe.config import parse_config
+from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
 
 try:
@@ -13,6 +14,7 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 R = experiment.paths.results
+CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; written when a run starts
 DATASETS = list(experiment.datasets)
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
 EMBEDDED = experiment.video_llama.llm == "embedded"
@@ -32,8 +34,12 @@ wildcard_constraints:
 def settings(*sections):
     """The slice of the configuration that a rule reads; a change reruns the rules that read it, and no others."""
     values = experiment.model_dump(mode="json", by_alias=True)
-    text = json.dumps({name: values[name] for name in ("seed", *sections)}, sort_keys=True)
-    return lambda wildcards: text  # a function, since the braces of a plain string would be taken for wildcards
+    text = json.dumps(
+        {name: values[name] for name in ("seed", *sections)}, sort_keys=True
+    )
+    return (
+        lambda wildcards: text
+    )  # a function, since the braces of a plain string would be taken for wildcards
 
 
 def dataset_settings(*names):
@@ -58,48 +64,35 @@ def minutes(full):
 
 def subjects(dataset):
     """All subjects of a data set, source subjects first."""
-    return [*experiment.datasets[dataset].train_subjects, *experiment.datasets[dataset].validation_subjects]
+    return [
+        *experiment.datasets[dataset].train_subjects,
+        *experiment.datasets[dataset].validation_subjects,
+    ]
 
 
 def of_train_subjects(pattern):
     """One file per source subject."""
-    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].train_subjects]
+    return lambda w: [
+        pattern.format(dataset=w.dataset, subject=s)
+        for s in experiment.datasets[w.dataset].train_subjects
+    ]
 
 
 def of_validation_subjects(pattern):
     """One file per target subject."""
-    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].validation_subjects]
+    return lambda w: [
+        pattern.format(dataset=w.dataset, subject=s)
+        for s in experiment.datasets[w.dataset].validation_subjects
+    ]
 
 
 def of_split(pattern):
     """One file per subject of a split: source subjects for `train`, target subjects for `test`."""
-    return lambda w: (of_train_subjects if w.split == "train" else of_validation_subjects)(pattern)(w)
+    return lambda w: (
+        of_train_subjects if w.split == "train" else of_validation_subjects
+    )(pattern)(w)
 
 
 SERIES = R + "/bold/{dataset}/sub-{subject}_bold.npy"
 TRIALS = R + "/trials/{dataset}/sub-{subject}_trials.parquet"
 LABELS = R + "/trials/{dataset}/sub-{subject}_labels.parquet"
-
-
-rule experiment:
-    """Write the merged, validated configuration that every step reads."""
-    input:
-        script="workflow_scripts/experiment.py",
-    output:
-        config=f"{R}/config.yaml",
-    params:
-        settings=lambda wildcards: experiment.model_dump_json(by_alias=True),
-    log:
-        f"{R}/logs/experiment.log",
-    benchmark:
-        f"{R}/benchmarks/experiment.tsv"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=5,
-    conda:
-        "../envs/evaluation.yaml"
-    message:
-        "Write the configuration of this experiment"
-    shell:
-        "python {input.script:q} {params.settings:q} {output.config:q} 2>&1 | tee {log:q}"

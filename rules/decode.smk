@@ -5,32 +5,34 @@ rule decode:
     """Decode a target subject's test trials under one condition."""
     input:
         script="workflow_scripts/decode.py",
-        config=ancient(rules.experiment.output.config),
         series=SERIES,
         trials=TRIALS,
         stage1=rules.stage1.output.folder,
         stage2=rules.stage2.output.folder,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
+        models=expand(
+            f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]
+        ),
     output:
         decoded=f"{R}/decoded/{{dataset}}/sub-{{subject}}_condition-{{condition}}.parquet",
-    params:
-        module=as_py_module(),
-        settings=settings("decoding", "video_llama"),
     log:
         f"{R}/logs/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.log",
     benchmark:
         f"{R}/benchmarks/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(120),
         gpu=GPU,
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("decoding", "video_llama"),
     message:
         "Decode {wildcards.dataset} sub-{wildcards.subject}, condition {wildcards.condition}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --subject {wildcards.subject} --condition {wildcards.condition}"
         " --series {input.series:q} --trials {input.trials:q} --stage1 {input.stage1:q} --stage2 {input.stage2:q}"
         " --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee {log:q}"

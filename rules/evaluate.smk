@@ -7,30 +7,38 @@ rule scores:
     """Score a target subject's decoded texts, all conditions in one process that loads the encoders once."""
     input:
         script="workflow_scripts/scores.py",
-        config=ancient(rules.experiment.output.config),
-        decoded=expand(f"{R}/decoded/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet", condition=CONDITIONS),
+        decoded=expand(
+            f"{R}/decoded/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet",
+            condition=CONDITIONS,
+        ),
         captions=shards("test", "captions.parquet"),
-        models=expand(f"{R}/models/{{asset}}", asset=["sentence_encoder", "bertscore_encoder"]),
+        models=expand(
+            f"{R}/models/{{asset}}", asset=["sentence_encoder", "bertscore_encoder"]
+        ),
     output:
-        scores=expand(f"{R}/scores/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet", condition=CONDITIONS),
-    params:
-        module=as_py_module(),
-        settings=settings("evaluation", "decoding"),
+        scores=expand(
+            f"{R}/scores/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet",
+            condition=CONDITIONS,
+        ),
     log:
         f"{R}/logs/scores/{{dataset}}_sub-{{subject}}.log",
     benchmark:
         f"{R}/benchmarks/scores/{{dataset}}_sub-{{subject}}.tsv"
+    conda:
+        "../envs/evaluation.yaml"
     threads: CORES
     resources:
         mem_mb=memory(16000, 1500),
         runtime=minutes(60),
         gpu=GPU,
-    conda:
-        "../envs/evaluation.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("evaluation", "decoding"),
     message:
         "Score {wildcards.dataset} sub-{wildcards.subject}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --models {input.models:q} --decoded {input.decoded:q} --captions {input.captions:q} --scores {output.scores:q} 2>&1 | tee {log:q}"
 
 
@@ -38,31 +46,39 @@ rule tables:
     """The paper's table beside the published values and the controls."""
     input:
         script="workflow_scripts/tables.py",
-        config=ancient(rules.experiment.output.config),
         scores=lambda w: expand(
             R + "/scores/{dataset}/sub-{subject}_condition-{condition}.parquet",
-            dataset=w.dataset, subject=experiment.datasets[w.dataset].validation_subjects, condition=CONDITIONS),
+            dataset=w.dataset,
+            subject=experiment.datasets[w.dataset].validation_subjects,
+            condition=CONDITIONS,
+        ),
     output:
-        csv=report(f"{R}/tables/{{dataset}}.csv", caption="../report/table.rst", category="Tables", labels={"data set": "{dataset}"}),
+        csv=report(
+            f"{R}/tables/{{dataset}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"data set": "{dataset}"},
+        ),
         md=f"{R}/tables/{{dataset}}.md",
         tex=f"{R}/tables/{{dataset}}.tex",
         differences=f"{R}/tables/{{dataset}}_differences.csv",
-    params:
-        module=as_py_module(),
-        settings=settings("evaluation", "decoding", "simulation"),
-        dataset=dataset_settings("title", "table", "simulated", "validation_subjects"),
     log:
         f"{R}/logs/tables/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/tables/{{dataset}}.tsv"
+    conda:
+        "../envs/evaluation.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=minutes(30),
-    conda:
-        "../envs/evaluation.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("evaluation", "decoding", "simulation"),
+        dataset=dataset_settings("title", "table", "simulated", "validation_subjects"),
     message:
         "Make the table of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --scores {input.scores:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q}"
         " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --differences {output.differences:q} 2>&1 | tee {log:q}"

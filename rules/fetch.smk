@@ -13,54 +13,54 @@ rule fetch_dataset:
     """Make sure that a measured data set is there; simulated ones are written by the next two rules."""
     input:
         script="workflow_scripts/fetch_dataset.py",
-        config=ancient(rules.experiment.output.config),
     output:
         marker=f"{R}/fetched/{{dataset}}.json",
-    params:
-        module=as_py_module(),
-        dataset=dataset_settings("bids_dir"),
     log:
         f"{R}/logs/fetch_dataset/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/fetch_dataset/{{dataset}}.tsv"
+    conda:
+        "../envs/preprocessing.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=minutes(60),
-    conda:
-        "../envs/preprocessing.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        dataset=dataset_settings("bids_dir"),
     message:
         "Look for the data set {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee {log:q}"
 
 
 rule simulate_stimuli:
     """Render the clips of a simulated data set and write its data-set-level BIDS files."""
     input:
         script="workflow_scripts/simulate_stimuli.py",
-        config=ancient(rules.experiment.output.config),
     output:
         stimuli=directory(f"{R}/raw/{{dataset}}/stimuli"),
         description=f"{R}/raw/{{dataset}}/dataset_description.json",
-    params:
-        module=as_py_module(),
-        settings=settings("simulation"),
-        dataset=dataset_settings("simulated", "task", "title"),
     log:
         f"{R}/logs/simulate_stimuli/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/simulate_stimuli/{{dataset}}.tsv"
+    conda:
+        "../envs/preprocessing.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=minutes(60),
-    conda:
-        "../envs/preprocessing.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("simulation"),
+        dataset=dataset_settings("simulated", "task", "title"),
     message:
         "Render the clips of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --stimuli {output.stimuli:q} --description {output.description:q} 2>&1 | tee {log:q}"
 
 
@@ -68,28 +68,28 @@ rule simulate_subject:
     """Simulate one subject's T1w and BOLD while watching the clips."""
     input:
         script="workflow_scripts/simulate_subject.py",
-        config=ancient(rules.experiment.output.config),
         stimuli=rules.simulate_stimuli.output.stimuli,
     output:
         subject=directory(f"{R}/raw/{{dataset}}/sub-{{subject}}"),
-    params:
-        module=as_py_module(),
-        settings=settings("simulation"),
-        dataset=dataset_settings("simulated", "task", "title"),
     log:
         f"{R}/logs/simulate_subject/{{dataset}}_sub-{{subject}}.log",
     benchmark:
         f"{R}/benchmarks/simulate_subject/{{dataset}}_sub-{{subject}}.tsv"
+    conda:
+        "../envs/preprocessing.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=minutes(60),
-    conda:
-        "../envs/preprocessing.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("simulation"),
+        dataset=dataset_settings("simulated", "task", "title"),
     message:
         "Simulate BOLD of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --stimuli {input.stimuli:q} --out {output.subject:q} 2>&1 | tee {log:q}"
 
 
@@ -97,23 +97,23 @@ rule fetch_model:
     """Provide a model as a folder of safetensors: unpack an embedded one, or check and link a configured one."""
     input:
         script="workflow_scripts/fetch_model.py",
-        config=ancient(rules.experiment.output.config),
     output:
         model=directory(f"{R}/models/{{asset}}"),
-    params:
-        module=as_py_module(),
-        settings=lambda w: MODEL_FOLDERS[w.asset],
     log:
         f"{R}/logs/fetch_model/{{asset}}.log",
     benchmark:
         f"{R}/benchmarks/fetch_model/{{asset}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=minutes(60),
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=lambda w: MODEL_FOLDERS[w.asset],
     message:
         "Provide the model {wildcards.asset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee {log:q}"

@@ -12,7 +12,10 @@ def raw_dataset(wildcards):
     """The same for all subjects of a data set, and its stimuli."""
     if experiment.datasets[wildcards.dataset].simulated:
         folder = f"{R}/raw/{wildcards.dataset}"
-        return [f"{folder}/stimuli", *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset))]
+        return [
+            f"{folder}/stimuli",
+            *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset)),
+        ]
     return [f"{R}/fetched/{wildcards.dataset}.json"]
 
 
@@ -29,27 +32,35 @@ rule check_dataset:
     input:
         raw_dataset,
         script="workflow_scripts/check_dataset.py",
-        config=ancient(rules.experiment.output.config),
     output:
         report=f"{R}/checked/{{dataset}}.json",
-    params:
-        module=as_py_module(),
-        settings=settings("preprocessing", "bold"),
-        dataset=dataset_settings("bids_dir", "task", "session", "train_subjects", "validation_subjects", "adaptation_runs", "test_runs"),
     log:
         f"{R}/logs/check_dataset/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/check_dataset/{{dataset}}.tsv"
+    conda:
+        "../envs/preprocessing.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=minutes(60),
-    conda:
-        "../envs/preprocessing.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("preprocessing", "bold"),
+        dataset=dataset_settings(
+            "bids_dir",
+            "task",
+            "session",
+            "train_subjects",
+            "validation_subjects",
+            "adaptation_runs",
+            "test_runs",
+        ),
     message:
         "Check the raw data of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule fmriprep:
@@ -57,27 +68,27 @@ rule fmriprep:
     input:
         raw_subject,
         script="workflow_scripts/fmriprep.py",
-        config=ancient(rules.experiment.output.config),
         checked=rules.check_dataset.output.report,
     output:
         subject=directory(f"{R}/derivatives/{{dataset}}/sub-{{subject}}"),
-    params:
-        module=as_py_module(),
-        settings=settings("preprocessing"),
-        dataset=dataset_settings("bids_dir", "task", "session"),
-        work=f"{R}/work/fmriprep/{{dataset}}_sub-{{subject}}",
     log:
         f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
     benchmark:
         f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
+    conda:
+        "../envs/preprocessing.yaml"
     threads: 1 if experiment.preprocessing.engine == "embedded" else 8
     resources:
         mem_mb=memory(24000, 2000),
         runtime=minutes(720),
-    conda:
-        "../envs/preprocessing.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("preprocessing"),
+        dataset=dataset_settings("bids_dir", "task", "session"),
+        work=f"{R}/work/fmriprep/{{dataset}}_sub-{{subject}}",
     message:
         "Preprocess {wildcards.dataset} sub-{wildcards.subject}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"

@@ -5,33 +5,50 @@ rule report:
     """Gallery, learning curves and tables of all data sets in one self-contained page."""
     input:
         script="workflow_scripts/report.py",
-        config=ancient(rules.experiment.output.config),
         tables=expand(f"{R}/tables/{{dataset}}.csv", dataset=DATASETS),
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
-        scores=[p for d in DATASETS for s in experiment.datasets[d].validation_subjects
-                for p in expand(f"{R}/scores/{d}/sub-{s}_condition-{{condition}}.parquet", condition=CONDITIONS)],
-        labels=[LABELS.format(dataset=d, subject=s) for d in DATASETS for s in experiment.datasets[d].validation_subjects],
-        frames=expand(f"{R}/stimuli/{{dataset}}/test-{{shard}}_frames.npy", dataset=DATASETS, shard=SHARDS),
-        stages=expand(f"{R}/{{stage}}/{{dataset}}", stage=["stage1", "stage2"], dataset=DATASETS),
+        scores=[
+            p
+            for d in DATASETS
+            for s in experiment.datasets[d].validation_subjects
+            for p in expand(
+                f"{R}/scores/{d}/sub-{s}_condition-{{condition}}.parquet",
+                condition=CONDITIONS,
+            )
+        ],
+        labels=[
+            LABELS.format(dataset=d, subject=s)
+            for d in DATASETS
+            for s in experiment.datasets[d].validation_subjects
+        ],
+        frames=expand(
+            f"{R}/stimuli/{{dataset}}/test-{{shard}}_frames.npy",
+            dataset=DATASETS,
+            shard=SHARDS,
+        ),
+        stages=expand(
+            f"{R}/{{stage}}/{{dataset}}", stage=["stage1", "stage2"], dataset=DATASETS
+        ),
         sc_mbm=expand(f"{R}/sc_mbm/{{dataset}}/curve.csv", dataset=DATASETS),
     output:
         html=f"{R}/report.html",
-    params:
-        module=as_py_module(),
-        settings=settings("datasets", "simulation", "evaluation"),
     log:
         f"{R}/logs/report.log",
     benchmark:
         f"{R}/benchmarks/report.tsv"
+    conda:
+        "../envs/evaluation.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000, 1500),
         runtime=minutes(30),
-    conda:
-        "../envs/evaluation.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("datasets", "simulation", "evaluation"),
     message:
         "Write the report"
     shell:
-        "python -m {params.module} --config {input.config:q} --tables {input.tables:q} --differences {input.differences:q}"
+        "python -m {params.module} --config {params.config:q} --tables {input.tables:q} --differences {input.differences:q}"
         " --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
         " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee {log:q}"

@@ -3,38 +3,40 @@
 
 def shards(split, kind):
     """All files of one kind of a split's shards."""
-    return lambda w: [f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS]
+    return lambda w: [
+        f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS
+    ]
 
 
 rule pretrain_sc_mbm:
     """Masked brain modelling on the source subjects' BOLD; or check and link published weights."""
     input:
         script="workflow_scripts/pretrain_sc_mbm.py",
-        config=ancient(rules.experiment.output.config),
         series=of_train_subjects(SERIES),
         trials=of_train_subjects(TRIALS),
     output:
         weights=f"{R}/sc_mbm/{{dataset}}/sc_mbm.safetensors",
         curve=f"{R}/sc_mbm/{{dataset}}/curve.csv",
-    params:
-        module=as_py_module(),
-        settings=settings("sc_mbm", "tokenizer", "bold"),
-        work=f"{R}/work/sc_mbm/{{dataset}}",
     log:
         f"{R}/logs/pretrain_sc_mbm/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/pretrain_sc_mbm/{{dataset}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(1440),
         gpu=GPU,
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("sc_mbm", "tokenizer", "bold"),
+        work=f"{R}/work/sc_mbm/{{dataset}}",
     message:
         "Pretrain SC-MBM on the source subjects of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --trials {input.trials:q} --work {params.work:q}"
         " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee {log:q}"
 
@@ -43,7 +45,6 @@ rule stage1:
     """Align the fMRI tokens with the video tokens of the same clip (equations 1 and 2)."""
     input:
         script="workflow_scripts/stage1.py",
-        config=ancient(rules.experiment.output.config),
         series=of_train_subjects(SERIES),
         trials=of_train_subjects(TRIALS),
         labels=of_train_subjects(LABELS),
@@ -52,24 +53,27 @@ rule stage1:
         models=expand(f"{R}/models/{{asset}}", asset=["connectors", "sentence_encoder"]),
     output:
         folder=directory(f"{R}/stage1/{{dataset}}"),
-    params:
-        module=as_py_module(),
-        settings=settings("stage1", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"),
-        work=f"{R}/work/stage1/{{dataset}}",
     log:
         f"{R}/logs/stage1/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/stage1/{{dataset}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(1440),
         gpu=GPU,
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings(
+            "stage1", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"
+        ),
+        work=f"{R}/work/stage1/{{dataset}}",
     message:
         "Stage I on {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
         " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"

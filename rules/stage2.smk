@@ -5,7 +5,6 @@ rule stage2:
     """Train the bridge on source captions; target subjects give unlabelled fMRI only (equations 3 to 6)."""
     input:
         script="workflow_scripts/stage2.py",
-        config=ancient(rules.experiment.output.config),
         series=of_train_subjects(SERIES),
         trials=of_train_subjects(TRIALS),
         labels=of_train_subjects(LABELS),
@@ -13,28 +12,33 @@ rule stage2:
         target_series=of_validation_subjects(SERIES),
         target_trials=of_validation_subjects(TRIALS),
         stage1=rules.stage1.output.folder,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
+        models=expand(
+            f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]
+        ),
     output:
         folder=directory(f"{R}/stage2/{{dataset}}"),
-    params:
-        module=as_py_module(),
-        settings=settings("stage2", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"),
-        work=f"{R}/work/stage2/{{dataset}}",
     log:
         f"{R}/logs/stage2/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/stage2/{{dataset}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(96000, 2500),
         runtime=minutes(1440),
         gpu=GPU,
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings(
+            "stage2", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"
+        ),
+        work=f"{R}/work/stage2/{{dataset}}",
     message:
         "Stage II on {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
         " --target-series {input.target_series:q} --target-trials {input.target_trials:q}"
         " --models {input.models:q} --stage1 {input.stage1:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"

@@ -7,29 +7,29 @@ rule frames:
     input:
         raw_dataset,
         script="workflow_scripts/frames.py",
-        config=ancient(rules.experiment.output.config),
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
     output:
         frames=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_frames.npy",
-    params:
-        module=as_py_module(),
-        settings=settings("stimuli"),
-        dataset=dataset_settings("bids_dir"),
     log:
         f"{R}/logs/frames/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/frames/{{dataset}}_{{split}}-{{shard}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000, 1000),
         runtime=minutes(120),
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("stimuli"),
+        dataset=dataset_settings("bids_dir"),
     message:
         "Extract frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
         " --trials {input.trials:q} --labels {input.labels:q} --frames {output.frames:q} 2>&1 | tee {log:q}"
 
 
@@ -37,27 +37,30 @@ rule video_features:
     """Tokens of the frozen visual encoder and image Q-Former: computed once, read by Stage I and the captioner."""
     input:
         script="workflow_scripts/video_features.py",
-        config=ancient(rules.experiment.output.config),
         frames=rules.frames.output.frames,
-        models=expand(f"{R}/models/{{asset}}", asset=["visual_encoder", "connectors", "sentence_encoder"]),
+        models=expand(
+            f"{R}/models/{{asset}}",
+            asset=["visual_encoder", "connectors", "sentence_encoder"],
+        ),
     output:
         features=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_features.npy",
-    params:
-        module=as_py_module(),
-        settings=settings("video_llama"),
     log:
         f"{R}/logs/video_features/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/video_features/{{dataset}}_{{split}}-{{shard}}.tsv"
+    conda:
+        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),
         runtime=minutes(120),
         gpu=GPU,
-    conda:
-        "../envs/models.yaml"
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("video_llama"),
     message:
         "Encode the frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
-        "python -m {params.module} --config {input.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --models {input.models:q} --frames {input.frames:q} --features {output.features:q} 2>&1 | tee {log:q}"

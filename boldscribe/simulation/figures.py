@@ -26,8 +26,8 @@ SHIRTS: dict[str, Colour] = {
 }
 SKIN, TROUSERS, SHOES, BLACK, STEEL, WOOD = (225, 175, 140), (50, 50, 75), (30, 30, 30), (15, 15, 15), (150, 155, 165), (150, 95, 45)
 GROUND = 0.88  # height of the feet in the frame
-ADULT = 0.55  # an adult's height as a share of the frame
-HEIGHT = {"man": 1.0, "woman": 0.94, "boy": 0.72, "girl": 0.7}
+ADULT = 0.6  # an adult's height as a share of the frame
+HEIGHT = {"man": 1.0, "woman": 0.94, "boy": 0.78, "girl": 0.76}
 HAIR: dict[str, Colour] = {"man": (40, 30, 25), "woman": (110, 50, 20), "boy": (70, 50, 30), "girl": (230, 190, 90)}
 
 

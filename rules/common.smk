@@ -17,6 +17,7 @@ R = experiment.paths.results
 CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; written when a run starts
 DATASETS = list(experiment.datasets)
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
+CONDITIONS = experiment.decoding.conditions
 EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want a GPU and several cores for its input.
 GPU, CORES = (0, 1) if EMBEDDED else (1, 8)
@@ -93,6 +94,57 @@ def of_split(pattern):
     )(pattern)(w)
 
 
-SERIES = R + "/bold/{dataset}/sub-{subject}_bold.npy"
-TRIALS = R + "/trials/{dataset}/sub-{subject}_trials.parquet"
-LABELS = R + "/trials/{dataset}/sub-{subject}_labels.parquet"
+SERIES = f"{R}/bold/{{dataset}}/sub-{{subject}}_bold.npy"
+TRIALS = f"{R}/trials/{{dataset}}/sub-{{subject}}_trials.parquet"
+LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
+
+
+MODEL_FOLDERS = {
+    "llm": experiment.video_llama.llm,
+    "visual_encoder": experiment.video_llama.visual_encoder,
+    "connectors": experiment.video_llama.connectors,
+    "sentence_encoder": experiment.evaluation.sentence_encoder,
+    "bertscore_encoder": experiment.evaluation.bertscore_model,
+}
+
+
+def raw_subject(wildcards):
+    """What must be there before a subject can be read: its simulated folder, or the fetched data set."""
+    if experiment.datasets[wildcards.dataset].simulated:
+        return f"{R}/raw/{wildcards.dataset}/sub-{wildcards.subject}"
+    return f"{R}/fetched/{wildcards.dataset}.json"
+
+
+def raw_dataset(wildcards):
+    """The same for all subjects of a data set, and its stimuli."""
+    if experiment.datasets[wildcards.dataset].simulated:
+        folder = f"{R}/raw/{wildcards.dataset}"
+        return [
+            f"{folder}/stimuli",
+            *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset)),
+        ]
+    return [f"{R}/fetched/{wildcards.dataset}.json"]
+
+
+def derivatives(wildcards):
+    """Derivatives of a subject: made by the next rule, or ready ones."""
+    dataset = experiment.datasets[wildcards.dataset]
+    if experiment.preprocessing.engine == "derivatives":
+        return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
+    return f"{R}/derivatives/{wildcards.dataset}/sub-{wildcards.subject}"
+
+
+def shards(split, kind):
+    """All files of one kind of a split's shards."""
+    return lambda w: [
+        f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS
+    ]
+
+
+def scores_of(dataset):
+    """Scores of a data set's target subjects under all conditions."""
+    return expand(
+        f"{R}/scores/{dataset}/sub-{{subject}}_condition-{{condition}}.parquet",
+        subject=experiment.datasets[dataset].validation_subjects,
+        condition=CONDITIONS,
+    )

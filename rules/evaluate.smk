@@ -1,6 +1,5 @@
 """Scores of every condition, and the paper's tables."""
 
-CONDITIONS = experiment.decoding.conditions
 
 
 rule scores:
@@ -46,12 +45,7 @@ rule tables:
     """The paper's table beside the published values and the controls."""
     input:
         script="workflow_scripts/tables.py",
-        scores=lambda w: expand(
-            R + "/scores/{dataset}/sub-{subject}_condition-{condition}.parquet",
-            dataset=w.dataset,
-            subject=experiment.datasets[w.dataset].validation_subjects,
-            condition=CONDITIONS,
-        ),
+        scores=lambda w: scores_of(w.dataset),
     output:
         csv=report(
             f"{R}/tables/{{dataset}}.csv",

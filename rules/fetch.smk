@@ -1,14 +1,5 @@
 """Data and weights from outside: the only rules that may use the network."""
 
-MODEL_FOLDERS = {
-    "llm": experiment.video_llama.llm,
-    "visual_encoder": experiment.video_llama.visual_encoder,
-    "connectors": experiment.video_llama.connectors,
-    "sentence_encoder": experiment.evaluation.sentence_encoder,
-    "bertscore_encoder": experiment.evaluation.bertscore_model,
-}
-
-
 rule fetch_dataset:
     """Make sure that a measured data set is there; simulated ones are written by the next two rules."""
     input:

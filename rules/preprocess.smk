@@ -1,32 +1,6 @@
 """Raw BIDS to BIDS-Derivatives."""
 
 
-def raw_subject(wildcards):
-    """What must be there before a subject can be read: its simulated folder, or the fetched data set."""
-    if experiment.datasets[wildcards.dataset].simulated:
-        return f"{R}/raw/{wildcards.dataset}/sub-{wildcards.subject}"
-    return f"{R}/fetched/{wildcards.dataset}.json"
-
-
-def raw_dataset(wildcards):
-    """The same for all subjects of a data set, and its stimuli."""
-    if experiment.datasets[wildcards.dataset].simulated:
-        folder = f"{R}/raw/{wildcards.dataset}"
-        return [
-            f"{folder}/stimuli",
-            *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset)),
-        ]
-    return [f"{R}/fetched/{wildcards.dataset}.json"]
-
-
-def derivatives(wildcards):
-    """Derivatives of a subject: made by the next rule, or ready ones."""
-    dataset = experiment.datasets[wildcards.dataset]
-    if experiment.preprocessing.engine == "derivatives":
-        return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
-    return f"{R}/derivatives/{wildcards.dataset}/sub-{wildcards.subject}"
-
-
 rule check_dataset:
     """Read every header, event file and stimulus name before hours of compute are spent."""
     input:

@@ -7,15 +7,7 @@ rule report:
         script="workflow_scripts/report.py",
         tables=expand(f"{R}/tables/{{dataset}}.csv", dataset=DATASETS),
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
-        scores=[
-            p
-            for d in DATASETS
-            for s in experiment.datasets[d].validation_subjects
-            for p in expand(
-                f"{R}/scores/{d}/sub-{s}_condition-{{condition}}.parquet",
-                condition=CONDITIONS,
-            )
-        ],
+        scores=[p for d in DATASETS for p in scores_of(d)],
         labels=[
             LABELS.format(dataset=d, subject=s)
             for d in DATASETS

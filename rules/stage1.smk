@@ -1,13 +1,6 @@
 """The fMRI encoder: masked-autoencoder pretraining, then cross-modal alignment (Stage I). Source subjects only."""
 
 
-def shards(split, kind):
-    """All files of one kind of a split's shards."""
-    return lambda w: [
-        f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS
-    ]
-
-
 rule pretrain_sc_mbm:
     """Masked brain modelling on the source subjects' BOLD; or check and link published weights."""
     input:

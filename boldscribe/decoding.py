@@ -21,6 +21,8 @@ from boldscribe.reproducible import derive_seed, generator, seed_everything
 from boldscribe.training.schedule import best_device
 
 BATCH = 64
+FEWEST = {"model": 1, "llm": 1, "shuffled": 2, "noise": 2}  # test trials: one has nothing to be swapped with, and no SD
+CONDITIONS = tuple(FEWEST)
 
 
 def decode(
@@ -42,12 +44,18 @@ def decode(
     drawn from a Gaussian with each voxel's and volume's mean and SD over the subject's test windows.
 
     Raises:
-        UserError: no such condition, or no test trial.
+        UserError: no such condition, or too few test trials.
     """
+    if condition not in CONDITIONS:
+        raise UserError("condition", f"found {condition!r}, expected one of {', '.join(CONDITIONS)}")
     index = pd.read_parquet(trials)
     test = index[index["role"] == "test"].reset_index(drop=True)
-    if test.empty:
-        raise UserError(str(trials), f"role: found no trial with 'test' of sub-{subject}; name test_runs in the configuration")
+    if len(test) < FEWEST[condition]:
+        raise UserError(
+            str(trials),
+            f"role: found {len(test)} trials with 'test' of sub-{subject}, expected at least {FEWEST[condition]} for {condition!r}; "
+            "name test_runs in the configuration",
+        )
     seed_everything(config.seed, "decode", dataset, subject, condition)
     llm = load_llm(config, models_dir).to(best_device())
     tokens = None if condition == "llm" else _tokens(config, dataset, subject, condition, series, test, stage1_dir, stage2_dir)
@@ -76,8 +84,6 @@ def _tokens(
         bold = matched_noise(bold, derive_seed(config.seed, "noise", dataset, subject))
     elif condition == "shuffled":
         bold = bold[torch.from_numpy(derangement(len(bold), generator(config.seed, "shuffled", dataset, subject)))]
-    elif condition != "model":
-        raise UserError("condition", f"found {condition!r}, expected model, llm, shuffled or noise")
     encoder = load_encoder(config, stage1_dir).to(device)
     z_NLD = encode_in_batches(encoder, lambda rows: bold[list(rows)].to(device), len(bold), BATCH)
     with torch.inference_mode():

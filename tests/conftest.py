@@ -41,7 +41,7 @@ def encoder_models_dir(sentence_encoder: Path, tmp_path_factory: pytest.TempPath
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """More threads than cores only wait for each other."""
+    """More threads than cores only wait for each other; and only with one number of threads do results repeat bit by bit."""
     torch.set_num_threads(1)

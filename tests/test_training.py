@@ -15,10 +15,11 @@ from boldscribe.config import Config
 from boldscribe.decoding import derangement, matched_noise
 from boldscribe.errors import UserError
 from boldscribe.files import save_array
-from boldscribe.training import stage1
+from boldscribe.training import stage1, stage2
 from boldscribe.training.checkpoints import Checkpoints, fingerprint
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.schedule import warmup_cosine
+from boldscribe.training.source import source_trials
 from boldscribe.training.stage1 import retrieval_rank, train_stage1
 from boldscribe.training.stage2 import adaptation_trials, train_stage2
 
@@ -30,7 +31,7 @@ def tiny(demo: Config) -> Config:
     """The demo's settings, with the shortest training."""
     changes = {
         "sc_mbm": {"epochs": 2, "warmup_epochs": 1, "batch_size": 8, "depth": 1},
-        "stage1": {"epochs": 3, "patience": 3, "batch_size": 8, "holdout": 0.2},
+        "stage1": {"epochs": 8, "patience": 8, "batch_size": 8, "holdout": 0.2, "noise": 0.1, "dropout": 0.1},
         "stage2": {"steps": 2, "warmup_steps": 1, "batch_size": 2},
     }
     raw = demo.model_dump(by_alias=True)
@@ -84,7 +85,8 @@ def data(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
         for kind in files:
             files[kind].append(root / f"sub-{subject}_{'bold.npy' if kind == 'series' else kind + '.parquet'}")
     widths, T = tiny.video_llama.q_former, tiny.stimuli.n_frames
-    features = rng.normal(size=(len(clips), T * widths.n_queries, widths.hidden_size)).astype(np.float16)
+    # One vector per clip for all its tokens: the Q-Former, which averages, must be able to tell clips apart.
+    features = np.repeat(rng.normal(size=(len(clips), 1, widths.hidden_size)), T * widths.n_queries, axis=1).astype(np.float16)
     save_array(root / "train-000_features.npy", features, clips=clips)
     rows = [{"subject": s, "trial": t, "text": f"A {t}."} for s in ("01", "02") for t in range(TRIALS)]
     pd.DataFrame(rows).to_parquet(root / "train-000_captions.parquet")
@@ -119,8 +121,23 @@ def trained(tiny: Config, data: SimpleNamespace, pretrained: Path) -> Path:
 
 def test_stage1_learns_what_it_is_shown(trained: Path) -> None:
     curve = pd.read_csv(trained / "curve.csv")
-    assert curve["reconstruction"].iloc[-1] < 0.9 * curve["reconstruction"].iloc[0]
+    assert curve["clip"].iloc[-1] < 0.5 * curve["clip"].iloc[0], "each of the few trials is told from the others"
+    assert curve["reconstruction"].iloc[-1] < curve["reconstruction"].iloc[0]
     assert (curve["temperature"] != curve["temperature"].iloc[0]).any()
+
+
+def die_after_first_checkpoint(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the next training be killed once it has saved; returns the numbers of the checkpoints, as they come."""
+    save, numbers = Checkpoints.save, []
+
+    def save_then_die(self: Checkpoints, number: int, *rest: object) -> None:
+        save(self, number, *rest)  # type: ignore[arg-type]
+        numbers.append(number)
+        if len(numbers) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "save", save_then_die)
+    return numbers
 
 
 def test_a_killed_stage1_goes_on_to_the_same_weights(
@@ -131,23 +148,22 @@ def test_a_killed_stage1_goes_on_to_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    save, epochs = Checkpoints.save, []
-
-    def save_then_die(self: Checkpoints, number: int, *rest: object) -> None:
-        save(self, number, *rest)  # type: ignore[arg-type]
-        epochs.append(number)
-        if len(epochs) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "save", save_then_die)
+    epochs = die_after_first_checkpoint(monkeypatch)
     arguments = {**stage1_inputs(data, pretrained), "output_dir": tmp_path / "out", "work_dir": tmp_path / "work"}
     with pytest.raises(KeyboardInterrupt):
         train_stage1(tiny, "had", **arguments)  # type: ignore[arg-type]
     train_stage1(tiny, "had", **arguments)  # type: ignore[arg-type]
-    assert epochs == [1, 2, 3], "epoch 1 is not trained again"
+    assert epochs == list(range(1, 9)), "epoch 1 is not trained again"
     for name in ("fmri_encoder.safetensors", "adaptors/adapter_model.safetensors"):
         uninterrupted, resumed = load_file(trained / name), load_file(tmp_path / "out" / name)
         assert all(torch.equal(uninterrupted[k], resumed[k]) for k in uninterrupted), name
+
+
+def test_a_trial_without_label_is_not_passed_over(tiny: Config, data: SimpleNamespace, tmp_path: Path) -> None:
+    fewer = tmp_path / "labels.parquet"
+    pd.read_parquet(data.labels[0]).iloc[1:].to_parquet(fewer)
+    with pytest.raises(UserError, match=r"found 23 labels for 24 trials"):
+        source_trials(tiny, "had", data.trials[:2], [fewer, data.labels[1]])
 
 
 def test_stage1_refuses_a_target_subject(tiny: Config, data: SimpleNamespace, pretrained: Path, tmp_path: Path) -> None:
@@ -177,12 +193,12 @@ def test_stage2_refuses_captions_and_labels_of_a_target_subject(
     tiny: Config,
     data: SimpleNamespace,
     trained: Path,
-    models_dir: Path,
     tmp_path: Path,
 ) -> None:
     leak = tmp_path / "captions.parquet"
     pd.concat([pd.read_parquet(data.captions[0]), pd.DataFrame({"subject": ["03"], "trial": [0], "text": ["seen"]})]).to_parquet(leak)
-    inputs = {**stage2_inputs(data, trained, models_dir), "output_dir": tmp_path, "work_dir": tmp_path}
+    no_models = tmp_path / "refused before any model is loaded"
+    inputs = {**stage2_inputs(data, trained, no_models), "output_dir": tmp_path, "work_dir": tmp_path}
     with pytest.raises(UserError, match=r"captions of had: subject: found 03"):
         train_stage2(tiny, "had", **{**inputs, "captions": [leak]})  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"found 03"):
@@ -206,9 +222,19 @@ def test_stage2_trains_the_bridge_and_decoding_ends_in_text(
     data: SimpleNamespace,
     trained: Path,
     models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    train_stage2(tiny, "had", **stage2_inputs(data, trained, models_dir), output_dir=tmp_path / "s2", work_dir=tmp_path / "w")  # type: ignore[arg-type]
+    inputs = stage2_inputs(data, trained, models_dir)
+    train_stage2(tiny, "had", **inputs, output_dir=tmp_path / "s2", work_dir=tmp_path / "w")  # type: ignore[arg-type]
+    monkeypatch.setattr(stage2, "STEPS_PER_CHECKPOINT", 1)
+    steps = die_after_first_checkpoint(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage2(tiny, "had", **inputs, output_dir=tmp_path / "again", work_dir=tmp_path / "w2")  # type: ignore[arg-type]
+    train_stage2(tiny, "had", **inputs, output_dir=tmp_path / "again", work_dir=tmp_path / "w2")  # type: ignore[arg-type]
+    assert steps == [1, 2], "step 1 is not trained again"
+    for name in ("bridge.safetensors", "curve.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "s2" / name).read_bytes(), "a killed Stage II goes on bit by bit"
     curve = pd.read_csv(tmp_path / "s2" / "curve.csv")
     assert len(curve) == 2 and np.isfinite(curve.to_numpy()).all()
     expected = 0.95 * curve["cross_entropy"] + 0.05 * (curve["class"] + curve["neighbourhood"] + curve["entropy"])
@@ -233,6 +259,17 @@ def test_stage2_trains_the_bridge_and_decoding_ends_in_text(
         assert list(table.columns) == ["subject", "trial", "instruction", "prediction"] and len(table) == TRIALS // 2
         texts[condition] = table["prediction"]
     assert texts["llm"].nunique() == 1, "without brain, the same question has one answer"
+
+
+def test_decoding_refuses_an_unknown_condition_and_too_few_trials(tiny: Config, data: SimpleNamespace, tmp_path: Path) -> None:
+    one = tmp_path / "trials.parquet"
+    pd.read_parquet(data.trials[2]).iloc[:2].to_parquet(one)  # one adaptation trial, one test trial
+    for condition, complaint in (("oracle", "found 'oracle', expected one of"), ("shuffled", "found 1 trials with 'test' of sub-03")):
+        with pytest.raises(UserError, match=complaint):
+            decoding.decode(
+                tiny, "had", "03", condition, series=data.series[2], trials=one, stage1_dir=tmp_path, stage2_dir=tmp_path,
+                models_dir=tmp_path, output=tmp_path / "out.parquet",
+            )  # fmt: skip
 
 
 def test_controls_are_what_they_say() -> None:

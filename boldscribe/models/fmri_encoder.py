@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import torch
@@ -80,13 +81,17 @@ def new_encoder(config: Config, sc_mbm: Path) -> PeftModel:
 
 
 def save_encoder(model: PeftModel, folder: Path) -> None:
-    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `q_former_adaptor/` (PEFT)."""
+    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `adaptors/` (PEFT)."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder = model.get_base_model()
     state = {k.replace(".base_layer", ""): v.contiguous() for k, v in encoder.state_dict().items() if _own(k)}
     with atomic(folder / "fmri_encoder.safetensors") as part:
         save_file(state, part)
-    model.save_pretrained(folder / "adaptors")
+    (folder / "adaptors").mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=folder) as part:  # PEFT does not write atomically
+        model.save_pretrained(part)
+        for file in Path(part).iterdir():
+            file.replace(folder / "adaptors" / file.name)
 
 
 def load_encoder(config: Config, folder: Path) -> nn.Module:
@@ -106,8 +111,8 @@ def _own(name: str) -> bool:
     return not name.startswith("q_former.") and "lora_" not in name
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_in_batches(model: nn.Module, load: Callable[[range], Tensor], n: int, batch_size: int) -> Tensor:
     """Encode n windows, given a function from indices to windows: (n, L, d)."""
     encode = [model(load(range(i, min(i + batch_size, n)))) for i in range(0, n, batch_size)]
-    return torch.cat(encode).clone()
+    return torch.cat(encode)

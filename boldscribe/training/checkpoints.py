@@ -83,6 +83,6 @@ def unpack(packed: Mapping[str, Tensor], parameters: Mapping[str, Tensor], optim
         for name, p in parameters.items():
             p.copy_(packed[f"parameter/{name}"])
             prefix = f"optimiser/{name}/"
-            moments = {k.removeprefix(prefix): v.clone() for k, v in packed.items() if k.startswith(prefix)}
-            if moments:
-                optimiser.state[p] = moments
+            moments = {k.removeprefix(prefix): v for k, v in packed.items() if k.startswith(prefix)}
+            if moments:  # torch keeps the count of steps on the CPU, the moments beside their parameter
+                optimiser.state[p] = {k: v.clone() if k == "step" else v.to(p.device, copy=True) for k, v in moments.items()}

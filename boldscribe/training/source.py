@@ -32,8 +32,19 @@ def check_source_only(config: Config, dataset: str, table: pd.DataFrame, what: s
 
 
 def source_trials(config: Config, dataset: str, trials: Sequence[Path], labels: Sequence[Path]) -> pd.DataFrame:
-    """Trials of the source subjects with `stim_file` and `action`, ordered by subject and trial."""
+    """Trials of the source subjects with `stim_file` and `action`, ordered by subject and trial.
+
+    Raises:
+        UserError: a row of a target subject, or a trial without label (or label without trial).
+    """
     index, known = (pd.concat([pd.read_parquet(p) for p in paths]) for paths in (trials, labels))
     check_source_only(config, dataset, index)
     check_source_only(config, dataset, known, "labels")
-    return index.merge(known, on=["subject", "trial"], validate="one_to_one").sort_values(["subject", "trial"]).reset_index(drop=True)
+    table = index.merge(known, on=["subject", "trial"], validate="one_to_one")
+    if not len(table) == len(index) == len(known):
+        raise UserError(
+            ", ".join(map(str, labels)),
+            f"found {len(known)} labels for {len(index)} trials, of which {len(table)} belong together, expected one label for "
+            "each trial; write trials and labels again",
+        )
+    return table.sort_values(["subject", "trial"]).reset_index(drop=True)

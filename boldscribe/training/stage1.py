@@ -56,7 +56,7 @@ def train_stage1(
         work_dir: for checkpoints.
 
     Raises:
-        UserError: something of a target subject among the input, or a clip without features.
+        UserError: something of a target subject among the input, a trial without label, or a clip without features.
     """
     table = source_trials(config, dataset, trials, labels)
     windows = Windows(series, table, config.tokenizer.grid)
@@ -64,7 +64,8 @@ def train_stage1(
     seed_everything(config.seed, "stage1", dataset)
     trainer = _Trainer(config, dataset, windows, x_NLD, new_encoder(config, sc_mbm))
     settings = {n: getattr(config, n).model_dump() for n in ("stage1", "adaptor", "tokenizer", "sc_mbm")} | {"seed": config.seed}
-    trainer.run(Checkpoints(work_dir, settings, [*series, *trials, *labels, *features, sc_mbm]))
+    files = [*series, *trials, *labels, *features, sc_mbm, Path(config.video_llama.connectors)]
+    trainer.run(Checkpoints(work_dir, settings, files))
     save_encoder(trainer.model, output_dir)
     with atomic(output_dir / "curve.csv") as part:
         pd.DataFrame(trainer.curve).to_csv(part, index=False, float_format="%.6g")
@@ -84,9 +85,9 @@ def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str],
         rows = [i for i, clip in enumerate(header["clips"]) if clip in wanted]
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            with torch.inference_mode():
+            with torch.no_grad():
                 x_BLD = q_former(torch.from_numpy(array[batch]).float())
-            tokens.update({header["clips"][i]: x.clone() for i, x in zip(batch, x_BLD, strict=True)})
+            tokens.update({header["clips"][i]: x for i, x in zip(batch, x_BLD, strict=True)})
     if absent := sorted(wanted - tokens.keys()):
         raise UserError(
             ", ".join(map(str, features)), f"found no features of {len(absent)} clip(s) ({', '.join(absent[:3])}); encode again"

@@ -26,7 +26,7 @@ from boldscribe.files import atomic
 from boldscribe.losses import entropy_separation_loss, neighbourhood_clustering_loss, stage2_loss
 from boldscribe.models.fmri_encoder import encode_in_batches, load_encoder
 from boldscribe.models.prompted_llm import PromptedLlm
-from boldscribe.models.video_llama import load_llm, load_projection
+from boldscribe.models.video_llama import load_llm, load_projection, model_folder
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, pack, unpack
 from boldscribe.training.schedule import adamw, best_device, set_learning_rate, warmup_cosine
@@ -88,8 +88,13 @@ def train_stage2(
     )
     trainer = _Trainer(config, dataset, source, _encode(config, encoder, target_series, adaptation), load_llm(config, models_dir))
     settings = {"stage2": config.stage2.model_dump(), "video_llama": config.video_llama.model_dump(), "seed": config.seed}
-    encoder_files = [stage1_dir / "fmri_encoder.safetensors", stage1_dir / "adaptors" / "adapter_model.safetensors"]
-    trainer.run(Checkpoints(work_dir, settings, [*series, *trials, *labels, *captions, *target_series, *target_trials, *encoder_files]))
+    models = [
+        stage1_dir / "fmri_encoder.safetensors",
+        stage1_dir / "adaptors" / "adapter_model.safetensors",
+        Path(config.video_llama.connectors),
+        model_folder(config.video_llama.llm, "llm", models_dir) / "config.json",
+    ]
+    trainer.run(Checkpoints(work_dir, settings, [*series, *trials, *labels, *captions, *target_series, *target_trials, *models]))
     output_dir.mkdir(parents=True, exist_ok=True)
     state = {f"bridge.{k}": v for k, v in trainer.bridge.state_dict().items()} | {"head.weight": trainer.head.weight}
     with atomic(output_dir / "bridge.safetensors") as part:

@@ -1,0 +1,267 @@
+"""What this machine can run: `boldscribe doctor`. It looks and changes nothing, and no finding stops it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from boldscribe.config import Config, load_config
+from boldscribe.installation import embedded_weights, locked_packages
+
+ROOT = Path(__file__).resolve().parents[1]
+GB = 1e9
+# What the demo's jobs ask for, and the paper's (rules/): memory of the largest job; the disk of the latter is an estimate.
+DEMO = {"cores": 2, "memory": 4, "disk": 8}
+FULL = {"cores": 8, "memory": 64, "disk": 500, "gpu": 24}
+
+Status = Literal["ok", "limited", "missing"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: `ok`; `limited`, enough for some uses; or `missing`; and what to do about the latter two."""
+
+    name: str
+    status: Status
+    found: str
+    remedy: str = ""
+
+
+def examine(config: Config | None = None) -> list[Check]:
+    """Look at interpreter, packages, hardware, weights, data and programs.
+
+    Args:
+        config: the full-scale experiment, whose weights and data are looked for; `config.yaml` of the checkout by default.
+    """
+    groups: list[tuple[str, Callable[[], Check | Sequence[Check]]]] = [
+        ("Python", _python), ("packages", _packages), ("programs", _programs), ("CPU cores", _cores), ("memory", _memory),
+        ("disk", _disk), ("GPU", _gpu), ("embedded weights", _embedded), ("connectors", _connectors),
+        ("full-scale files", lambda: list(_full_scale_files(config or _config()))),
+        ("docker", _docker), ("other container engines", _engines),
+        ("FreeSurfer licence", lambda: _license(config or _config())), ("Snakemake", _snakemake), ("Slurm", _slurm),
+    ]
+    checks: list[Check] = []
+    for name, look in groups:
+        try:
+            found = look()
+        except Exception as error:  # a machine may be odd in any way, and the other findings still count
+            found = Check(name, "missing", f"could not be examined: {type(error).__name__}: {error}", "see the message")
+        checks += [found] if isinstance(found, Check) else found
+    return checks
+
+
+def abilities(checks: Sequence[Check]) -> dict[str, list[str]]:
+    """What can be run, and for each the names of the findings that stand against it (none: it can be run).
+
+    The paper's experiment needs a GPU, memory and cores here, or Slurm to find them elsewhere.
+    """
+    status = {check.name: check.status for check in checks}
+    basis = ["Python", "packages", "programs", "Snakemake"]
+    demo = [*basis, "embedded weights", "connectors", "memory", "disk"]
+    against_demo = [name for name in demo if status.get(name) == "missing"]
+    fmriprep = [name for name in ("docker", "FreeSurfer licence") if status.get(name) != "ok"]
+    full = [check.name for check in checks if check.name.startswith(("weights: ", "data: ")) and check.status != "ok"]
+    full += [name for name in basis if status.get(name) == "missing"]
+    if status.get("Slurm") != "ok":
+        full += [name for name in ("GPU", "CPU cores", "memory", "disk") if status.get(name) != "ok"]
+    return {"demo": against_demo, "tests": against_demo, "full scale": [*full, *fmriprep], "fMRIPrep": fmriprep}
+
+
+def print_report(checks: Sequence[Check], console: Console | None = None) -> None:
+    """Print the findings as a table, then what this machine can run."""
+    console = console or Console()
+    colours = {"ok": "green", "limited": "yellow", "missing": "red"}
+    table = Table("", "status", title="This machine")
+    for header in ("found", "what to do"):
+        table.add_column(header, overflow="fold")  # paths are to be copied: no ellipsis
+    for check in checks:
+        colour = colours[check.status]
+        table.add_row(escape(check.name), f"[{colour}]{check.status}[/{colour}]", escape(check.found), escape(check.remedy))
+    console.print(table)
+    for name, against in abilities(checks).items():
+        verdict = f"[red]no[/red]: {escape(', '.join(against))}" if against else "[green]yes[/green]"
+        console.print(f"Can run {name}: {verdict}")
+
+
+def _config() -> Config:
+    path = ROOT / "config.yaml"
+    return load_config(path) if path.exists() else Config()
+
+
+def _python() -> Check:
+    version = sys.version.split()[0]
+    if sys.version_info[:2] == (3, 11):
+        return Check("Python", "ok", version)
+    return Check("Python", "limited" if sys.version_info > (3, 11) else "missing", version, "use Python 3.11, which the lock is made for")
+
+
+def _packages() -> Check:
+    differing, n = locked_packages(ROOT / "requirements.lock")
+    if not differing:
+        return Check("packages", "ok", f"{n} packages, as locked")
+    absent = any("not installed" in line for line in differing)
+    some = "; ".join(differing[:4]) + (f"; and {len(differing) - 4} more" if len(differing) > 4 else "")
+    found = f"{len(differing)} of {n} differ from the lock: {some}"
+    return Check("packages", "missing" if absent else "limited", found, "run `make setup`")
+
+
+def _programs() -> Check:
+    absent = [name for name in ("git", "make", "flock") if shutil.which(name) is None]
+    if absent:
+        return Check("programs", "missing", f"no {', '.join(absent)}", "install it with the system's package manager")
+    return Check("programs", "ok", "git, make, flock")
+
+
+def _cores() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _amount("CPU cores", cores, "", DEMO["cores"], FULL["cores"], below_demo="limited")
+
+
+def _memory() -> Check:
+    total = psutil.virtual_memory().total / GB
+    limit = Path("/sys/fs/cgroup/memory.max")  # what a container may use
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text) / GB)
+    return _amount("memory", total, " GB", DEMO["memory"], FULL["memory"])
+
+
+def _disk() -> Check:
+    return _amount("disk", shutil.disk_usage(Path.cwd()).free / GB, " GB free here", DEMO["disk"], FULL["disk"])
+
+
+def _amount(name: str, found: float, unit: str, demo: float, full: float, below_demo: Status = "missing") -> Check:
+    """Enough for the paper's experiment, for the demo only, or for neither."""
+    text = f"{found:.0f}{unit}"
+    if found >= full:
+        return Check(name, "ok", text)
+    if found >= demo:
+        return Check(name, "limited", text, f"enough for the demo; the paper's experiment wants {full:g}")
+    return Check(name, below_demo, text, f"the demo wants {demo:g}")
+
+
+def _gpu() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("GPU", "missing", "none that torch can use", "not needed for the demo; the paper's models want one, here or by Slurm")
+    device = torch.cuda.get_device_properties(0)
+    memory = device.total_memory / GB
+    text = f"{torch.cuda.device_count()} × {device.name}, {memory:.0f} GB"
+    if memory < FULL["gpu"]:
+        return Check("GPU", "limited", text, f"the paper's models want {FULL['gpu']} GB; smaller batches may do")
+    return Check("GPU", "ok", text)
+
+
+def _embedded() -> Check:
+    problems = embedded_weights()
+    if problems:
+        return Check("embedded weights", "missing", "; ".join(problems), "run `make setup` again; reinstall the package that is named")
+    return Check("embedded weights", "ok", "all there, with the digests that their packages state")
+
+
+def _connectors() -> Check:
+    from safetensors import safe_open
+
+    path = Path(__file__).parent / "models" / "weights" / "connectors.safetensors"
+    if not path.exists():
+        return Check("connectors", "missing", "no trained connectors", "check out the repository again, or run `boldscribe connectors`")
+    with safe_open(path, framework="numpy") as weights:
+        n = len(list(weights.keys()))
+    return Check("connectors", "ok", f"{n} tensors, {path.stat().st_size / 1e6:.0f} MB")
+
+
+def _full_scale_files(config: Config) -> Iterator[Check]:
+    """Weights and data of the paper's experiment."""
+    weights = {
+        "LLM": config.video_llama.llm, "visual encoder": config.video_llama.visual_encoder, "connectors": config.video_llama.connectors,
+        "BERTScore encoder": config.evaluation.bertscore_model, "BERTScore baseline": config.evaluation.bertscore_baseline,
+        "sentence encoder": config.evaluation.sentence_encoder,
+    }
+    for name, place in weights.items():
+        if place in (None, "embedded"):
+            yield Check(f"weights: {name}", "ok", place or "not used")
+        elif not Path(place).exists():
+            yield Check(f"weights: {name}", "missing", f"no {place}", "put it there, or change the configuration; not needed for the demo")
+        elif Path(place).is_dir() and not any(Path(place).glob("*.safetensors")):
+            yield Check(f"weights: {name}", "missing", f"no .safetensors in {place}", "convert the weights: pickled files are not opened")
+        else:
+            yield Check(f"weights: {name}", "ok", place)
+    for name, dataset in config.datasets.items():
+        if dataset.simulated is not None:
+            yield Check(f"data: {name}", "ok", "simulated by the pipeline")
+        elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
+            yield Check(
+                f"data: {name}", "missing", f"no BIDS data set in {dataset.bids_dir}",
+                f"put it there, or change datasets.{name}.bids_dir; not needed for the demo")
+        else:
+            yield Check(f"data: {name}", "ok", dataset.bids_dir)
+
+
+def _answer(*command: str) -> tuple[bool, str]:
+    """Whether a program answers well, and the last line that it says."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        return False, "not installed"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, f"{type(error).__name__}: {error}"
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return done.returncode == 0, lines[-1] if lines else f"exit status {done.returncode}"
+
+
+def _docker() -> Check:
+    running, message = _answer("docker", "info", "--format", "{{.ServerVersion}}")
+    if running:
+        return Check("docker", "ok", message)
+    remedy = "needed for fMRIPrep alone: install and start it, or use the engine 'embedded' or 'derivatives'"
+    return Check("docker", "missing", message, remedy)
+
+
+def _engines() -> Check:
+    answers = {name: _answer(name, "--version") for name in ("apptainer", "singularity", "podman")}
+    if found := [f"{name}: {message}" for name, (running, message) in answers.items() if running]:
+        return Check("other container engines", "limited", "; ".join(found), "can run fMRIPrep by hand; then use the engine 'derivatives'")
+    return Check("other container engines", "missing", "no apptainer, singularity or podman", "not needed where docker runs")
+
+
+def _license(config: Config) -> Check:
+    configured = config.preprocessing.freesurfer_license or os.environ.get("FS_LICENSE")
+    if configured and Path(configured).is_file():
+        return Check("FreeSurfer licence", "ok", configured)
+    found = f"no file {configured}" if configured else "neither preprocessing.freesurfer_license nor FS_LICENSE is set"
+    return Check("FreeSurfer licence", "missing", found, "needed for fMRIPrep alone: free on registration with FreeSurfer; set FS_LICENSE")
+
+
+def _snakemake() -> Check:
+    # a job's `python` and `snakemake` come from PATH, where the environment must stand first
+    here, of_path = Path(sys.executable).parent, shutil.which("snakemake")
+    if of_path is None:
+        return Check("Snakemake", "limited", "not on PATH", f"`make` sets it; by hand: source {here}/activate")
+    running, message = _answer("snakemake", "--version")
+    if not running:
+        return Check("Snakemake", "missing", message, "run `make setup`")
+    if Path(of_path).parent != here:
+        return Check("Snakemake", "limited", f"{message}, of another environment ({of_path})", f"source {here}/activate")
+    return Check("Snakemake", "ok", message)
+
+
+def _slurm() -> Check:
+    from importlib.util import find_spec
+
+    running, message = _answer("sbatch", "--version")
+    if not running:
+        return Check("Slurm", "missing", f"sbatch: {message}", "not needed for the demo; without it, full scale runs on this machine alone")
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        return Check("Slurm", "limited", f"{message}, but Snakemake's plugin for it is not installed", "run `make setup`")
+    return Check("Slurm", "ok", message)

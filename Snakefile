@@ -28,10 +28,10 @@ localrules:
 
 
 rule all:
-    default_target: True
     input:
         expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
         f"{R}/report.html",
+    default_target: True
 
 
 onstart:
@@ -43,6 +43,4 @@ onsuccess:
 
 
 onerror:
-    print(
-        f"Stopped at an error. The failed rule's message stands above and in {R}/logs; run the same command again to go on."
-    )
+    print(f"Stopped at an error. The failed rule's message stands above and in {R}/logs; run the same command again to go on.")

@@ -8,26 +8,24 @@ rule captions:
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
         features=rules.video_features.output.features,
-        models=expand(
-            f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]
-        ),
+        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
     output:
         captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("video_llama"),
     log:
         f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/captions/{{dataset}}_{{split}}-{{shard}}.tsv"
-    conda:
-        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(240),
         gpu=GPU,
-    params:
-        module=as_py_module(),
-        config=CONFIG,
-        settings=settings("video_llama"),
+    conda:
+        "../envs/models.yaml"
     message:
         "Caption the clips of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:

@@ -35,12 +35,8 @@ wildcard_constraints:
 def settings(*sections):
     """The slice of the configuration that a rule reads; a change reruns the rules that read it, and no others."""
     values = experiment.model_dump(mode="json", by_alias=True)
-    text = json.dumps(
-        {name: values[name] for name in ("seed", *sections)}, sort_keys=True
-    )
-    return (
-        lambda wildcards: text
-    )  # a function, since the braces of a plain string would be taken for wildcards
+    text = json.dumps({name: values[name] for name in ("seed", *sections)}, sort_keys=True)
+    return lambda wildcards: text  # a function, since the braces of a plain string would be taken for wildcards
 
 
 def dataset_settings(*names):
@@ -73,25 +69,17 @@ def subjects(dataset):
 
 def of_train_subjects(pattern):
     """One file per source subject."""
-    return lambda w: [
-        pattern.format(dataset=w.dataset, subject=s)
-        for s in experiment.datasets[w.dataset].train_subjects
-    ]
+    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].train_subjects]
 
 
 def of_validation_subjects(pattern):
     """One file per target subject."""
-    return lambda w: [
-        pattern.format(dataset=w.dataset, subject=s)
-        for s in experiment.datasets[w.dataset].validation_subjects
-    ]
+    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].validation_subjects]
 
 
 def of_split(pattern):
     """One file per subject of a split: source subjects for `train`, target subjects for `test`."""
-    return lambda w: (
-        of_train_subjects if w.split == "train" else of_validation_subjects
-    )(pattern)(w)
+    return lambda w: (of_train_subjects if w.split == "train" else of_validation_subjects)(pattern)(w)
 
 
 SERIES = f"{R}/bold/{{dataset}}/sub-{{subject}}_bold.npy"
@@ -136,9 +124,7 @@ def derivatives(wildcards):
 
 def shards(split, kind):
     """All files of one kind of a split's shards."""
-    return lambda w: [
-        f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS
-    ]
+    return lambda w: [f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS]
 
 
 def scores_of(dataset):

@@ -9,26 +9,24 @@ rule decode:
         trials=TRIALS,
         stage1=rules.stage1.output.folder,
         stage2=rules.stage2.output.folder,
-        models=expand(
-            f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]
-        ),
+        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
     output:
         decoded=f"{R}/decoded/{{dataset}}/sub-{{subject}}_condition-{{condition}}.parquet",
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("decoding", "video_llama"),
     log:
         f"{R}/logs/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.log",
     benchmark:
         f"{R}/benchmarks/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.tsv"
-    conda:
-        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(120),
         gpu=GPU,
-    params:
-        module=as_py_module(),
-        config=CONFIG,
-        settings=settings("decoding", "video_llama"),
+    conda:
+        "../envs/models.yaml"
     message:
         "Decode {wildcards.dataset} sub-{wildcards.subject}, condition {wildcards.condition}"
     shell:

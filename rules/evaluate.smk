@@ -1,7 +1,6 @@
 """Scores of every condition, and the paper's tables."""
 
 
-
 rule scores:
     """Score a target subject's decoded texts, all conditions in one process that loads the encoders once."""
     input:
@@ -11,29 +10,27 @@ rule scores:
             condition=CONDITIONS,
         ),
         captions=shards("test", "captions.parquet"),
-        models=expand(
-            f"{R}/models/{{asset}}", asset=["sentence_encoder", "bertscore_encoder"]
-        ),
+        models=expand(f"{R}/models/{{asset}}", asset=["sentence_encoder", "bertscore_encoder"]),
     output:
         scores=expand(
             f"{R}/scores/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet",
             condition=CONDITIONS,
         ),
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("evaluation", "decoding"),
     log:
         f"{R}/logs/scores/{{dataset}}_sub-{{subject}}.log",
     benchmark:
         f"{R}/benchmarks/scores/{{dataset}}_sub-{{subject}}.tsv"
-    conda:
-        "../envs/evaluation.yaml"
     threads: CORES
     resources:
         mem_mb=memory(16000, 1500),
         runtime=minutes(60),
         gpu=GPU,
-    params:
-        module=as_py_module(),
-        config=CONFIG,
-        settings=settings("evaluation", "decoding"),
+    conda:
+        "../envs/evaluation.yaml"
     message:
         "Score {wildcards.dataset} sub-{wildcards.subject}"
     shell:
@@ -56,21 +53,21 @@ rule tables:
         md=f"{R}/tables/{{dataset}}.md",
         tex=f"{R}/tables/{{dataset}}.tex",
         differences=f"{R}/tables/{{dataset}}_differences.csv",
-    log:
-        f"{R}/logs/tables/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/tables/{{dataset}}.tsv"
-    conda:
-        "../envs/evaluation.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=minutes(30),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("evaluation", "decoding", "simulation"),
         dataset=dataset_settings("title", "table", "simulated", "validation_subjects"),
+    log:
+        f"{R}/logs/tables/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/tables/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(30),
+    conda:
+        "../envs/evaluation.yaml"
     message:
         "Make the table of {wildcards.dataset}"
     shell:

@@ -1,25 +1,26 @@
 """Data and weights from outside: the only rules that may use the network."""
 
+
 rule fetch_dataset:
     """Make sure that a measured data set is there; simulated ones are written by the next two rules."""
     input:
         script="workflow_scripts/fetch_dataset.py",
     output:
         marker=f"{R}/fetched/{{dataset}}.json",
-    log:
-        f"{R}/logs/fetch_dataset/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/fetch_dataset/{{dataset}}.tsv"
-    conda:
-        "../envs/preprocessing.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=minutes(60),
     params:
         module=as_py_module(),
         config=CONFIG,
         dataset=dataset_settings("bids_dir"),
+    log:
+        f"{R}/logs/fetch_dataset/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/fetch_dataset/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
     message:
         "Look for the data set {wildcards.dataset}"
     shell:
@@ -33,21 +34,21 @@ rule simulate_stimuli:
     output:
         stimuli=directory(f"{R}/raw/{{dataset}}/stimuli"),
         description=f"{R}/raw/{{dataset}}/dataset_description.json",
-    log:
-        f"{R}/logs/simulate_stimuli/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/simulate_stimuli/{{dataset}}.tsv"
-    conda:
-        "../envs/preprocessing.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=minutes(60),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("simulation"),
         dataset=dataset_settings("simulated", "task", "title"),
+    log:
+        f"{R}/logs/simulate_stimuli/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/simulate_stimuli/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
     message:
         "Render the clips of {wildcards.dataset}"
     shell:
@@ -62,21 +63,21 @@ rule simulate_subject:
         stimuli=rules.simulate_stimuli.output.stimuli,
     output:
         subject=directory(f"{R}/raw/{{dataset}}/sub-{{subject}}"),
-    log:
-        f"{R}/logs/simulate_subject/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/simulate_subject/{{dataset}}_sub-{{subject}}.tsv"
-    conda:
-        "../envs/preprocessing.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=minutes(60),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("simulation"),
         dataset=dataset_settings("simulated", "task", "title"),
+    log:
+        f"{R}/logs/simulate_subject/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/simulate_subject/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
     message:
         "Simulate BOLD of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
@@ -90,20 +91,20 @@ rule fetch_model:
         script="workflow_scripts/fetch_model.py",
     output:
         model=directory(f"{R}/models/{{asset}}"),
-    log:
-        f"{R}/logs/fetch_model/{{asset}}.log",
-    benchmark:
-        f"{R}/benchmarks/fetch_model/{{asset}}.tsv"
-    conda:
-        "../envs/models.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=minutes(60),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=lambda w: MODEL_FOLDERS[w.asset],
+    log:
+        f"{R}/logs/fetch_model/{{asset}}.log",
+    benchmark:
+        f"{R}/benchmarks/fetch_model/{{asset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=minutes(60),
+    conda:
+        "../envs/models.yaml"
     message:
         "Provide the model {wildcards.asset}"
     shell:

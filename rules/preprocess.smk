@@ -8,16 +8,6 @@ rule check_dataset:
         script="workflow_scripts/check_dataset.py",
     output:
         report=f"{R}/checked/{{dataset}}.json",
-    log:
-        f"{R}/logs/check_dataset/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/check_dataset/{{dataset}}.tsv"
-    conda:
-        "../envs/preprocessing.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=minutes(60),
     params:
         module=as_py_module(),
         config=CONFIG,
@@ -31,6 +21,16 @@ rule check_dataset:
             "adaptation_runs",
             "test_runs",
         ),
+    log:
+        f"{R}/logs/check_dataset/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/check_dataset/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
     message:
         "Check the raw data of {wildcards.dataset}"
     shell:
@@ -45,22 +45,22 @@ rule fmriprep:
         checked=rules.check_dataset.output.report,
     output:
         subject=directory(f"{R}/derivatives/{{dataset}}/sub-{{subject}}"),
-    log:
-        f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
-    conda:
-        "../envs/preprocessing.yaml"
-    threads: 1 if experiment.preprocessing.engine == "embedded" else 8
-    resources:
-        mem_mb=memory(24000, 2000),
-        runtime=minutes(720),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("preprocessing"),
         dataset=dataset_settings("bids_dir", "task", "session"),
         work=f"{R}/work/fmriprep/{{dataset}}_sub-{{subject}}",
+    log:
+        f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1 if experiment.preprocessing.engine == "embedded" else 8
+    resources:
+        mem_mb=memory(24000, 2000),
+        runtime=minutes(720),
+    conda:
+        "../envs/preprocessing.yaml"
     message:
         "Preprocess {wildcards.dataset} sub-{wildcards.subject}"
     shell:

@@ -8,36 +8,30 @@ rule report:
         tables=expand(f"{R}/tables/{{dataset}}.csv", dataset=DATASETS),
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
         scores=[p for d in DATASETS for p in scores_of(d)],
-        labels=[
-            LABELS.format(dataset=d, subject=s)
-            for d in DATASETS
-            for s in experiment.datasets[d].validation_subjects
-        ],
+        labels=[LABELS.format(dataset=d, subject=s) for d in DATASETS for s in experiment.datasets[d].validation_subjects],
         frames=expand(
             f"{R}/stimuli/{{dataset}}/test-{{shard}}_frames.npy",
             dataset=DATASETS,
             shard=SHARDS,
         ),
-        stages=expand(
-            f"{R}/{{stage}}/{{dataset}}", stage=["stage1", "stage2"], dataset=DATASETS
-        ),
+        stages=expand(f"{R}/{{stage}}/{{dataset}}", stage=["stage1", "stage2"], dataset=DATASETS),
         sc_mbm=expand(f"{R}/sc_mbm/{{dataset}}/curve.csv", dataset=DATASETS),
     output:
         html=f"{R}/report.html",
-    log:
-        f"{R}/logs/report.log",
-    benchmark:
-        f"{R}/benchmarks/report.tsv"
-    conda:
-        "../envs/evaluation.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(4000, 1500),
-        runtime=minutes(30),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("datasets", "simulation", "evaluation"),
+    log:
+        f"{R}/logs/report.log",
+    benchmark:
+        f"{R}/benchmarks/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory(4000, 1500),
+        runtime=minutes(30),
+    conda:
+        "../envs/evaluation.yaml"
     message:
         "Write the report"
     shell:

@@ -10,22 +10,22 @@ rule pretrain_sc_mbm:
     output:
         weights=f"{R}/sc_mbm/{{dataset}}/sc_mbm.safetensors",
         curve=f"{R}/sc_mbm/{{dataset}}/curve.csv",
-    log:
-        f"{R}/logs/pretrain_sc_mbm/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/pretrain_sc_mbm/{{dataset}}.tsv"
-    conda:
-        "../envs/models.yaml"
-    threads: CORES
-    resources:
-        mem_mb=memory(64000, 2000),
-        runtime=minutes(1440),
-        gpu=GPU,
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("sc_mbm", "tokenizer", "bold"),
         work=f"{R}/work/sc_mbm/{{dataset}}",
+    log:
+        f"{R}/logs/pretrain_sc_mbm/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/pretrain_sc_mbm/{{dataset}}.tsv"
+    threads: CORES
+    resources:
+        mem_mb=memory(64000, 2000),
+        runtime=minutes(1440),
+        gpu=GPU,
+    conda:
+        "../envs/models.yaml"
     message:
         "Pretrain SC-MBM on the source subjects of {wildcards.dataset}"
     shell:
@@ -46,24 +46,22 @@ rule stage1:
         models=expand(f"{R}/models/{{asset}}", asset=["connectors", "sentence_encoder"]),
     output:
         folder=directory(f"{R}/stage1/{{dataset}}"),
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("stage1", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"),
+        work=f"{R}/work/stage1/{{dataset}}",
     log:
         f"{R}/logs/stage1/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/stage1/{{dataset}}.tsv"
-    conda:
-        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(1440),
         gpu=GPU,
-    params:
-        module=as_py_module(),
-        config=CONFIG,
-        settings=settings(
-            "stage1", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"
-        ),
-        work=f"{R}/work/stage1/{{dataset}}",
+    conda:
+        "../envs/models.yaml"
     message:
         "Stage I on {wildcards.dataset}"
     shell:

@@ -12,29 +12,25 @@ rule stage2:
         target_series=of_validation_subjects(SERIES),
         target_trials=of_validation_subjects(TRIALS),
         stage1=rules.stage1.output.folder,
-        models=expand(
-            f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]
-        ),
+        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
     output:
         folder=directory(f"{R}/stage2/{{dataset}}"),
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("stage2", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"),
+        work=f"{R}/work/stage2/{{dataset}}",
     log:
         f"{R}/logs/stage2/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/stage2/{{dataset}}.tsv"
-    conda:
-        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(96000, 2500),
         runtime=minutes(1440),
         gpu=GPU,
-    params:
-        module=as_py_module(),
-        config=CONFIG,
-        settings=settings(
-            "stage2", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"
-        ),
-        work=f"{R}/work/stage2/{{dataset}}",
+    conda:
+        "../envs/models.yaml"
     message:
         "Stage II on {wildcards.dataset}"
     shell:

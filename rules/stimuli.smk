@@ -11,21 +11,21 @@ rule frames:
         labels=of_split(LABELS),
     output:
         frames=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_frames.npy",
-    log:
-        f"{R}/logs/frames/{{dataset}}_{{split}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/frames/{{dataset}}_{{split}}-{{shard}}.tsv"
-    conda:
-        "../envs/models.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(4000, 1000),
-        runtime=minutes(120),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("stimuli"),
         dataset=dataset_settings("bids_dir"),
+    log:
+        f"{R}/logs/frames/{{dataset}}_{{split}}-{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/frames/{{dataset}}_{{split}}-{{shard}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory(4000, 1000),
+        runtime=minutes(120),
+    conda:
+        "../envs/models.yaml"
     message:
         "Extract frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
@@ -44,21 +44,21 @@ rule video_features:
         ),
     output:
         features=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_features.npy",
+    params:
+        module=as_py_module(),
+        config=CONFIG,
+        settings=settings("video_llama"),
     log:
         f"{R}/logs/video_features/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/video_features/{{dataset}}_{{split}}-{{shard}}.tsv"
-    conda:
-        "../envs/models.yaml"
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),
         runtime=minutes(120),
         gpu=GPU,
-    params:
-        module=as_py_module(),
-        config=CONFIG,
-        settings=settings("video_llama"),
+    conda:
+        "../envs/models.yaml"
     message:
         "Encode the frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:

@@ -11,21 +11,21 @@ rule bold_series:
         series=SERIES,
         voxels=SERIES.replace("_bold.npy", "_voxels.npy"),
         displacement=SERIES.replace("_bold.npy", "_framewise_displacement.npy"),
-    log:
-        f"{R}/logs/bold_series/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/bold_series/{{dataset}}_sub-{{subject}}.tsv"
-    conda:
-        "../envs/preprocessing.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(16000, 1000),
-        runtime=minutes(120),
     params:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("bold", "preprocessing"),
         dataset=dataset_settings("task", "session"),
+    log:
+        f"{R}/logs/bold_series/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/bold_series/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory(16000, 1000),
+        runtime=minutes(120),
+    conda:
+        "../envs/preprocessing.yaml"
     message:
         "Clean the BOLD series of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
@@ -43,16 +43,6 @@ rule trials:
     output:
         trials=TRIALS,
         labels=LABELS,
-    log:
-        f"{R}/logs/trials/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/trials/{{dataset}}_sub-{{subject}}.tsv"
-    conda:
-        "../envs/preprocessing.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=minutes(30),
     params:
         module=as_py_module(),
         config=CONFIG,
@@ -67,6 +57,16 @@ rule trials:
             "adaptation_runs",
             "test_runs",
         ),
+    log:
+        f"{R}/logs/trials/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/trials/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(30),
+    conda:
+        "../envs/preprocessing.yaml"
     message:
         "Index the trials of {wildcards.dataset} sub-{wildcards.subject}"
     shell:

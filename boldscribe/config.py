@@ -169,7 +169,7 @@ class Connectors(Section):
     n_clips: int = key(2500, "rendered training clips", "ours")
     n_test_clips: int = key(240, "rendered clips, unseen in training, on which the captions are judged", "ours")
     alignment_epochs: int = key(14, "epochs of video-text contrast without the LLM", "ours, after BLIP-2's first stage")
-    caption_epochs: int = key(1, "epochs of captioning through the frozen LLM", "ours, after BLIP-2's second stage")
+    caption_epochs: int = key(2, "epochs of captioning through the frozen LLM", "ours, after BLIP-2's second stage")
     batch_size: int = key(32, "clips per batch of the contrast", "ours")
     caption_batch_size: int = key(8, "clips per batch of captioning", "ours")
     learning_rate: float = key(3e-4, "AdamW; the projection learns ten times faster, the aligned Q-Formers three times slower", "ours")

@@ -37,9 +37,9 @@ def l2_l1_loss(z_BLD: Tensor, x_BLD: Tensor, alpha: float) -> Tensor:
     return ((1 - alpha) * difference.square() + alpha * difference.abs()).mean()
 
 
-def stage1_loss(z_BLD: Tensor, x_BLD: Tensor, *, temperature: Tensor | float, alpha: float, beta: float) -> Tensor:
+def stage1_loss(clip: Tensor, reconstruction: Tensor, beta: float) -> Tensor:
     """L_Total of Stage I: beta L_CLIP + (1 - beta) L_L2L1."""
-    return beta * clip_loss(z_BLD, x_BLD, temperature) + (1 - beta) * l2_l1_loss(z_BLD, x_BLD, alpha)
+    return beta * clip + (1 - beta) * reconstruction
 
 
 def neighbourhood_probabilities(f_BD: Tensor, own_B: Tensor, memory_ND: Tensor, prototypes_CD: Tensor, temperature: float) -> Tensor:

@@ -23,7 +23,7 @@ from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array
-from boldscribe.losses import clip_loss, l2_l1_loss
+from boldscribe.losses import clip_loss, l2_l1_loss, stage1_loss
 from boldscribe.models.fmri_encoder import encode_in_batches, new_encoder, save_encoder
 from boldscribe.models.video_llama import load_video_q_former
 from boldscribe.reproducible import generator, seed_everything
@@ -164,7 +164,7 @@ class _Trainer:
             bold = bold + s.noise * torch.randn_like(bold) * (bold != 0)
         z_BLD, x_BLD = self.model(bold), self.x_NLD[torch.from_numpy(batch)]
         clip, reconstruction = clip_loss(z_BLD, x_BLD, self.log_temperature.exp()), l2_l1_loss(z_BLD, x_BLD, s.alpha)
-        loss = s.beta * clip + (1 - s.beta) * reconstruction
+        loss = stage1_loss(clip, reconstruction, s.beta)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(list(self.parameters.values()), s.grad_clip)

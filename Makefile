@@ -43,6 +43,7 @@ test: setup lint  ## Checks, unit tests and the real DAG at its smallest size
 
 lint: setup
 	ruff check .
+	ruff format --check .
 	mypy
 	snakemake --lint --profile profiles/demo
 	snakefmt --check Snakefile rules

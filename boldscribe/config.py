@@ -42,8 +42,8 @@ class SimulatedDesign(Section):
     runs: int = key(2, "runs per subject", "ours", ge=2)
     trials_per_run: int = key(48, "trials per run", "ours", ge=1)
     shared_clips: bool = key(
-        False,
-        "all subjects see the same clips (as in Urgen); else each clip is seen by one subject (as in HAD)", "ours")
+        False, "all subjects see the same clips (as in Urgen); else each clip is seen by one subject (as in HAD)", "ours"
+    )
 
 
 class Dataset(Section):
@@ -71,7 +71,8 @@ class Dataset(Section):
         if both := sorted(set(self.train_subjects) & set(self.validation_subjects)):
             raise ValueError(
                 f"subject(s) {', '.join(both)} in train_subjects and in validation_subjects: "
-                "a target subject must not be trained on; remove from one")
+                "a target subject must not be trained on; remove from one"
+            )
         if both := sorted(set(self.adaptation_runs) & set(self.test_runs)):
             raise ValueError(f"run(s) {', '.join(both)} in adaptation_runs and in test_runs: test trials must be unseen; remove from one")
         return self
@@ -94,10 +95,11 @@ class Preprocessing(Section):
     """Raw BIDS to BIDS-Derivatives."""
 
     engine: Literal["fmriprep-docker", "derivatives", "embedded"] = key(
-        "fmriprep-docker", "fMRIPrep through its docker wrapper, ready derivatives, or the embedded nipype workflow (no container)", "ours")
+        "fmriprep-docker", "fMRIPrep through its docker wrapper, ready derivatives, or the embedded nipype workflow (no container)", "ours"
+    )
     space: str = key(
-        "MNI152NLin2009cAsym",
-        "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; survey 8")
+        "MNI152NLin2009cAsym", "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; survey 8"
+    )
     resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "survey 8", gt=0)
     fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep image", "ours")
     freesurfer_license: str | None = key(None, "FreeSurfer licence file for fMRIPrep; null reads the FS_LICENSE variable", "ours")
@@ -110,10 +112,11 @@ class Bold(Section):
     n_volumes: int = key(3, "volumes per trial window", "paper 3.1: several volumes; survey 8", ge=1)
     motion: Literal["basic", "power2", "derivatives", "full"] = key("basic", "motion regressors (nilearn load_confounds)", "survey 8")
     tissue: Literal["basic", "power2", "derivatives", "full"] | None = key(
-        "basic",
-        "white-matter and CSF regressors (nilearn load_confounds); null for none", "survey 8")
+        "basic", "white-matter and CSF regressors (nilearn load_confounds); null for none", "survey 8"
+    )
     smoothing_fwhm: float = key(
-        0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours; the paper mentions none", ge=0)
+        0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours; the paper mentions none", ge=0
+    )
     framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8")
     clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8")
 
@@ -142,20 +145,34 @@ class VideoLlama(Section):
 
     llm: str = key(
         "models/video-llama-2-7b/llm",
-        "folder of the language model (safetensors); 'embedded' is SmolLM2-135M-Instruct", "paper 3.1: LLaMA; survey 8")
+        "folder of the language model (safetensors); 'embedded' is SmolLM2-135M-Instruct",
+        "paper 3.1: LLaMA; survey 8",
+    )
     visual_encoder: str = key(
         "models/video-llama-2-7b/visual_encoder",
-        "folder of the visual encoder; 'embedded' is EfficientNet-Lite0", "survey 2: EVA-CLIP g/14")
+        "folder of the visual encoder; 'embedded' is EfficientNet-Lite0",
+        "survey 2: EVA-CLIP g/14",
+    )
     q_former: QFormer = Field(default_factory=QFormer)
     connectors: str = key("models/video-llama-2-7b/connectors.safetensors", "trained Q-Formers and projection", "survey 2: Video-LLaMA")
     dtype: Literal["float32", "bfloat16"] = key("bfloat16", "precision of the LLM", "survey 8")
     prompt: str = key(
         "[INST] <Video><ImageHere></Video> {instruction} [/INST]",
-        "prompt template; <ImageHere> is replaced by the L tokens", "survey 2: Video-LLaMA")
+        "prompt template; <ImageHere> is replaced by the L tokens",
+        "survey 2: Video-LLaMA",
+    )
     instructions: list[str] = key(
-        ["What is the main thing happening in the video?", "Describe the video.", "What do you notice in the video?",
-         "What is going on in this video?", "Give a description of the video."],
-        "each fMRI record is assigned one at random", "paper 3.2 and 4.2; survey 8", min_length=1)
+        [
+            "What is the main thing happening in the video?",
+            "Describe the video.",
+            "What do you notice in the video?",
+            "What is going on in this video?",
+            "Give a description of the video.",
+        ],
+        "each fMRI record is assigned one at random",
+        "paper 3.2 and 4.2; survey 8",
+        min_length=1,
+    )
     do_sample: bool = key(True, "sample the pseudo-captions", "survey 2: Video-LLaMA")
     temperature: float = key(1.0, "sampling temperature of the pseudo-captions", "survey 2: Video-LLaMA")
     top_p: float = key(0.9, "nucleus of the pseudo-captions", "survey 2: Video-LLaMA")
@@ -183,14 +200,16 @@ class Tokenizer(Section):
     token_maps: Literal["shared", "local"] = key(
         "shared",
         "map from the last stage to tokens: one for the whole brain, or one of its own for each super-voxel, which few trials need",
-        "survey 8; ours")
+        "survey 8; ours",
+    )
 
     @model_validator(mode="after")
     def _check_grid(self) -> Tokenizer:
         stride = 2 ** len(self.channels)
         if any(n % stride for n in self.grid):
             raise ValueError(
-                f"grid {self.grid} is not divisible by {stride}, the stride of {len(self.channels)} stages; change grid or channels")
+                f"grid {self.grid} is not divisible by {stride}, the stride of {len(self.channels)} stages; change grid or channels"
+            )
         return self
 
 
@@ -265,7 +284,8 @@ class Decoding(Section):
     controls: list[Literal["llm", "shuffled", "noise"]] = key(
         ["llm", "shuffled", "noise"],
         "conditions decoded beside the model: LLM without brain, trials shuffled within subject, noise matched in moments",
-        "survey 6")
+        "survey 6",
+    )
     max_new_tokens: int = key(128, "longest answer (tokens)", "survey 8")
     batch_size: int = key(32, "trials per batch", "ours")
 
@@ -282,8 +302,8 @@ class Evaluation(Section):
     bertscore_layer: int = key(17, "layer", "survey 8")
     bertscore_baseline: str | None = key("models/roberta-large/baseline.tsv", "rescaling baseline; null leaves the scores raw", "survey 8")
     sentence_encoder: str = key(
-        "models/all-MiniLM-L6-v2",
-        "folder of the sentence encoder for identification; 'embedded' is MiniLM", "ours")
+        "models/all-MiniLM-L6-v2", "folder of the sentence encoder for identification; 'embedded' is MiniLM", "ours"
+    )
     bootstrap_samples: int = key(10000, "resamples of trials for the 95% intervals", "survey 6")
 
 
@@ -332,12 +352,27 @@ def _labels(first: int, last: int) -> list[str]:
 def paper_datasets() -> dict[str, Dataset]:
     """The paper's two data sets and splits; which subjects were targets it does not say."""
     return {
-        "had": Dataset(title="HAD", table=1, bids_dir="data/had", session="action01", n_classes=180,
-                       train_subjects=_labels(1, 26), validation_subjects=_labels(27, 30),
-                       adaptation_runs=_labels(1, 9), test_runs=_labels(10, 12)),
-        "urgen": Dataset(title="Urgen", table=2, bids_dir="data/urgen", n_classes=100,
-                         train_subjects=_labels(1, 2), validation_subjects=_labels(3, 4),
-                         adaptation_runs=_labels(1, 4), test_runs=_labels(5, 8)),
+        "had": Dataset(
+            title="HAD",
+            table=1,
+            bids_dir="data/had",
+            session="action01",
+            n_classes=180,
+            train_subjects=_labels(1, 26),
+            validation_subjects=_labels(27, 30),
+            adaptation_runs=_labels(1, 9),
+            test_runs=_labels(10, 12),
+        ),
+        "urgen": Dataset(
+            title="Urgen",
+            table=2,
+            bids_dir="data/urgen",
+            n_classes=100,
+            train_subjects=_labels(1, 2),
+            validation_subjects=_labels(3, 4),
+            adaptation_runs=_labels(1, 4),
+            test_runs=_labels(5, 8),
+        ),
     }
 
 

@@ -45,11 +45,21 @@ def examine(config: Config | None = None) -> list[Check]:
         config: the full-scale experiment, whose weights and data are looked for; `config.yaml` of the checkout by default.
     """
     groups: list[tuple[str, Callable[[], Check | Sequence[Check]]]] = [
-        ("Python", _python), ("packages", _packages), ("programs", _programs), ("CPU cores", _cores), ("memory", _memory),
-        ("disk", _disk), ("GPU", _gpu), ("embedded weights", _embedded), ("connectors", _connectors),
+        ("Python", _python),
+        ("packages", _packages),
+        ("programs", _programs),
+        ("CPU cores", _cores),
+        ("memory", _memory),
+        ("disk", _disk),
+        ("GPU", _gpu),
+        ("embedded weights", _embedded),
+        ("connectors", _connectors),
         ("full-scale files", lambda: list(_full_scale_files(config or _config()))),
-        ("docker", _docker), ("other container engines", _engines),
-        ("FreeSurfer licence", lambda: _license(config or _config())), ("Snakemake", _snakemake), ("Slurm", _slurm),
+        ("docker", _docker),
+        ("other container engines", _engines),
+        ("FreeSurfer licence", lambda: _license(config or _config())),
+        ("Snakemake", _snakemake),
+        ("Slurm", _slurm),
     ]
     checks: list[Check] = []
     for name, look in groups:
@@ -184,8 +194,11 @@ def _connectors() -> Check:
 def _full_scale_files(config: Config) -> Iterator[Check]:
     """Weights and data of the paper's experiment."""
     weights = {
-        "LLM": config.video_llama.llm, "visual encoder": config.video_llama.visual_encoder, "connectors": config.video_llama.connectors,
-        "BERTScore encoder": config.evaluation.bertscore_model, "BERTScore baseline": config.evaluation.bertscore_baseline,
+        "LLM": config.video_llama.llm,
+        "visual encoder": config.video_llama.visual_encoder,
+        "connectors": config.video_llama.connectors,
+        "BERTScore encoder": config.evaluation.bertscore_model,
+        "BERTScore baseline": config.evaluation.bertscore_baseline,
         "sentence encoder": config.evaluation.sentence_encoder,
     }
     for name, place in weights.items():
@@ -202,8 +215,11 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
             yield Check(f"data: {name}", "ok", "simulated by the pipeline")
         elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
             yield Check(
-                f"data: {name}", "missing", f"no BIDS data set in {dataset.bids_dir}",
-                f"put it there, or change datasets.{name}.bids_dir; not needed for the demo")
+                f"data: {name}",
+                "missing",
+                f"no BIDS data set in {dataset.bids_dir}",
+                f"put it there, or change datasets.{name}.bids_dir; not needed for the demo",
+            )
         else:
             yield Check(f"data: {name}", "ok", dataset.bids_dir)
 

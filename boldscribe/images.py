@@ -59,7 +59,8 @@ def image_data(image: nib.Nifti1Image) -> NDArray[np.float32]:
         raise UserError(
             path,
             f"voxel values: found NaN or infinity in {np.size(finite) - np.count_nonzero(finite)} volume(s) (index {volumes}), "
-            "expected finite numbers; repair the image or take the run out of the data set")
+            "expected finite numbers; repair the image or take the run out of the data set",
+        )
     return data
 
 
@@ -92,8 +93,14 @@ def repetition_time(image: nib.Nifti1Image) -> float:
 
 
 def save_image(
-    path: str | Path, data: NDArray[Any], affine: NDArray[np.float64], *, tr: float | None = None, dtype: str = "float32",
-    code: str = "scanner", intent: str | None = None,
+    path: str | Path,
+    data: NDArray[Any],
+    affine: NDArray[np.float64],
+    *,
+    tr: float | None = None,
+    dtype: str = "float32",
+    code: str = "scanner",
+    intent: str | None = None,
 ) -> Path:
     """Write a `.nii.gz` atomically and without time stamp.
 

@@ -35,8 +35,19 @@ def config(tmp_path: Path) -> Config:
             stem = root / f"sub-{subject}/func/sub-{subject}_task-action_run-{run}"
             save_image(f"{stem}_bold.nii.gz", rng.random((4, 5, 3, 20)), np.eye(4), tr=TR)
             Path(f"{stem}_events.tsv").write_text(EVENTS)
-    return parse_config({"datasets": {"had": {
-        "bids_dir": str(root), "train_subjects": ["01"], "validation_subjects": ["02"], "adaptation_runs": ["01"], "test_runs": ["02"]}}})
+    return parse_config(
+        {
+            "datasets": {
+                "had": {
+                    "bids_dir": str(root),
+                    "train_subjects": ["01"],
+                    "validation_subjects": ["02"],
+                    "adaptation_runs": ["01"],
+                    "test_runs": ["02"],
+                }
+            }
+        }
+    )
 
 
 def test_sound_dataset_passes(config: Config) -> None:
@@ -110,8 +121,18 @@ def test_same_image_same_bytes(tmp_path: Path) -> None:
 
 
 def test_names_as_fmriprep_writes_them() -> None:
-    path = entity_path("01", session="a", datatype="func", suffix="bold", extension=".nii.gz", task="action", run="01",
-                       space="MNI152NLin2009cAsym", res=resolution_label(2.0), desc="preproc")
+    path = entity_path(
+        "01",
+        session="a",
+        datatype="func",
+        suffix="bold",
+        extension=".nii.gz",
+        task="action",
+        run="01",
+        space="MNI152NLin2009cAsym",
+        res=resolution_label(2.0),
+        desc="preproc",
+    )
     assert str(path) == "sub-01/ses-a/func/sub-01_ses-a_task-action_run-01_space-MNI152NLin2009cAsym_res-2_desc-preproc_bold.nii.gz"
 
 

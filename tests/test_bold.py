@@ -26,21 +26,36 @@ MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
 
 def experiment(root: Path, **bold: Any) -> Config:
-    return parse_config({
-        "datasets": {"had": {
-            "bids_dir": str(root / "raw"), "session": "action01", "train_subjects": ["01"], "validation_subjects": ["02"],
-            "adaptation_runs": ["01"], "test_runs": ["02"]}},
-        "preprocessing": {"engine": "derivatives", "space": SPACE, "resolution": 2.0},
-        "bold": bold,
-        "tokenizer": {"grid": [16, 16, 16], "channels": [8]},
-    })
+    return parse_config(
+        {
+            "datasets": {
+                "had": {
+                    "bids_dir": str(root / "raw"),
+                    "session": "action01",
+                    "train_subjects": ["01"],
+                    "validation_subjects": ["02"],
+                    "adaptation_runs": ["01"],
+                    "test_runs": ["02"],
+                }
+            },
+            "preprocessing": {"engine": "derivatives", "space": SPACE, "resolution": 2.0},
+            "bold": bold,
+            "tokenizer": {"grid": [16, 16, 16], "channels": [8]},
+        }
+    )
 
 
 def fmriprep_run(root: Path, subject: str, run: str, rng: np.random.Generator) -> Path:
     """A run as fMRIPrep leaves it: session, run without padding, 200 confounds, n/a in the first rows."""
+
     def path(suffix: str, extension: str, **entities: str) -> Path:
-        return root / "derivatives" / entity_path(
-            subject, session="action01", datatype="func", suffix=suffix, extension=extension, task="action", run=run, **entities)
+        return (
+            root
+            / "derivatives"
+            / entity_path(
+                subject, session="action01", datatype="func", suffix=suffix, extension=extension, task="action", run=run, **entities
+            )
+        )
 
     drifts = {f"cosine{i:02d}": np.cos(np.pi * (i + 1) * (np.arange(N_VOLUMES) + 0.5) / N_VOLUMES) for i in range(2)}
     table = pd.DataFrame({name: rng.normal(size=N_VOLUMES) for name in [*MOTION, "csf", "white_matter", "global_signal", "rmsd"]} | drifts)
@@ -67,8 +82,9 @@ def fmriprep_run(root: Path, subject: str, run: str, rng: np.random.Generator) -
 
 
 def raw_events(root: Path, subject: str, run: str, onsets: list[float]) -> Path:
-    path = root / "raw" / entity_path(
-        subject, session="action01", datatype="func", suffix="events", extension=".tsv", task="action", run=run)
+    path = (
+        root / "raw" / entity_path(subject, session="action01", datatype="func", suffix="events", extension=".tsv", task="action", run=run)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [f"{onset}\t2\taction{i % 3}\tclass/clip{run}{i}.mp4" for i, onset in enumerate(onsets)]
     path.write_text("\n".join(["onset\tduration\ttrial_type\tstim_file", *rows]) + "\n")
@@ -114,6 +130,7 @@ def test_series_of_fmriprep_output(root: Path, kind: str) -> None:
     assert np.flatnonzero(np.isnan(displacement)).tolist() == [0, N_VOLUMES]
 
     import nibabel as nib
+
     bold = preprocessed(root, "01", "2")
     raw_TV = nib.load(bold).get_fdata().reshape(-1, N_VOLUMES)[voxels].T
     table = pd.read_csv(next(bold.parent.glob("*run-2*timeseries.tsv")), sep="\t", na_values="n/a")
@@ -181,8 +198,8 @@ def test_windows_hold_the_series(root: Path) -> None:
     assert x_BTXYZ.shape == (2, 3, 16, 8, 6) and x_BTXYZ.dtype == torch.float32 and len(windows) == 12
     image = np.zeros((3, *SHAPE), np.float32)
     first = int(trials["first_volume"].iloc[9])
-    image.reshape(3, -1)[:, np.load(root / "bold/sub-02_voxels.npy")] = np.load(paths[1])[first:first + 3]
-    assert np.array_equal(x_BTXYZ[1, :, 8 - 3:8 - 3 + 7].numpy(), image) and not x_BTXYZ[1, :, :5].any()
+    image.reshape(3, -1)[:, np.load(root / "bold/sub-02_voxels.npy")] = np.load(paths[1])[first : first + 3]
+    assert np.array_equal(x_BTXYZ[1, :, 8 - 3 : 8 - 3 + 7].numpy(), image) and not x_BTXYZ[1, :, :5].any()
     item, i = windows[9]
     assert i == 9 and torch.equal(item, x_BTXYZ[1])
     assert windows.mask_XYZ.sum() == 5 * 6 * 4 - 2 and not x_BTXYZ[:, :, ~windows.mask_XYZ].any()
@@ -204,6 +221,7 @@ def test_grid_too_small(root: Path) -> None:
 
 def nan_volume(bold: Path) -> None:
     import nibabel as nib
+
     data = nib.load(bold).get_fdata()
     data[..., 17] = np.nan
     save_image(bold, data, AFFINE, tr=TR)

@@ -74,15 +74,23 @@ def test_full_scale_with_slurm_docker_licence_and_files(tmp_path: Path, monkeypa
     (data / "dataset_description.json").write_text("{}")
     save_file({"x": np.zeros(1)}, weights / "model.safetensors")
     models = dict.fromkeys(("llm", "visual_encoder", "connectors"), str(weights))
-    config = Config.model_validate({
-        "datasets": {"had": {"bids_dir": str(data)}}, "video_llama": models,
-        "evaluation": {"bertscore_model": str(weights), "bertscore_baseline": None, "sentence_encoder": "embedded"}})
+    config = Config.model_validate(
+        {
+            "datasets": {"had": {"bids_dir": str(data)}},
+            "video_llama": models,
+            "evaluation": {"bertscore_model": str(weights), "bertscore_baseline": None, "sentence_encoder": "embedded"},
+        }
+    )
     checks = examine(config)
     assert _by_name(checks)["docker"] == Check("docker", "ok", "28.0")
     assert abilities(checks)["fMRIPrep"] == [] and abilities(checks)["full scale"] == []
     (weights / "model.safetensors").rename(weights / "model.bin")
-    assert abilities(examine(config))["full scale"] == ["weights: LLM", "weights: visual encoder", "weights: connectors",
-                                                        "weights: BERTScore encoder"]
+    assert abilities(examine(config))["full scale"] == [
+        "weights: LLM",
+        "weights: visual encoder",
+        "weights: connectors",
+        "weights: BERTScore encoder",
+    ]
     _program(programs, "docker", "echo cannot connect to [bold]daemon >&2; exit 1")
     checks = examine(config)
     assert _by_name(checks)["docker"].found == "cannot connect to [bold]daemon" and "docker" in abilities(checks)["full scale"]

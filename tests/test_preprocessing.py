@@ -45,7 +45,12 @@ def head(contrast: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scan(
-    contrast: str, pose: np.ndarray, shape: tuple[int, int, int], voxel: float, noise: float, seed: int,
+    contrast: str,
+    pose: np.ndarray,
+    shape: tuple[int, int, int],
+    voxel: float,
+    noise: float,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The head as a scanner's grid sees it; `pose` sends template to scanner coordinates."""
     values, affine = head(contrast)
@@ -145,9 +150,12 @@ def test_output_grid_is_fmripreps() -> None:
 
 
 def experiment(root: Path, **preprocessing: Any) -> Config:
-    return parse_config({
-        "datasets": {"had": {"bids_dir": str(root / "raw"), "train_subjects": ["01"], "title": "Test"}},
-        "preprocessing": {"engine": "embedded", "space": SPACE, "resolution": 8.0, **preprocessing}})
+    return parse_config(
+        {
+            "datasets": {"had": {"bids_dir": str(root / "raw"), "train_subjects": ["01"], "title": "Test"}},
+            "preprocessing": {"engine": "embedded", "space": SPACE, "resolution": 8.0, **preprocessing},
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +232,8 @@ def test_bad_runs(tmp_path: Path, run: tuple[np.ndarray, np.ndarray]) -> None:
     damaged = bold.copy()
     damaged[3, 3, 3, 5] = np.nan
     for name, data, message in (
-        ("nan", damaged, r"1 volume\(s\) \(index 5\)"), ("short", bold[..., :7], "found 7, expected at least 20"),
+        ("nan", damaged, r"1 volume\(s\) \(index 5\)"),
+        ("short", bold[..., :7], "found 7, expected at least 20"),
     ):
         path = save_image(tmp_path / f"{name}.nii.gz", data, affine, tr=TR)
         with pytest.raises(UserError, match=message):
@@ -241,9 +250,12 @@ def full_scale(tmp_path: Path) -> Config:
     licence = tmp_path / "license.txt"
     licence.write_text("free")
     (tmp_path / "raw").mkdir()
-    return parse_config({
-        "datasets": {"had": {"bids_dir": str(tmp_path / "raw"), "session": "action01", "train_subjects": ["01"]}},
-        "preprocessing": {"freesurfer_license": str(licence)}})
+    return parse_config(
+        {
+            "datasets": {"had": {"bids_dir": str(tmp_path / "raw"), "session": "action01", "train_subjects": ["01"]}},
+            "preprocessing": {"freesurfer_license": str(licence)},
+        }
+    )
 
 
 def test_fmriprep_command_line(full_scale: Config, tmp_path: Path) -> None:
@@ -261,7 +273,10 @@ def test_fmriprep_command_line(full_scale: Config, tmp_path: Path) -> None:
 def test_fmriprep_refuses(full_scale: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FS_LICENSE", raising=False)
     refused: dict[str, tuple[Any, str]] = {
-        "resolution": (9.0, "expected 1 or 2"), "space": (SPACE, "expected one of"), "freesurfer_license": (None, "licence")}
+        "resolution": (9.0, "expected 1 or 2"),
+        "space": (SPACE, "expected one of"),
+        "freesurfer_license": (None, "licence"),
+    }
     for name, (value, message) in refused.items():
         change = {name: value}
         settings = full_scale.preprocessing.model_copy(update=change)
@@ -277,8 +292,9 @@ def test_fmriprep_through_a_recording_docker(full_scale: Config, tmp_path: Path,
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
     docker.write_text(
-        f"#!/bin/sh\necho \"$@\" >> {tmp_path}/calls\n"
-        "case \"$*\" in *free*) echo 'Mem: 32000';; version*) echo 27;; images*) echo id;; esac\n")
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
+        "case \"$*\" in *free*) echo 'Mem: 32000';; version*) echo 27;; images*) echo id;; esac\n"
+    )
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
     with pytest.raises(UserError, match="preprocessed BOLD: found none"):

@@ -54,8 +54,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             save_array(frames, np.broadcast_to(brightness, (9, 4, 32, 32, 3)), clips=clips)
             files["labels"].append(labels)
             files["frames"].append(frames)
-        tables = {n: root / "tables" / f"{name}{s}" for n, s in
-                  {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()}
+        tables = {
+            n: root / "tables" / f"{name}{s}"
+            for n, s in {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()
+        }
         make_tables(config, name, scores=own, **tables)
         files["scores"] += own
         files["tables"].append(tables["csv"])
@@ -142,7 +144,8 @@ def test_examples_are_best_median_and_worst(results: dict[str, Any]) -> None:
     found = examples(scores, labels, frames)
     # scores 90 90 60 50 40 30 20 10 10 belong to trials 1 7 6 4 5 2 3 0 8
     assert [(e.subject, e.rank, e.trial) for e in found] == [
-        (s, r, t) for s in ("05", "06") for r, t in (("best", 1), ("median", 5), ("worst", 8))]
+        (s, r, t) for s in ("05", "06") for r, t in (("best", 1), ("median", 5), ("worst", 8))
+    ]
     strip = Image.open(BytesIO(base64.b64decode(found[1].strip.split(",")[1])))
     assert strip.size == (4 * 112, 112) and abs(np.asarray(strip).mean() - 5 * 20) < 3, "the frames are those of its own clip"
     assert [c for c, _ in found[0].controls] == ["LLM without brain", "shuffled trials", "noise"]

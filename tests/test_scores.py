@@ -37,9 +37,20 @@ def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocab = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *bytes_to_unicode().values()])}
     RobertaTokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
     torch.manual_seed(0)
-    RobertaModel(RobertaConfig(
-        vocab_size=len(vocab), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=130, type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)).save_pretrained(folder)
+    RobertaModel(
+        RobertaConfig(
+            vocab_size=len(vocab),
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=130,
+            type_vocab_size=1,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=2,
+        )
+    ).save_pretrained(folder)
     return folder
 
 
@@ -89,8 +100,10 @@ def test_bertscore_of_a_roberta_rescaled_and_truncated(roberta: Path, tmp_path: 
     assert raw._tokenizer.tokenize("man") == raw._tokenizer.tokenize("x man")[-4:]
 
 
-@pytest.mark.parametrize("layer, baseline, message", [
-    (7, None, "bertscore_layer: found 7, expected 1 to 2"), (1, Path("nowhere.tsv"), "no baseline"), (2, "short", "found 2 rows")])
+@pytest.mark.parametrize(
+    "layer, baseline, message",
+    [(7, None, "bertscore_layer: found 7, expected 1 to 2"), (1, Path("nowhere.tsv"), "no baseline"), (2, "short", "found 2 rows")],
+)
 def test_bertscore_refuses_what_it_cannot_use(roberta: Path, tmp_path: Path, layer: int, baseline: Path | str | None, message: str) -> None:
     if baseline == "short":
         baseline = tmp_path / "short.tsv"
@@ -102,7 +115,10 @@ def test_bertscore_refuses_what_it_cannot_use(roberta: Path, tmp_path: Path, lay
 @pytest.mark.parametrize("order", [1, 2])
 def test_corpus_bleu_from_counts_is_the_librarys(order: int) -> None:
     corpora = [
-        (PREDICTIONS, REFERENCES), (PREDICTIONS[:1], REFERENCES[:1]), (["a b", ""], ["b a c d", "x"]), (["q r"], ["s"]),
+        (PREDICTIONS, REFERENCES),
+        (PREDICTIONS[:1], REFERENCES[:1]),
+        (["a b", ""], ["b a c d", "x"]),
+        (["q r"], ["s"]),
         (["", ""], ["a", ""]),
     ]
     summed = np.stack([sentence_bleu(p, r)[COUNTS].to_numpy(float).sum(0) for p, r in corpora])
@@ -112,12 +128,14 @@ def test_corpus_bleu_from_counts_is_the_librarys(order: int) -> None:
 
 
 def test_identification_worked_by_hand() -> None:
-    similarity = np.array([
-        [0.9, 0.1, 0.2, 0.3],  # nearest to its own
-        [0.5, 0.5, 0.2, 0.1],  # ties with one other
-        [0.1, 0.2, 0.3, 0.4],  # second of four
-        [0.3, 0.3, 0.3, 0.3],  # says nothing
-    ])
+    similarity = np.array(
+        [
+            [0.9, 0.1, 0.2, 0.3],  # nearest to its own
+            [0.5, 0.5, 0.2, 0.1],  # ties with one other
+            [0.1, 0.2, 0.3, 0.4],  # second of four
+            [0.3, 0.3, 0.3, 0.3],  # says nothing
+        ]
+    )
     top_1, two_way = identification_accuracy(similarity, np.arange(4))
     np.testing.assert_allclose(top_1, [1, 1 / 2, 0, 1 / 4])
     np.testing.assert_allclose(two_way, [1, 2.5 / 3, 2 / 3, 1 / 2])
@@ -151,8 +169,14 @@ def _write(folder: Path, models_dir: Path, conditions: tuple[str, ...] = ("model
     names = [f"sub-05_condition-{c}.parquet" for c in conditions]
     outputs = [folder / "scores" / name for name in names]
     write_scores(
-        Config(evaluation=EMBEDDED), "had", "05", decoded=[folder / "decoded" / name for name in names],
-        captions=sorted(folder.glob("*_captions.parquet")), models_dir=models_dir, outputs=outputs)
+        Config(evaluation=EMBEDDED),
+        "had",
+        "05",
+        decoded=[folder / "decoded" / name for name in names],
+        captions=sorted(folder.glob("*_captions.parquet")),
+        models_dir=models_dir,
+        outputs=outputs,
+    )
     return outputs
 
 

@@ -119,9 +119,18 @@ def test_at_snr_0_bold_is_the_same_whatever_was_shown() -> None:
     brain, baseline, maps = np.ones(shape, bool), np.full(shape, 8000, np.float32), np.ones((3, 216), np.float32)
     run = {
         (snr, shown): simulate_run(
-            baseline, np.eye(4), maps, brain, np.full((20, 3), shown), amplitude=snr, tr=2.0, motion=np.zeros((20, 6)),
-            rng=np.random.default_rng(0))
-        for snr in (0.0, 0.03) for shown in (0.0, 1.0)
+            baseline,
+            np.eye(4),
+            maps,
+            brain,
+            np.full((20, 3), shown),
+            amplitude=snr,
+            tr=2.0,
+            motion=np.zeros((20, 6)),
+            rng=np.random.default_rng(0),
+        )
+        for snr in (0.0, 0.03)
+        for shown in (0.0, 1.0)
     }
     np.testing.assert_array_equal(run[0.0, 0.0], run[0.0, 1.0])
     assert (run[0.03, 1.0] > run[0.03, 0.0]).all()

@@ -25,20 +25,30 @@ def _scores(subject: str, condition: str, n: int = 30) -> pd.DataFrame:
     of_trials = np.random.default_rng(int(subject)).normal(40, 10, n)
     references = [" ".join(np.random.default_rng([int(subject), t]).choice(WORDS, 5)) for t in range(n)]
     predictions = [" ".join(rng.choice(WORDS, 6)) for _ in range(n)]
-    table = pd.DataFrame({
-        "subject": subject, "trial": range(n), "condition": condition, "prediction": predictions, "reference": references,
-        "bertscore": of_trials + 5 * (condition == "model") + rng.normal(0, 1, n),
-        "rouge_l_f": rng.uniform(0, 100, n), "rouge_l_p": rng.uniform(0, 100, n), "rouge_l_r": rng.uniform(0, 100, n),
-        "identification": rng.integers(0, 2, n).astype(float), "identification_2way": rng.uniform(0, 1, n),
-    })
+    table = pd.DataFrame(
+        {
+            "subject": subject,
+            "trial": range(n),
+            "condition": condition,
+            "prediction": predictions,
+            "reference": references,
+            "bertscore": of_trials + 5 * (condition == "model") + rng.normal(0, 1, n),
+            "rouge_l_f": rng.uniform(0, 100, n),
+            "rouge_l_p": rng.uniform(0, 100, n),
+            "rouge_l_r": rng.uniform(0, 100, n),
+            "identification": rng.integers(0, 2, n).astype(float),
+            "identification_2way": rng.uniform(0, 1, n),
+        }
+    )
     table[["sacrebleu_1", "sacrebleu_2"]] = sentence_bleu(predictions, references)[["sacrebleu_1", "sacrebleu_2"]]
     return table
 
 
 def _config(simulated: bool = True, table: int = 1, conditions: list[str] = CONDITIONS) -> Config:
     dataset = {"title": "HAD & co", "table": table, "validation_subjects": ["05", "06"], "simulated": {} if simulated else None}
-    return Config.model_validate({
-        "datasets": {"had": dataset}, "evaluation": {"bootstrap_samples": 500}, "decoding": {"controls": conditions[1:]}})
+    return Config.model_validate(
+        {"datasets": {"had": dataset}, "evaluation": {"bootstrap_samples": 500}, "decoding": {"controls": conditions[1:]}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +62,10 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def _make(config: Config, scores: list[Path], folder: Path) -> dict[str, Path]:
-    outputs = {name: folder / f"had{suffix}" for name, suffix in
-               {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()}
+    outputs = {
+        name: folder / f"had{suffix}"
+        for name, suffix in {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()
+    }
     make_tables(config, "had", scores=scores, **outputs)
     return outputs
 
@@ -78,12 +90,16 @@ def test_every_value_is_what_the_scores_say(tables: dict[str, Path], scores: lis
         by_row = {}
         for row, subject in (("Subject-1", "05"), ("Subject-2", "06")):
             own = raw[(raw["subject"] == subject) & (raw["condition"] == condition)]
-            corpus = {f"sacrebleu_{n}": BLEU(max_ngram_order=n).corpus_score(own["prediction"].tolist(), [own["reference"].tolist()]).score
-                      for n in (1, 2)}
+            corpus = {
+                f"sacrebleu_{n}": BLEU(max_ngram_order=n).corpus_score(own["prediction"].tolist(), [own["reference"].tolist()]).score
+                for n in (1, 2)
+            }
             by_row[row] = {
-                **{m: own[m].mean() for m in ("bertscore", "rouge_l_f", "rouge_l_p", "rouge_l_r")}, **corpus,
+                **{m: own[m].mean() for m in ("bertscore", "rouge_l_f", "rouge_l_p", "rouge_l_r")},
+                **corpus,
                 **{f"{m}_sentence": own[m].mean() for m in corpus},
-                **{m: 100 * own[m].mean() for m in ("identification", "identification_2way")}}
+                **{m: 100 * own[m].mean() for m in ("identification", "identification_2way")},
+            }
         by_row["Total"] = {m: (by_row["Subject-1"][m] + by_row["Subject-2"][m]) / 2 for m in METRICS}
         for row, expected in by_row.items():
             for metric in METRICS:
@@ -122,7 +138,8 @@ def test_intervals_agree_with_scipy() -> None:
         for metric in ("bertscore", "rouge_l_p"):
             column = {"bertscore": 0, "rouge_l_p": 2}[metric]
             reference = stats.bootstrap(
-                [s[:, column] for s in samples], mean_of_means, n_resamples=20000, method="percentile", rng=2).confidence_interval
+                [s[:, column] for s in samples], mean_of_means, n_resamples=20000, method="percentile", rng=2
+            ).confidence_interval
             found = [end[METRICS.index(metric)] for end in ours.interval()]
             np.testing.assert_allclose(found, reference, atol=0.05 * (reference.high - reference.low))
 
@@ -139,8 +156,14 @@ def test_corpus_bleu_of_a_resample_is_that_of_the_resampled_texts() -> None:
 def test_published_values_and_the_papers_errors() -> None:
     had, urgen = published_scores(1), published_scores(2)
     assert _value(had, row="Subject-3", condition=PUBLISHED, metric="rouge_l_p") == 36.61
-    means = {"bertscore": 53.2675, "sacrebleu_1": 33.9075, "sacrebleu_2": 22.9425,
-             "rouge_l_f": 34.21, "rouge_l_p": 35.755, "rouge_l_r": 38.92}
+    means = {
+        "bertscore": 53.2675,
+        "sacrebleu_1": 33.9075,
+        "sacrebleu_2": 22.9425,
+        "rouge_l_f": 34.21,
+        "rouge_l_p": 35.755,
+        "rouge_l_r": 38.92,
+    }
     for metric, mean in means.items():
         assert _value(had, row="Total", condition=RECOMPUTED, metric=metric) == pytest.approx(mean)
     assert (had[had["condition"] == PRINTED]["note"] != "").all(), "all of Table 1's printed totals are wrong"

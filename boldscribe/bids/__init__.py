@@ -14,6 +14,15 @@ from boldscribe.bids.layout import (
 )
 
 __all__ = [
-    "entities", "entity_path", "find_runs", "find_t1w", "locate_dataset", "metadata", "read_events", "resolution_label", "run_label",
-    "subjects", "validate_raw",
+    "entities",
+    "entity_path",
+    "find_runs",
+    "find_t1w",
+    "locate_dataset",
+    "metadata",
+    "read_events",
+    "resolution_label",
+    "run_label",
+    "subjects",
+    "validate_raw",
 ]

@@ -55,8 +55,10 @@ def validate_raw(config: Config, dataset: str) -> dict[str, Any]:
         images, space = Path(design.derivatives_dir or ""), config.preprocessing.space
         if not design.derivatives_dir or not images.is_dir():
             raise UserError(
-                f"datasets.{dataset}.derivatives_dir", f"found {design.derivatives_dir!r}, expected an existing folder, since the engine "
-                "'derivatives' reads ready fMRIPrep output; correct it, or choose another engine")
+                f"datasets.{dataset}.derivatives_dir",
+                f"found {design.derivatives_dir!r}, expected an existing folder, since the engine "
+                "'derivatives' reads ready fMRIPrep output; correct it, or choose another engine",
+            )
     problems: list[str] = []
     report["runs"] = {}
     for subject in subjects(design):
@@ -77,8 +79,7 @@ def _subject_problems(dataset: Dataset, subject: str, images: Path, space: str |
             there = ", ".join(sorted(p.name for p in folder.glob("sub-*") if p.is_dir())) or "none"
             return [], [f"{folder}: found no sub-{subject} (there is {there}); correct train_subjects or validation_subjects"]
     try:
-        runs = find_runs(
-            images, subject, dataset.session, dataset.task, space=space, desc="preproc" if space else None)
+        runs = find_runs(images, subject, dataset.session, dataset.task, space=space, desc="preproc" if space else None)
         events = find_runs(root, subject, dataset.session, dataset.task, "events", ".tsv")
     except UserError as error:
         return [], [str(error)]
@@ -86,12 +87,14 @@ def _subject_problems(dataset: Dataset, subject: str, images: Path, space: str |
     if not runs:
         session = f"/ses-{dataset.session}" if dataset.session else ""
         problems.append(
-            f"{images}/sub-{subject}{session}/func: found no task-{dataset.task} BOLD run; correct the task, session or space configured")
+            f"{images}/sub-{subject}{session}/func: found no task-{dataset.task} BOLD run; correct the task, session or space configured"
+        )
     elif subject in dataset.validation_subjects:
         named = [run_label(r) for r in (*dataset.adaptation_runs, *dataset.test_runs)]
         if absent := [r for r in named if r not in runs]:
             problems.append(
-                f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(absent)}; correct adaptation_runs or test_runs")
+                f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(absent)}; correct adaptation_runs or test_runs"
+            )
     for label, bold in runs.items():
         if image_problems := _image_problems(bold, 4):
             problems += image_problems
@@ -146,5 +149,6 @@ def _event_problems(bold: Path, path: Path | None, root: Path) -> list[str]:
     if absent:
         shown = ", ".join(absent[:3])
         problems.append(
-            f"{path}: stim_file: found {len(absent)} file(s) that do not exist below {root / 'stimuli'} ({shown}); add or rename them")
+            f"{path}: stim_file: found {len(absent)} file(s) that do not exist below {root / 'stimuli'} ({shown}); add or rename them"
+        )
     return problems

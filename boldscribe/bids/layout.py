@@ -23,7 +23,13 @@ NO_STIMULUS = {"", "n/a"}
 
 
 def entity_path(
-    subject: str, *, datatype: str, suffix: str, extension: str, session: str | None = None, **entities: str | None,
+    subject: str,
+    *,
+    datatype: str,
+    suffix: str,
+    extension: str,
+    session: str | None = None,
+    **entities: str | None,
 ) -> Path:
     """Path of a file relative to its data set; entities that are None are left out.
 
@@ -53,7 +59,13 @@ def entities(path: Path) -> dict[str, str]:
 
 
 def find_runs(
-    root: str | Path, subject: str, session: str | None, task: str, suffix: str = "bold", extension: str = ".nii.gz", **wanted: str | None,
+    root: str | Path,
+    subject: str,
+    session: str | None,
+    task: str,
+    suffix: str = "bold",
+    extension: str = ".nii.gz",
+    **wanted: str | None,
 ) -> dict[str, Path]:
     """Files of one kind by run label, in order of the labels.
 
@@ -75,7 +87,8 @@ def find_runs(
         label = run_label(found.get("run"))
         if label in runs:
             raise UserError(
-                str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the one not meant")
+                str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the one not meant"
+            )
         runs[label] = path
     return dict(sorted(runs.items()))
 
@@ -122,7 +135,8 @@ def read_events(path: Path) -> pd.DataFrame:
         raise UserError(str(path), f"not a tab-separated table: {error}; repair it") from None
     if absent := [c for c in EVENT_COLUMNS if c not in table]:
         raise UserError(
-            str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)")
+            str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
+        )
     events = table.loc[~table["stim_file"].str.strip().isin(NO_STIMULUS), list(EVENT_COLUMNS)].copy()
     if events.empty:
         raise UserError(str(path), "stim_file: found no row with a stimulus, expected one per trial; fill in the file names")

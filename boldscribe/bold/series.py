@@ -73,21 +73,37 @@ def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Pa
             if config.bold.smoothing_fwhm:
                 data_TV = smooth(data_TV, mask_XYZ, affine, config.bold.smoothing_fwhm)
             cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, config.bold.clip_sigma)
-            series_TV[first:first + len(cleaned_TV)] = cleaned_TV
-            described.append({
-                "run": run.label, "first_volume": first, "n_volumes": len(cleaned_TV), "repetition_time": run.repetition_time,
-                "start_time": run.start_time, "regressors": run.confounds_TK.shape[1]})
+            series_TV[first : first + len(cleaned_TV)] = cleaned_TV
+            described.append(
+                {
+                    "run": run.label,
+                    "first_volume": first,
+                    "n_volumes": len(cleaned_TV),
+                    "repetition_time": run.repetition_time,
+                    "start_time": run.start_time,
+                    "regressors": run.confounds_TK.shape[1],
+                }
+            )
             first += len(cleaned_TV)
         series_TV.flush()
         del series_TV
-    write_json(header_path(output), {
-        "shape": [n_volumes, len(voxels)], "dtype": "float16", "axes": ["volume", "voxel"], "units": "standard deviations",
-        "dataset": dataset, "subject": subject, "space": space, "grid_shape": list(mask_XYZ.shape), "affine": affine.tolist(),
-        "runs": described,
-    })
+    write_json(
+        header_path(output),
+        {
+            "shape": [n_volumes, len(voxels)],
+            "dtype": "float16",
+            "axes": ["volume", "voxel"],
+            "units": "standard deviations",
+            "dataset": dataset,
+            "subject": subject,
+            "space": space,
+            "grid_shape": list(mask_XYZ.shape),
+            "affine": affine.tolist(),
+            "runs": described,
+        },
+    )
     save_array(voxels_path(output), voxels, axes=["voxel"], units="flat C-order index in grid_shape")
-    save_array(
-        displacement_path(output), np.concatenate([run.framewise_displacement for run in runs]), axes=["volume"], units="mm")
+    save_array(displacement_path(output), np.concatenate([run.framewise_displacement for run in runs]), axes=["volume"], units="mm")
 
 
 def find_preprocessed(root: Path, subject: str, session: str | None, task: str, space: str, resolution: float) -> dict[str, Path]:
@@ -107,8 +123,10 @@ def find_preprocessed(root: Path, subject: str, session: str | None, task: str, 
     if not runs:
         there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii.gz")})
         raise UserError(
-            str(root / f"sub-{subject}"), f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
-            f"task-{task}…space-{space}_res-{res}_desc-preproc_bold.nii.gz; correct preprocessing.space and resolution, task, session")
+            str(root / f"sub-{subject}"),
+            f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
+            f"task-{task}…space-{space}_res-{res}_desc-preproc_bold.nii.gz; correct preprocessing.space and resolution, task, session",
+        )
     return runs
 
 
@@ -128,8 +146,10 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:
     confounds, steady, displacement = read_confounds(bold, n_volumes, settings)
     if steady.sum() < confounds.shape[1] + 2 + FREE_VOLUMES:
         raise UserError(
-            str(bold), f"volumes: found {steady.sum()} for {confounds.shape[1]} regressors, mean and trend, expected at least "
-            f"{confounds.shape[1] + 2 + FREE_VOLUMES}; choose fewer in bold.motion and bold.tissue, or take the run out")
+            str(bold),
+            f"volumes: found {steady.sum()} for {confounds.shape[1]} regressors, mean and trend, expected at least "
+            f"{confounds.shape[1] + 2 + FREE_VOLUMES}; choose fewer in bold.motion and bold.tissue, or take the run out",
+        )
     return Run(label, bold, mask, tr, float(sidecar.get("StartTime", 0.0)), confounds.to_numpy(), steady, displacement)
 
 
@@ -142,7 +162,8 @@ def read_confounds(bold: Path, n_volumes: int, settings: Bold) -> tuple[pd.DataF
     strategy = ["motion", "high_pass", *(["wm_csf"] if settings.tissue else [])]
     try:
         table, steady_rows = load_confounds(
-            str(bold), strategy=strategy, motion=settings.motion, wm_csf=settings.tissue or "basic", demean=False)
+            str(bold), strategy=strategy, motion=settings.motion, wm_csf=settings.tissue or "basic", demean=False
+        )
     except ValueError as error:
         raise UserError(str(bold), f"confounds: {error}; expected fMRIPrep's desc-confounds_timeseries.tsv and .json beside it") from None
     if len(table) != n_volumes:
@@ -179,8 +200,10 @@ def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]
         for path, image in ((run.bold, load_image(run.bold, 4)), (run.mask, mask)):
             if image.shape[:3] != reference.shape[:3] or not np.allclose(image.affine, reference.affine, atol=1e-3):
                 raise UserError(
-                    str(path), f"grid: found {image.shape[:3]} with its affine, expected {reference.shape[:3]} and that of "
-                    f"{runs[0].bold.name}; preprocess all runs in one space and resolution")
+                    str(path),
+                    f"grid: found {image.shape[:3]} with its affine, expected {reference.shape[:3]} and that of "
+                    f"{runs[0].bold.name}; preprocess all runs in one space and resolution",
+                )
         mask_XYZ &= image_data(mask) > 0
     if not mask_XYZ.any():
         raise UserError(str(runs[0].mask), "voxels: found none that is in the masks of all the runs; look at the masks and their alignment")
@@ -188,7 +211,10 @@ def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]
 
 
 def smooth(
-    data_TV: NDArray[np.float32], mask_XYZ: NDArray[np.bool_], affine: NDArray[np.float64], fwhm: float,
+    data_TV: NDArray[np.float32],
+    mask_XYZ: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    fwhm: float,
 ) -> NDArray[np.float32]:
     """Gaussian smoothing that takes nothing from outside the mask.
 
@@ -208,7 +234,10 @@ def smooth(
 
 
 def clean(
-    data_TV: NDArray[np.float32], confounds_TK: NDArray[np.float64], steady: NDArray[np.bool_], clip_sigma: float,
+    data_TV: NDArray[np.float32],
+    confounds_TK: NDArray[np.float64],
+    steady: NDArray[np.bool_],
+    clip_sigma: float,
 ) -> NDArray[np.float32]:
     """Regress confounds, mean and linear trend in one projection, z-score, clip.
 

@@ -18,8 +18,16 @@ from boldscribe.files import atomic, load_array
 from boldscribe.reproducible import generator
 
 TRIAL_TYPES = {
-    "dataset": "string", "subject": "string", "run": "string", "trial": "int64", "onset": "float64", "first_volume": "int64",
-    "n_volumes": "int64", "role": "string", "instruction": "string", "high_motion": "float64",
+    "dataset": "string",
+    "subject": "string",
+    "run": "string",
+    "trial": "int64",
+    "onset": "float64",
+    "first_volume": "int64",
+    "n_volumes": "int64",
+    "role": "string",
+    "instruction": "string",
+    "high_motion": "float64",
 }
 LABEL_TYPES = {"subject": "string", "trial": "int64", "stim_file": "string", "action": "string"}
 
@@ -49,8 +57,9 @@ def write_trials(config: Config, dataset: str, subject: str, series: Path, trial
     for run in header["runs"]:
         if run["run"] not in events:
             raise UserError(
-                f"{design.bids_dir}/sub-{subject}", f"events: found runs {', '.join(events) or 'none'}, expected run {run['run']} too, "
-                "since it has BOLD; add its events.tsv")
+                f"{design.bids_dir}/sub-{subject}",
+                f"events: found runs {', '.join(events) or 'none'}, expected run {run['run']} too, since it has BOLD; add its events.tsv",
+            )
         rows += _run_trials(config, run, events[run["run"]], displacement)
     table = pd.DataFrame(rows)
     table["dataset"], table["subject"], table["trial"] = dataset, subject, np.arange(len(table))
@@ -76,14 +85,23 @@ def _run_trials(config: Config, run: dict[str, Any], path: Path, displacement: n
         onset = float(event.onset)  # type: ignore[arg-type]
         if not 0 <= onset < length:
             raise UserError(
-                str(path), f"onset: found {onset:g} s, expected 0 to {length:g} s, the length of its run; correct the events, or the TR")
+                str(path), f"onset: found {onset:g} s, expected 0 to {length:g} s, the length of its run; correct the events, or the TR"
+            )
         first = math.floor((onset + config.bold.delay - run["start_time"]) / run["repetition_time"] + 0.5)
         inside = first >= 0 and first + config.bold.n_volumes <= run["n_volumes"]
         row = run["first_volume"] + first
-        moved = displacement[row:row + config.bold.n_volumes] > config.bold.framewise_displacement
-        rows.append({
-            "run": run["run"], "onset": onset, "first_volume": row if inside else -1, "n_volumes": config.bold.n_volumes,
-            "high_motion": float(moved.mean()) if inside else 0.0, "stim_file": event.stim_file, "action": event.trial_type})
+        moved = displacement[row : row + config.bold.n_volumes] > config.bold.framewise_displacement
+        rows.append(
+            {
+                "run": run["run"],
+                "onset": onset,
+                "first_volume": row if inside else -1,
+                "n_volumes": config.bold.n_volumes,
+                "high_motion": float(moved.mean()) if inside else 0.0,
+                "stim_file": event.stim_file,
+                "action": event.trial_type,
+            }
+        )
     return rows
 
 
@@ -97,7 +115,8 @@ def role(dataset: Dataset, subject: str, run: str) -> str:
         return "train"
     if subject not in dataset.validation_subjects:
         raise UserError(
-            f"sub-{subject}", "found in neither train_subjects nor validation_subjects; add it to one of them in the configuration")
+            f"sub-{subject}", "found in neither train_subjects nor validation_subjects; add it to one of them in the configuration"
+        )
     if run in [run_label(r) for r in dataset.adaptation_runs]:
         return "adapt"
     return "test" if run in [run_label(r) for r in dataset.test_runs] else ""

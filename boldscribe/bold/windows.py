@@ -65,15 +65,18 @@ class Windows(Dataset[tuple[Tensor, int]]):
             place, inside = place_in_grid(voxels, header["grid_shape"], self.grid)
             if inside.mean() < 1 - LARGEST_LOSS:
                 raise UserError(
-                    str(path), f"tokenizer.grid: found {self.grid}, which cuts off {1 - inside.mean():.0%} of the brain in "
-                    f"{tuple(header['grid_shape'])}; expected a grid that holds it; enlarge tokenizer.grid or preprocessing.resolution")
+                    str(path),
+                    f"tokenizer.grid: found {self.grid}, which cuts off {1 - inside.mean():.0%} of the brain in "
+                    f"{tuple(header['grid_shape'])}; expected a grid that holds it; enlarge tokenizer.grid or preprocessing.resolution",
+                )
             self.mask_XYZ.view(-1)[torch.from_numpy(place)] = True
             self._series[header["subject"]] = (bold_TV, place, inside)
             affines[str(path)] = (header["affine"], header["grid_shape"])
         if len({str(a) for a in affines.values()}) > 1:
             raise UserError(
-                next(iter(affines)), f"affine or grid_shape differs from that of {list(affines)[-1]}; "
-                "preprocess all subjects in one space and resolution")
+                next(iter(affines)),
+                f"affine or grid_shape differs from that of {list(affines)[-1]}; preprocess all subjects in one space and resolution",
+            )
         lengths = self.trials["n_volumes"].unique()
         if len(lengths) > 1:
             raise UserError("trials", f"n_volumes: found {sorted(lengths)}, expected one length; write all trials again")
@@ -102,7 +105,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
         x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
         for x_TN, subject, first in zip(x_BTN, rows["subject"], rows["first_volume"], strict=True):
             bold_TV, place, inside = self._series[subject]
-            x_TN[:, place] = bold_TV[first:first + self.n_volumes][:, inside]
+            x_TN[:, place] = bold_TV[first : first + self.n_volumes][:, inside]
         return torch.from_numpy(x_BTN).view(len(rows), self.n_volumes, *self.grid)
 
 

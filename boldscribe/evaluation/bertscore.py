@@ -78,8 +78,12 @@ def _check(folder: Path, layer: int, baseline: Path | None) -> None:
     try:
         found = pd.read_csv(baseline)
     except (OSError, ValueError) as error:
-        raise UserError(str(baseline), f"no baseline for BERTScore: {error}; put it there, or set evaluation.bertscore_baseline to null "
-                        "for raw scores") from None
+        raise UserError(
+            str(baseline), f"no baseline for BERTScore: {error}; put it there, or set evaluation.bertscore_baseline to null for raw scores"
+        ) from None
     if len(found.columns) != 4 or len(found) <= layer:
-        raise UserError(str(baseline), f"found {len(found)} rows of {', '.join(map(str, found.columns))}, expected columns LAYER, P, R, F "
-                        f"and a row for each layer from 0 to at least {layer}")
+        raise UserError(
+            str(baseline),
+            f"found {len(found)} rows of {', '.join(map(str, found.columns))}, expected columns LAYER, P, R, F "
+            f"and a row for each layer from 0 to at least {layer}",
+        )

@@ -18,7 +18,9 @@ TOLERANCE = 1e-6
 
 
 def identify(
-    predictions: Sequence[str], references: Sequence[str], encoder: SentenceEncoder,
+    predictions: Sequence[str],
+    references: Sequence[str],
+    encoder: SentenceEncoder,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Find each prediction's reference among all references, by the cosine of sentence embeddings.
 
@@ -41,7 +43,8 @@ def identify(
 
 
 def identification_accuracy(
-    similarity_PC: NDArray[np.floating], true_P: NDArray[np.integer],
+    similarity_PC: NDArray[np.floating],
+    true_P: NDArray[np.integer],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Top-1 hits and 2-way identification from similarities of predictions and candidates.
 

@@ -52,8 +52,14 @@ def _bert_score(config: Evaluation, models_dir: Path) -> BertScore:
 
 
 def write_scores(
-    config: Config, dataset: str, subject: str, *,
-    decoded: Sequence[Path], captions: Sequence[Path], models_dir: Path, outputs: Sequence[Path],
+    config: Config,
+    dataset: str,
+    subject: str,
+    *,
+    decoded: Sequence[Path],
+    captions: Sequence[Path],
+    models_dir: Path,
+    outputs: Sequence[Path],
 ) -> None:
     """Score a target subject's decoded texts, all conditions with encoders that are loaded once.
 
@@ -72,7 +78,8 @@ def write_scores(
     """
     if [d.name for d in decoded] != [o.name for o in outputs]:
         raise UserError(
-            "--scores", f"found {', '.join(o.name for o in outputs)}, expected one per decoded file: {', '.join(d.name for d in decoded)}")
+            "--scores", f"found {', '.join(o.name for o in outputs)}, expected one per decoded file: {', '.join(d.name for d in decoded)}"
+        )
     references = _references(captions, dataset, subject)
     tables = [_with_references(path, references, subject) for path in decoded]
     bert_score = _bert_score(config.evaluation, models_dir)

@@ -43,11 +43,17 @@ def make_tables(config: Config, dataset: str, *, scores: Sequence[Path], csv: Pa
     rows = {f"Subject-{i}": subject for i, subject in enumerate(subjects, 1)} | {"Total": ""}
     measured = [
         {"row": row, "subject": subject, "condition": condition, "n_trials": n_trials[subject], **cell}
-        for row, subject in rows.items() for condition in conditions for cell in _cells(estimates[subject][condition], "value")]
+        for row, subject in rows.items()
+        for condition in conditions
+        for cell in _cells(estimates[subject][condition], "value")
+    ]
     contrasts = [
         {"row": row, "subject": subject, "control": condition, "n_trials": n_trials[subject], **cell}
-        for row, subject in rows.items() for condition in conditions if condition != "model"
-        for cell in _cells(estimates[subject]["model"] - estimates[subject][condition], "difference")]
+        for row, subject in rows.items()
+        for condition in conditions
+        if condition != "model"
+        for cell in _cells(estimates[subject]["model"] - estimates[subject][condition], "difference")
+    ]
 
     published = published_scores(config.datasets[dataset].table)
     value_table = pd.concat([pd.DataFrame(measured), _chance(table, rows), published], ignore_index=True).assign(dataset=dataset)
@@ -63,7 +69,9 @@ def make_tables(config: Config, dataset: str, *, scores: Sequence[Path], csv: Pa
         with atomic(path) as part:
             frame.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
     for path, text in (
-        (md, typeset.markdown(config, dataset, value_table, contrast_table)), (tex, typeset.latex(config, dataset, value_table))):
+        (md, typeset.markdown(config, dataset, value_table, contrast_table)),
+        (tex, typeset.latex(config, dataset, value_table)),
+    ):
         with atomic(path) as part:
             part.write_text(text)
 
@@ -84,14 +92,21 @@ def _read(paths: Sequence[Path], subjects: Sequence[str], conditions: Sequence[s
             if of_condition.empty:
                 raise UserError(where, f"no score of sub-{subject}, condition {condition}; run the scores stage for it")
             if set(zip(of_condition["trial"], of_condition["reference"], strict=True)) != expected:
-                raise UserError(where, f"sub-{subject}: condition {condition} has other trials or references than the model, "
-                                "so that they cannot be compared; score all conditions of the subject again")
+                raise UserError(
+                    where,
+                    f"sub-{subject}: condition {condition} has other trials or references than the model, "
+                    "so that they cannot be compared; score all conditions of the subject again",
+                )
     table = table[table["subject"].isin(subjects) & table["condition"].isin(conditions)]
     return table.sort_values(["subject", "condition", "trial"], ignore_index=True)
 
 
 def _estimates(
-    config: Config, dataset: str, table: pd.DataFrame, subjects: Sequence[str], conditions: Sequence[str],
+    config: Config,
+    dataset: str,
+    table: pd.DataFrame,
+    subjects: Sequence[str],
+    conditions: Sequence[str],
 ) -> dict[str, dict[str, Estimate]]:
     """Scores and resampled scores by subject ('' for the total) and condition."""
     estimates: dict[str, dict[str, Estimate]] = {}
@@ -113,8 +128,11 @@ def _chance(table: pd.DataFrame, rows: Mapping[str, str]) -> pd.DataFrame:
     """Identification of a text that says nothing: 1/2, and 1 of the subject's distinct captions."""
     top_1 = (100 / table.groupby("subject")["reference"].nunique()).to_dict()
     top_1[""] = sum(top_1.values()) / len(top_1)
-    chance = [(row, metric, value) for row, subject in rows.items()
-              for metric, value in (("identification_2way", 50.0), ("identification", top_1[subject]))]
+    chance = [
+        (row, metric, value)
+        for row, subject in rows.items()
+        for metric, value in (("identification_2way", 50.0), ("identification", top_1[subject]))
+    ]
     return pd.DataFrame(chance, columns=["row", "metric", "value"]).assign(condition=CHANCE)
 
 

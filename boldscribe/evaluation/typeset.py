@@ -11,9 +11,14 @@ from boldscribe.config import Config
 
 # Columns of the printed tables, in the paper's order; the CSV has sentence-level BLEU too.
 COLUMNS = {
-    "bertscore": "BERTScore", "sacrebleu_1": "SacreBLEU-1", "sacrebleu_2": "SacreBLEU-2",
-    "rouge_l_f": "ROUGE-L F", "rouge_l_p": "ROUGE-L P", "rouge_l_r": "ROUGE-L R",
-    "identification_2way": "Identification 2-way", "identification": "Identification top-1",
+    "bertscore": "BERTScore",
+    "sacrebleu_1": "SacreBLEU-1",
+    "sacrebleu_2": "SacreBLEU-2",
+    "rouge_l_f": "ROUGE-L F",
+    "rouge_l_p": "ROUGE-L P",
+    "rouge_l_r": "ROUGE-L R",
+    "identification_2way": "Identification 2-way",
+    "identification": "Identification top-1",
 }
 CONDITIONS = {"model": "model", "llm": "LLM without brain", "shuffled": "shuffled trials", "noise": "noise"}
 MARK = "†"
@@ -33,7 +38,8 @@ def notes(config: Config, dataset: str, values: pd.DataFrame) -> list[str]:
     if simulated:
         published = (
             f"The BOLD is simulated (signal at {config.simulation.snr:g} times the default): no brain was measured. The "
-            "published values were measured on other data, by larger models: they are not comparable with this miniature.")
+            "published values were measured on other data, by larger models: they are not comparable with this miniature."
+        )
     embedded = evaluation.bertscore_model == "embedded"
     scale = "rescaled by the baseline of unrelated sentences" if evaluation.bertscore_baseline else "not rescaled"
     encoder = "all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others" if embedded else "the configured encoder"
@@ -80,7 +86,8 @@ def verdicts(differences: pd.DataFrame) -> list[str]:
         better, worse = ((group["low"] > 0).sum(), (group["high"] < 0).sum())
         sentences.append(
             f"Against {CONDITIONS.get(str(control), str(control))}, the model is better in {better} and worse in {worse} of {len(group)} "
-            f"scores; in {len(group) - better - worse} the interval of the difference includes 0.")
+            f"scores; in {len(group) - better - worse} the interval of the difference includes 0."
+        )
     return sentences
 
 
@@ -101,11 +108,24 @@ def latex(config: Config, dataset: str, values: pd.DataFrame) -> str:
         lines.append(" & ".join(_escape(cell) for cell in [row[0] if row[0] != previous else "", *row[1:]]) + r" \\")
         previous = row[0]
     caption = _escape(". ".join([title(config, dataset), " ".join(notes(config, dataset, values))]))
-    return "\n".join([
-        r"\begin{table*}", r"\centering", rf"\caption{{{caption}}}",
-        rf"\label{{tab:{dataset}}}", r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{ll{'r' * len(COLUMNS)}}}", r"\toprule",
-        " & ".join(["Subject", "Condition", *COLUMNS.values()]) + r" \\", r"\midrule", *lines,
-        r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
+    return "\n".join(
+        [
+            r"\begin{table*}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            rf"\label{{tab:{dataset}}}",
+            r"\resizebox{\textwidth}{!}{%",
+            rf"\begin{{tabular}}{{ll{'r' * len(COLUMNS)}}}",
+            r"\toprule",
+            " & ".join(["Subject", "Condition", *COLUMNS.values()]) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table*}",
+            "",
+        ]
+    )
 
 
 def _cell(entry: Mapping[Any, Any], name: str) -> str:

@@ -41,8 +41,10 @@ def brain_mask(data: NDArray[np.float32], affine: NDArray[np.float64], name: str
     litres = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1e6)
     if not BRAIN_VOLUME[0] <= litres <= BRAIN_VOLUME[1]:
         raise UserError(
-            name, f"brain mask: found {litres:.2f} l, expected {BRAIN_VOLUME[0]} to {BRAIN_VOLUME[1]} l; look at the image: is it a T1w "
-            "of a whole head, with the right voxel size and orientation?")
+            name,
+            f"brain mask: found {litres:.2f} l, expected {BRAIN_VOLUME[0]} to {BRAIN_VOLUME[1]} l; look at the image: is it a T1w "
+            "of a whole head, with the right voxel size and orientation?",
+        )
     return mask
 
 
@@ -50,7 +52,8 @@ def correct_bias(data: NDArray[np.float32], mask: NDArray[np.bool_], affine: NDA
     """Remove the intensity bias field (N4, Tustison et al. 2010), estimated in the dilated mask."""
     wide = to_ants(ndimage.binary_dilation(mask, iterations=2), affine)
     corrected = ants.n4_bias_field_correction(
-        to_ants(data, affine), mask=wide, shrink_factor=4, convergence={"iters": [20, 20, 20], "tol": 1e-4})
+        to_ants(data, affine), mask=wide, shrink_factor=4, convergence={"iters": [20, 20, 20], "tol": 1e-4}
+    )
     return np.asarray(corrected.numpy(), dtype=np.float32)
 
 
@@ -81,11 +84,25 @@ def register_to_template(brain: NDArray[np.float32], affine: NDArray[np.float64]
     """
     fixed, moving = to_ants(template.t1w, template.affine), to_ants(brain, affine)
     linear = ants.registration(
-        fixed, moving, "Affine", outprefix=f"{prefix}_affine_",
-        aff_random_sampling_rate=0.1, aff_iterations=(500, 50), aff_shrink_factors=(2, 1), aff_smoothing_sigmas=(1, 0))
+        fixed,
+        moving,
+        "Affine",
+        outprefix=f"{prefix}_affine_",
+        aff_random_sampling_rate=0.1,
+        aff_iterations=(500, 50),
+        aff_shrink_factors=(2, 1),
+        aff_smoothing_sigmas=(1, 0),
+    )
     syn = ants.registration(
-        fixed, moving, "SyNOnly", outprefix=f"{prefix}_syn_", initial_transform=linear["fwdtransforms"][0],
-        syn_metric="mattes", grad_step=0.4, reg_iterations=(40, 40, 10))
+        fixed,
+        moving,
+        "SyNOnly",
+        outprefix=f"{prefix}_syn_",
+        initial_transform=linear["fwdtransforms"][0],
+        syn_metric="mattes",
+        grad_step=0.4,
+        reg_iterations=(40, 40, 10),
+    )
     return TemplateRegistration(syn["fwdtransforms"], syn["invtransforms"])
 
 

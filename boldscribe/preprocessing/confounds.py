@@ -39,8 +39,10 @@ def certain_tissues(brain: NDArray[np.bool_], white_matter: NDArray[np.float32],
     for tissue, voxels in (("white matter", tissues.white_matter), ("CSF", tissues.csf)):
         if not voxels.any():
             raise UserError(
-                name, f"{tissue}: found no voxel of the template's compartment in the field of view, expected some; "
-                "check the image's coverage, or choose a finer preprocessing.resolution")
+                name,
+                f"{tissue}: found no voxel of the template's compartment in the field of view, expected some; "
+                "check the image's coverage, or choose a finer preprocessing.resolution",
+            )
     return tissues
 
 
@@ -77,7 +79,8 @@ def cosines(n_volumes: int, tr: float) -> NDArray[np.float64]:
 
 
 def anatomical_components(
-    series_VT: NDArray[np.float32], drift_TK: NDArray[np.float64],
+    series_VT: NDArray[np.float32],
+    drift_TK: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
     """aCompCor (Behzadi et al. 2007): leading components of white matter and CSF together, after high-pass filtering.
 
@@ -102,14 +105,23 @@ def anatomical_components(
     components *= np.sign(components[np.abs(components).argmax(axis=0), np.arange(n)])
     share = np.clip(eigenvalues[order], 0, None) / eigenvalues.sum()
     return components, [
-        {"Method": "aCompCor", "Mask": "combined", "Retained": True, "SingularValue": float(np.sqrt(max(eigenvalues[i], 0))),
-         "VarianceExplained": float(s), "CumulativeVarianceExplained": float(c)}
+        {
+            "Method": "aCompCor",
+            "Mask": "combined",
+            "Retained": True,
+            "SingularValue": float(np.sqrt(max(eigenvalues[i], 0))),
+            "VarianceExplained": float(s),
+            "CumulativeVarianceExplained": float(c),
+        }
         for i, s, c in zip(order, share, np.cumsum(share), strict=True)
     ]
 
 
 def confounds_table(
-    series_VT: NDArray[np.float32], tissues: Tissues, parameters: NDArray[np.float64], tr: float,
+    series_VT: NDArray[np.float32],
+    tissues: Tissues,
+    parameters: NDArray[np.float64],
+    tr: float,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """All confounds of a run.
 

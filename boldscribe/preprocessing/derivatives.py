@@ -10,7 +10,10 @@ from boldscribe.files import atomic, write_json
 
 GENERATOR = "Boldscribe embedded preprocessing"
 NOT_DONE = [
-    "susceptibility distortion correction", "surface reconstruction", "boundary-based registration", "tissue segmentation of the subject",
+    "susceptibility distortion correction",
+    "surface reconstruction",
+    "boundary-based registration",
+    "tissue segmentation of the subject",
 ]
 # what the BIDS validator does not know of derivatives
 BIDSIGNORE = ["*_xfm.*", "*_timeseries.tsv", "*_timeseries.json", "*_boldref.nii.gz", "*_boldref.json", "*.prov.json", "logs/"]
@@ -24,13 +27,21 @@ def write_dataset_description(output_dir: Path, name: str, space: str) -> None:
         name: title of the data set.
         space: template label.
     """
-    write_json(output_dir / "dataset_description.json", {
-        "Name": f"{name}: preprocessed", "BIDSVersion": "1.10.0", "DatasetType": "derivative",
-        "GeneratedBy": [{
-            "Name": GENERATOR, "Version": __version__,
-            "Description": f"Rigid motion correction, coregistration and SyN normalisation to {space}. Not done: {', '.join(NOT_DONE)}.",
-        }],
-    })
+    write_json(
+        output_dir / "dataset_description.json",
+        {
+            "Name": f"{name}: preprocessed",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [
+                {
+                    "Name": GENERATOR,
+                    "Version": __version__,
+                    "Description": f"Rigid motion correction, coregistration and SyN normalisation to {space}. Not done: {', '.join(NOT_DONE)}.",
+                }
+            ],
+        },
+    )
     with atomic(output_dir / ".bidsignore") as part:
         part.write_text("\n".join(BIDSIGNORE) + "\n")
 
@@ -53,17 +64,31 @@ class SubjectFiles:
         """A T1w derivative, in the subject's or in template space."""
         space = self.standard if standard else {}
         return self.root / entity_path(
-            self.subject, session=self.session, datatype="anat", suffix=suffix, extension=extension, desc=desc, **space)
+            self.subject, session=self.session, datatype="anat", suffix=suffix, extension=extension, desc=desc, **space
+        )
 
     def transform(self, source: str, target: str) -> Path:
         """A transform for images from `source` to `target` space."""
         return self.root / entity_path(
-            self.subject, session=self.session, datatype="anat", suffix="xfm", extension=".nii.gz",
-            **{"from": source, "to": target, "mode": "image"})
+            self.subject,
+            session=self.session,
+            datatype="anat",
+            suffix="xfm",
+            extension=".nii.gz",
+            **{"from": source, "to": target, "mode": "image"},
+        )
 
     def func(self, run: str | None, desc: str | None, suffix: str, extension: str = ".nii.gz", standard: bool = True) -> Path:
         """A derivative of a run; `run` is as in the raw file name."""
         space = self.standard if standard else {}
         return self.root / entity_path(
-            self.subject, session=self.session, datatype="func", suffix=suffix, extension=extension, task=self.task, run=run, desc=desc,
-            **space)
+            self.subject,
+            session=self.session,
+            datatype="func",
+            suffix=suffix,
+            extension=extension,
+            task=self.task,
+            run=run,
+            desc=desc,
+            **space,
+        )

@@ -86,7 +86,10 @@ def build_workflow(t1w: Path, runs: dict[str, dict[str, Any]], resolution: float
     """
     workflow = Workflow("preprocessing", base_dir=str(work_dir.absolute()))
     workflow.config["execution"] = {
-        "crashdump_dir": str(work_dir.absolute()), "crashfile_format": "txt", "remove_unnecessary_outputs": False}
+        "crashdump_dir": str(work_dir.absolute()),
+        "crashfile_format": "txt",
+        "remove_unnecessary_outputs": False,
+    }
     anatomy = Node(Step(function=anatomy_node, output_names=["t1w", "mask", "t1w_in_template", "to_t1w", "points"]), "anatomy")
     anatomy.inputs.trait_set(t1w=str(t1w.absolute()), resolution=resolution)
     for label, run in runs.items():
@@ -95,11 +98,13 @@ def build_workflow(t1w: Path, runs: dict[str, dict[str, Any]], resolution: float
         align.inputs.trait_set(slice_times=run["slice_times"], slice_axis=run["slice_axis"])
         normalise = Node(Step(function=normalise_node, output_names=["files"]), f"normalise_run{label}")
         normalise.inputs.trait_set(resolution=resolution, tr=run["tr"], name=str(run["bold"]))
-        workflow.connect([
-            (anatomy, align, [("t1w", "t1w"), ("mask", "mask")]),
-            (anatomy, normalise, [("points", "points"), ("mask", "mask")]),
-            (align, normalise, [("aligned", "aligned")]),
-        ])
+        workflow.connect(
+            [
+                (anatomy, align, [("t1w", "t1w"), ("mask", "mask")]),
+                (anatomy, normalise, [("points", "points"), ("mask", "mask")]),
+                (align, normalise, [("aligned", "aligned")]),
+            ]
+        )
     return workflow
 
 
@@ -119,8 +124,10 @@ def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: P
     space, resolution = config.preprocessing.space, config.preprocessing.resolution
     if space != SPACE:
         raise UserError(
-            "preprocessing.space", f"found {space}, expected {SPACE}, the only template that the embedded workflow brings; "
-            "change space, or choose the engine fmriprep-docker")
+            "preprocessing.space",
+            f"found {space}, expected {SPACE}, the only template that the embedded workflow brings; "
+            "change space, or choose the engine fmriprep-docker",
+        )
     design = config.datasets[dataset]
     raw = Path(design.bids_dir)
     t1w = find_t1w(raw, subject)
@@ -176,7 +183,12 @@ def _publish(source: str | Path, target: Path) -> None:
 
 
 def _publish_run(
-    files: SubjectFiles, run: dict[str, Any], outputs: dict[str, str], aligned: dict[str, str], raw: Path, grid: dict[str, str],
+    files: SubjectFiles,
+    run: dict[str, Any],
+    outputs: dict[str, str],
+    aligned: dict[str, str],
+    raw: Path,
+    grid: dict[str, str],
 ) -> None:
     label = entities(run["bold"]).get("run")
     source = f"bids::{run['bold'].relative_to(raw)}"
@@ -184,9 +196,18 @@ def _publish_run(
     for desc, suffix, key in (("preproc", "bold", "preproc_bold"), ("brain", "mask", "brain_mask"), (None, "boldref", "boldref")):
         _publish(outputs[key], files.func(label, desc, suffix))
     start_time = json.loads(Path(aligned["start_time"]).read_text())
-    write_json(files.func(label, "preproc", "bold", ".json"), {
-        **about, "RepetitionTime": run["tr"], "StartTime": start_time, "SliceTimingCorrected": bool(run["slice_times"]),
-        "SkullStripped": False, "TaskName": files.task, **grid})
+    write_json(
+        files.func(label, "preproc", "bold", ".json"),
+        {
+            **about,
+            "RepetitionTime": run["tr"],
+            "StartTime": start_time,
+            "SliceTimingCorrected": bool(run["slice_times"]),
+            "SkullStripped": False,
+            "TaskName": files.task,
+            **grid,
+        },
+    )
     write_json(files.func(label, "brain", "mask", ".json"), {**about, "Type": "Brain", **grid})
     _publish(outputs["confounds"], files.func(label, "confounds", "timeseries", ".tsv", standard=False))
     confound_metadata = json.loads(Path(outputs["metadata"]).read_text())

@@ -21,7 +21,14 @@ MEMORY_MB = 24000
 
 
 def fmriprep_argv(
-    config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path, *, n_threads: int = 8, memory_mb: int = MEMORY_MB,
+    config: Config,
+    dataset: str,
+    subject: str,
+    output_dir: Path,
+    work_dir: Path,
+    *,
+    n_threads: int = 8,
+    memory_mb: int = MEMORY_MB,
 ) -> list[str]:
     """The command line of `fmriprep-docker`.
 
@@ -43,18 +50,39 @@ def fmriprep_argv(
         raise UserError("preprocessing.resolution", f"found {settings.resolution:g} mm, expected 1 or 2, as the templates; change it")
     # full names only: the wrapper's parser takes abbreviations for its own options
     argv = [
-        sys.executable, "-m", "fmriprep_docker", str(Path(design.bids_dir).absolute()), str(output_dir.absolute()), "participant",
-        "--image", settings.fmriprep_image,
+        sys.executable,
+        "-m",
+        "fmriprep_docker",
+        str(Path(design.bids_dir).absolute()),
+        str(output_dir.absolute()),
+        "participant",
+        "--image",
+        settings.fmriprep_image,
         # a batch job has no terminal, and what root owns nobody else can delete
-        "--no-tty", "--user", f"{os.getuid()}:{os.getgid()}",
-        "--work-dir", str(work_dir.absolute()),
-        "--fs-license-file", str(license_file(config)),
-        "--output-spaces", f"{settings.space}:res-{resolution_label(settings.resolution)}",
-        "--participant-label", subject, "--task-id", design.task,
-        "--fs-no-reconall", "--skip-bids-validation", "--notrack", "--stop-on-first-crash",
-        "--nthreads", str(n_threads), "--omp-nthreads", str(min(n_threads, 8)),
+        "--no-tty",
+        "--user",
+        f"{os.getuid()}:{os.getgid()}",
+        "--work-dir",
+        str(work_dir.absolute()),
+        "--fs-license-file",
+        str(license_file(config)),
+        "--output-spaces",
+        f"{settings.space}:res-{resolution_label(settings.resolution)}",
+        "--participant-label",
+        subject,
+        "--task-id",
+        design.task,
+        "--fs-no-reconall",
+        "--skip-bids-validation",
+        "--notrack",
+        "--stop-on-first-crash",
+        "--nthreads",
+        str(n_threads),
+        "--omp-nthreads",
+        str(min(n_threads, 8)),
         # under 8 GB the wrapper asks on stdin, unless this very flag is given
-        "--mem_mb", str(memory_mb),
+        "--mem_mb",
+        str(memory_mb),
     ]
     if design.session:
         argv += ["--bids-filter-file", str(work_dir.absolute() / "bids_filter.json")]
@@ -70,8 +98,10 @@ def license_file(config: Config) -> Path:
     configured = config.preprocessing.freesurfer_license or os.environ.get("FS_LICENSE")
     if not configured or not Path(configured).is_file():
         raise UserError(
-            "preprocessing.freesurfer_license", f"found {configured!r}, expected FreeSurfer's licence file (free on registration with "
-            "FreeSurfer); set the key or the FS_LICENSE variable, or choose the engine 'embedded'")
+            "preprocessing.freesurfer_license",
+            f"found {configured!r}, expected FreeSurfer's licence file (free on registration with "
+            "FreeSurfer); set the key or the FS_LICENSE variable, or choose the engine 'embedded'",
+        )
     return Path(configured).absolute()
 
 
@@ -113,6 +143,8 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
     code = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode
     if code != 0:
         raise UserError(
-            f"sub-{subject}", f"fMRIPrep ended with exit code {code}, expected 0; see its messages above and the crash files in "
-            f"{output_dir / f'sub-{subject}' / 'log'}")
+            f"sub-{subject}",
+            f"fMRIPrep ended with exit code {code}, expected 0; see its messages above and the crash files in "
+            f"{output_dir / f'sub-{subject}' / 'log'}",
+        )
     find_preprocessed(output_dir, subject, design.session, design.task, config.preprocessing.space, config.preprocessing.resolution)

@@ -27,7 +27,8 @@ def to_ants(data: NDArray[Any], affine: NDArray[np.float64]) -> ants.ANTsImage:
     lps = FLIP @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     return ants.from_numpy(
-        np.ascontiguousarray(data, dtype=np.float32), origin=lps[:3, 3].tolist(), spacing=spacing.tolist(), direction=lps[:3, :3] / spacing)
+        np.ascontiguousarray(data, dtype=np.float32), origin=lps[:3, 3].tolist(), spacing=spacing.tolist(), direction=lps[:3, :3] / spacing
+    )
 
 
 def affine_matrix(transform_file: str) -> NDArray[np.float64]:

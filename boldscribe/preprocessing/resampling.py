@@ -31,7 +31,10 @@ def inside(index_3N: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.
 
 
 def resample_run(
-    bold_XYZT: NDArray[np.float32], affine: NDArray[np.float64], motion_T44: NDArray[np.float64], points_3N: NDArray[np.float64],
+    bold_XYZT: NDArray[np.float32],
+    affine: NDArray[np.float64],
+    motion_T44: NDArray[np.float64],
+    points_3N: NDArray[np.float64],
     description: str = "resampling",
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Sample every volume where its head is (cubic splines).
@@ -56,7 +59,10 @@ def resample_run(
 
 
 def correct_slice_timing(
-    bold_XYZT: NDArray[np.float32], slice_times: NDArray[np.float64], tr: float, axis: int = 2,
+    bold_XYZT: NDArray[np.float32],
+    slice_times: NDArray[np.float64],
+    tr: float,
+    axis: int = 2,
 ) -> tuple[NDArray[np.float32], float]:
     """Shift every slice to the middle of the acquisition, as fMRIPrep does (its default, `--slice-time-ref 0.5`).
 

@@ -49,14 +49,21 @@ def normalise_anatomy(t1w: Path, resolution: float, folder: Path) -> dict[str, P
         "t1w": save_image(folder / "t1w.nii.gz", corrected, affine),
         "mask": save_image(folder / "mask.nii.gz", mask.astype(np.uint8), affine, dtype="uint8"),
         "to_t1w": save_image(
-            folder / "xfm.nii.gz", anatomy.displacement_field(shape, out_affine, points_N3), out_affine, code="mni", intent="vector"),
+            folder / "xfm.nii.gz", anatomy.displacement_field(shape, out_affine, points_N3), out_affine, code="mni", intent="vector"
+        ),
         "t1w_in_template": save_image(folder / "standard.nii.gz", standard.reshape(shape), out_affine, code="mni"),
         "points": folder / "points.npy",
     }
 
 
 def align_run(
-    bold: Path, t1w: Path, mask: Path, slice_times: list[float], slice_axis: int, tr: float, folder: Path,
+    bold: Path,
+    t1w: Path,
+    mask: Path,
+    slice_times: list[float],
+    slice_axis: int,
+    tr: float,
+    folder: Path,
 ) -> dict[str, Path]:
     """Motion, slice timing and coregistration of a run.
 
@@ -74,15 +81,15 @@ def align_run(
         n_slices = data.shape[slice_axis]
         if len(slice_times) != n_slices:
             raise UserError(
-                str(bold), f"SliceTiming: found {len(slice_times)} times in the sidecar, expected {n_slices}, one per slice; correct it")
+                str(bold), f"SliceTiming: found {len(slice_times)} times in the sidecar, expected {n_slices}, one per slice; correct it"
+            )
         data, start_time = correct_slice_timing(data, np.array(slice_times), tr, slice_axis)
     points_3N = grid_points(data.shape[:3], affine).T
     chosen = np.unique(np.linspace(0, data.shape[3] - 1, REFERENCE_VOLUMES).astype(int))
     realigned = [sample(data[..., t], affine, apply_affine(motion_T44[t], points_3N)) for t in chosen]
     boldref = np.mean(realigned, axis=0).reshape(data.shape[:3])
     t1w_image = load_image(t1w, 3)
-    to_bold = coregister(
-        boldref, affine, image_data(t1w_image), image_data(load_image(mask, 3)) > 0, t1w_image.affine, str(folder / "run"))
+    to_bold = coregister(boldref, affine, image_data(t1w_image), image_data(load_image(mask, 3)) > 0, t1w_image.affine, str(folder / "run"))
     outputs = {"bold": data, "affine": affine, "motion": motion_T44, "parameters": parameters, "to_bold": to_bold}
     for name, array in outputs.items():
         np.save(folder / f"{name}.npy", array)
@@ -91,7 +98,13 @@ def align_run(
 
 
 def normalise_run(
-    aligned: dict[str, Path], points: Path, mask: Path, resolution: float, tr: float, name: str, folder: Path,
+    aligned: dict[str, Path],
+    points: Path,
+    mask: Path,
+    resolution: float,
+    tr: float,
+    name: str,
+    folder: Path,
 ) -> dict[str, Path]:
     """Resample a run to the template and compute its confounds.
 
@@ -108,7 +121,8 @@ def normalise_run(
     shape, affine = output_grid(resolution)
     bold_points_3N = apply_affine(arrays["to_bold"], t1w_points_3N)
     series_VT, covered = resample_run(
-        np.asarray(arrays["bold"]), arrays["affine"], arrays["motion"], bold_points_3N, f"resampling {Path(name).name}")
+        np.asarray(arrays["bold"]), arrays["affine"], arrays["motion"], bold_points_3N, f"resampling {Path(name).name}"
+    )
     mask_image = load_image(mask, 3)
     template = load_template(shape, affine)
     subject_brain = sample(image_data(mask_image), mask_image.affine, t1w_points_3N, order=1) > 0.5

@@ -49,6 +49,7 @@ class Template:
 
 def load_template(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Template:
     """The template resampled (linear) to a grid."""
+
     def on_grid(image: nib.Nifti1Image) -> NDArray[np.float32]:
         index = apply_affine(np.linalg.inv(image.affine) @ affine, np.indices(shape).reshape(3, -1))
         values = ndimage.map_coordinates(image.get_fdata(dtype=np.float32), index, order=1, output=np.float32)

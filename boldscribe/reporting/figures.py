@@ -75,7 +75,7 @@ def curve_figure(path: Path) -> str | None:
     n_rows = -(-len(columns) // 4)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(n_rows, 4, figsize=(11, 0.3 + 2.1 * n_rows), layout="constrained", squeeze=False)
-        for ax in axes.flat[len(columns):]:
+        for ax in axes.flat[len(columns) :]:
             ax.axis("off")
         for ax, column in zip(axes.flat, columns, strict=False):
             ax.plot(numeric[time], numeric[column], color=STYLES[0][0], marker="." if len(numeric) < 50 else "")

@@ -18,7 +18,8 @@ from boldscribe.files import load_array
 
 RULE = (
     "Per subject, the trials with the model's best, median and worst BERTScore (of equal ones, the first trial): a rule, not a choice. "
-    "Read the median first.")
+    "Read the median first."
+)
 STRIP_HEIGHT = 112  # pixels
 
 
@@ -62,11 +63,20 @@ def examples(scores: pd.DataFrame, labels: pd.DataFrame, frames: Sequence[Path])
                 raise UserError(", ".join(map(str, frames)), f"no frames of {clip}; run the frames stage for the test shards again")
             array, i = place[clip]
             others = scores[(scores["subject"] == subject) & (scores["trial"] == row["trial"]) & (scores["condition"] != "model")]
-            found.append(Example(
-                rank=rank, subject=str(subject), trial=int(row["trial"]), action=str(label["action"].iloc[0]), strip=_strip(array[i]),
-                reference=row["reference"], prediction=row["prediction"], bertscore=row["bertscore"],
-                identification_2way=row["identification_2way"],
-                controls=[(CONDITIONS.get(c, c), text) for c, text in zip(others["condition"], others["prediction"], strict=True)]))
+            found.append(
+                Example(
+                    rank=rank,
+                    subject=str(subject),
+                    trial=int(row["trial"]),
+                    action=str(label["action"].iloc[0]),
+                    strip=_strip(array[i]),
+                    reference=row["reference"],
+                    prediction=row["prediction"],
+                    bertscore=row["bertscore"],
+                    identification_2way=row["identification_2way"],
+                    controls=[(CONDITIONS.get(c, c), text) for c, text in zip(others["condition"], others["prediction"], strict=True)],
+                )
+            )
     return found
 
 

@@ -25,8 +25,16 @@ STAGES = {
 
 
 def write_report(
-    config: Config, *, tables: Sequence[Path], differences: Sequence[Path], scores: Sequence[Path], labels: Sequence[Path],
-    frames: Sequence[Path], stages: Sequence[Path], sc_mbm: Sequence[Path], output: Path,
+    config: Config,
+    *,
+    tables: Sequence[Path],
+    differences: Sequence[Path],
+    scores: Sequence[Path],
+    labels: Sequence[Path],
+    frames: Sequence[Path],
+    stages: Sequence[Path],
+    sc_mbm: Sequence[Path],
+    output: Path,
 ) -> None:
     """Write the report of all data sets as one HTML page that needs no other file.
 
@@ -47,20 +55,34 @@ def write_report(
     """
     datasets = [
         _section(
-            config, name,
-            table=_one(tables, name, f"{name}.csv"), differences=_one(differences, name, f"{name}_differences.csv"),
-            scores=_of(scores, name), labels=_of(labels, name), frames=_of(frames, name),
-            curves=_curves(stages, sc_mbm, name))
-        for name in tqdm(list(config.datasets), "report", mininterval=5)]
+            config,
+            name,
+            table=_one(tables, name, f"{name}.csv"),
+            differences=_one(differences, name, f"{name}_differences.csv"),
+            scores=_of(scores, name),
+            labels=_of(labels, name),
+            frames=_of(frames, name),
+            curves=_curves(stages, sc_mbm, name),
+        )
+        for name in tqdm(list(config.datasets), "report", mininterval=5)
+    ]
     environment = Environment(
-        loader=PackageLoader("boldscribe.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        loader=PackageLoader("boldscribe.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     page = environment.get_template("page.html.j2").render(datasets=datasets, rule=RULE, columns=list(typeset.COLUMNS.values()))
     with atomic(output) as part:
         part.write_text(page, encoding="utf-8")
 
 
 def _section(
-    config: Config, name: str, *, table: Path, differences: Path, scores: Sequence[Path], labels: Sequence[Path], frames: Sequence[Path],
+    config: Config,
+    name: str,
+    *,
+    table: Path,
+    differences: Path,
+    scores: Sequence[Path],
+    labels: Sequence[Path],
+    frames: Sequence[Path],
     curves: dict[str, Path],
 ) -> dict[str, Any]:
     """What the page shows of one data set."""

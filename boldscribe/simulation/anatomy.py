@@ -93,7 +93,10 @@ def world_points(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> ND
 
 
 def centred_affine(
-    shape: tuple[int, int, int], voxel_size: float, tilt: tuple[float, float, float], centre: tuple[float, float, float],
+    shape: tuple[int, int, int],
+    voxel_size: float,
+    tilt: tuple[float, float, float],
+    centre: tuple[float, float, float],
 ) -> NDArray[np.float64]:
     """Affine (mm) of a grid with its middle at `centre`, tilted about x, y, z (degrees) as scans are."""
     affine = np.eye(4)

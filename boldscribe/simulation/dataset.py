@@ -83,7 +83,8 @@ def simulate_subject(config: Config, dataset: str, subject: str) -> None:
     viewed = viewed[viewed["subject"] == subject]
     if viewed.empty:
         raise UserError(
-            f"datasets.{dataset}", f"found subject {subject!r}, expected one of the simulated ones; correct the split or `simulated`")
+            f"datasets.{dataset}", f"found subject {subject!r}, expected one of the simulated ones; correct the split or `simulated`"
+        )
     rng = generator(config.seed, "simulation", dataset, subject)
     anatomy = Anatomy(rng)
     _write_t1w(config, dataset, subject, anatomy, rng)
@@ -101,7 +102,13 @@ def _write_t1w(config: Config, dataset: str, subject: str, anatomy: Anatomy, rng
 
 
 def _write_runs(
-    config: Config, dataset: str, subject: str, anatomy: Anatomy, clips: dict[str, Scene], viewed: pd.DataFrame, rng: np.random.Generator,
+    config: Config,
+    dataset: str,
+    subject: str,
+    anatomy: Anatomy,
+    clips: dict[str, Scene],
+    viewed: pd.DataFrame,
+    rng: np.random.Generator,
 ) -> None:
     s, d = config.simulation, config.datasets[dataset]
     shape = _shape(BOLD_FIELD_OF_VIEW, s.voxel_size)
@@ -118,13 +125,29 @@ def _write_runs(
         frame_times = np.arange(n, dtype=np.float64) * s.repetition_time + s.repetition_time / 2  # all slices in the middle of the TR
         courses = time_courses(feature_matrix([clips[c] for c in trials["stim_file"]]), onsets, s.clip_seconds, frame_times, delay)
         bold = simulate_run(
-            baseline, affine, maps, tissues.brain, courses, amplitude=PEAK_RESPONSE * s.snr, tr=s.repetition_time,
-            motion=head_motion(n, rng), rng=rng)
+            baseline,
+            affine,
+            maps,
+            tissues.brain,
+            courses,
+            amplitude=PEAK_RESPONSE * s.snr,
+            tr=s.repetition_time,
+            motion=head_motion(n, rng),
+            rng=rng,
+        )
         path = Path(d.bids_dir) / entity_path(subject, datatype="func", suffix="bold", extension=".nii.gz", task=d.task, run=str(run))
         save_image(path, bold, affine, tr=s.repetition_time, dtype="int16")
-        write_json(_sidecar(path), {
-            "RepetitionTime": s.repetition_time, "TaskName": d.task, "EchoTime": 0.03, "FlipAngle": 80, "MagneticFieldStrength": 3,
-            **_scanner()})
+        write_json(
+            _sidecar(path),
+            {
+                "RepetitionTime": s.repetition_time,
+                "TaskName": d.task,
+                "EchoTime": 0.03,
+                "FlipAngle": 80,
+                "MagneticFieldStrength": 3,
+                **_scanner(),
+            },
+        )
         events = trials.assign(duration=s.clip_seconds, trial_type=[clips[c].action for c in trials["stim_file"]])
         events_path = path.with_name(path.name.replace("_bold.nii.gz", "_events.tsv"))
         _write_tsv(events_path, events[["onset", "duration", "trial_type", "stim_file"]])
@@ -133,21 +156,33 @@ def _write_runs(
 def _write_dataset_files(config: Config, dataset: str, root: Path) -> None:
     d = config.datasets[dataset]
     assert d.simulated is not None
-    write_json(root / "dataset_description.json", {
-        "Name": d.title, "BIDSVersion": "1.10.0", "DatasetType": "raw", "License": "CC0", "Authors": ["Boldscribe's simulator"],
-        "Acknowledgements": WARNING, "GeneratedBy": [{"Name": "boldscribe simulate", "Version": __version__}]})
+    write_json(
+        root / "dataset_description.json",
+        {
+            "Name": d.title,
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "raw",
+            "License": "CC0",
+            "Authors": ["Boldscribe's simulator"],
+            "Acknowledgements": WARNING,
+            "GeneratedBy": [{"Name": "boldscribe simulate", "Version": __version__}],
+        },
+    )
     with atomic(root / "README.md") as part:
         part.write_text(
             f"# {d.title}\n\n{WARNING}\n\nSeed {config.seed}, signal-to-noise ratio {config.simulation.snr:g} of the default. "
             "`stimuli/clips.tsv` says what each clip shows. Voxels respond, through a canonical haemodynamic response with a delay of "
             "each subject's own, to the features named there, in patches that lie alike in all subjects up to a few millimetres. "
-            "All slices of a volume are acquired at once, in the middle of the repetition time: there is no slice timing.\n")
+            "All slices of a volume are acquired at once, in the middle of the repetition time: there is no slice timing.\n"
+        )
     n = d.simulated.subjects
     people = pd.DataFrame({"participant_id": [f"sub-{i:02d}" for i in range(1, n + 1)], "simulated": ["yes"] * n})
     _write_tsv(root / "participants.tsv", people)
     write_json(root / "participants.json", {"simulated": {"Description": "Whether the data were simulated, not measured"}})
-    write_json(root / f"task-{d.task}_events.json", {
-        "trial_type": {"Description": "Action that the clip shows"}, "stim_file": {"Description": "Clip, below stimuli/"}})
+    write_json(
+        root / f"task-{d.task}_events.json",
+        {"trial_type": {"Description": "Action that the clip shows"}, "stim_file": {"Description": "Clip, below stimuli/"}},
+    )
 
 
 @cache

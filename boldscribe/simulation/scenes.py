@@ -8,8 +8,18 @@ import numpy as np
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "action": (
-        "riding a bicycle", "lifting a barbell", "playing the guitar", "climbing a ladder", "jumping rope", "kicking a ball",
-        "doing push-ups", "holding an umbrella", "rowing a boat", "flying a kite", "waving both arms", "doing a handstand",
+        "riding a bicycle",
+        "lifting a barbell",
+        "playing the guitar",
+        "climbing a ladder",
+        "jumping rope",
+        "kicking a ball",
+        "doing push-ups",
+        "holding an umbrella",
+        "rowing a boat",
+        "flying a kite",
+        "waving both arms",
+        "doing a handstand",
     ),
     "actor": ("man", "woman", "boy", "girl"),
     "colour": ("red", "blue", "green", "yellow", "purple", "white"),
@@ -19,7 +29,11 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 }
 
 _PLACE_PHRASE = {
-    "beach": "on a beach", "forest": "in a forest", "street": "on a street", "gym": "in a gym", "desert": "in a desert",
+    "beach": "on a beach",
+    "forest": "in a forest",
+    "street": "on a street",
+    "gym": "in a gym",
+    "desert": "in a desert",
 }
 # How an answer may begin, so that captions vary as people's do; the facts follow in the same order.
 _OPENINGS = (
@@ -60,4 +74,5 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
     """A caption that names actor, shirt colour, action and place, in one of several wordings."""
     opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
     return opening.format(
-        A=f"A {scene.actor}", a=f"a {scene.actor}", colour=scene.colour, action=scene.action, place=_PLACE_PHRASE[scene.place])
+        A=f"A {scene.actor}", a=f"a {scene.actor}", colour=scene.colour, action=scene.action, place=_PLACE_PHRASE[scene.place]
+    )

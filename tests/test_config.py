@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boldscribe.config import Config, Section, load_config, parse_config
+from boldscribe.config import Config, load_config, parse_config
 from boldscribe.config_files import generated_files
+from boldscribe.config_sections import Section
 from boldscribe.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import gelu, layer_norm
 
-from boldscribe.config import Adaptor, Config, ScMbm, Tokenizer
+from boldscribe.config import Config
+from boldscribe.config_sections import Adaptor, ScMbm, Tokenizer
 from boldscribe.errors import UserError
 from boldscribe.models.adaptor import add_adaptors, load_adaptors
 from boldscribe.models.fmri_encoder import FmriEncoder, load_encoder, new_encoder, save_encoder

@@ -12,7 +12,8 @@ from sacrebleu.metrics import BLEU
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from boldscribe.config import Config, Evaluation
+from boldscribe.config import Config
+from boldscribe.config_sections import Evaluation
 from boldscribe.errors import UserError
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.evaluation.bleu import COUNTS, corpus_bleu, sentence_bleu

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.bids.layout import find_runs, find_t1w, metadata, read_events, run_label, subjects
-from boldscribe.config import Config, Dataset
+from boldscribe.config import Config
+from boldscribe.config_sections import Dataset
 from boldscribe.errors import UserError
 from boldscribe.images import FETCH_AGAIN, load_image, missing_bytes, repetition_time
 

@@ -10,7 +10,7 @@ import pandas as pd
 from bids.layout import parse_file_entities
 from bids.layout.writing import build_path
 
-from boldscribe.config import Dataset
+from boldscribe.config_sections import Dataset
 from boldscribe.errors import UserError
 
 # pybids' own patterns know no `res` entity

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from boldscribe.bids import find_runs, metadata, resolution_label
 from boldscribe.bold.windows import displacement_path, voxels_path
-from boldscribe.config import Bold, Config
+from boldscribe.config import Config
+from boldscribe.config_sections import Bold
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, header_path, save_array, write_json
 from boldscribe.images import image_data, load_image, repetition_time

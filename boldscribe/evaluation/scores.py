@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 
-from boldscribe.config import Config, Evaluation
+from boldscribe.config import Config
+from boldscribe.config_sections import Evaluation
 from boldscribe.errors import UserError
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.evaluation.bleu import sentence_bleu

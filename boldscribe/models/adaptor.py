@@ -14,7 +14,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, relu, silu
 
-from boldscribe.config import Adaptor as AdaptorConfig
+from boldscribe.config_sections import Adaptor as AdaptorConfig
 
 # The query projection of self-attention and both linear maps of the MLP, in SC-MBM's blocks and in the Q-Former's layers.
 TARGETS = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from boldscribe.config import VideoLlama as VideoLlamaConfig
+from boldscribe.config_sections import VideoLlama as VideoLlamaConfig
 from boldscribe.errors import UserError
 
 PLACEHOLDER = "<ImageHere>"

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
-from boldscribe.config import QFormer as QFormerConfig
+from boldscribe.config_sections import QFormer as QFormerConfig
 
 
 class QFormer(nn.Module):

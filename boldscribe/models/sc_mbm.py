@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
-from boldscribe.config import ScMbm as ScMbmConfig
-from boldscribe.config import Tokenizer as TokenizerConfig
+from boldscribe.config_sections import ScMbm as ScMbmConfig
+from boldscribe.config_sections import Tokenizer as TokenizerConfig
 from boldscribe.models.tokenizer import Tokenizer
 
 

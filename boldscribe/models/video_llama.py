@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from boldscribe.config import Config
-from boldscribe.config import VideoLlama as VideoLlamaConfig
+from boldscribe.config_sections import VideoLlama as VideoLlamaConfig
 from boldscribe.errors import UserError
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import QFormer, image_q_former, video_q_former

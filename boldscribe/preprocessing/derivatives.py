@@ -37,7 +37,9 @@ def write_dataset_description(output_dir: Path, name: str, space: str) -> None:
                 {
                     "Name": GENERATOR,
                     "Version": __version__,
-                    "Description": f"Rigid motion correction, coregistration and SyN normalisation to {space}. Not done: {', '.join(NOT_DONE)}.",
+                    "Description": (
+                        f"Rigid motion correction, coregistration and SyN normalisation to {space}. Not done: {', '.join(NOT_DONE)}."
+                    ),
                 }
             ],
         },

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from boldscribe.config import Config, Section
+from boldscribe.config import Config
+from boldscribe.config_sections import Section
 
 
 class _Reading:

@@ -6,6 +6,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export NO_ET := 1
 export MPLBACKEND := Agg
+# glibc gives large blocks back to the kernel after each use; to keep them spares convolutions more than half of their time.
+export MALLOC_MMAP_MAX_ := 0
+export MALLOC_TRIM_THRESHOLD_ := 8589934592
 
 # One run at a time in this folder; what a killed run has left locked is unlocked first, and it goes on where it stopped.
 RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \

@@ -18,6 +18,7 @@ CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; w
 DATASETS = list(experiment.datasets)
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
 CONDITIONS = experiment.decoding.conditions
+ALIGNED = ("bold", "stimuli", "tokenizer", "sc_mbm", "adaptor", "stage1")  # sections that shape the aligned fMRI encoder
 EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want a GPU and several cores for its input.
 GPU, CORES = (0, 1) if EMBEDDED else (1, 8)

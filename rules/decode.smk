@@ -15,7 +15,7 @@ rule decode:
     params:
         module=as_py_module(),
         config=CONFIG,
-        settings=settings("decoding", "video_llama"),
+        settings=settings(*ALIGNED, "decoding", "video_llama"),
     log:
         f"{R}/logs/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.log",
     benchmark:

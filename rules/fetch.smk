@@ -38,7 +38,7 @@ rule simulate_stimuli:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("simulation"),
-        dataset=dataset_settings("simulated", "task", "title"),
+        dataset=dataset_settings("bids_dir", "simulated", "task", "title"),
     log:
         f"{R}/logs/simulate_stimuli/{{dataset}}.log",
     benchmark:
@@ -67,7 +67,7 @@ rule simulate_subject:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("simulation"),
-        dataset=dataset_settings("simulated", "task", "title"),
+        dataset=dataset_settings("bids_dir", "simulated", "task", "title"),
     log:
         f"{R}/logs/simulate_subject/{{dataset}}_sub-{{subject}}.log",
     benchmark:

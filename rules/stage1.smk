@@ -14,6 +14,7 @@ rule pretrain_sc_mbm:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("sc_mbm", "tokenizer", "bold"),
+        dataset=dataset_settings("train_subjects"),
         work=f"{R}/work/sc_mbm/{{dataset}}",
     log:
         f"{R}/logs/pretrain_sc_mbm/{{dataset}}.log",
@@ -49,7 +50,8 @@ rule stage1:
     params:
         module=as_py_module(),
         config=CONFIG,
-        settings=settings("stage1", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"),
+        settings=settings(*ALIGNED, "video_llama"),
+        dataset=dataset_settings("train_subjects"),
         work=f"{R}/work/stage1/{{dataset}}",
     log:
         f"{R}/logs/stage1/{{dataset}}.log",

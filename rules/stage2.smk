@@ -18,7 +18,8 @@ rule stage2:
     params:
         module=as_py_module(),
         config=CONFIG,
-        settings=settings("stage2", "adaptor", "tokenizer", "sc_mbm", "video_llama", "bold"),
+        settings=settings(*ALIGNED, "stage2", "video_llama"),
+        dataset=dataset_settings("train_subjects"),
         work=f"{R}/work/stage2/{{dataset}}",
     log:
         f"{R}/logs/stage2/{{dataset}}.log",

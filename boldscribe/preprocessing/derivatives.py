@@ -24,7 +24,7 @@ def write_dataset_description(output_dir: Path, name: str, space: str) -> None:
 
     Args:
         output_dir: root of the derivatives.
-        name: title of the data set.
+        name: name of the data set in the configuration.
         space: template label.
     """
     write_json(

@@ -145,7 +145,7 @@ def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: P
     for label, run in runs.items():
         _publish_run(files, run, results[f"normalise_run{label}"]["files"], results[f"align_run{label}"]["aligned"], raw, grid)
     _publish_anatomy(files, results["anatomy"], t1w, raw, grid)
-    write_dataset_description(output_dir, design.title or dataset, SPACE)
+    write_dataset_description(output_dir, dataset, SPACE)
     shutil.rmtree(work_dir)
 
 

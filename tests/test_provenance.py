@@ -47,10 +47,11 @@ def test_no_record_without_the_output_or_after_an_error(tmp_path: Path) -> None:
     assert not record_path(result).exists()
 
 
-def test_the_digest_of_a_folder_sees_content_and_names_but_not_records(tmp_path: Path) -> None:
+def test_the_digest_of_a_folder_sees_content_and_names_but_not_records_or_time_stamps(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     before = digest(tmp_path)
     (tmp_path / "a.prov.json").write_text("{}")
+    (tmp_path / ".snakemake_timestamp").touch()
     assert digest(tmp_path) == before
     (tmp_path / "a").rename(tmp_path / "b")
     assert digest(tmp_path)["sha256"] != before["sha256"]

@@ -29,10 +29,13 @@ def record_path(output: str | Path) -> Path:
 
 
 def digest(path: str | Path) -> dict[str, Any]:
-    """Path, SHA-256 and size (bytes) of a file; for a folder, of its files' relative paths and digests (records left out)."""
+    """Path, SHA-256 and size (bytes) of a file; for a folder, of its files' relative paths and digests.
+
+    Left out of a folder: records, and the time stamp that Snakemake puts into a folder which is an output, after it was made.
+    """
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith(".prov.json"))
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith((".prov.json", ".snakemake_timestamp")))
         parts = [(p.relative_to(path).as_posix(), digest(p)) for p in files]
         tree = "".join(f"{d['sha256']}  {name}\n" for name, d in parts)
         return {

@@ -55,7 +55,8 @@ lock: setup  ## Resolve requirements.in again
 	python envs/lock.py
 
 connectors: setup  ## Train the miniature Video-LLaMA's connectors again
-	boldscribe connectors
+	$(RUN) results/demo/connectors
+	cp results/demo/connectors/*.* boldscribe/models/weights/
 
 clean:  ## Remove the results of the demo
 	rm -rf results/demo results/demo-*

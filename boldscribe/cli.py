@@ -90,35 +90,6 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
 
 
 @main.command()
-@config_option
-@click.option(
-    "--models",
-    type=click.Path(path_type=Path),
-    default=Path("results/demo/models"),
-    show_default=True,
-    help="Folder of the unpacked models (made if missing).",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=ROOT / "boldscribe" / "models" / "weights",
-    show_default=True,
-    help="Folder for the connectors, their record and README.",
-)
-@user_errors
-def connectors(configs: tuple[Path, ...], models: Path, out: Path) -> None:
-    """Train the miniature Video-LLaMA's connectors again, on rendered clips that no data set uses."""
-    from boldscribe.models.assets import provide
-    from boldscribe.training.connectors import train_connectors
-
-    config = load_config(*configs)
-    for asset in ("llm", "visual_encoder", "sentence_encoder"):
-        if not (models / asset).exists():
-            provide(config, asset, models / asset)
-    train_connectors(config, models, out, models.parent / "work" / "connectors")
-
-
-@main.command()
 @click.option("--write", is_flag=True, help="Write config.yaml and schemas/ in the checkout.")
 @user_errors
 def config(write: bool) -> None:

@@ -185,7 +185,7 @@ def _connectors() -> Check:
 
     path = Path(__file__).parent / "models" / "weights" / "connectors.safetensors"
     if not path.exists():
-        return Check("connectors", "missing", "no trained connectors", "check out the repository again, or run `boldscribe connectors`")
+        return Check("connectors", "missing", "no trained connectors", "check out the repository again, or run `make connectors`")
     with safe_open(path, framework="numpy") as weights:
         n = len(list(weights.keys()))
     return Check("connectors", "ok", f"{n} tensors, {path.stat().st_size / 1e6:.0f} MB")

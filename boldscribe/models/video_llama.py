@@ -41,7 +41,7 @@ class FrameTokens(nn.Module):
 
 
 class Connectors(nn.Module):
-    """Everything between the frozen visual encoder and the frozen LLM: what `boldscribe connectors` trains."""
+    """Everything between the frozen visual encoder and the frozen LLM: what `make connectors` trains."""
 
     def __init__(self, config: VideoLlamaConfig, encoder_width: int, llm_width: int) -> None:
         super().__init__()
@@ -106,9 +106,7 @@ def model_folder(configured: str, asset: str, models_dir: Path) -> Path:
 def _trained(config: Config, prefix: str) -> dict[str, Tensor]:
     path = Path(config.video_llama.connectors)
     if not path.exists():
-        raise UserError(
-            str(path), "the trained connectors are missing; expected a .safetensors file; `boldscribe connectors` makes them again"
-        )
+        raise UserError(str(path), "the trained connectors are missing; expected a .safetensors file; `make connectors` makes them again")
     return {k.removeprefix(prefix): v.float() for k, v in load_file(path).items() if k.startswith(prefix)}
 
 

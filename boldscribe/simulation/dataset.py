@@ -159,7 +159,7 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> None:
     write_json(
         root / "dataset_description.json",
         {
-            "Name": d.title,
+            "Name": f"{d.title}, simulated",
             "BIDSVersion": "1.10.0",
             "DatasetType": "raw",
             "License": "CC0",
@@ -170,7 +170,7 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> None:
     )
     with atomic(root / "README.md") as part:
         part.write_text(
-            f"# {d.title}\n\n{WARNING}\n\nSeed {config.seed}, signal-to-noise ratio {config.simulation.snr:g} of the default. "
+            f"# {d.title}, simulated\n\n{WARNING}\n\nSeed {config.seed}, signal-to-noise ratio {config.simulation.snr:g} of the default. "
             "`stimuli/clips.tsv` says what each clip shows. Voxels respond, through a canonical haemodynamic response with a delay of "
             "each subject's own, to the features named there, in patches that lie alike in all subjects up to a few millimetres. "
             "All slices of a volume are acquired at once, in the middle of the repetition time: there is no slice timing.\n"

@@ -1,4 +1,4 @@
-"""The miniature Video-LLaMA's connectors, trained on rendered clips that no data set uses: `boldscribe connectors`.
+"""The miniature Video-LLaMA's connectors, trained on rendered clips that no data set uses (rule `train_connectors`).
 
 As BLIP-2 and Video-LLaMA do, in two steps. First the Q-Formers learn to bring a clip near the sentence that describes it
 (contrast with a frozen sentence encoder, helped by heads that name what is seen and are thrown away). Then Q-Formers and
@@ -7,6 +7,7 @@ projection learn to caption through the frozen LLM.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -219,7 +220,7 @@ def judge(
 ) -> tuple[dict[str, float], list[tuple[str, str]]]:
     """Caption unseen clips greedily; share of captions that name each field rightly, and (truth, caption) of the first clips."""
     with torch.inference_mode():
-        parts = np.array_split(np.arange(len(scenes)), 8)
+        parts = np.array_split(np.arange(len(scenes)), math.ceil(len(scenes) / config.video_llama.batch_size))
         tokens = torch.cat([model.llama_proj(model(torch.from_numpy(visual[rows]).float())) for rows in parts])
     rng = generator(config.seed, "connectors", "judge")
     instructions = [str(i) for i in rng.choice(config.video_llama.instructions, len(scenes))]
@@ -247,7 +248,7 @@ def _record(
 ) -> dict[str, Any]:
     weights = {a: digest(models_dir / a / "model.safetensors")["sha256"] for a in ("llm", "visual_encoder", "sentence_encoder")}
     return {
-        "made_by": "boldscribe connectors",
+        "made_by": "rule train_connectors",
         "accuracy_on_unseen_clips": accuracy,
         "examples": [{"truth": t, "caption": c} for t, c in texts],
         "losses_per_epoch": losses,
@@ -268,7 +269,7 @@ def _readme(record: dict[str, Any]) -> str:
     return f"""# Connectors of the miniature Video-LLaMA
 
 `connectors.safetensors` holds the image Q-Former, the frame positions, the video Q-Former and the projection between two frozen
-models: EfficientNet-Lite0 and SmolLM2-135M-Instruct. They were trained by `boldscribe connectors` on {n_train:,} rendered clips
+models: EfficientNet-Lite0 and SmolLM2-135M-Instruct. They were trained by `make connectors` on {n_train:,} rendered clips
 that no data set uses; `connectors.json` is the record. This page is written by the same command.
 
 ## How often captions are right

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
+PLACEHOLDER, QUESTION = "<ImageHere>", "{instruction}"  # of the prompt template
 
 
 def key(default: Any, description: str, source: str, **constraints: Any) -> Any:
@@ -48,7 +49,6 @@ class Dataset(Section):
     simulated: SimulatedDesign | None = key(None, "simulate this data set; null for measured data", "ours")
     task: Label = key("action", "BIDS task label", "survey 5")
     session: Label | None = key(None, "BIDS session label, if the data set has sessions", "survey 5")
-    n_classes: int = key(180, "number of action classes", "paper 4.1", ge=2)
     train_subjects: list[Label] = key([], "source subjects (labels without 'sub-')", "paper 4.1")
     validation_subjects: list[Label] = key([], "target subjects, never trained on with labels", "paper 4.1")
     adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "survey 8")
@@ -67,6 +67,9 @@ class Dataset(Section):
             )
         if both := sorted(set(self.adaptation_runs) & set(self.test_runs)):
             raise ValueError(f"run(s) {', '.join(both)} in adaptation_runs and in test_runs: test trials must be unseen; remove from one")
+        for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: found none, expected at least one label")
         return self
 
 
@@ -74,13 +77,13 @@ class Simulation(Section):
     """Simulated BOLD, common to all simulated data sets."""
 
     snr: float = key(1.0, "amplitude of the clip responses relative to the default; 0 gives BOLD without any signal", "ours", ge=0)
-    repetition_time: float = key(2.0, "TR (s)", "survey 5: HAD")
-    stimulus_onset_asynchrony: float = key(6.0, "time between clip onsets (s)", "ours")
-    voxel_size: float = key(4.5, "BOLD voxel edge in scanner space (mm)", "ours")
-    t1w_voxel_size: float = key(2.0, "T1w voxel edge (mm)", "ours")
-    clip_seconds: float = key(2.0, "length of a rendered clip (s)", "survey 5: HAD")
-    clip_fps: int = key(8, "frames per second of a rendered clip", "ours")
-    clip_size: int = key(224, "edge of a rendered frame (pixels)", "ours")
+    repetition_time: float = key(2.0, "TR (s)", "survey 5: HAD", gt=0)
+    stimulus_onset_asynchrony: float = key(6.0, "time between clip onsets (s)", "ours", gt=0)
+    voxel_size: float = key(4.5, "BOLD voxel edge in scanner space (mm)", "ours", gt=0)
+    t1w_voxel_size: float = key(2.0, "T1w voxel edge (mm)", "ours", gt=0)
+    clip_seconds: float = key(2.0, "length of a rendered clip (s)", "survey 5: HAD", gt=0)
+    clip_fps: int = key(8, "frames per second of a rendered clip", "ours", ge=1)
+    clip_size: int = key(224, "edge of a rendered frame (pixels)", "ours", ge=32)
 
 
 class Preprocessing(Section):
@@ -109,27 +112,33 @@ class Bold(Section):
     smoothing_fwhm: float = key(
         0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours; the paper mentions none", ge=0
     )
-    framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8")
-    clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8")
+    framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8", gt=0)
+    clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8", gt=0)
 
 
 class Stimuli(Section):
     """Videos to frames."""
 
     reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV takes over where decord fails", "survey 2: Video-LLaMA")
-    n_frames: int = key(8, "uniformly spaced frames per clip", "survey 2: Video-LLaMA", ge=1)
-    size: int = key(224, "edge of a frame (pixels)", "survey 2: Video-LLaMA")
+    n_frames: int = key(8, "uniformly spaced frames per clip", "survey 2: Video-LLaMA", ge=1, le=32)
+    size: int = key(224, "edge of a frame (pixels)", "survey 2: Video-LLaMA", ge=32)
     shards: int = key(64, "jobs that the clips of a data set are divided into", "ours", ge=1)
 
 
 class QFormer(Section):
     """Widths of the image and the video Q-Former."""
 
-    n_queries: int = key(32, "learned query tokens, L", "paper 3.1")
-    hidden_size: int = key(768, "width of the tokens, d", "survey 2: Video-LLaMA")
-    image_layers: int = key(12, "layers of the image Q-Former", "survey 2: Video-LLaMA")
-    video_layers: int = key(2, "layers of the video Q-Former", "survey 2: Video-LLaMA")
-    n_heads: int = key(12, "attention heads", "survey 2: Video-LLaMA")
+    n_queries: int = key(32, "learned query tokens, L", "paper 3.1", ge=1)
+    hidden_size: int = key(768, "width of the tokens, d", "survey 2: Video-LLaMA", ge=1)
+    image_layers: int = key(12, "layers of the image Q-Former", "survey 2: Video-LLaMA", ge=1)
+    video_layers: int = key(2, "layers of the video Q-Former", "survey 2: Video-LLaMA", ge=1)
+    n_heads: int = key(12, "attention heads", "survey 2: Video-LLaMA", ge=1)
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> QFormer:
+        if self.hidden_size % self.n_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not divisible by n_heads {self.n_heads}")
+        return self
 
 
 class VideoLlama(Section):
@@ -166,21 +175,27 @@ class VideoLlama(Section):
         min_length=1,
     )
     do_sample: bool = key(True, "sample the pseudo-captions", "survey 2: Video-LLaMA")
-    temperature: float = key(1.0, "sampling temperature of the pseudo-captions", "survey 2: Video-LLaMA")
-    top_p: float = key(0.9, "nucleus of the pseudo-captions", "survey 2: Video-LLaMA")
-    max_new_tokens: int = key(300, "longest pseudo-caption (tokens)", "survey 2: Video-LLaMA")
-    batch_size: int = key(32, "clips per batch", "ours")
+    temperature: float = key(1.0, "sampling temperature of the pseudo-captions", "survey 2: Video-LLaMA", gt=0)
+    top_p: float = key(0.9, "nucleus of the pseudo-captions", "survey 2: Video-LLaMA", gt=0, le=1)
+    max_new_tokens: int = key(300, "longest pseudo-caption (tokens)", "survey 2: Video-LLaMA", ge=1)
+    batch_size: int = key(32, "clips per batch", "ours", ge=1)
+
+    @model_validator(mode="after")
+    def _check_prompt(self) -> VideoLlama:
+        if self.prompt.count(PLACEHOLDER) != 1 or QUESTION not in self.prompt:
+            raise ValueError(f"prompt: expected one {PLACEHOLDER} and {QUESTION}, found {self.prompt!r}")
+        return self
 
 
 class Connectors(Section):
     """Training of the miniature Video-LLaMA's connectors on rendered clips that no data set uses."""
 
-    n_clips: int = key(2500, "rendered training clips", "ours")
-    n_test_clips: int = key(240, "rendered clips, unseen in training, on which the captions are judged", "ours")
-    alignment_epochs: int = key(14, "epochs of video-text contrast without the LLM", "ours, after BLIP-2's first stage")
-    caption_epochs: int = key(2, "epochs of captioning through the frozen LLM", "ours, after BLIP-2's second stage")
-    batch_size: int = key(32, "clips per batch of the contrast", "ours")
-    caption_batch_size: int = key(8, "clips per batch of captioning", "ours")
+    n_clips: int = key(2500, "rendered training clips", "ours", ge=2)
+    n_test_clips: int = key(240, "rendered clips, unseen in training, on which the captions are judged", "ours", ge=1)
+    alignment_epochs: int = key(14, "epochs of video-text contrast without the LLM", "ours, after BLIP-2's first stage", ge=1)
+    caption_epochs: int = key(2, "epochs of captioning through the frozen LLM", "ours, after BLIP-2's second stage", ge=1)
+    batch_size: int = key(32, "clips per batch of the contrast", "ours", ge=2)
+    caption_batch_size: int = key(8, "clips per batch of captioning", "ours", ge=1)
     learning_rate: float = key(3e-4, "AdamW; the projection learns ten times faster, the aligned Q-Formers three times slower", "ours")
 
 
@@ -208,19 +223,29 @@ class Tokenizer(Section):
 class ScMbm(Section):
     """Sparse-coded masked brain modelling: the fMRI encoder and its pretraining."""
 
-    checkpoint: str | None = key(None, "published weights; null pretrains on the training subjects' BOLD", "paper 3.1: HCP")
-    dim: int = key(1024, "width", "survey 1: MinD-Vis")
-    depth: int = key(24, "blocks", "survey 1: MinD-Vis")
-    n_heads: int = key(16, "attention heads", "survey 1: MinD-Vis")
-    mlp_ratio: float = key(1.0, "MLP width over dim", "survey 1: MinD-Vis")
-    decoder_dim: int = key(512, "width of the pretraining decoder", "survey 1: MinD-Vis")
-    decoder_depth: int = key(8, "blocks of the pretraining decoder", "survey 1: MinD-Vis")
+    checkpoint: None = key(
+        None, "published weights are not read yet: null, which pretrains on the training subjects' BOLD", "paper 3.1: HCP"
+    )
+    dim: int = key(1024, "width", "survey 1: MinD-Vis", ge=1)
+    depth: int = key(24, "blocks", "survey 1: MinD-Vis", ge=1)
+    n_heads: int = key(16, "attention heads", "survey 1: MinD-Vis", ge=1)
+    mlp_ratio: float = key(1.0, "MLP width over dim", "survey 1: MinD-Vis", gt=0)
+    decoder_dim: int = key(512, "width of the pretraining decoder", "survey 1: MinD-Vis", ge=1)
+    decoder_depth: int = key(8, "blocks of the pretraining decoder", "survey 1: MinD-Vis", ge=1)
     mask_ratio: float = key(0.75, "share of masked tokens", "survey 1: MinD-Vis", gt=0, lt=1)
-    epochs: int = key(500, "epochs of pretraining", "survey 1: MinD-Vis")
-    warmup_epochs: int = key(40, "epochs of linear warm-up", "survey 1: MinD-Vis")
-    batch_size: int = key(100, "windows per batch", "survey 1: MinD-Vis")
-    learning_rate: float = key(2.5e-4, "AdamW (0.9, 0.95), cosine to 0", "survey 1: MinD-Vis")
+    epochs: int = key(500, "epochs of pretraining", "survey 1: MinD-Vis", ge=1)
+    warmup_epochs: int = key(40, "epochs of linear warm-up", "survey 1: MinD-Vis", ge=0)
+    batch_size: int = key(100, "windows per batch", "survey 1: MinD-Vis", ge=1)
+    learning_rate: float = key(2.5e-4, "AdamW (0.9, 0.95), cosine to 0", "survey 1: MinD-Vis", gt=0)
     weight_decay: float = key(0.05, "AdamW", "survey 1: MinD-Vis")
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> ScMbm:
+        if self.dim % self.n_heads or self.decoder_dim % (self.dim // self.n_heads):
+            raise ValueError(
+                f"dim {self.dim} must be divisible by n_heads {self.n_heads}, and decoder_dim {self.decoder_dim} by the width of a head"
+            )
+        return self
 
 
 class Adaptor(Section):
@@ -238,14 +263,14 @@ class Stage1(Section):
     beta: float = key(0.75, "weight of L_CLIP", "survey 8", ge=0, le=1)
     temperature: float = key(0.05, "initial temperature of L_CLIP", "paper 3.2", gt=0)
     learn_temperature: bool = key(True, "train the temperature", "paper 3.2")
-    epochs: int = key(100, "longest training (epochs)", "survey 8")
-    patience: int = key(10, "epochs without better retrieval on held-out source trials before stopping", "survey 8")
-    holdout: float = key(0.1, "share of source trials held out for early stopping", "survey 8", gt=0, lt=1)
+    epochs: int = key(100, "longest training (epochs)", "survey 8", ge=1)
+    patience: int = key(10, "epochs without better retrieval on held-out source trials before stopping", "survey 8", ge=1)
+    holdout: float = key(0.1, "share of source clips held out, with all their trials, for early stopping", "survey 8", gt=0, lt=1)
     batch_size: int = key(128, "trials per batch", "survey 8", ge=2)
-    learning_rate: float = key(3e-4, "peak of the one-cycle schedule, AdamW (0.9, 0.95)", "survey 8")
+    learning_rate: float = key(3e-4, "peak of the one-cycle schedule, AdamW (0.9, 0.95)", "survey 8", gt=0)
     weight_decay: float = key(0.05, "AdamW", "survey 8")
-    grad_clip: float = key(0.8, "gradient norm", "survey 1: MinD-Vis")
-    noise: float = key(0.0, "SD of Gaussian noise added to the z-scored input in training (SD)", "ours")
+    grad_clip: float = key(0.8, "gradient norm", "survey 1: MinD-Vis", gt=0)
+    noise: float = key(0.0, "SD of Gaussian noise added to the z-scored input in training (SD)", "ours", ge=0)
     dropout: float = key(0.0, "dropout of fMRI tokens in training", "ours", ge=0, lt=1)
 
 
@@ -257,13 +282,15 @@ class Stage2(Section):
     es_margin: float = key(0.5, "m of entropy separation (equation 5)", "survey 3: DANCE", ge=0)
     es_threshold: float | None = key(None, "rho of entropy separation; null for log(C)/2", "survey 3: DANCE")
     adaptation: Literal["none", "nc", "es", "both"] = key("both", "which adaptation losses act", "paper 3.2")
-    class_weight: float = key(1.0, "weight of the head's loss on source labels, without which its rows mean nothing", "survey 3 g")
+    class_weight: float = key(
+        1.0, "weight of the head's loss on source labels, without which its rows mean nothing; not in the paper", "survey 3 g", ge=0
+    )
     memory_momentum: float = key(0.0, "share of the old feature kept in the memory bank", "survey 3: DANCE", ge=0, lt=1)
-    steps: int = key(3000, "optimiser steps", "survey 8: Video-LLaMA")
-    warmup_steps: int = key(1000, "steps of linear warm-up", "survey 8: Video-LLaMA")
-    batch_size: int = key(4, "source trials per step, and target trials per step", "survey 8")
-    accumulate: int = key(8, "batches per optimiser step", "survey 8")
-    learning_rate: float = key(3e-5, "peak, AdamW, cosine", "survey 8: Video-LLaMA")
+    steps: int = key(3000, "optimiser steps", "survey 8: Video-LLaMA", ge=1)
+    warmup_steps: int = key(1000, "steps of linear warm-up", "survey 8: Video-LLaMA", ge=0)
+    batch_size: int = key(4, "source trials per step, and target trials per step", "survey 8", ge=1)
+    accumulate: int = key(8, "batches per optimiser step", "survey 8", ge=1)
+    learning_rate: float = key(3e-5, "peak, AdamW, cosine", "survey 8: Video-LLaMA", gt=0)
     min_learning_rate: float = key(1e-5, "end of the cosine", "survey 8: Video-LLaMA")
     weight_decay: float = key(0.05, "AdamW", "survey 8: Video-LLaMA")
 
@@ -278,25 +305,32 @@ class Decoding(Section):
         "conditions decoded beside the model: LLM without brain, trials shuffled within subject, noise matched in moments",
         "survey 6",
     )
-    max_new_tokens: int = key(128, "longest answer (tokens)", "survey 8")
-    batch_size: int = key(32, "trials per batch", "ours")
+    max_new_tokens: int = key(128, "longest answer (tokens)", "survey 8", ge=1)
+    batch_size: int = key(32, "trials per batch", "ours", ge=1)
 
     @property
     def conditions(self) -> list[str]:
         """The model and its controls, in the order of the tables."""
         return ["model", *self.controls]
 
+    @field_validator("controls")
+    @classmethod
+    def _check_controls(cls, controls: list[str]) -> list[str]:
+        if len(set(controls)) < len(controls):
+            raise ValueError(f"a control is named twice: {', '.join(controls)}")
+        return controls
+
 
 class Evaluation(Section):
     """Scores and their intervals."""
 
     bertscore_model: str = key("models/roberta-large", "folder of BERTScore's encoder; 'embedded' is MiniLM", "survey 8")
-    bertscore_layer: int = key(17, "layer", "survey 8")
+    bertscore_layer: int = key(17, "layer", "survey 8", ge=1)
     bertscore_baseline: str | None = key("models/roberta-large/baseline.tsv", "rescaling baseline; null leaves the scores raw", "survey 8")
     sentence_encoder: str = key(
         "models/all-MiniLM-L6-v2", "folder of the sentence encoder for identification; 'embedded' is MiniLM", "ours"
     )
-    bootstrap_samples: int = key(10000, "resamples of trials for the 95% intervals", "survey 6")
+    bootstrap_samples: int = key(10000, "resamples of trials for the 95% intervals", "survey 6", ge=100)
 
 
 class Paths(Section):

@@ -43,6 +43,7 @@ rule tables:
     input:
         script="workflow_scripts/tables.py",
         scores=lambda w: scores_of(w.dataset),
+        labels=lambda w: [LABELS.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
     output:
         csv=report(
             f"{R}/tables/{{dataset}}.csv",
@@ -57,7 +58,7 @@ rule tables:
         module=as_py_module(),
         config=CONFIG,
         settings=settings("evaluation", "decoding", "simulation"),
-        dataset=dataset_settings("title", "table", "simulated", "validation_subjects"),
+        dataset=dataset_settings("title", "table", "simulated", "train_subjects", "validation_subjects"),
     log:
         f"{R}/logs/tables/{{dataset}}.log",
     benchmark:
@@ -72,4 +73,4 @@ rule tables:
         "Make the table of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q}"
-        " --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --differences {output.differences:q} 2>&1 | tee {log:q}"
+        " --labels {input.labels:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --differences {output.differences:q} 2>&1 | tee {log:q}"

@@ -8,7 +8,7 @@ rule report:
         tables=expand(f"{R}/tables/{{dataset}}.csv", dataset=DATASETS),
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
         scores=[p for d in DATASETS for p in scores_of(d)],
-        labels=[LABELS.format(dataset=d, subject=s) for d in DATASETS for s in experiment.datasets[d].validation_subjects],
+        labels=[LABELS.format(dataset=d, subject=s) for d in DATASETS for s in subjects(d)],
         frames=expand(
             f"{R}/stimuli/{{dataset}}/test-{{shard}}_frames.npy",
             dataset=DATASETS,

@@ -19,9 +19,9 @@ def test_reading_notes_exactly_the_keys_that_were_asked_for() -> None:
     read: dict[str, object] = {}
     config = reading(Config(), read)
     assert config.stage1.alpha == Config().stage1.alpha
-    assert config.datasets["had"].n_classes == 180
+    assert config.datasets["had"].task == "action"
     assert config.decoding.conditions == ["model", "llm", "shuffled", "noise"]
-    assert set(read) == {"stage1.alpha", "datasets.had.n_classes", "decoding.conditions"}
+    assert set(read) == {"stage1.alpha", "datasets.had.task", "decoding.conditions"}
     config.adaptor.model_dump()
     assert read["adaptor"] == Config().adaptor.model_dump()
 

@@ -28,25 +28,30 @@ SCRIPT = "<script>alert(1)</script> & שלום"
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The results that the report reads, of a simulated and a measured data set with two subjects each."""
     root = tmp_path_factory.mktemp("results")
+    split = {"train_subjects": ["01"], "adaptation_runs": ["01"], "test_runs": ["02"]}
     datasets = {
-        "had": {"title": "HAD in miniature", "table": 1, "validation_subjects": ["05", "06"], "simulated": {}},
-        "urgen": {"title": "Urgen", "table": 2, "validation_subjects": ["05", "06"]},
+        "had": {"title": "HAD in miniature", "table": 1, "validation_subjects": ["05", "06"], "simulated": {}, **split},
+        "urgen": {"title": "Urgen", "table": 2, "validation_subjects": ["05", "06"], **split},
     }
     config = Config.model_validate({"datasets": datasets, "evaluation": {"bootstrap_samples": 100}})
     files: dict[str, Any] = {name: [] for name in ("tables", "differences", "scores", "labels", "frames", "stages", "sc_mbm")}
     for name in datasets:
         own = []
+        source = root / "trials" / name / "sub-01_labels.parquet"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        seen = {"had": "01-0.mp4", "urgen": "05-3.mp4"}[name]
+        pd.DataFrame({"subject": "01", "trial": [0], "stim_file": seen, "action": "juggle"}).to_parquet(source)
+        files["labels"].append(source)
         for subject in ("05", "06"):
             for condition in CONDITIONS:
                 table = _scores(subject, condition, 9)
                 if condition == "model":
                     table["bertscore"] = [10.0, 90, 30, 20, 50, 40, 60, 90, 10]
-                    table.loc[1, "prediction"], table.loc[8, "prediction"] = SCRIPT, ""
+                    table.loc[1, "prediction"], table.loc[0, "prediction"] = SCRIPT, ""
                 own.append(root / "scores" / name / f"sub-{subject}_condition-{condition}.parquet")
                 own[-1].parent.mkdir(parents=True, exist_ok=True)
                 table.to_parquet(own[-1])
             labels = root / "trials" / name / f"sub-{subject}_labels.parquet"
-            labels.parent.mkdir(parents=True, exist_ok=True)
             clips = [f"{subject}-{t}.mp4" for t in range(9)]
             pd.DataFrame({"subject": subject, "trial": range(9), "stim_file": clips, "action": "juggle"}).to_parquet(labels)
             frames = root / "stimuli" / name / f"test-{subject}0_frames.npy"
@@ -58,7 +63,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             n: root / "tables" / f"{name}{s}"
             for n, s in {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()
         }
-        make_tables(config, name, scores=own, **tables)
+        make_tables(config, name, scores=own, labels=[p for p in files["labels"] if p.parent.name == name], **tables)
         files["scores"] += own
         files["tables"].append(tables["csv"])
         files["differences"].append(tables["differences"])
@@ -125,6 +130,8 @@ def test_the_page_says_what_is_simulated_and_shows_the_tables(page: str, results
     values = pd.read_csv(results["files"]["tables"][0])
     cell = values.query("row == 'Subject-2' and condition == 'noise' and metric == 'rouge_l_p'").iloc[0]
     assert f"{cell['value']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]" in text
+    assert "No clip of the 18 test trials was shown to a source subject." in text
+    assert "The clips of 1 of the 18 test trials were shown to source subjects too" in text
     assert "66.10†" in text and "54.47†" in text and "Nothing was trained in this stage." in text
 
 
@@ -144,7 +151,7 @@ def test_examples_are_best_median_and_worst(results: dict[str, Any]) -> None:
     found = examples(scores, labels, frames)
     # scores 90 90 60 50 40 30 20 10 10 belong to trials 1 7 6 4 5 2 3 0 8
     assert [(e.subject, e.rank, e.trial) for e in found] == [
-        (s, r, t) for s in ("05", "06") for r, t in (("best", 1), ("median", 5), ("worst", 8))
+        (s, r, t) for s in ("05", "06") for r, t in (("best", 1), ("median", 5), ("worst", 0))
     ]
     strip = Image.open(BytesIO(base64.b64decode(found[1].strip.split(",")[1])))
     assert strip.size == (4 * 112, 112) and abs(np.asarray(strip).mean() - 5 * 20) < 3, "the frames are those of its own clip"

@@ -45,7 +45,15 @@ def _scores(subject: str, condition: str, n: int = 30) -> pd.DataFrame:
 
 
 def _config(simulated: bool = True, table: int = 1, conditions: list[str] = CONDITIONS) -> Config:
-    dataset = {"title": "HAD & co", "table": table, "validation_subjects": ["05", "06"], "simulated": {} if simulated else None}
+    dataset = {
+        "title": "HAD & co",
+        "table": table,
+        "train_subjects": ["01"],
+        "validation_subjects": ["05", "06"],
+        "adaptation_runs": ["01"],
+        "test_runs": ["02"],
+        "simulated": {} if simulated else None,
+    }
     return Config.model_validate(
         {"datasets": {"had": dataset}, "evaluation": {"bootstrap_samples": 500}, "decoding": {"controls": conditions[1:]}}
     )
@@ -66,7 +74,10 @@ def _make(config: Config, scores: list[Path], folder: Path) -> dict[str, Path]:
         name: folder / f"had{suffix}"
         for name, suffix in {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()
     }
-    make_tables(config, "had", scores=scores, **outputs)
+    labels = folder / "labels.parquet"
+    clips = {"01": ["a.mp4", "b.mp4"], "05": ["a.mp4"] * 30, "06": [f"{i}.mp4" for i in range(20)]}
+    pd.concat([pd.DataFrame({"subject": s, "trial": range(len(c)), "stim_file": c}) for s, c in clips.items()]).to_parquet(labels)
+    make_tables(config, "had", scores=scores, labels=[labels], **outputs)
     return outputs
 
 
@@ -177,6 +188,7 @@ def test_the_pages_say_what_they_are(tables: dict[str, Path], scores: list[Path]
     md, tex = tables["md"].read_text(), tables["tex"].read_text()
     assert md.splitlines()[0] == "# Table 1. HAD & co: SIMULATED BOLD"
     assert "not comparable" in md and "copy of Table 2" in md and "66.10†" in md and "53.27" in md and "54.48" in md and "35.76" in md
+    assert "The clips of 30 of the 50 test trials were shown to source subjects too" in md
     of_total = pd.read_csv(tables["differences"]).query("row == 'Total' and control == 'llm' and not metric.str.endswith('sentence')")
     assert f"Against LLM without brain, the model is better in {(of_total['low'] > 0).sum()} and worse in" in md and len(of_total) == 8
     body = [line for line in md.splitlines() if line.startswith("| Subject-1 | noise") or line.startswith("| **Subject-1** | **model**")]

@@ -8,7 +8,7 @@ INPUTS = {
     "tables": "tables",
     "differences": "differences",
     "scores": "scores",
-    "labels": "labels of the test subjects",
+    "labels": "labels of all subjects",
     "frames": "frames of the test clips",
     "stages": "folders of Stage I and II",
     "sc_mbm": "pretraining curves",

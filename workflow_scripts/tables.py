@@ -7,7 +7,7 @@ from boldscribe.config import Config
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {"scores": "scores of all subjects and conditions"}
+INPUTS = {"scores": "scores of all subjects and conditions", "labels": "labels of all subjects"}
 OUTPUTS = {"csv": "table as CSV", "md": "table as Markdown", "tex": "table as LaTeX", "differences": "model minus controls (CSV)"}
 
 
@@ -18,6 +18,7 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
         config,
         dataset,
         scores=inputs["scores"],
+        labels=inputs["labels"],
         csv=outputs.one("csv"),
         md=outputs.one("md"),
         tex=outputs.one("tex"),

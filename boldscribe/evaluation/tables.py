@@ -10,6 +10,7 @@ import pandas as pd
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation import typeset
+from boldscribe.evaluation.overlap import overlap_sentence
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
 from boldscribe.evaluation.statistics import METRICS, Estimate, estimate, resamples, total, trial_statistics
 from boldscribe.files import atomic
@@ -20,13 +21,24 @@ VALUES = ["dataset", "row", "subject", "condition", "metric", "value", "low", "h
 DIFFERENCES = ["dataset", "row", "subject", "control", "metric", "difference", "low", "high", "excludes_zero", "n_trials"]
 
 
-def make_tables(config: Config, dataset: str, *, scores: Sequence[Path], csv: Path, md: Path, tex: Path, differences: Path) -> None:
+def make_tables(
+    config: Config,
+    dataset: str,
+    *,
+    scores: Sequence[Path],
+    labels: Sequence[Path],
+    csv: Path,
+    md: Path,
+    tex: Path,
+    differences: Path,
+) -> None:
     """Make the table of a data set.
 
     Args:
         config: the experiment.
         dataset: its label.
         scores: per-trial scores of all validation subjects and conditions.
+        labels: clips of all subjects' trials, to say which of them source subjects saw too.
         csv: every score with its 95 % interval, one per line, in percent: the columns `VALUES`. `row` is the paper's
             (`Subject-1`, ..., `Total`), `subject` our label. Published values and chance are conditions without interval;
             `note` says which published value contradicts the paper's own rows.
@@ -65,12 +77,13 @@ def make_tables(config: Config, dataset: str, *, scores: Sequence[Path], csv: Pa
     contrast_table = _sorted(contrast_table, control=conditions, metric=metrics)
     contrast_table["excludes_zero"] = (contrast_table["low"] > 0) | (contrast_table["high"] < 0)
 
+    overlap = overlap_sentence(config, dataset, labels, table)
     for path, frame in ((csv, value_table), (differences, contrast_table)):
         with atomic(path) as part:
             frame.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
     for path, text in (
-        (md, typeset.markdown(config, dataset, value_table, contrast_table)),
-        (tex, typeset.latex(config, dataset, value_table)),
+        (md, typeset.markdown(config, dataset, value_table, contrast_table, overlap)),
+        (tex, typeset.latex(config, dataset, value_table, overlap)),
     ):
         with atomic(path) as part:
             part.write_text(text)

@@ -31,8 +31,8 @@ def title(config: Config, dataset: str) -> str:
     return f"Table {settings.table}. {settings.title or dataset}" + (": SIMULATED BOLD" if settings.simulated else "")
 
 
-def notes(config: Config, dataset: str, values: pd.DataFrame) -> list[str]:
-    """What the numbers are, one sentence or two each."""
+def notes(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> list[str]:
+    """What the numbers are, one sentence or two each; `overlap` says which test clips source subjects saw."""
     evaluation, simulated = config.evaluation, config.datasets[dataset].simulated
     published = "The paper does not name its validation subjects: its rows stand beside ours by their order."
     if simulated:
@@ -45,11 +45,14 @@ def notes(config: Config, dataset: str, values: pd.DataFrame) -> list[str]:
     encoder = "all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others" if embedded else "the configured encoder"
     return [
         published,
+        overlap,
         f"Scores are in percent, with 95 % intervals of a percentile bootstrap ({evaluation.bootstrap_samples} resamples of trials within "
         "subjects, seeded). The total is the mean over subjects. Intervals say what other trials of these subjects would give, not what "
         "other subjects would, and are not corrected for the number of comparisons.",
         "Controls: the LLM without brain has the same prompt and no fMRI tokens; shuffled trials are decoded from other trials of the "
-        "same subject; noise has the moments of the subject's BOLD. What a score owes to the brain is its distance from the controls.",
+        "same subject; noise has the moments of the subject's BOLD. What a score owes to the brain is its distance from the controls. The "
+        "LLM without brain has never learnt what captions look like: by form alone a model beats it in every score of texts, though not "
+        "in identification; shuffled trials and noise have that form.",
         f"BERTScore: F1, {encoder}, layer {evaluation.bertscore_layer}, {scale}. SacreBLEU: corpus-level per subject, 13a tokenizer, "
         "cased. ROUGE-L: mean over trials, no stemmer.",
         "Identification: the caption of the clip found among the distinct captions of the subject's test clips (top-1), or against one "
@@ -91,15 +94,15 @@ def verdicts(differences: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def markdown(config: Config, dataset: str, values: pd.DataFrame, differences: pd.DataFrame) -> str:
+def markdown(config: Config, dataset: str, values: pd.DataFrame, differences: pd.DataFrame, overlap: str) -> str:
     """The whole page of a table: title, verdicts, table, differences, notes."""
     parts = [f"# {title(config, dataset)}", *verdicts(differences), _markdown_table(grid(values))]
     if len(differences):
         parts += ["## Model minus control", f"\\{STAR} the 95 % interval excludes 0.", _markdown_table(difference_grid(differences))]
-    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes(config, dataset, values))]) + "\n"
+    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes(config, dataset, values, overlap))]) + "\n"
 
 
-def latex(config: Config, dataset: str, values: pd.DataFrame) -> str:
+def latex(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> str:
     """The table as a LaTeX float; needs the packages booktabs and graphicx."""
     lines, previous = [], ""
     for row in grid(values):
@@ -107,7 +110,7 @@ def latex(config: Config, dataset: str, values: pd.DataFrame) -> str:
             lines.append(r"\midrule")
         lines.append(" & ".join(_escape(cell) for cell in [row[0] if row[0] != previous else "", *row[1:]]) + r" \\")
         previous = row[0]
-    caption = _escape(". ".join([title(config, dataset), " ".join(notes(config, dataset, values))]))
+    caption = _escape(". ".join([title(config, dataset), " ".join(notes(config, dataset, values, overlap))]))
     return "\n".join(
         [
             r"\begin{table*}",

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from boldscribe.config_sections import PLACEHOLDER, QUESTION
 from boldscribe.config_sections import VideoLlama as VideoLlamaConfig
-from boldscribe.errors import UserError
-
-PLACEHOLDER = "<ImageHere>"
 
 
 class PromptedLlm(nn.Module):
@@ -27,8 +25,6 @@ class PromptedLlm(nn.Module):
 
     def __init__(self, config: VideoLlamaConfig, folder: Path) -> None:
         super().__init__()
-        if config.prompt.count(PLACEHOLDER) != 1 or "{instruction}" not in config.prompt:
-            raise UserError("video_llama.prompt", f"found {config.prompt!r}, expected one {PLACEHOLDER} and {{instruction}}")
         self.prompt = config.prompt
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype), use_safetensors=True)
@@ -47,11 +43,13 @@ class PromptedLlm(nn.Module):
     def _sequences(self, instructions: Sequence[str], tokens_BLD: Tensor | None) -> list[Tensor]:
         if tokens_BLD is None:  # the LLM without brain: the same question, no place for a video
             plain = re.sub(rf"(<Video>)?{PLACEHOLDER}(</Video>)? ?", "", self.prompt)
-            return [self._embed(plain.format(instruction=i), first=True) for i in instructions]
+            return [self._embed(plain.replace(QUESTION, i), first=True) for i in instructions]
+        soft = tokens_BLD.to(self.model.get_input_embeddings().weight.dtype)
         before, after = self.prompt.split(PLACEHOLDER)
-        opening = self._embed(before, first=True)
-        soft = tokens_BLD.to(opening.dtype)
-        return [torch.cat([opening, soft[b], self._embed(after.format(instruction=i))]) for b, i in enumerate(instructions)]
+        return [
+            torch.cat([self._embed(before.replace(QUESTION, i), first=True), soft[b], self._embed(after.replace(QUESTION, i))])
+            for b, i in enumerate(instructions)
+        ]
 
     def embed_prompt(self, instructions: Sequence[str], tokens_BLD: Tensor | None) -> tuple[Tensor, Tensor]:
         """Prompts as embeddings, padded on the left.
@@ -95,8 +93,9 @@ class PromptedLlm(nn.Module):
         return answers
 
     def caption_loss(self, instructions: Sequence[str], tokens_BLD: Tensor, answers: Sequence[str]) -> Tensor:
-        """Cross-entropy of the answers given tokens and instruction (equation 3), mean over answer tokens, end token included.
+        """Cross-entropy of the answers given tokens and instruction (equation 3), end token included.
 
+        The mean over all answer tokens of the batch, as language models are trained; the paper's equation sums over an answer's tokens.
         Only answer tokens are scored, and only their logits are computed. Gradients reach `tokens_BLD` through the frozen LLM.
         """
         eos = self.tokenizer.eos_token

@@ -83,7 +83,7 @@ def examples(scores: pd.DataFrame, labels: pd.DataFrame, frames: Sequence[Path])
 def _chosen(of_subject: pd.DataFrame) -> dict[str, pd.Series]:
     """Best, median and worst trial; fewer than three trials fill the ranks in this order."""
     ranked = of_subject.sort_values(["bertscore", "trial"], ascending=[False, True], ignore_index=True)
-    places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": len(ranked) - 1}
+    places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": int(ranked["bertscore"].argmin())}
     taken: dict[int, str] = {}
     for rank, i in places.items():
         taken.setdefault(i, rank)

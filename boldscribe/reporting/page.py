@@ -13,6 +13,7 @@ from tqdm import tqdm
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation import typeset
+from boldscribe.evaluation.overlap import overlap_sentence
 from boldscribe.files import atomic
 from boldscribe.reporting.figures import curve_figure, score_figure
 from boldscribe.reporting.gallery import RULE, examples
@@ -44,7 +45,7 @@ def write_report(
         config: the experiment.
         tables, differences: of each data set (`make_tables`).
         scores: per-trial scores of all validation subjects and conditions.
-        labels: clip and action of the same subjects' trials.
+        labels: clip and action of all subjects' trials.
         frames: frame arrays of the test shards.
         stages: folders of Stage I and II with their `curve.csv`.
         sc_mbm: pretraining curves.
@@ -88,6 +89,7 @@ def _section(
     """What the page shows of one data set."""
     values, contrasts = pd.read_csv(table, dtype={"subject": str}), pd.read_csv(differences, dtype={"subject": str})
     trials, clips = (pd.concat([pd.read_parquet(p) for p in paths], ignore_index=True) for paths in (scores, labels))
+    overlap = overlap_sentence(config, name, labels, trials)
     return {
         "name": name,
         "title": typeset.title(config, name),
@@ -98,7 +100,8 @@ def _section(
         "figure": score_figure(values),
         "grid": typeset.grid(values),
         "difference_grid": typeset.difference_grid(contrasts),
-        "notes": typeset.notes(config, name, values),
+        "overlap": overlap,
+        "notes": typeset.notes(config, name, values, overlap),
         "curves": [(STAGES[stage], curve_figure(path)) for stage, path in curves.items()],
         "examples": examples(trials, clips, frames),
     }

@@ -1,7 +1,8 @@
 """Checkpoints in a work folder, so that a training killed at any moment goes on where it was.
 
-Never among a rule's outputs, which Snakemake deletes when a job fails. The folder is named by a fingerprint of settings and
-data, so that a changed experiment never goes on from another one's weights. Every epoch (or step) of a training seeds itself by
+Never among a rule's outputs, which Snakemake deletes when a job fails. The folder is named by a fingerprint of settings, data
+and code, so that a changed experiment never goes on from another one's weights; it is removed once the outputs are written, so
+that a training that is run again trains again. Every epoch (or step) of a training seeds itself by
 its number; therefore no generator's state need be kept, and a resumed run draws what an uninterrupted one would.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,20 @@ from boldscribe.files import atomic
 from boldscribe.provenance.record import digest
 
 KEPT = 2
+PACKAGE = Path(__file__).resolve().parents[1]
+TRAINED_BY = ("losses.py", "reproducible.py", "bold", "models", "simulation", "training")
 
 
 def fingerprint(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
-    """Sixteen hexadecimal digits that change with the settings or the content of a file."""
-    content = json.dumps(settings, sort_keys=True, default=str) + "".join(digest(p)["sha256"] for p in files)
+    """Sixteen hexadecimal digits that change with the settings, the content of a file, or the code that trains."""
+    content = json.dumps(settings, sort_keys=True, default=str) + "".join(digest(p)["sha256"] for p in files) + _code()
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@cache
+def _code() -> str:
+    sources = [p for name in TRAINED_BY for p in sorted((PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / name])]
+    return "".join(digest(p)["sha256"] for p in sources)
 
 
 class Checkpoints:
@@ -59,6 +70,10 @@ class Checkpoints:
             except (SafetensorError, OSError):
                 continue
         return None
+
+    def remove(self) -> None:
+        """Delete them all: the training's outputs are written."""
+        shutil.rmtree(self.folder)
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))

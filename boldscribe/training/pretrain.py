@@ -1,4 +1,4 @@
-"""Pretraining of SC-MBM as a masked autoencoder on the source subjects' BOLD, or conversion of published weights."""
+"""Pretraining of SC-MBM as a masked autoencoder on the source subjects' BOLD."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tqdm import trange
 
 from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
-from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array
 from boldscribe.models.sc_mbm import MaskedAutoencoder
 from boldscribe.reproducible import generator, seed_everything
@@ -41,11 +40,9 @@ def pretrain_sc_mbm(
         work_dir: for checkpoints.
 
     Raises:
-        UserError: a trial of a target subject among the input; a configured checkpoint, which this version cannot convert.
+        UserError: a trial of a target subject among the input.
     """
     s = config.sc_mbm
-    if s.checkpoint is not None:
-        raise UserError("sc_mbm.checkpoint", f"found {s.checkpoint!r}, expected null: published weights are not read yet; pretrain")
     index = pd.concat([pd.read_parquet(p) for p in trials])
     check_source_only(config, dataset, index)
     windows = Windows(series, all_windows(series, config.bold.n_volumes), config.tokenizer.grid)
@@ -89,6 +86,7 @@ def pretrain_sc_mbm(
         save_file({k: v.cpu().contiguous() for k, v in (encoder | tokenizer).items()}, part)
     with atomic(curve) as part:
         pd.DataFrame(rows).to_csv(part, index=False, float_format="%.6g")
+    checkpoints.remove()
 
 
 def all_windows(series: Sequence[Path], n_volumes: int) -> pd.DataFrame:

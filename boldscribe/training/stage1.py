@@ -62,13 +62,15 @@ def train_stage1(
     windows = Windows(series, table, config.tokenizer.grid)
     x_NLD = video_tokens(config, features, table["stim_file"].tolist())
     seed_everything(config.seed, "stage1", dataset)
-    trainer = _Trainer(config, dataset, windows, x_NLD, new_encoder(config, sc_mbm))
+    trainer = _Trainer(config, dataset, windows, x_NLD, new_encoder(config, sc_mbm), table["stim_file"])
     settings = {n: getattr(config, n).model_dump() for n in ("stage1", "adaptor", "tokenizer", "sc_mbm")} | {"seed": config.seed}
     files = [*series, *trials, *labels, *features, sc_mbm, Path(config.video_llama.connectors)]
-    trainer.run(Checkpoints(work_dir, settings, files))
-    save_encoder(trainer.model, output_dir)
+    checkpoints = Checkpoints(work_dir, settings, files)
+    trainer.run(checkpoints)
+    save_encoder(trainer.model, output_dir, config.adaptor)
     with atomic(output_dir / "curve.csv") as part:
         pd.DataFrame(trainer.curve).to_csv(part, index=False, float_format="%.6g")
+    checkpoints.remove()
 
 
 def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str], batch_size: int = 64) -> Tensor:
@@ -95,19 +97,24 @@ def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str],
     return torch.stack([tokens[clip] for clip in clips])
 
 
+def _split(clips: pd.Series, share: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows held out and rows to train on: all trials of a share of the clips, so that no held-out clip is trained on."""
+    order = rng.permutation(clips.unique())
+    held_out = clips.isin(order[: max(2, round(share * len(order)))]).to_numpy()
+    return np.flatnonzero(held_out), np.flatnonzero(~held_out)
+
+
 class _Trainer:
     """The state of a Stage I training."""
 
-    def __init__(self, config: Config, dataset: str, windows: Windows, x_NLD: Tensor, model: PeftModel) -> None:
+    def __init__(self, config: Config, dataset: str, windows: Windows, x_NLD: Tensor, model: PeftModel, clips: pd.Series) -> None:
         self.config, self.dataset, self.windows = config, dataset, windows
         self.device = best_device()
         self.model, self.x_NLD = model.to(self.device), x_NLD.to(self.device)
         self.log_temperature = nn.Parameter(
             torch.tensor(config.stage1.temperature, device=self.device).log(), requires_grad=config.stage1.learn_temperature
         )
-        order = generator(config.seed, "stage1", dataset, "holdout").permutation(len(windows))
-        n_held_out = max(2, round(config.stage1.holdout * len(windows)))
-        self.held_out, self.training = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+        self.held_out, self.training = _split(clips, config.stage1.holdout, generator(config.seed, "stage1", dataset, "holdout"))
         self.parameters = trainable(self.model) | ({"log_temperature": self.log_temperature} if config.stage1.learn_temperature else {})
         self.optimiser = adamw(self.parameters.values(), config.stage1.weight_decay)
         self.best: dict[str, Tensor] = {}

@@ -92,15 +92,17 @@ def train_stage2(
         stage1_dir / "fmri_encoder.safetensors",
         stage1_dir / "adaptors" / "adapter_model.safetensors",
         Path(config.video_llama.connectors),
-        model_folder(config.video_llama.llm, "llm", models_dir) / "config.json",
+        *sorted(model_folder(config.video_llama.llm, "llm", models_dir).glob("*.safetensors")),
     ]
-    trainer.run(Checkpoints(work_dir, settings, [*series, *trials, *labels, *captions, *target_series, *target_trials, *models]))
+    checkpoints = Checkpoints(work_dir, settings, [*series, *trials, *labels, *captions, *target_series, *target_trials, *models])
+    trainer.run(checkpoints)
     output_dir.mkdir(parents=True, exist_ok=True)
     state = {f"bridge.{k}": v for k, v in trainer.bridge.state_dict().items()} | {"head.weight": trainer.head.weight}
     with atomic(output_dir / "bridge.safetensors") as part:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, part, metadata={"classes": json.dumps(names)})
     with atomic(output_dir / "curve.csv") as part:
         pd.DataFrame(trainer.curve).to_csv(part, index=False, float_format="%.6g")
+    checkpoints.remove()
 
 
 def adaptation_trials(trials: Sequence[Path]) -> pd.DataFrame:
@@ -226,6 +228,7 @@ class _Trainer:
             if s.adaptation in ("es", "both")
             else zero
         )
+        # Not in equation 6: the loss on source labels that trains the head, whose rows are the prototypes of NC and ES.
         adaptation = s.class_weight * losses["class"] + losses["neighbourhood"] + losses["entropy"]
         return {"loss": stage2_loss(answer, adaptation, s.lambda_), **losses}
 

@@ -119,6 +119,22 @@ def parse_config(raw: dict[str, Any], origin: str = "config") -> Config:
         raise UserError(origin, *problems) from None
 
 
+def check_experiment(config: Config) -> None:
+    """Refuse an experiment that could not end in tables, though each of its settings is valid.
+
+    Raises:
+        UserError: a data set without source subjects, target subjects, adaptation runs or test runs.
+    """
+    problems = [
+        f"datasets.{dataset}.{name}: found none, expected at least one label"
+        for dataset, settings in config.datasets.items()
+        for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")
+        if not getattr(settings, name)
+    ]
+    if problems:
+        raise UserError("configuration", *problems)
+
+
 def load_config(*files: str | Path) -> Config:
     """Read one or more YAML files, later ones over earlier ones, and validate the result.
 

@@ -67,9 +67,6 @@ class Dataset(Section):
             )
         if both := sorted(set(self.adaptation_runs) & set(self.test_runs)):
             raise ValueError(f"run(s) {', '.join(both)} in adaptation_runs and in test_runs: test trials must be unseen; remove from one")
-        for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}: found none, expected at least one label")
         return self
 
 

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
+from boldscribe.models.device import best_device
 from boldscribe.models.fmri_encoder import encode_in_batches, load_encoder
 from boldscribe.models.video_llama import load_llm
+from boldscribe.models.weight_files import load_weights
 from boldscribe.reproducible import derive_seed, generator, seed_everything
-from boldscribe.training.schedule import best_device
 
 BATCH = 64
 FEWEST = {"model": 1, "llm": 1, "shuffled": 2, "noise": 2}  # test trials: one has nothing to be swapped with, and no SD
@@ -92,8 +92,8 @@ def _tokens(
 
 def load_bridge(folder: Path) -> nn.Linear:
     """The bridge of a finished Stage II, frozen."""
-    with safe_open(folder / "bridge.safetensors", "pt") as file:
-        weight, bias = file.get_tensor("bridge.weight"), file.get_tensor("bridge.bias")
+    state, _ = load_weights(folder / "bridge.safetensors", "run Stage II again")
+    weight, bias = state["bridge.weight"], state["bridge.bias"]
     bridge = nn.Linear(weight.shape[1], weight.shape[0])
     bridge.load_state_dict({"weight": weight, "bias": bias})
     return bridge.eval().requires_grad_(False)

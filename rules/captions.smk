@@ -8,7 +8,7 @@ rule captions:
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
         features=rules.video_features.output.features,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
+        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
     output:
         captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
     params:

@@ -4,12 +4,13 @@ import json
 
 from snakemake.exceptions import WorkflowError
 
-from boldscribe.config import parse_config
+from boldscribe.config import check_experiment, parse_config
 from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
 
 try:
     experiment = parse_config(config, "config.yaml with --configfile and --config")
+    check_experiment(experiment)
 except UserError as error:
     raise WorkflowError(str(error))
 

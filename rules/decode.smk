@@ -9,7 +9,7 @@ rule decode:
         trials=TRIALS,
         stage1=rules.stage1.output.folder,
         stage2=rules.stage2.output.folder,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
+        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
     output:
         decoded=f"{R}/decoded/{{dataset}}/sub-{{subject}}_condition-{{condition}}.parquet",
     params:

@@ -2,7 +2,7 @@
 
 
 rule pretrain_sc_mbm:
-    """Masked brain modelling on the source subjects' BOLD; or check and link published weights."""
+    """Masked brain modelling on the source subjects' BOLD."""
     input:
         script="workflow_scripts/pretrain_sc_mbm.py",
         series=of_train_subjects(SERIES),
@@ -44,7 +44,7 @@ rule stage1:
         labels=of_train_subjects(LABELS),
         features=shards("train", "features.npy"),
         sc_mbm=rules.pretrain_sc_mbm.output.weights,
-        models=expand(f"{R}/models/{{asset}}", asset=["connectors", "sentence_encoder"]),
+        models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),
     output:
         folder=directory(f"{R}/stage1/{{dataset}}"),
     params:

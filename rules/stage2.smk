@@ -12,7 +12,7 @@ rule stage2:
         target_series=of_validation_subjects(SERIES),
         target_trials=of_validation_subjects(TRIALS),
         stage1=rules.stage1.output.folder,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors", "sentence_encoder"]),
+        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
     output:
         folder=directory(f"{R}/stage2/{{dataset}}"),
     params:

@@ -38,10 +38,7 @@ rule video_features:
     input:
         script="workflow_scripts/video_features.py",
         frames=rules.frames.output.frames,
-        models=expand(
-            f"{R}/models/{{asset}}",
-            asset=["visual_encoder", "connectors", "sentence_encoder"],
-        ),
+        models=expand(f"{R}/models/{{asset}}", asset=["visual_encoder", "connectors"]),
     output:
         features=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_features.npy",
     params:

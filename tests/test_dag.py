@@ -98,12 +98,14 @@ def test_every_result_has_a_record_that_fits_it(killed_then_finished: dict[str, 
         assert digest(ROOT / recorded["path"])["sha256"] == recorded["sha256"], recorded["path"]
 
 
-def test_training_opened_no_label_caption_or_clip_of_a_target_subject(killed_then_finished: dict[str, float]) -> None:
-    for stage in ("stage1", "stage2"):
-        for path in TINY.glob(f"{stage}/*.prov.json"):
+def test_training_was_handed_no_label_caption_or_clip_of_a_target_subject(killed_then_finished: dict[str, float]) -> None:
+    for stage, pattern in (("sc_mbm", "*/*.prov.json"), ("stage1", "*.prov.json"), ("stage2", "*.prov.json")):
+        records = list((TINY / stage).glob(pattern))
+        assert records
+        for path in records:
             materials = json.loads(path.read_text())["materials"]
-            opened = [m["path"] for name in materials for m in materials[name]]
-            of_target = [p for p in opened if "sub-03" in p or "/test-" in p]
+            handed = [m["path"] for name in materials for m in materials[name]]
+            of_target = [p for p in handed if "sub-03" in p or "/test-" in p]
             allowed = {"sub-03_bold.npy", "sub-03_trials.parquet"} if stage == "stage2" else set()
             assert {Path(p).name for p in of_target} == allowed
 

@@ -139,12 +139,15 @@ def test_an_encoder_comes_back_as_it_was_saved(demo: Config, pretrained: Path, t
     for name, p in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(p, std=0.1)
-    save_encoder(model, tmp_path)
+    save_encoder(model, tmp_path, demo.adaptor)
     bold = torch.randn(2, demo.bold.n_volumes, *demo.tokenizer.grid)
     z = model.eval()(bold)
     widths = demo.video_llama.q_former
     assert z.shape == (2, widths.n_queries, widths.hidden_size)
     torch.testing.assert_close(load_encoder(demo, tmp_path)(bold), z)
+    relu = demo.model_copy(update={"adaptor": demo.adaptor.model_copy(update={"activation": "relu"})})
+    with pytest.raises(UserError, match=r"adaptor\.activation: found gelu, expected relu"):
+        load_encoder(relu, tmp_path)
 
 
 def test_weights_of_another_shape_are_refused_in_words(demo: Config, pretrained: Path) -> None:

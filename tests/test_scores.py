@@ -18,7 +18,7 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.evaluation.bleu import COUNTS, corpus_bleu, sentence_bleu
 from boldscribe.evaluation.identification import identification_accuracy, identify
-from boldscribe.evaluation.scores import COLUMNS, SCORES, score, write_scores
+from boldscribe.evaluation.scores import COLUMNS, SCORES, load_bert_score, score, write_scores
 from boldscribe.models.sentence_encoder import SentenceEncoder
 
 EMBEDDED = Evaluation(bertscore_model="embedded", bertscore_layer=6, bertscore_baseline=None, sentence_encoder="embedded")
@@ -56,7 +56,7 @@ def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_are_the_libraries_own(encoder_models_dir: Path, sentence_encoder: Path) -> None:
-    scores = score(PREDICTIONS, REFERENCES, EMBEDDED, encoder_models_dir)
+    scores = score(PREDICTIONS, REFERENCES, load_bert_score(EMBEDDED, encoder_models_dir))
     assert list(scores) == SCORES
     bert = BERTScorer(model_type=str(sentence_encoder), num_layers=6, device="cpu").score(PREDICTIONS, REFERENCES)[2]
     np.testing.assert_allclose(scores["bertscore"], 100 * bert.numpy(), atol=1e-3)
@@ -74,19 +74,19 @@ def test_scores_are_the_libraries_own(encoder_models_dir: Path, sentence_encoder
 
 def test_odd_texts_are_scored(encoder_models_dir: Path) -> None:
     odd = ["", "   ", "\n\n", "\u200b", "😀", "line\nline", "שלום עולם", "word " * 3000]
-    scores = score(odd, ["A man walks."] * len(odd), EMBEDDED, encoder_models_dir)
+    scores = score(odd, ["A man walks."] * len(odd), load_bert_score(EMBEDDED, encoder_models_dir))
     assert np.isfinite(scores.to_numpy(float)).all()
     assert (scores.iloc[:4].to_numpy() == 0).all(), "texts without tokens score 0"
     assert scores["bertscore"].iloc[4:].gt(0).all()
-    blank = score(["A man walks.", ""], ["", ""], EMBEDDED, encoder_models_dir)
+    blank = score(["A man walks.", ""], ["", ""], load_bert_score(EMBEDDED, encoder_models_dir))
     assert (blank.to_numpy() == 0).all()
-    same = score(odd[4:7], odd[4:7], EMBEDDED, encoder_models_dir)
+    same = score(odd[4:7], odd[4:7], load_bert_score(EMBEDDED, encoder_models_dir))
     np.testing.assert_allclose(same[["bertscore", "sacrebleu_1"]], 100, atol=1e-3)
 
 
 def test_a_score_depends_on_its_two_texts_alone(encoder_models_dir: Path) -> None:
-    together = score(PREDICTIONS, REFERENCES, EMBEDDED, encoder_models_dir)
-    alone = score(PREDICTIONS[2:3], REFERENCES[2:3], EMBEDDED, encoder_models_dir)
+    together = score(PREDICTIONS, REFERENCES, load_bert_score(EMBEDDED, encoder_models_dir))
+    alone = score(PREDICTIONS[2:3], REFERENCES[2:3], load_bert_score(EMBEDDED, encoder_models_dir))
     assert together.loc[2].tolist() == alone.loc[0].tolist()
 
 
@@ -186,7 +186,7 @@ def test_scores_of_a_subject(files: dict[str, Path], encoder_models_dir: Path) -
     assert list(model) == COLUMNS and set(model["condition"]) == {"model"} and set(llm["condition"]) == {"llm"}
     assert model["trial"].tolist() == [0, 1, 2, 3]
     assert model["prediction"].tolist() == PREDICTIONS and model["reference"].tolist() == REFERENCES
-    pd.testing.assert_frame_equal(model[SCORES], score(PREDICTIONS, REFERENCES, EMBEDDED, encoder_models_dir))
+    pd.testing.assert_frame_equal(model[SCORES], score(PREDICTIONS, REFERENCES, load_bert_score(EMBEDDED, encoder_models_dir)))
     assert llm.loc[0, "identification"] == 0.25, "a blank text identifies nothing: chance among 4"
 
 

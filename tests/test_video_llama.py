@@ -52,6 +52,15 @@ def test_soft_tokens_stand_where_the_placeholder_is(llm: PromptedLlm) -> None:
     assert mask[1].tolist() == sorted(mask[1].tolist()), "padded on the left"
 
 
+def test_a_question_may_stand_before_the_placeholder(llm: PromptedLlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llm, "prompt", "{instruction} <ImageHere> Answer:")
+    soft = torch.randn(1, 8, llm.width)
+    embeds, _ = llm.embed_prompt(["Why?"], soft)
+    before, after = (llm.tokenizer(t, add_special_tokens=False).input_ids for t in ("Why? ", " Answer:"))
+    embedding = llm.model.get_input_embeddings()
+    torch.testing.assert_close(embeds[0], torch.cat([embedding(torch.tensor(before)), soft[0], embedding(torch.tensor(after))]))
+
+
 def test_the_llm_alone_gets_no_place_for_a_video(llm: PromptedLlm) -> None:
     embeds, _ = llm.embed_prompt(["Why?"], None)
     plain = llm.tokenizer(
@@ -157,8 +166,16 @@ def test_missing_weights_are_named(demo: Config, tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="none: the weights of llm are missing: expected a folder"):
         provide(elsewhere, "llm", tmp_path / "out")
-    with pytest.raises(UserError, match="connectors are missing"):
+    with pytest.raises(UserError, match="none: weights are missing: .*make connectors"):
         load_video_q_former(elsewhere)
+    (tmp_path / "torn.safetensors").write_bytes((WEIGHTS / "connectors.safetensors").read_bytes()[:1000])
+    torn = demo.model_copy(update={"video_llama": demo.video_llama.model_copy(update={"connectors": str(tmp_path / "torn.safetensors")})})
+    for attempt in (lambda: load_video_q_former(torn), lambda: provide(torn, "connectors", tmp_path / "out")):
+        with pytest.raises(UserError, match="torn.safetensors: found a file that does not open"):
+            attempt()
+    too_deep = demo.model_copy(update={"evaluation": demo.evaluation.model_copy(update={"bertscore_layer": 7})})
+    with pytest.raises(UserError, match=r"evaluation\.bertscore_layer: found 7, expected at most 6"):
+        provide(too_deep, "bertscore_encoder", tmp_path / "bertscore")
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "model.bin").write_bytes(b"")
     pickled = demo.model_copy(update={"video_llama": demo.video_llama.model_copy(update={"llm": str(tmp_path / "pickled")})})

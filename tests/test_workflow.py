@@ -73,6 +73,13 @@ def test_an_unknown_key_stops_the_plan() -> None:
     assert "stage1.alhpa: unknown key" in done.stderr + done.stdout
 
 
+@pytest.mark.dag
+def test_an_experiment_without_test_runs_stops_the_plan() -> None:
+    done = snakemake("-n", "--config", "datasets={had: {test_runs: []}}")
+    assert done.returncode == 1
+    assert "datasets.had.test_runs: found none" in done.stderr + done.stdout
+
+
 def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_bold() -> None:
     for name in ("pretrain_sc_mbm", "stage1", "stage2"):
         inputs = rules()[name].split("    output:")[0]

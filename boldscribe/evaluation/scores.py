@@ -22,21 +22,14 @@ SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "
 COLUMNS = ["subject", "trial", "condition", "prediction", "reference", *SCORES, "identification", "identification_2way"]
 
 
-def score(predictions: Sequence[str], references: Sequence[str], config: Evaluation, models_dir: Path) -> pd.DataFrame:
+def score(predictions: Sequence[str], references: Sequence[str], bert_score: BertScore) -> pd.DataFrame:
     """Score texts pair by pair: the columns `SCORES`, in percent.
 
     - `bertscore`: F1, see `BertScore`. An empty text scores 0.
     - `sacrebleu_1`, `sacrebleu_2`: sentence-level sacreBLEU with n-grams up to that order, 13a tokenizer, cased.
     - `rouge_l_{f,p,r}`: ROUGE-L (Lin 2004) by rouge-score without stemming. Its tokens are runs of ASCII letters and digits,
       so that a text in another script scores 0.
-
-    Raises:
-        UserError: BERTScore's encoder or baseline is missing.
     """
-    return _score(predictions, references, _bert_score(config, models_dir))
-
-
-def _score(predictions: Sequence[str], references: Sequence[str], bert_score: BertScore) -> pd.DataFrame:
     scores = sentence_bleu(predictions, references)[["sacrebleu_1", "sacrebleu_2"]]
     rouge = RougeScorer(["rougeL"], use_stemmer=False)
     rouges = [rouge.score(reference, prediction)["rougeL"] for prediction, reference in zip(predictions, references, strict=True)]
@@ -47,7 +40,12 @@ def _score(predictions: Sequence[str], references: Sequence[str], bert_score: Be
     return scores[SCORES]
 
 
-def _bert_score(config: Evaluation, models_dir: Path) -> BertScore:
+def load_bert_score(config: Evaluation, models_dir: Path) -> BertScore:
+    """BERTScore with the configured encoder.
+
+    Raises:
+        UserError: its encoder or baseline is missing.
+    """
     folder = models_dir / ("sentence_encoder" if config.bertscore_model == "embedded" else "bertscore_encoder")
     return BertScore(folder, config.bertscore_layer, Path(config.bertscore_baseline) if config.bertscore_baseline else None)
 
@@ -83,11 +81,11 @@ def write_scores(
         )
     references = _references(captions, dataset, subject)
     tables = [_with_references(path, references, subject) for path in decoded]
-    bert_score = _bert_score(config.evaluation, models_dir)
+    bert_score = load_bert_score(config.evaluation, models_dir)
     encoder = SentenceEncoder(models_dir / "sentence_encoder")
     for table, output in zip(tables, outputs, strict=True):
         texts = table["prediction"].tolist(), table["reference"].tolist()
-        table[SCORES] = _score(*texts, bert_score)
+        table[SCORES] = score(*texts, bert_score)
         table["identification"], table["identification_2way"] = identify(*texts, encoder)
         with atomic(output) as part:
             table[COLUMNS].to_parquet(part, index=False)

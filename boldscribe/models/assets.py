@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.models.embedded import unpack
+from boldscribe.models.weight_files import check_weights
 
 # What BERTScore and identification read is the same encoder in the embedded default.
 EMBEDDED_ASSET = {
@@ -39,31 +41,45 @@ def provide(config: Config, asset: str, folder: Path) -> None:
     """Make `folder` hold an asset: unpacked if embedded, else links to the configured file or the files of the configured folder.
 
     Raises:
-        UserError: the configured path is missing, or holds no safetensors (pickled weights are not read).
+        UserError: the configured path is missing, holds no safetensors (pickled weights are not read) or truncated ones, or has
+            fewer layers than BERTScore is to read.
     """
     origin = source(config, asset)
     if origin == "embedded":
         unpack(EMBEDDED_ASSET[asset], folder)
-        return
-    path = Path(origin)
+    else:
+        _link(Path(origin), asset, folder)
+    if asset == "bertscore_encoder":
+        _check_layers(folder, config.evaluation.bertscore_layer)
+
+
+def _link(path: Path, asset: str, folder: Path) -> None:
     if not path.exists():
         raise UserError(
-            origin,
+            str(path),
             f"the weights of {asset} are missing: expected {_expected(asset)} there; put them in place, or change "
             "the key in the configuration ('boldscribe doctor' lists all of them)",
         )
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     if not any(p.suffix == ".safetensors" for p in files):
         raise UserError(
-            origin,
+            str(path),
             f"found {', '.join(p.name for p in files[:5]) or 'no file'}, expected {_expected(asset)}; convert the "
             "weights first, since pickled files are not opened",
         )
+    for file in files:
+        if file.suffix == ".safetensors":
+            check_weights(file, f"copy the weights of {asset} again")
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         link = folder / file.name
         link.unlink(missing_ok=True)
         link.symlink_to(file.resolve())
+
+
+def _check_layers(folder: Path, layer: int) -> None:
+    if (file := folder / "config.json").exists() and layer > (n := json.loads(file.read_text()).get("num_hidden_layers", layer)):
+        raise UserError("evaluation.bertscore_layer", f"found {layer}, expected at most {n}, the layers of {folder}")
 
 
 def _expected(asset: str) -> str:

@@ -9,16 +9,18 @@ from typing import cast
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from boldscribe.config import Config
+from boldscribe.config_sections import Adaptor
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
 from boldscribe.models.adaptor import add_adaptors, load_adaptors
 from boldscribe.models.sc_mbm import ScMbm
 from boldscribe.models.tokenizer import Tokenizer
 from boldscribe.models.video_llama import load_video_q_former
+from boldscribe.models.weight_files import load_weights
 
 
 class FmriEncoder(nn.Module):
@@ -64,7 +66,7 @@ def new_encoder(config: Config, sc_mbm: Path) -> PeftModel:
         UserError: the pretrained weights do not fit the configured shapes.
     """
     encoder = FmriEncoder(config)
-    state = load_file(sc_mbm)
+    state, _ = load_weights(sc_mbm, "pretrain SC-MBM again")
     for part, prefix in ((encoder.tokenizer, "tokenizer."), (encoder.sc_mbm, "sc_mbm.")):
         given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         expected = part.state_dict()
@@ -80,13 +82,16 @@ def new_encoder(config: Config, sc_mbm: Path) -> PeftModel:
     return model
 
 
-def save_encoder(model: PeftModel, folder: Path) -> None:
-    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `adaptors/` (PEFT)."""
+def save_encoder(model: PeftModel, folder: Path, adaptor: Adaptor) -> None:
+    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `adaptors/` (PEFT).
+
+    PEFT's format has no place for the adaptors' nonlinearity, without which they compute something else: it stands in the metadata.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     encoder = model.get_base_model()
     state = {k.replace(".base_layer", ""): v.contiguous() for k, v in encoder.state_dict().items() if _own(k)}
     with atomic(folder / "fmri_encoder.safetensors") as part:
-        save_file(state, part)
+        save_file(state, part, metadata={"adaptor.activation": adaptor.activation})
     (folder / "adaptors").mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder) as part:  # PEFT does not write atomically
         model.save_pretrained(part)
@@ -97,7 +102,13 @@ def save_encoder(model: PeftModel, folder: Path) -> None:
 def load_encoder(config: Config, folder: Path) -> nn.Module:
     """The encoder of a finished Stage I, frozen and in evaluation mode."""
     encoder = FmriEncoder(config)
-    missing, unexpected = encoder.load_state_dict(load_file(folder / "fmri_encoder.safetensors"), strict=False)
+    path = folder / "fmri_encoder.safetensors"
+    state, metadata = load_weights(path, "run Stage I again")
+    if (trained := metadata.get("adaptor.activation")) != config.adaptor.activation:
+        raise UserError(
+            str(path), f"adaptor.activation: found {trained}, expected {config.adaptor.activation} as configured; run Stage I again"
+        )
+    missing, unexpected = encoder.load_state_dict(state, strict=False)
     if unexpected or any(_own(k) for k in missing):
         raise UserError(
             str(folder), f"weights do not fit the configured encoder: missing {missing}, unexpected {unexpected}; run Stage I again"

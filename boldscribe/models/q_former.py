@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from boldscribe.config_sections import QFormer as QFormerConfig
+from boldscribe.models.weight_files import load_weights
 
 
 class QFormer(nn.Module):
@@ -55,7 +55,7 @@ def video_q_former(config: QFormerConfig) -> QFormer:
 def bert_state(bert_file: str, layers: int) -> dict[str, Tensor]:
     """A BERT encoder's first layers under the names they have in `QFormer`, to start from: all but queries and cross-attention."""
     renamed = {}
-    for name, tensor in load_file(bert_file).items():
+    for name, tensor in load_weights(bert_file, "run the rule fetch_model again")[0].items():
         if name.startswith("embeddings.LayerNorm."):
             renamed[name.replace("embeddings.LayerNorm.", "bert.layernorm.")] = tensor
         elif name.startswith("encoder.layer.") and int(name.split(".")[2]) < layers:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from boldscribe.config import Config
@@ -19,6 +18,7 @@ from boldscribe.errors import UserError
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import QFormer, image_q_former, video_q_former
 from boldscribe.models.visual_encoder import EfficientNetLite, load_visual_encoder
+from boldscribe.models.weight_files import load_weights
 
 M = TypeVar("M", bound=nn.Module)
 MAX_FRAMES = 32  # positions that Video-LLaMA has
@@ -104,10 +104,8 @@ def model_folder(configured: str, asset: str, models_dir: Path) -> Path:
 
 
 def _trained(config: Config, prefix: str) -> dict[str, Tensor]:
-    path = Path(config.video_llama.connectors)
-    if not path.exists():
-        raise UserError(str(path), "the trained connectors are missing; expected a .safetensors file; `make connectors` makes them again")
-    return {k.removeprefix(prefix): v.float() for k, v in load_file(path).items() if k.startswith(prefix)}
+    state, _ = load_weights(config.video_llama.connectors, "`make connectors` trains the miniature's again")
+    return {k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)}
 
 
 def _load(module: M, state: dict[str, Tensor], origin: str) -> M:

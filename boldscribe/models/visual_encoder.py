@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from boldscribe.errors import UserError
+from boldscribe.models.weight_files import load_weights
 
+REMEDY = "run the rule fetch_model again, or correct video_llama.visual_encoder"
 # Statistics of ImageNet's RGB values, with which EfficientNet-Lite0 was trained.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -28,7 +29,7 @@ class EfficientNetLite(nn.Module):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.network = EfficientNet.from_name("efficientnet-lite0")
-        self.network.load_state_dict(load_file(folder / "model.safetensors"))
+        self.network.load_state_dict(load_weights(folder / "model.safetensors", REMEDY)[0])
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
@@ -49,6 +50,8 @@ def load_visual_encoder(folder: Path) -> EfficientNetLite:
     Raises:
         UserError: a model type that is not supported.
     """
+    if not (folder / "config.json").exists():
+        raise UserError(str(folder / "config.json"), f"the file is missing; {REMEDY}")
     model_type = json.loads((folder / "config.json").read_text()).get("model_type")
     if model_type != "efficientnet-lite0":
         raise UserError(str(folder / "config.json"), f"model_type: found {model_type!r}, expected 'efficientnet-lite0'")

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from boldscribe.config import Config
 from boldscribe.files import atomic, load_array
+from boldscribe.models.device import best_device
 from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former
 from boldscribe.reproducible import seed_everything
 from boldscribe.stimuli.shards import records
@@ -38,12 +39,14 @@ def write_captions(
     table = table[table["stim_file"].isin(row)]
     questions = table[["stim_file", "instruction"]].drop_duplicates().reset_index(drop=True)
     seed_everything(config.seed, "captions", features.name)
-    llm, q_former, projection = load_llm(config, models_dir), load_video_q_former(config), load_projection(config)
+    device = best_device()
+    llm = load_llm(config, models_dir).to(device)
+    q_former, projection = load_video_q_former(config).to(device), load_projection(config).to(device)
     answers: list[str] = []
     for start in tqdm(range(0, len(questions), settings.batch_size), "captions", mininterval=5):
         batch = questions.iloc[start : start + settings.batch_size]
         with torch.inference_mode():
-            clips = torch.from_numpy(tokens[[row[c] for c in batch["stim_file"]]]).float()
+            clips = torch.from_numpy(tokens[[row[c] for c in batch["stim_file"]]]).float().to(device)
             soft = projection(q_former(clips))
         answers += llm.generate(
             batch["instruction"].tolist(),

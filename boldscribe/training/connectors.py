@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import platform
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
@@ -27,6 +28,7 @@ from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import bert_state
 from boldscribe.models.sentence_encoder import SentenceEncoder
 from boldscribe.models.video_llama import Connectors, encode_frames, load_encoder, load_llm
+from boldscribe.models.weight_files import load_weights
 from boldscribe.provenance.record import code_state, digest
 from boldscribe.reproducible import derive_seed, generator, seed_everything
 from boldscribe.simulation.render import render
@@ -72,6 +74,7 @@ def train_connectors(config: Config, models_dir: Path, out_dir: Path, work_dir: 
     write_json(out_dir / "connectors.json", record)
     with atomic(out_dir / "README.md") as part:
         part.write_text(_readme(record))
+    shutil.rmtree(work)
 
 
 def _kept_tokens(config: Config, models_dir: Path, scenes: list[Scene], path: Path) -> NDArray[np.float16]:
@@ -90,7 +93,7 @@ def _kept_alignment(
 ) -> list[float]:
     path = work / "aligned.safetensors"
     if path.exists():
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(load_weights(path, "remove it and run again")[0])
         return [float(x) for x in load_array(work / "alignment_loss.npy")[0]]
     start_from_bert(model, config, models_dir)
     losses = _align(config, model, models_dir, visual, scenes)

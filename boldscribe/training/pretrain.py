@@ -14,10 +14,11 @@ from tqdm import trange
 from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
 from boldscribe.files import atomic, load_array
+from boldscribe.models.device import best_device
 from boldscribe.models.sc_mbm import MaskedAutoencoder
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, pack, trainable, unpack
-from boldscribe.training.schedule import adamw, best_device, set_learning_rate, warmup_cosine
+from boldscribe.training.schedule import adamw, set_learning_rate, warmup_cosine
 from boldscribe.training.source import check_source_only
 
 

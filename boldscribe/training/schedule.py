@@ -31,8 +31,3 @@ def adamw(parameters: Iterable[Tensor], weight_decay: float) -> torch.optim.Adam
     return torch.optim.AdamW(
         [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}], lr=0.0, betas=(0.9, 0.95)
     )
-
-
-def best_device() -> torch.device:
-    """A GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

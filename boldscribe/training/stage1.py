@@ -24,11 +24,12 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array
 from boldscribe.losses import clip_loss, l2_l1_loss, stage1_loss
+from boldscribe.models.device import best_device
 from boldscribe.models.fmri_encoder import encode_in_batches, new_encoder, save_encoder
 from boldscribe.models.video_llama import load_video_q_former
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, pack, trainable, unpack
-from boldscribe.training.schedule import adamw, best_device, set_learning_rate, warmup_cosine
+from boldscribe.training.schedule import adamw, set_learning_rate, warmup_cosine
 from boldscribe.training.source import source_trials
 
 WARMUP = 0.1  # share of the steps

@@ -24,12 +24,13 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
 from boldscribe.losses import entropy_separation_loss, neighbourhood_clustering_loss, stage2_loss
+from boldscribe.models.device import best_device
 from boldscribe.models.fmri_encoder import encode_in_batches, load_encoder
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.video_llama import load_llm, load_projection, model_folder
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, pack, unpack
-from boldscribe.training.schedule import adamw, best_device, set_learning_rate, warmup_cosine
+from boldscribe.training.schedule import adamw, set_learning_rate, warmup_cosine
 from boldscribe.training.source import check_source_only, source_trials
 
 CLASS_TEMPERATURE = 0.05  # of the head's logits, which are cosines (Saito et al. 2020)

@@ -59,12 +59,15 @@ class Config(Section):
     @classmethod
     def _place_simulated_data(cls, raw: Any) -> Any:
         """Simulated data sets are results: they are written to `raw/NAME` there, whatever `bids_dir` says."""
-        results = (raw.get("paths") or {}).get("results", Paths().results)
-        datasets = {
+        paths, datasets = (raw.get(name) if isinstance(raw, dict) else None for name in ("paths", "datasets"))
+        if not datasets or not isinstance(datasets, dict):
+            return raw
+        results = paths.get("results", Paths().results) if isinstance(paths, dict) else Paths().results
+        placed = {
             name: {**d, "bids_dir": f"{results}/raw/{name}"} if isinstance(d, dict) and d.get("simulated") else d
-            for name, d in (raw.get("datasets") or {}).items()
+            for name, d in datasets.items()
         }
-        return {**raw, "datasets": datasets} if datasets else raw
+        return {**raw, "datasets": placed}
 
 
 def _labels(first: int, last: int) -> list[str]:
@@ -123,7 +126,8 @@ def check_experiment(config: Config) -> None:
     """Refuse an experiment that could not end in tables, though each of its settings is valid.
 
     Raises:
-        UserError: a data set without source subjects, target subjects, adaptation runs or test runs.
+        UserError: a data set without source subjects, target subjects, adaptation runs or test runs, or without the derivatives
+            that the engine reads.
     """
     problems = [
         f"datasets.{dataset}.{name}: found none, expected at least one label"
@@ -131,6 +135,13 @@ def check_experiment(config: Config) -> None:
         for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")
         if not getattr(settings, name)
     ]
+    if config.preprocessing.engine == "derivatives":
+        problems += [
+            f"datasets.{dataset}.derivatives_dir: found {settings.derivatives_dir!r}, expected an existing folder, which the engine "
+            "'derivatives' reads; correct it, or choose another engine"
+            for dataset, settings in config.datasets.items()
+            if not settings.derivatives_dir or not Path(settings.derivatives_dir).is_dir()
+        ]
     if problems:
         raise UserError("configuration", *problems)
 
@@ -147,8 +158,10 @@ def load_config(*files: str | Path) -> Config:
             content = yaml.safe_load(Path(file).read_text()) or {}
         except FileNotFoundError:
             raise UserError(str(file), "the configuration file does not exist") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise UserError(str(file), f"not YAML: {error}") from None
+        if not isinstance(content, dict):
+            raise UserError(str(file), f"found a {type(content).__name__}, expected sections with keys, as in config.yaml")
         merged = _merge(merged, content)
     return parse_config(merged, " + ".join(str(f) for f in files))
 

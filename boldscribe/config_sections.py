@@ -54,6 +54,12 @@ class Dataset(Section):
     adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "survey 8")
     test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "survey 8")
 
+    @field_validator("adaptation_runs", "test_runs")
+    @classmethod
+    def _two_digits(cls, runs: list[str]) -> list[str]:
+        """Runs are compared by number: `1` and `01` are one run."""
+        return [f"{int(r):02d}" if r.isdigit() else r for r in runs]
+
     @model_validator(mode="after")
     def _check_split(self) -> Dataset:
         for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs"):

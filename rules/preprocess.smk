@@ -14,6 +14,7 @@ rule check_dataset:
         settings=settings("preprocessing", "bold"),
         dataset=dataset_settings(
             "bids_dir",
+            "derivatives_dir",
             "task",
             "session",
             "train_subjects",

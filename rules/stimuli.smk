@@ -1,5 +1,5 @@
 """Stimulus videos to frames and frozen features. `train` shards hold the clips of source subjects, `test` shards those of
-target subjects' test runs; clips of adaptation runs are never opened."""
+target subjects' test runs; adaptation runs bring no clip to any shard."""
 
 
 rule frames:

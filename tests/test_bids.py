@@ -14,6 +14,7 @@ from boldscribe.bids import entity_path, find_runs, metadata, read_events, resol
 from boldscribe.config import Config, parse_config
 from boldscribe.errors import UserError
 from boldscribe.images import load_image, missing_bytes, save_image
+from boldscribe.simulation.render import write_clip
 
 TR = 2.0
 EVENTS = "onset\tduration\ttrial_type\tstim_file\n4.0\t2\trunning\ta.mp4\n9.5\tn/a\tn/a\tn/a\n10.1\t2\tjumping\tb.mp4\n"
@@ -26,7 +27,7 @@ def config(tmp_path: Path) -> Config:
     root = tmp_path / "raw"
     for clip in ("a.mp4", "b.mp4"):
         (root / "stimuli").mkdir(parents=True, exist_ok=True)
-        (root / "stimuli" / clip).write_bytes(b"clip")
+        write_clip(root / "stimuli" / clip, rng.integers(0, 255, (16, 32, 32, 3), np.uint8), 8)
     (root / "dataset_description.json").write_text(json.dumps({"Name": "test", "BIDSVersion": "1.10.0"}))
     (root / "task-action_bold.json").write_text(json.dumps({"RepetitionTime": TR, "TaskName": "action"}))
     for subject in ("01", "02"):
@@ -84,8 +85,43 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "late onset": (rewrite(events, "10.1", "40.5"), "onset: found 40.5 s, expected 0 to 40 s"),
     "onset no number": (rewrite(events, "10.1", "soon"), "onset: found 'soon'"),
     "no column": (rewrite(events, "stim_file", "file"), "expected also stim_file"),
-    "no clip": (rewrite(events, "b.mp4", "c.mp4"), "do not exist below"),
+    "NaN": (lambda root: save_image(bold(root), np.full((4, 5, 3, 20), np.nan), np.eye(4), tr=TR), "found NaN or infinity in 20 volume(s)"),
+    "damaged inside": (lambda root: damage_inside(bold(root)), "fewer than the header"),
+    "too few volumes": (
+        lambda root: (
+            save_image(bold(root), np.ones((4, 5, 3, 6)), np.eye(4), tr=TR),
+            events(root).write_text(EVENTS.split("9.5")[0]),
+        ),
+        "volumes: found 6, expected at least 7 for the first trial's window",
+    ),
 }
+
+
+def damage_inside(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
+    path.write_bytes(content)
+
+
+def test_a_clip_that_will_be_read_is_there_and_whole(config: Config) -> None:
+    root = Path(config.datasets["had"].bids_dir)
+    rewrite(lambda r: r / "sub-02/func/sub-02_task-action_run-1_events.tsv", "b.mp4", "of-an-adaptation-run.mp4")(root)
+    assert validate_raw(config, "had"), "what only adaptation runs show stays closed"
+    rewrite(events, "b.mp4", "c.mp4")(root)
+    with pytest.raises(UserError, match=r"found 1 file\(s\) of the events that do not exist there \(c\.mp4\)"):
+        validate_raw(config, "had")
+    (root / "stimuli" / "c.mp4").write_bytes((root / "stimuli" / "b.mp4").read_bytes()[:-1500])
+    with pytest.raises(UserError, match=r"stimuli/c\.mp4: (frames: found|cannot be read as video)"):
+        validate_raw(config, "had")
+
+
+def test_uncompressed_runs_and_durations_unknown(config: Config) -> None:
+    root = Path(config.datasets["had"].bids_dir)
+    plain = Path(str(bold(root)).removesuffix(".gz"))
+    plain.write_bytes(gzip.decompress(bold(root).read_bytes()))
+    bold(root).unlink()
+    rewrite(events, "4.0\t2", "4.0\tn/a")(root)
+    assert validate_raw(config, "had")["runs"]["02"] == ["01", "02"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

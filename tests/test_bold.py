@@ -239,6 +239,11 @@ def cut(table: Path, lines: int) -> None:
     table.write_text("\n".join(table.read_text().split("\n")[:lines]))
 
 
+def drop(table: Path, prefix: str) -> None:
+    content = pd.read_csv(table, sep="\t")
+    content.drop(columns=[c for c in content if c.startswith(prefix)]).to_csv(table, sep="\t", index=False, na_rep="n/a")
+
+
 FAULTS = {
     "NaN volume": (nan_volume, r"NaN or infinity in 1 volume\(s\) \(index 17\)"),
     "truncated": (lambda bold: bold.write_bytes(bold.read_bytes()[:3000]), "cannot be read"),
@@ -247,6 +252,8 @@ FAULTS = {
     "empty mask": (empty_mask, "voxels: found none"),
     "no confounds": (lambda bold: confounds_of(bold).unlink(), "confounds"),
     "other length": (lambda bold: cut(confounds_of(bold), 41), "found 40 rows, expected 60"),
+    "no CSF": (lambda bold: drop(confounds_of(bold), "csf"), "confounds: .*csf"),
+    "no cosines": (lambda bold: drop(confounds_of(bold), "cosine"), "found no cosine columns"),
     "other grid": (lambda bold: save_image(bold, np.ones((7, 8, 7, N_VOLUMES)), AFFINE, tr=TR), "grid: found"),
 }
 

@@ -50,6 +50,8 @@ def test_every_key_says_what_it_means_and_where_it_comes_from() -> None:
         ),
         ({"datasets": {"had": {"train_subjects": ["01; rm"]}}}, ["train_subjects", "01; rm", "pattern"]),
         ({"datasets": {"had": {"adaptation_runs": ["01"], "test_runs": ["01"]}}}, ["run(s) 01", "test trials must be unseen"]),
+        ({"datasets": {"had": {"adaptation_runs": ["1"], "test_runs": ["01"]}}}, ["run(s) 01", "test trials must be unseen"]),
+        ({"datasets": [1], "paths": "x"}, ["datasets", "paths"]),
         ({"sc_mbm": {"n_heads": 3}}, ["sc_mbm", "divisible by n_heads 3"]),
         ({"stimuli": {"n_frames": 64}}, ["stimuli.n_frames", "found 64"]),
         ({"video_llama": {"prompt": "{instruction}"}}, ["video_llama", "expected one <ImageHere>"]),

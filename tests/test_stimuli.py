@@ -100,6 +100,24 @@ def test_missing_truncated_and_foreign_files_are_named(clip: Path, tmp_path: Pat
             read_frames(broken, n_frames=4, size=64)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [("index_first.mp4", "mpeg4", {"movflags": "faststart"}), ("vp9.webm", "libvpx-vp9", {}), ("ffv1.mkv", "ffv1", {})],
+)
+def test_half_a_video_is_not_taken_for_a_shorter_one(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for image in render(scene(), size=64, fps=8, seconds=3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    assert read_frames(path, n_frames=4, size=64)[1].tolist() == [0, 6, 12, 18]
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    with pytest.raises(UserError, match=r"(frames: found|cannot be read)"):
+        read_frames(path, n_frames=4, size=64)
+
+
 def test_shards_hold_every_clip_of_their_role_once(tmp_path: Path) -> None:
     trials = pd.DataFrame({"subject": ["01"] * 5, "trial": range(5), "role": ["train"] * 4 + ["adapt"], "instruction": "?"})
     labels = pd.DataFrame({"subject": ["01"] * 5, "trial": range(5), "stim_file": ["b", "a", "c", "a", "z"], "action": "x"})

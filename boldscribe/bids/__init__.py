@@ -4,6 +4,7 @@ from boldscribe.bids.checks import locate_dataset, validate_raw
 from boldscribe.bids.layout import (
     entities,
     entity_path,
+    find_preprocessed,
     find_runs,
     find_t1w,
     metadata,
@@ -16,6 +17,7 @@ from boldscribe.bids.layout import (
 __all__ = [
     "entities",
     "entity_path",
+    "find_preprocessed",
     "find_runs",
     "find_t1w",
     "locate_dataset",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from bids.layout import parse_file_entities
 from bids.layout.writing import build_path
 
 from boldscribe.config_sections import Dataset
 from boldscribe.errors import UserError
+from boldscribe.images import load_image
 
 # pybids' own patterns know no `res` entity
 PATTERN = (
@@ -64,14 +67,14 @@ def find_runs(
     session: str | None,
     task: str,
     suffix: str = "bold",
-    extension: str = ".nii.gz",
+    extensions: Sequence[str] = (".nii", ".nii.gz"),
     **wanted: str | None,
 ) -> dict[str, Path]:
     """Files of one kind by run label, in order of the labels.
 
     Args:
         root: raw data set or derivatives.
-        suffix, extension: kind of file, such as `events` and `.tsv`.
+        suffix, extensions: kind of file, such as `events` and `.tsv`.
         wanted: entities that must match; None demands their absence.
 
     Raises:
@@ -80,7 +83,7 @@ def find_runs(
     parts = [f"sub-{subject}", *([f"ses-{session}"] if session else []), "func"]
     folder = Path(root).joinpath(*parts)
     runs: dict[str, Path] = {}
-    for path in sorted(folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{extension}")):
+    for path in sorted(p for e in extensions for p in folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{e}")):
         found = entities(path)
         if found.get("task") != task or found.get("suffix") != suffix or any(found.get(k) != v for k, v in wanted.items()):
             continue
@@ -91,6 +94,30 @@ def find_runs(
             )
         runs[label] = path
     return dict(sorted(runs.items()))
+
+
+def find_preprocessed(root: Path, subject: str, session: str | None, task: str, space: str, resolution: float) -> dict[str, Path]:
+    """Preprocessed runs by label, in the wanted space and resolution.
+
+    Older fMRIPrep, and spaces asked for without resolution, leave `res` out; then the voxel size decides.
+
+    Raises:
+        UserError: none found.
+    """
+    res = resolution_label(resolution)
+    runs = find_runs(root, subject, session, task, space=space, res=res, desc="preproc")
+    if not runs:
+        unlabelled = find_runs(root, subject, session, task, space=space, res=None, desc="preproc")
+        zooms = {path: load_image(path, 4).header.get_zooms()[:3] for path in unlabelled.values()}
+        runs = {label: path for label, path in unlabelled.items() if np.allclose(zooms[path], resolution, atol=0.01)}
+    if not runs:
+        there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii.gz")})
+        raise UserError(
+            str(root / f"sub-{subject}"),
+            f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
+            f"task-{task}…space-{space}_res-{res}_desc-preproc_bold.nii.gz; correct preprocessing.space and resolution, task, session",
+        )
+    return runs
 
 
 def find_t1w(root: str | Path, subject: str) -> Path | None:
@@ -114,13 +141,13 @@ def metadata(path: Path, root: str | Path) -> dict[str, Any]:
             if set(sidecar.stem.split("_")) <= set(name_parts):
                 try:
                     merged |= json.loads(sidecar.read_text())
-                except ValueError as error:
-                    raise UserError(str(sidecar), f"not JSON: {error}; repair it") from None
+                except (OSError, ValueError, TypeError) as error:
+                    raise UserError(str(sidecar), f"not a JSON object: {error}; repair it, or fetch its content") from None
     return merged
 
 
 def read_events(path: Path) -> pd.DataFrame:
-    """The stimulus events of a run: `onset` and `duration` (s, from the first volume), `trial_type`, `stim_file`, sorted by onset.
+    """The stimulus events of a run: `onset` and `duration` (s, from the first volume; NaN for n/a), `trial_type`, `stim_file`, by onset.
 
     Rows without stimulus (`stim_file` empty or n/a: fixation, blanks) are no trials.
 
@@ -142,8 +169,9 @@ def read_events(path: Path) -> pd.DataFrame:
         raise UserError(str(path), "stim_file: found no row with a stimulus, expected one per trial; fill in the file names")
     for column in ("onset", "duration"):
         seconds = pd.to_numeric(events[column], errors="coerce")
-        if seconds.isna().any():
-            row = int(seconds.isna().to_numpy().argmax())
+        wrong = seconds.isna() & ((column == "onset") | (events[column] != "n/a"))
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
             raise UserError(str(path), f"{column}: found {events[column].iloc[row]!r}, expected seconds as a number; correct it")
         events[column] = seconds.astype(float)
     return events.sort_values("onset", kind="stable").reset_index(drop=True)

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from boldscribe.bids import find_runs, metadata, resolution_label
+from boldscribe.bids import find_preprocessed, metadata
 from boldscribe.bold.windows import displacement_path, voxels_path
 from boldscribe.config import Config
 from boldscribe.config_sections import Bold
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, header_path, save_array, write_json
 from boldscribe.images import image_data, load_image, repetition_time
+from boldscribe.preprocessing.confounds import cosines
 
 FREE_VOLUMES = 10
 
@@ -107,30 +108,6 @@ def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Pa
     save_array(displacement_path(output), np.concatenate([run.framewise_displacement for run in runs]), axes=["volume"], units="mm")
 
 
-def find_preprocessed(root: Path, subject: str, session: str | None, task: str, space: str, resolution: float) -> dict[str, Path]:
-    """Preprocessed runs by label, in the wanted space and resolution.
-
-    Older fMRIPrep, and spaces asked for without resolution, leave `res` out; then the voxel size decides.
-
-    Raises:
-        UserError: none found.
-    """
-    res = resolution_label(resolution)
-    runs = find_runs(root, subject, session, task, space=space, res=res, desc="preproc")
-    if not runs:
-        unlabelled = find_runs(root, subject, session, task, space=space, res=None, desc="preproc")
-        zooms = {path: load_image(path, 4).header.get_zooms()[:3] for path in unlabelled.values()}
-        runs = {label: path for label, path in unlabelled.items() if np.allclose(zooms[path], resolution, atol=0.01)}
-    if not runs:
-        there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii.gz")})
-        raise UserError(
-            str(root / f"sub-{subject}"),
-            f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
-            f"task-{task}…space-{space}_res-{res}_desc-preproc_bold.nii.gz; correct preprocessing.space and resolution, task, session",
-        )
-    return runs
-
-
 def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:
     """Collect a run's files and read its confounds; the image data stay on disk.
 
@@ -144,7 +121,7 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:
     if tr <= 0:
         raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
     mask = bold.with_name(bold.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
-    confounds, steady, displacement = read_confounds(bold, n_volumes, settings)
+    confounds, steady, displacement = read_confounds(bold, n_volumes, tr, settings)
     if steady.sum() < confounds.shape[1] + 2 + FREE_VOLUMES:
         raise UserError(
             str(bold),
@@ -154,7 +131,12 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:
     return Run(label, bold, mask, tr, float(sidecar.get("StartTime", 0.0)), confounds.to_numpy(), steady, displacement)
 
 
-def read_confounds(bold: Path, n_volumes: int, settings: Bold) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float32]]:
+def read_confounds(
+    bold: Path,
+    n_volumes: int,
+    tr: float,
+    settings: Bold,
+) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float32]]:
     """Regressors chosen by nilearn's `load_confounds`, steady-state volumes, and framewise displacement (mm).
 
     Raises:
@@ -165,10 +147,14 @@ def read_confounds(bold: Path, n_volumes: int, settings: Bold) -> tuple[pd.DataF
         table, steady_rows = load_confounds(
             str(bold), strategy=strategy, motion=settings.motion, wm_csf=settings.tissue or "basic", demean=False
         )
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise UserError(str(bold), f"confounds: {error}; expected fMRIPrep's desc-confounds_timeseries.tsv and .json beside it") from None
     if len(table) != n_volumes:
         raise UserError(str(bold), f"confounds: found {len(table)} rows, expected {n_volumes}, one per volume; preprocess the run again")
+    if cosines(n_volumes, tr).size and not any(c.startswith("cosine") for c in table):
+        raise UserError(
+            str(bold), "confounds: found no cosine columns, expected them: they are the high-pass filter; preprocess the run again"
+        )
     steady = np.ones(n_volumes, bool)
     if steady_rows is not None:
         steady = np.isin(np.arange(n_volumes), steady_rows)

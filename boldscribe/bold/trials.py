@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boldscribe.bids import find_runs, read_events, run_label
+from boldscribe.bids import find_runs, read_events
 from boldscribe.bold.windows import displacement_path
 from boldscribe.config import Config
 from boldscribe.config_sections import Dataset
@@ -53,7 +53,7 @@ def write_trials(config: Config, dataset: str, subject: str, series: Path, trial
     design = config.datasets[dataset]
     _, header = load_array(series)
     displacement, _ = load_array(displacement_path(series))
-    events = find_runs(design.bids_dir, subject, design.session, design.task, "events", ".tsv")
+    events = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
     rows: list[dict[str, Any]] = []
     for run in header["runs"]:
         if run["run"] not in events:
@@ -71,8 +71,12 @@ def write_trials(config: Config, dataset: str, subject: str, series: Path, trial
     if outside.any():
         logging.getLogger(__name__).warning("sub-%s: %d trial(s) left out, whose window leaves the run at its end", subject, outside.sum())
     kept = table[~outside & (table["role"] != "")]
-    if kept.empty:
-        raise UserError(f"datasets.{dataset}", f"sub-{subject}: found no trial in any role; correct adaptation_runs and test_runs")
+    if absent := {"train"} - set(kept["role"]) if subject in design.train_subjects else {"adapt", "test"} - set(kept["role"]):
+        raise UserError(
+            f"datasets.{dataset}",
+            f"sub-{subject}: found no trial for role {' and '.join(sorted(absent))} ({outside.sum()} of {len(table)} windows leave their "
+            "run at its end); correct adaptation_runs, test_runs, bold.delay or bold.n_volumes",
+        )
     for path, types in ((trials, TRIAL_TYPES), (labels, LABEL_TYPES)):
         with atomic(path) as part:
             kept[list(types)].astype(types).reset_index(drop=True).to_parquet(part, index=False)
@@ -118,9 +122,9 @@ def role(dataset: Dataset, subject: str, run: str) -> str:
         raise UserError(
             f"sub-{subject}", "found in neither train_subjects nor validation_subjects; add it to one of them in the configuration"
         )
-    if run in [run_label(r) for r in dataset.adaptation_runs]:
+    if run in dataset.adaptation_runs:
         return "adapt"
-    return "test" if run in [run_label(r) for r in dataset.test_runs] else ""
+    return "test" if run in dataset.test_runs else ""
 
 
 def draw_instructions(config: Config, dataset: str, subject: str, n_trials: int) -> list[str]:

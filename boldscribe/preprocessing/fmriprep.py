@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from fmriprep_docker.__main__ import TF_TEMPLATES  # type: ignore[import-untyped]
 
-from boldscribe.bids import resolution_label
-from boldscribe.bold.series import find_preprocessed
+from boldscribe.bids import find_preprocessed, resolution_label
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import write_json
@@ -132,7 +132,7 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
     Raises:
         UserError: what `fmriprep_argv` and `check_docker` find, an exit code, or missing outputs.
     """
-    argv = fmriprep_argv(config, dataset, subject, output_dir, work_dir, n_threads=int(os.environ.get("OMP_NUM_THREADS", "8")))
+    argv = fmriprep_argv(config, dataset, subject, output_dir, work_dir, n_threads=int(os.environ.get("OMP_NUM_THREADS", "1")))
     check_docker()
     design = config.datasets[dataset]
     for folder in (output_dir, work_dir):
@@ -148,3 +148,4 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
             f"{output_dir / f'sub-{subject}' / 'log'}",
         )
     find_preprocessed(output_dir, subject, design.session, design.task, config.preprocessing.space, config.preprocessing.resolution)
+    shutil.rmtree(work_dir, ignore_errors=True)

@@ -127,7 +127,7 @@ def _alone_in(work: Path | None) -> Iterator[None]:
         yield
         return
     work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
+    with work.with_name(f".{work.name}.lock").open("w") as lock:  # beside: a step may empty its folder
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

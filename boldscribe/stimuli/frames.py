@@ -7,10 +7,14 @@ from typing import Literal
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
 from boldscribe.errors import UserError
+
+FRAMES_OF_TOLERANCE = 2  # durations are rounded
 
 
 def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
@@ -37,14 +41,37 @@ def read_frames(
         uint8 RGB frames (T, size, size, 3) and their indices in the video (T).
 
     Raises:
-        UserError: the file is missing, or neither reader can decode it.
+        UserError: what `check_video` finds, or neither reader can decode the file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(str(path), "the video is missing; put it in place, or correct stim_file in the events")
+    check_video(path)
     frames = _by_decord(path, n_frames) if reader == "decord" else None
     images, indices = frames if frames is not None else _by_pyav(path, n_frames)
     return np.stack([_resize(image, size) for image in images]), indices
+
+
+def check_video(path: Path) -> None:
+    """Make sure that a video is whole, without decoding it: the readers take a truncated one for a shorter one.
+
+    Raises:
+        UserError: the file is missing, is no video, or holds fewer frames than its header states.
+    """
+    if not path.is_file():
+        raise UserError(str(path), "the video is missing; put it in place, or correct stim_file in the events")
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stated = stream.frames or _frames_by_duration(container, stream)
+            found = sum(packet.size > 0 for packet in container.demux(stream))
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(str(path), f"cannot be read as video ({error}): truncated or not a video; fetch the file again") from None
+    if found == 0 or found < stated - FRAMES_OF_TOLERANCE:
+        raise UserError(str(path), f"frames: found {found}, expected {max(stated, 1)} as the header states; fetch the file again")
+
+
+def _frames_by_duration(container: InputContainer, stream: VideoStream) -> int:
+    """Frames that a container without a count of its own states by duration and mean rate; 0 where it states neither."""
+    return int(container.duration / av.time_base * stream.average_rate) if container.duration and stream.average_rate else 0
 
 
 def _by_decord(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:

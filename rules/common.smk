@@ -89,12 +89,12 @@ TRIALS = f"{R}/trials/{{dataset}}/sub-{{subject}}_trials.parquet"
 LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 
 
-MODEL_FOLDERS = {
+MODEL_SETTINGS = {
     "llm": experiment.video_llama.llm,
     "visual_encoder": experiment.video_llama.visual_encoder,
     "connectors": experiment.video_llama.connectors,
     "sentence_encoder": experiment.evaluation.sentence_encoder,
-    "bertscore_encoder": experiment.evaluation.bertscore_model,
+    "bertscore_encoder": f"{experiment.evaluation.bertscore_model}, layer {experiment.evaluation.bertscore_layer}",
 }
 
 

@@ -94,7 +94,7 @@ rule fetch_model:
     params:
         module=as_py_module(),
         config=CONFIG,
-        settings=lambda w: MODEL_FOLDERS[w.asset],
+        settings=lambda w: MODEL_SETTINGS[w.asset],
     log:
         f"{R}/logs/fetch_model/{{asset}}.log",
     benchmark:

@@ -115,18 +115,19 @@ def test_rules_declare_the_settings_that_they_read(killed_then_finished: dict[st
 
     common = (ROOT / "rules" / "common.smk").read_text()
     aligned = re.findall(r'"(\w+)"', re.search(r"(?m)^ALIGNED = \((.*)\)", common)[1])  # type: ignore[index]
-    folders = re.findall(r'": experiment\.([\w.]+),', common)
+    of_models = re.findall(r"experiment\.([\w.]+)", common.split("MODEL_SETTINGS = ")[1].split("\n}")[0])
     undeclared = set()
     for path in TINY.rglob("*.prov.json"):
         content = json.loads(path.read_text())
         body = rules()[content["activity"]["rule"]]
+        declared = set(re.findall(r'"\w+"|\bALIGNED\b|\bMODEL_SETTINGS\b|experiment\.\w+', body))
         for name in content["config"]:
             section, *rest = name.split(".")
             if section in {"seed", "paths"}:
                 continue
             key = rest[1] if section == "datasets" and len(rest) > 1 else section
-            group = "ALIGNED" if section in aligned else "MODEL_FOLDERS" if name in folders else f"experiment.{section}"
-            if f'"{key}"' not in body and group not in body:
+            group = "ALIGNED" if section in aligned else "MODEL_SETTINGS" if name in of_models else f"experiment.{section}"
+            if not {f'"{key}"', f'"{section}"', group} & declared:
                 undeclared.add((content["activity"]["rule"], name))
     assert not undeclared, "a rule reads settings that it does not declare: a change of theirs would not rerun it"
 

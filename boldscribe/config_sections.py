@@ -267,7 +267,9 @@ class Stage1(Section):
     temperature: float = key(0.05, "initial temperature of L_CLIP", "paper 3.2", gt=0)
     learn_temperature: bool = key(True, "train the temperature", "paper 3.2")
     epochs: int = key(100, "longest training (epochs)", "survey 8", ge=1)
-    patience: int = key(10, "epochs without better retrieval on held-out source trials before stopping", "survey 8", ge=1)
+    patience: int = key(
+        10, "epochs without better retrieval (of equal, better reconstruction) of held-out source trials before stopping", "survey 8", ge=1
+    )
     holdout: float = key(0.1, "share of source clips held out, with all their trials, for early stopping", "survey 8", gt=0, lt=1)
     batch_size: int = key(128, "trials per batch", "survey 8", ge=2)
     learning_rate: float = key(3e-4, "peak of the one-cycle schedule, AdamW (0.9, 0.95)", "survey 8", gt=0)

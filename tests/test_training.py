@@ -20,7 +20,7 @@ from boldscribe.training.checkpoints import Checkpoints, fingerprint
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import source_trials
-from boldscribe.training.stage1 import retrieval_rank, train_stage1
+from boldscribe.training.stage1 import _quality, _split, retrieval_rank, train_stage1
 from boldscribe.training.stage2 import adaptation_trials, train_stage2
 
 TRIALS = 12
@@ -316,3 +316,15 @@ def test_learning_rate_warms_up_and_ends_where_it_should() -> None:
 def test_a_clip_without_features_is_named(tiny: Config, data: SimpleNamespace) -> None:
     with pytest.raises(UserError, match=r"found no features of 1 clip\(s\) \(other\.mp4\)"):
         stage1.video_tokens(tiny, data.features, ["clip-00.mp4", "other.mp4"])
+
+
+def test_held_out_clips_are_trained_on_in_no_subject() -> None:
+    clips = pd.Series([f"{i % 20}.mp4" for i in range(60)])
+    held_out, training = _split(clips, 0.1, np.random.default_rng(0))
+    assert len(held_out) == 2 * 3 and sorted([*held_out, *training]) == list(range(60))
+    assert not set(clips[held_out]) & set(clips[training])
+
+
+def test_of_epochs_that_retrieve_alike_the_better_reconstruction_wins() -> None:
+    rows = [{"held_out_rank": r, "held_out_reconstruction": d} for r, d in ((0.9, 0.1), (0.97, 0.3), (0.97, 0.2), (0.97, 0.25))]
+    assert max(rows, key=_quality) == rows[2]

@@ -7,7 +7,7 @@ the shared Q-Former act on the fMRI path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -122,14 +122,14 @@ class _Trainer:
         self.curve: list[dict[str, float]] = []
 
     def run(self, checkpoints: Checkpoints) -> None:
-        """Train until retrieval on held-out source trials no longer improves, and keep the best epoch's weights."""
+        """Train until it no longer gets better on held-out source trials, and keep the best epoch's weights."""
         start = self._resume(checkpoints)
         progress = tqdm(range(start, self.config.stage1.epochs), "Stage I", initial=start, total=self.config.stage1.epochs, mininterval=5)
         for epoch in progress:
             if self._patience_is_over():
                 break
             row = {"epoch": epoch + 1, **self._epoch(epoch), **self._judge()}
-            if not self.curve or row["held_out_rank"] > max(r["held_out_rank"] for r in self.curve):
+            if not self.curve or _quality(row) > max(map(_quality, self.curve)):
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
             self.curve.append(row)
             progress.set_postfix(loss=f"{row['loss']:.3f}", held_out_rank=f"{row['held_out_rank']:.3f}")
@@ -147,8 +147,8 @@ class _Trainer:
         return epoch
 
     def _patience_is_over(self) -> bool:
-        ranks = [row["held_out_rank"] for row in self.curve]
-        return bool(ranks) and len(ranks) - 1 - int(np.argmax(ranks)) >= self.config.stage1.patience
+        best = max(range(len(self.curve)), key=lambda i: _quality(self.curve[i]), default=0)
+        return len(self.curve) - 1 - best >= self.config.stage1.patience
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         s = self.config.stage1
@@ -190,6 +190,11 @@ class _Trainer:
             "held_out_reconstruction": l2_l1_loss(z_NLD, x_NLD, self.config.stage1.alpha).item(),
             "held_out_rank": retrieval_rank(z_NLD, x_NLD),
         }
+
+
+def _quality(row: Mapping[str, float]) -> tuple[float, float]:
+    """What makes an epoch better: retrieval; where it is saturated, reconstruction, since the LLM's projection reads x itself."""
+    return row["held_out_rank"], -row["held_out_reconstruction"]
 
 
 def retrieval_rank(z_NLD: Tensor, x_NLD: Tensor) -> float:

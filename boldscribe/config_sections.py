@@ -307,7 +307,7 @@ class Decoding(Section):
 
     controls: list[Literal["llm", "shuffled", "noise"]] = key(
         ["llm", "shuffled", "noise"],
-        "conditions decoded beside the model: LLM without brain, trials shuffled within subject, noise matched in moments",
+        "conditions decoded beside the model: LLM without brain, trials shuffled within subject, noise matched in mean and covariance",
         "survey 6",
     )
     max_new_tokens: int = key(128, "longest answer (tokens)", "survey 8", ge=1)

@@ -41,7 +41,7 @@ def decode(
     """Decode a target subject's test trials; writes `subject, trial, instruction, prediction`.
 
     Conditions: `model`; `llm`, the same question without brain; `shuffled`, each trial given another trial's fMRI; `noise`, windows
-    drawn from a Gaussian with each voxel's and volume's mean and SD over the subject's test windows.
+    drawn from a Gaussian with the mean and covariance of the subject's test windows.
 
     Raises:
         UserError: no such condition, or too few test trials.
@@ -100,9 +100,14 @@ def load_bridge(folder: Path) -> nn.Linear:
 
 
 def matched_noise(bold_BTXYZ: Tensor, seed: int) -> Tensor:
-    """Gaussian windows with the mean and SD over trials of every voxel and volume."""
-    noise = torch.randn(bold_BTXYZ.shape, generator=torch.Generator().manual_seed(seed))
-    return bold_BTXYZ.mean(0) + bold_BTXYZ.std(0) * noise
+    """Gaussian windows with the mean and covariance over trials of all voxels and volumes.
+
+    x̄ + Σ_i w_i (x_i − x̄) / √(n − 1) with w ~ N(0, 1) has the sample covariance of the n trials, which is never formed.
+    """
+    n = len(bold_BTXYZ)
+    weights = torch.randn(n, n, generator=torch.Generator().manual_seed(seed)) / (n - 1) ** 0.5
+    mean = bold_BTXYZ.mean(0)
+    return mean + torch.tensordot(weights, bold_BTXYZ - mean, dims=1)
 
 
 def derangement(n: int, rng: np.random.Generator) -> NDArray[np.int64]:

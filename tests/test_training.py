@@ -276,10 +276,12 @@ def test_controls_are_what_they_say() -> None:
     for n in (2, 3, 48):
         order = derangement(n, np.random.default_rng(n))
         assert sorted(order) == list(range(n)) and (order != np.arange(n)).all()
-    bold = 3 + 2 * torch.randn(400, 2, 3, 3, 3)
+    torch.manual_seed(0)
+    bold = 3 + 2 * torch.randn(400, 1, 1, 1, 1) + torch.randn(400, 2, 3, 3, 3)  # neighbours correlate by 0.8, as BOLD's do
     noise = matched_noise(bold, 1)
     torch.testing.assert_close(noise.mean(0), bold.mean(0), atol=0.5, rtol=0)
     torch.testing.assert_close(noise.std(0), bold.std(0), atol=0.4, rtol=0)
+    torch.testing.assert_close(torch.corrcoef(noise.flatten(1).T), torch.corrcoef(bold.flatten(1).T), atol=0.1, rtol=0)
     correlation = np.corrcoef(noise.flatten(1)[0].numpy(), (bold - bold.mean(0)).flatten(1)[0].numpy())[0, 1]
     assert abs(correlation) < 0.5
     assert torch.equal(noise, matched_noise(bold, 1)) and not torch.equal(noise, matched_noise(bold, 2))

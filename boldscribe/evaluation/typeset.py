@@ -50,9 +50,9 @@ def notes(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> l
         "subjects, seeded). The total is the mean over subjects. Intervals say what other trials of these subjects would give, not what "
         "other subjects would, and are not corrected for the number of comparisons.",
         "Controls: the LLM without brain has the same prompt and no fMRI tokens; shuffled trials are decoded from other trials of the "
-        "same subject; noise has the moments of the subject's BOLD. What a score owes to the brain is its distance from the controls. The "
-        "LLM without brain has never learnt what captions look like: by form alone a model beats it in every score of texts, though not "
-        "in identification; shuffled trials and noise have that form.",
+        "same subject; noise is Gaussian, with the mean and covariance of the subject's BOLD. What a score owes to the brain is its "
+        "distance from the controls. The LLM without brain has never learnt what captions look like: by form alone a model beats it in "
+        "every score of texts, though not in identification; shuffled trials and noise have that form.",
         f"BERTScore: F1, {encoder}, layer {evaluation.bertscore_layer}, {scale}. SacreBLEU: corpus-level per subject, 13a tokenizer, "
         "cased. ROUGE-L: mean over trials, no stemmer.",
         "Identification: the caption of the clip found among the distinct captions of the subject's test clips (top-1), or against one "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -37,6 +38,17 @@ def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically, with sorted keys, so that equal content gives equal bytes."""
     with atomic(path) as part:
         part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def json_digest(content: Any) -> str:
+    """SHA-256 of JSON content, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def header_path(path: str | Path) -> Path:

@@ -1,0 +1,163 @@
+"""What a step ran on: the packages that its code uses, the lock, the container, the machine and its GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+from packaging.requirements import Requirement
+
+from boldscribe.files import json_digest, sha256_of
+from boldscribe.provenance.cache import remembered, state_of
+from boldscribe.provenance.fingerprint import ROOT, current_fingerprint
+
+# Packages whose import name is not their own name; for others, Python's metadata are searched, which takes longer.
+DISTRIBUTIONS = {"PIL": "pillow", "ants": "antspyx", "bids": "pybids", "yaml": "pyyaml"}
+
+
+def packages_of(program: str) -> dict[str, str]:
+    """Name → version of the packages that a program's code imports, and of all that these require, as they are installed.
+
+    Args:
+        program: name of the rule and of its program.
+    """
+    imported = current_fingerprint(program).packages
+    folders = [Path(folder) for folder in sys.path if Path(folder).absolute() != ROOT]  # whose time installing a package changes
+    state = state_of([Path(sys.executable), *folders]) + json_digest(sorted(imported))
+    found: dict[str, str] = remembered(f"packages-{program}", state, lambda: dict(_required(imported)))
+    return found
+
+
+@cache
+def _required(imported: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    found = {"python": platform.python_version()}
+    waiting = [_distribution(name) for name in imported]
+    while waiting:
+        if (name := _canonical(waiting.pop())) not in found:
+            version, requirements = _installed(name)
+            if version:
+                found[name] = version
+                waiting += requirements
+    return tuple(sorted(found.items()))
+
+
+@cache
+def _installed(name: str) -> tuple[str | None, list[str]]:
+    """Version of a package and the names of what it requires here; None where it is not installed."""
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None, []
+    requirements = [Requirement(text) for text in distribution.requires or []]
+    return distribution.version, [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+@cache
+def _distribution(module: str) -> str:
+    name = DISTRIBUTIONS.get(module, module)
+    if _installed(_canonical(name))[0] is not None:
+        return name
+    return next(iter(metadata.packages_distributions().get(module, [name])))
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@cache
+def lock_digest() -> str | None:
+    """SHA-256 of the lock that environments are made from."""
+    lock = ROOT / "requirements.lock"
+    return sha256_of(lock) if lock.exists() else None
+
+
+@cache
+def locked_versions() -> dict[str, str]:
+    """Name → version of all packages that the locks name."""
+    text = "\n".join(path.read_text() for path in sorted(ROOT.glob("requirements*.lock")))
+    return {_canonical(name): version for name, version in re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", text)}
+
+
+def unlocked(packages: dict[str, str]) -> list[str]:
+    """Packages that differ from the lock, as `name version`; a local version (`2.13.0+cpu`) is the same release."""
+    locked = locked_versions()
+    return [
+        f"{name} {version}"
+        for name, version in packages.items()
+        if name != "python" and locked.get(name, "").partition("+")[0] != version.partition("+")[0]
+    ]
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """Processor, memory (GiB) and GPU of this machine; `machine` tells two machines apart and names neither."""
+    return {
+        "machine": _machine(),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": _gpu(),
+    }
+
+
+def _machine() -> str:
+    """A digest of the machine's random identity, from which nobody can guess a name; empty where there is none."""
+    identity = next((p.read_text().strip() for p in map(Path, ("/etc/machine-id", "/var/lib/dbus/machine-id")) if p.exists()), "")
+    return hashlib.sha256(identity.encode()).hexdigest()[:12] if identity else ""
+
+
+def _cpu_model() -> str:
+    try:
+        found = re.search(r"(?m)^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _gpu() -> list[dict[str, Any]] | None:
+    """The GPUs that this process used: model, driver, CUDA, and a digest of the UUID. None without torch or without GPU."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [
+        {
+            "model": device.name,
+            "memory_gib": round(device.total_memory / 2**30, 1),
+            "driver": _driver(),
+            "cuda": torch.version.cuda,
+            "uuid_sha256": hashlib.sha256(str(device.uuid).encode()).hexdigest()[:12],
+        }
+        for device in devices
+    ]
+
+
+@cache
+def _driver() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
+
+
+def randomness(seeds: Iterable[int]) -> dict[str, Any]:
+    """Seeds, what makes results repeat, and how far they do: `bitwise`, or `statistical` where a GPU took part."""
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "seeds": list(seeds),
+        "deterministic_algorithms": None if torch is None else torch.are_deterministic_algorithms_enabled(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "class": "statistical" if on_gpu else "bitwise",
+    }

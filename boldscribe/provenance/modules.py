@@ -1,0 +1,140 @@
+"""A Python module taken apart without running it: what each name stands for, what is imported, what acts on import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# Decorators that only wrap what they decorate; under any other, a definition is taken to act on import (a registration, say).
+WRAPPERS = {"cache", "cached_property", "contextmanager", "dataclass", "lru_cache", "no_grad", "inference_mode", "wraps"}
+NEVER_RUN_ON_IMPORT = ("TYPE_CHECKING", "__name__ == '__main__'")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass
+class Module:
+    """A parsed module, without docstrings.
+
+    Attributes:
+        name, path: dotted name and file.
+        definitions: name → statements that bind it.
+        imports: local name → module, and the attribute of it that the name stands for (None: the module itself).
+        effects: statements that act on import, beyond binding names.
+        imported: modules that are imported with it.
+    """
+
+    name: str
+    path: Path
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    effects: list[ast.stmt] = field(default_factory=list)
+    imported: set[str] = field(default_factory=set)
+
+
+def parse_module(name: str, read: Callable[[Path], bytes]) -> Module:
+    """Take a module of this project apart.
+
+    Args:
+        name: dotted name.
+        read: gives the file's content.
+    """
+    module = Module(name, path_of(name))
+    tree = ast.parse(read(module.path), module.path.as_posix())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | Function) and node.body and _is_text(node.body[0]):
+            node.body = node.body[1:] or [ast.Pass()]
+    for statement in tree.body:
+        _sort_in(module, statement)
+    return module
+
+
+def path_of(name: str) -> Path:
+    """The file of a module of this project."""
+    base = ROOT.joinpath(*name.split("."))
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+@cache
+def exists(name: str) -> bool:
+    """Whether this project has a module of that dotted name."""
+    return all(part.isidentifier() for part in name.split(".")) and path_of(name).is_file()
+
+
+def imports(module: str, statement: ast.stmt) -> dict[str, tuple[str, str | None]]:
+    """Local name → (module, attribute) of all imports in a statement, however deep."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                found[alias.asname or top] = (alias.name if alias.asname else top, None)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name: (_origin(module, node), alias.name) for alias in node.names}
+    return found
+
+
+def imported_modules(module: str, statement: ast.stmt) -> Iterator[str]:
+    """Dotted names of the modules that a statement imports, however deep."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = _origin(module, node)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names if exists(f"{origin}.{alias.name}"))
+
+
+def chain(node: ast.Attribute) -> tuple[ast.Name | None, list[str]]:
+    """`a.b.c` as (a, [b, c]); None for a where it starts with something else than a name."""
+    attributes: list[str] = []
+    value: ast.expr = node
+    while isinstance(value, ast.Attribute):
+        attributes.insert(0, value.attr)
+        value = value.value
+    return (value if isinstance(value, ast.Name) else None), attributes
+
+
+def _sort_in(module: Module, statement: ast.stmt) -> None:
+    """File a statement under the names that it binds, or under what acts on import."""
+    if isinstance(statement, ast.If) and ast.unparse(statement.test) in NEVER_RUN_ON_IMPORT:
+        return
+    names = list(_bound(statement))
+    for name in names:
+        module.definitions.setdefault(name, []).append(statement)
+    if isinstance(statement, Function | ast.ClassDef):
+        acts = not {_last_name(d) for d in statement.decorator_list} <= WRAPPERS
+    else:
+        acts = not names and not isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass)
+        module.imports |= imports(module.name, statement)
+        module.imported |= set(imported_modules(module.name, statement))
+    if acts:
+        module.effects.append(statement)
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, Function | ast.ClassDef):
+        yield statement.name
+    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+
+
+def _last_name(decorator: ast.expr) -> str:
+    expression = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return expression.attr if isinstance(expression, ast.Attribute) else expression.id if isinstance(expression, ast.Name) else ""
+
+
+def _origin(module: str, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module.split(".") if path_of(module).name == "__init__.py" else module.split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])

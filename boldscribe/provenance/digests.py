@@ -1,0 +1,108 @@
+"""Digests of what a step reads and makes: a file, an array with its header, or a folder.
+
+Beside each digest stands what the file system says of the file (size, times, inode). As long as that is the same the content is,
+so that nothing large is read twice. The time of the last change of the inode cannot be set by a program: a file that was exchanged
+under its old size and modification time is found out by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Container, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from boldscribe.files import header_path, sha256_of, write_json
+
+RECORD = ".prov.json"
+NOT_CONTENT = (RECORD, ".snakemake_timestamp")  # Snakemake's stamp is put into a folder after it was made
+HASHING_THREADS = 4
+STATES = "ledger/states.json"
+
+
+def record_path(output: str | Path) -> Path:
+    """The record that belongs to an output: same name with `.prov.json` added."""
+    output = Path(output)
+    return output.with_name(output.name + RECORD)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that make up an output: those of a folder, an array and its header, or the file itself."""
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith(NOT_CONTENT))
+    if path.suffix == ".npy" and header_path(path).exists():
+        return [path, header_path(path)]
+    return [path]
+
+
+def file_state(path: Path) -> list[int]:
+    """Size (bytes), modification time and time of the inode's change (ns), inode number; of the file that a link leads to."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def digest(path: str | Path, known: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
+    """SHA-256 and size (bytes) of an output, and of each of its files.
+
+    The digest of a single file is its own; that of several is taken over lines of digest and name, as `sha256sum` writes them.
+
+    Args:
+        path: file or folder.
+        known: entries of `files` from an earlier digest; those whose state is unchanged are believed.
+    """
+    path = Path(path)
+    base = path if path.is_dir() else path.parent
+    believed = {entry["path"]: entry for entry in known}
+    paths = files_of(path)
+    names = [p.relative_to(base).as_posix() for p in paths]
+    states = [file_state(p) for p in paths]
+    fresh = [p for p, name, state in zip(paths, names, states, strict=True) if believed.get(name, {}).get("state") != state]
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        hashed = dict(zip(fresh, pool.map(sha256_of, fresh), strict=True))
+    files = [
+        {"path": name, "sha256": hashed[p] if p in hashed else believed[name]["sha256"], "bytes": state[0], "state": state}
+        for p, name, state in zip(paths, names, states, strict=True)
+    ]
+    return {"sha256": combined(files, path.is_dir()), "bytes": sum(f["bytes"] for f in files), "files": files}
+
+
+def read_states(results: Path) -> dict[str, Any]:
+    """File, relative to the tree → its state and digest when an audit last read it.
+
+    Snakemake sets the times of outputs anew after they are recorded, so that their records' states do not hold for long.
+    """
+    try:
+        found: dict[str, Any] = json.loads((results / STATES).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def write_states(results: Path, read: Mapping[Path, str], without: Container[Path]) -> None:
+    """Remember the states of files that an audit has read (file → digest), less those whose content was another.
+
+    A tree that cannot be written is read again the next time.
+    """
+    fresh = {path.relative_to(results).as_posix(): [file_state(path), sha256] for path, sha256 in read.items() if path not in without}
+    if fresh:
+        with suppress(OSError):
+            write_json(results / STATES, read_states(results) | fresh)
+
+
+def combined(files: list[dict[str, Any]], folder: bool = False) -> str:
+    """One digest of an output from those of its files."""
+    if len(files) == 1 and not folder:
+        return str(files[0]["sha256"])
+    return hashlib.sha256("".join(f"{f['sha256']}  {f['path']}\n" for f in files).encode()).hexdigest()
+
+
+def recorded_digest(path: str | Path) -> dict[str, Any]:
+    """The digest of an output, believing its own record where the files are as they were when it was written."""
+    try:
+        known = json.loads(record_path(path).read_text())["subject"]["files"]
+    except (OSError, ValueError, KeyError):
+        known = []
+    return digest(path, known)

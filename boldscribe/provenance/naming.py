@@ -1,0 +1,34 @@
+"""How records name files: relative to the results tree, or below a placeholder for a folder that lies elsewhere on each machine."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+from boldscribe.provenance.redaction import redact, restore
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = Path(sysconfig.get_path("purelib"))
+CHECKOUT, PYTHON = "[checkout]", "[python]"
+
+
+def name_of(path: str | Path, results: str | Path) -> str:
+    """The name of a file or folder in records.
+
+    In the results tree it is relative to the tree, so that a tree can be moved; `[checkout]/…` is relative to the code's checkout,
+    `[python]/…` to the folder of installed packages. Other paths are absolute, less home and user (`redaction`).
+    """
+    path = Path(path).absolute()
+    for folder, prefix in ((Path(results).absolute(), ""), (PACKAGES, PYTHON + "/"), (ROOT, CHECKOUT + "/")):
+        if path.is_relative_to(folder):
+            return prefix + path.relative_to(folder).as_posix()
+    return str(redact(path.as_posix()))
+
+
+def path_of(name: str, results: str | Path) -> Path:
+    """The file or folder that a name in a record stands for, on this machine."""
+    for prefix, folder in ((CHECKOUT, ROOT), (PYTHON, PACKAGES)):
+        if name.startswith(prefix + "/"):
+            return folder / name.removeprefix(prefix + "/")
+    path = restore(name)
+    return path if path.is_absolute() else Path(results) / path

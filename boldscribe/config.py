@@ -162,13 +162,13 @@ def load_config(*files: str | Path) -> Config:
             raise UserError(str(file), f"not YAML: {error}") from None
         if not isinstance(content, dict):
             raise UserError(str(file), f"found a {type(content).__name__}, expected sections with keys, as in config.yaml")
-        merged = _merge(merged, content)
+        merged = merge(merged, content)
     return parse_config(merged, " + ".join(str(f) for f in files))
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Deep merge of mappings, as Snakemake merges its configfiles; lists are replaced."""
     out = dict(base)
     for k, v in over.items():
-        out[k] = _merge(out[k], v) if isinstance(v, dict) and isinstance(out.get(k), dict) else v
+        out[k] = merge(out[k], v) if isinstance(v, dict) and isinstance(out.get(k), dict) else v
     return out

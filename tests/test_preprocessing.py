@@ -23,7 +23,7 @@ from boldscribe.images import save_image
 from boldscribe.preprocessing import confounds, steps
 from boldscribe.preprocessing.embedded import preprocess_subject
 from boldscribe.preprocessing.engine import preprocess
-from boldscribe.preprocessing.fmriprep import check_docker, fmriprep_argv, run_fmriprep
+from boldscribe.preprocessing.fmriprep import check_docker, fmriprep_argv, image_version, run_fmriprep
 from boldscribe.preprocessing.motion import Realigner, apply_affine, realign, rigid, rigid_parameters
 from boldscribe.preprocessing.resampling import correct_slice_timing
 from boldscribe.preprocessing.template import SPACE, load_template, output_grid
@@ -303,6 +303,8 @@ def test_fmriprep_through_a_recording_docker(full_scale: Config, tmp_path: Path,
     assert f"{tmp_path}/raw:" in last and f"{tmp_path}/license.txt:" in last and " -it " not in last
     assert "--participant-label 01" in last and "--output-spaces MNI152NLin2009cAsym:res-2" in last
     assert json.loads((tmp_path / "work/bids_filter.json").read_text())["bold"]["session"] == "action01"
+    docker.write_text("#!/bin/sh\necho nipreps/fmriprep@sha256:abc\n")
+    assert image_version("nipreps/fmriprep:25.2.7") == {"image": "nipreps/fmriprep:25.2.7", "digest": "sha256:abc"}
     docker.write_text("#!/bin/sh\necho 'Cannot connect' >&2\nexit 1\n")
     with pytest.raises(UserError, match="Cannot connect"):
         run_fmriprep(full_scale, "had", "01", tmp_path / "out", tmp_path / "work")

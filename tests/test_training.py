@@ -296,7 +296,7 @@ def test_retrieval_rank_is_half_at_chance_and_one_when_perfect() -> None:
 def test_checkpoints_keep_two_and_survive_a_torn_file(tmp_path: Path) -> None:
     file = tmp_path / "data"
     file.write_text("x")
-    checkpoints = Checkpoints(tmp_path / "work", {"a": 1}, [file])
+    checkpoints = Checkpoints("stage1", tmp_path / "work", {"a": 1}, [file])
     for number in (1, 2, 3):
         checkpoints.save(number, {"w": torch.full((2,), float(number))}, {"number": number})
     paths = sorted(p.name for p in checkpoints.folder.iterdir())
@@ -304,9 +304,9 @@ def test_checkpoints_keep_two_and_survive_a_torn_file(tmp_path: Path) -> None:
     (checkpoints.folder / "000003.safetensors").write_bytes(b"torn")
     found = checkpoints.latest()
     assert found is not None and found[0] == 2 and found[1]["w"][0] == 2 and found[2] == {"number": 2}
-    before = fingerprint({"a": 1}, [file])
+    before = fingerprint("stage1", {"a": 1}, [file])
     file.write_text("y")
-    assert fingerprint({"a": 1}, [file]) != before != fingerprint({"a": 2}, [file])
+    assert fingerprint("stage1", {"a": 1}, [file]) != before != fingerprint("stage1", {"a": 2}, [file])
 
 
 def test_learning_rate_warms_up_and_ends_where_it_should() -> None:

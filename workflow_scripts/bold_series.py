@@ -4,7 +4,7 @@ from boldscribe.bold.series import write_series
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {"derivatives": "the subject's folder of derivatives"}
+INPUTS = {"derivatives": "the subject's folder of derivatives", "checked": "what the check found"}
 OUTPUTS = {
     "series": "cleaned series (.npy)",
     "voxels": "place of each voxel in the grid (.npy), beside the series",

@@ -5,7 +5,7 @@ from boldscribe.config import Config
 from boldscribe.files import write_json
 from boldscribe.provenance.program import Files, program
 
-INPUTS: dict[str, str] = {}
+INPUTS = {"raw": "raw data, or the manifest of the data set"}
 OUTPUTS = {"report": "what was checked, as JSON"}
 
 

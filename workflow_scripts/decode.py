@@ -6,6 +6,7 @@ from boldscribe.provenance.program import Files, program
 
 INPUTS = {
     "series": "cleaned series",
+    "voxels": "places of its voxels, beside the series",
     "trials": "trial index",
     "stage1": "folder of Stage I",
     "stage2": "folder of Stage II",

@@ -1,18 +1,18 @@
 """Make sure that a measured data set is there. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
 
-from boldscribe.bids import locate_dataset
+from boldscribe.bids import raw_manifest
 from boldscribe.config import Config
 from boldscribe.files import write_json
 from boldscribe.provenance.program import Files, program
 
 INPUTS: dict[str, str] = {}
-OUTPUTS = {"marker": "what was found, as JSON"}
+OUTPUTS = {"marker": "what was found, with the digest of each raw file, as JSON"}
 
 
 @program("fetch_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Make sure that a measured data set is there."""
-    write_json(outputs.one("marker"), locate_dataset(config.datasets[dataset]))
+    write_json(outputs.one("marker"), raw_manifest(config, dataset))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ OUTPUTS = {"model": "folder of the model"}
 @program("fetch_model", inputs=INPUTS, outputs=OUTPUTS, wildcards=("asset",))
 def main(config: Config, inputs: Files, outputs: Files, asset: str) -> None:
     """Provide a model as a folder of safetensors."""
-    provide(config, asset, outputs.one("model"))
+    inputs.use("source", provide(config, asset, outputs.one("model")))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,17 @@ from boldscribe.config import Config
 from boldscribe.preprocessing.engine import preprocess
 from boldscribe.provenance.program import Files, program
 
-INPUTS: dict[str, str] = {}
+INPUTS = {"raw": "the subject's raw data, or the manifest of the data set", "checked": "what the check found"}
 OUTPUTS = {"out": "the subject's folder of derivatives"}
 
 
 @program("fmriprep", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"), work=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str, work: Path) -> None:
     """Preprocess one subject with the configured engine."""
-    preprocess(config, dataset, subject, outputs.one("out").parent, work)
+    done = preprocess(config, dataset, subject, outputs.one("out").parent, work)
+    outputs.use("dataset_files", done.dataset_files)
+    inputs.use("template", done.templates)
+    inputs.container = done.container
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@ from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 from boldscribe.stimuli.shards import write_frames
 
-INPUTS = {"trials": "trial indices (.parquet)", "labels": "labels (.parquet)"}
+INPUTS = {
+    "raw": "folder of the clips, or the manifest of the data set",
+    "trials": "trial indices (.parquet)",
+    "labels": "labels (.parquet)",
+}
 OUTPUTS = {"frames": "frames (.npy)"}
 
 

@@ -6,7 +6,11 @@ from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 from boldscribe.training.pretrain import pretrain_sc_mbm
 
-INPUTS = {"series": "cleaned series of the source subjects", "trials": "their trial indices"}
+INPUTS = {
+    "series": "cleaned series of the source subjects",
+    "voxels": "places of their voxels, beside the series",
+    "trials": "their trial indices",
+}
 OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}
 
 

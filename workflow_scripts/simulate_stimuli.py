@@ -14,7 +14,7 @@ OUTPUTS = {"stimuli": "folder of clips", "description": "dataset_description.jso
 @program("simulate_stimuli", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Render the clips of a simulated data set and write its data-set-level BIDS files."""
-    simulate_stimuli(config, dataset)
+    outputs.use("dataset_files", simulate_stimuli(config, dataset))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Simulate one subject's T1w and BOLD while watching the clips. Run by hand: `python -m workflow_scripts.simulate_subject --help`."""
 
 from boldscribe.config import Config
+from boldscribe.preprocessing.template import template_files
 from boldscribe.provenance.program import Files, program
 from boldscribe.simulation.dataset import simulate_subject
 
@@ -12,6 +13,7 @@ OUTPUTS = {"out": "the subject's folder"}
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Simulate one subject's T1w and BOLD while watching the clips."""
     simulate_subject(config, dataset, subject)
+    inputs.use("template", template_files())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from boldscribe.training.stage1 import train_stage1
 
 INPUTS = {
     "series": "cleaned series of the source subjects",
+    "voxels": "places of their voxels, beside the series",
     "trials": "their trial indices",
     "labels": "their labels",
     "features": "tokens of their clips",

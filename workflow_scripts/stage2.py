@@ -8,10 +8,12 @@ from boldscribe.training.stage2 import train_stage2
 
 INPUTS = {
     "series": "cleaned series of the source subjects",
+    "voxels": "places of their voxels, beside the series",
     "trials": "their trial indices",
     "labels": "their labels",
     "captions": "their pseudo-captions",
     "target_series": "series of the target subjects",
+    "target_voxels": "places of their voxels, beside the series",
     "target_trials": "their unlabelled trials",
     "stage1": "folder of Stage I",
     "models": "model folders",

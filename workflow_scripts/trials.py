@@ -4,7 +4,11 @@ from boldscribe.bold.trials import write_trials
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {"series": "cleaned series (.npy)"}
+INPUTS = {
+    "raw": "the subject's raw data, or the manifest of the data set",
+    "series": "cleaned series (.npy)",
+    "displacement": "framewise displacement (.npy), beside the series",
+}
 OUTPUTS = {"trials": "trial index (.parquet)", "labels": "stimulus and action of each trial (.parquet)"}
 
 

@@ -1,6 +1,6 @@
 """BIDS data sets: names and reading (`layout`), and the preflight (`checks`)."""
 
-from boldscribe.bids.checks import locate_dataset, validate_raw
+from boldscribe.bids.checks import raw_manifest, validate_raw
 from boldscribe.bids.layout import (
     entities,
     entity_path,
@@ -20,8 +20,8 @@ __all__ = [
     "find_preprocessed",
     "find_runs",
     "find_t1w",
-    "locate_dataset",
     "metadata",
+    "raw_manifest",
     "read_events",
     "resolution_label",
     "run_label",

@@ -15,6 +15,7 @@ from boldscribe.config import Config
 from boldscribe.config_sections import Dataset
 from boldscribe.errors import UserError
 from boldscribe.images import FETCH_AGAIN, image_data, load_image, missing_bytes, repetition_time
+from boldscribe.provenance.assets import manifest
 from boldscribe.stimuli.frames import check_video
 
 TR_RANGE = (0.2, 10.0)
@@ -37,6 +38,19 @@ def locate_dataset(dataset: Dataset) -> dict[str, Any]:
             str(root / "dataset_description.json"), f"found no BIDS description with a Name ({error}); point bids_dir to the root of one"
         ) from None
     return {"bids_dir": str(root), "name": name, "subjects": sorted(p.name for p in root.glob("sub-*") if p.is_dir())}
+
+
+def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
+    """The content of `locate_dataset`, and the digest of each file that was not made by this run: raw data, ready derivatives.
+
+    Raises:
+        UserError: what `locate_dataset` finds.
+    """
+    design = config.datasets[dataset]
+    folders = [] if design.simulated else [design.bids_dir]
+    if config.preprocessing.engine == "derivatives" and design.derivatives_dir:
+        folders.append(design.derivatives_dir)
+    return locate_dataset(design) | {"manifest": manifest(*folders)}
 
 
 def validate_raw(config: Config, dataset: str) -> dict[str, Any]:

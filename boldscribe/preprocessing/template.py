@@ -7,8 +7,10 @@ MNI152NLin2009cAsym, and outputs are labelled so.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
+import nilearn
 import numpy as np
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 from numpy.typing import NDArray
@@ -58,3 +60,9 @@ def load_template(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> T
     mask = on_grid(load_mni152_brain_mask(resolution=1))
     gm, wm = on_grid(load_mni152_gm_template(resolution=1)), on_grid(load_mni152_wm_template(resolution=1))
     return Template(affine, on_grid(load_mni152_template(resolution=1)), mask > 0.5, wm, np.clip(mask - gm - wm, 0, 1))
+
+
+def template_files() -> list[Path]:
+    """The files of the template, inside nilearn's package."""
+    folder = Path(nilearn.__file__).parent / "datasets" / "data"
+    return [folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("t1", "gm", "wm")]

@@ -13,8 +13,9 @@ import argparse
 import fcntl
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from boldscribe.config import load_config
 from boldscribe.errors import UserError
 from boldscribe.provenance.reading import reading
-from boldscribe.provenance.record import record
+from boldscribe.provenance.record import Job, record
 
 
 class Files:
     """The files of a step by name: `files["series"]` is a list, `files.one("series")` the only one."""
 
     def __init__(self, paths: Mapping[str, list[Path]]) -> None:
-        self._paths = paths
+        self.paths = dict(paths)
+        self.container: dict[str, str | None] | None = None  # image and digest of the container that did the work, if one did
 
     def __getitem__(self, name: str) -> list[Path]:
-        return self._paths[name]
+        return self.paths[name]
+
+    def use(self, name: str, paths: Iterable[Path]) -> None:
+        """Declare further files that the step found by itself, such as weights inside an installed package."""
+        self.paths[name] = [*self.paths.get(name, []), *paths]
 
     def one(self, name: str) -> Path:
         """The only file of that name.
@@ -43,7 +49,7 @@ class Files:
         Raises:
             UserError: several files were given.
         """
-        if len(paths := self._paths[name]) != 1:
+        if len(paths := self.paths[name]) != 1:
             raise UserError(f"--{name.replace('_', '-')}", f"found {len(paths)} files, expected one")
         return paths[0]
 
@@ -109,15 +115,23 @@ def _run(
     wildcards: tuple[str, ...],
     work: bool,
 ) -> None:
+    config = load_config(*arguments.config)
     read: dict[str, Any] = {}
-    config = reading(load_config(*arguments.config), read)
-    given = {name: getattr(arguments, name) for name in inputs}
-    made = {name: getattr(arguments, name) for name in outputs}
+    inputs_given = Files({name: getattr(arguments, name) for name in inputs})
+    outputs_made = Files({name: getattr(arguments, name) for name in outputs})
     values = {name: getattr(arguments, name) for name in wildcards}
-    if absent := [str(p) for paths in given.values() for p in paths if not p.exists()]:
+    if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
-    with record(rule, inputs=given, outputs=made, wildcards=values, config_read=read), _alone_in(arguments.work if work else None):
-        function(config, Files(given), Files(made), **values, **({"work": arguments.work} if work else {}))
+    job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
+    signal.signal(signal.SIGTERM, _end)
+    with record(job), _alone_in(arguments.work if work else None):
+        function(reading(config, read), inputs_given, outputs_made, **values, **({"work": arguments.work} if work else {}))
+        job.container = inputs_given.container
+
+
+def _end(number: int, frame: object) -> None:
+    """A job that is cancelled or preempted ends as one that failed, so that the ledger hears of it."""
+    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -16,20 +16,23 @@ class _Reading:
         self._target, self._name, self._read = target, name, read
 
     def __getattr__(self, attribute: str) -> Any:
-        value = getattr(self._target, attribute)
-        if callable(value):  # model_dump, model_copy, items, ...: the whole section is read
-            self._note_all()
-            return value
-        return self._note(attribute, value)
+        target = self._target
+        if isinstance(target, Section) and attribute in type(target).model_fields:
+            return self._note(type(target).model_fields[attribute].alias or attribute, getattr(target, attribute))
+        if isinstance(found := getattr(type(target), attribute, None), property) and found.fget is not None:
+            return found.fget(self)  # worked out from keys, which are read thereby
+        self._note_all()  # model_dump, model_copy, items, ...: the whole section is read
+        return getattr(target, attribute)
 
     def __getitem__(self, item: str) -> Any:
         return self._note(item, cast(Mapping[str, Any], self._target)[item])
 
     def __iter__(self) -> Any:
-        self._note_all()
+        self._read[f"{self._name}.(names)"] = sorted(cast(Mapping[str, Any], self._target))
         return iter(self._target)
 
     def __contains__(self, item: object) -> bool:
+        self._read[f"{self._name}.(names)"] = sorted(cast(Mapping[str, Any], self._target))
         return item in cast(Mapping[str, Any], self._target)
 
     def _note(self, part: str, value: Any) -> Any:
@@ -50,5 +53,8 @@ class _Reading:
 
 
 def reading(config: Config, read: dict[str, Any]) -> Config:
-    """A stand-in for `config` that adds every key it is asked for to `read` (dotted name → value)."""
+    """A stand-in for `config` that adds every key it is asked for to `read` (dotted name → value).
+
+    A section that is read as a whole stands under its own name; names of data sets, when they are listed, under `datasets.(names)`.
+    """
     return cast(Config, _Reading(config, "", read))

@@ -1,119 +1,190 @@
-"""The record of a file: `X.prov.json` beside output `X`, written after it.
+"""The record of an output: `X.prov.json` beside output `X`, written after it; and the entry in the ledger that vouches for it.
 
-Content: subject (what was made), activity (rule, wildcards, times), materials (inputs and their digests), code (commit, and
-whether the tree was clean), the slice of the configuration that was read, the environment, and the seed.
+What a record holds is listed in docs/provenance.md.
 """
 
 from __future__ import annotations
 
-import hashlib
-import platform
-import subprocess
+import os
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from boldscribe.files import write_json
+from boldscribe.errors import UserError
+from boldscribe.files import json_digest, sha256_of, write_json
+from boldscribe.provenance.access import Access
+from boldscribe.provenance.assets import locked_asset, manifest_of
+from boldscribe.provenance.digests import digest, record_path, recorded_digest
+from boldscribe.provenance.environment import hardware, lock_digest, packages_of, randomness
+from boldscribe.provenance.fingerprint import current_fingerprint
+from boldscribe.provenance.ledger import add_entry, folder_of, new_failures
+from boldscribe.provenance.naming import name_of
+from boldscribe.provenance.redaction import redact
+from boldscribe.provenance.slices import portable, without_parts
+from boldscribe.provenance.versions import code_version
 
-ROOT = Path(__file__).resolve().parents[2]
+SLURM = {"job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT"}
 
 
-def record_path(output: str | Path) -> Path:
-    """The record that belongs to an output: same name with `.prov.json` added."""
-    output = Path(output)
-    return output.with_name(output.name + ".prov.json")
+@dataclass
+class Job:
+    """What a step is, and what it turned out to read.
 
-
-def digest(path: str | Path) -> dict[str, Any]:
-    """Path, SHA-256 and size (bytes) of a file; for a folder, of its files' relative paths and digests.
-
-    Left out of a folder: records, and the time stamp that Snakemake puts into a folder which is an output, after it was made.
+    Attributes:
+        rule: name of the rule, and of its program.
+        results: root of the results tree.
+        inputs, outputs: paths by name, as the rule names them.
+        wildcards: values that tell this job from the rule's others.
+        config_read: dotted configuration key → value; grows while the step runs.
+        container: image and digest of the container that did the work, if one did.
     """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith((".prov.json", ".snakemake_timestamp")))
-        parts = [(p.relative_to(path).as_posix(), digest(p)) for p in files]
-        tree = "".join(f"{d['sha256']}  {name}\n" for name, d in parts)
-        return {
-            "path": path.as_posix(),
-            "sha256": hashlib.sha256(tree.encode()).hexdigest(),
-            "bytes": sum(d["bytes"] for _, d in parts),
-            "files": len(parts),
-        }
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"path": path.as_posix(), "sha256": sha256, "bytes": path.stat().st_size}
+
+    rule: str
+    results: Path
+    inputs: Mapping[str, Sequence[Path]]
+    outputs: Mapping[str, Sequence[Path]]
+    wildcards: Mapping[str, str] = field(default_factory=dict)
+    config_read: Mapping[str, Any] = field(default_factory=dict)
+    container: dict[str, str | None] | None = None
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is known when a step starts."""
+
+    when: str
+    attempt: int
+    materials: dict[str, list[dict[str, Any]]]
+    code: dict[str, Any]
+    packages: str
 
 
 @contextmanager
-def record(
-    rule: str,
-    *,
-    inputs: Mapping[str, Sequence[Path]],
-    outputs: Mapping[str, Sequence[Path]],
-    wildcards: Mapping[str, str],
-    config_read: Mapping[str, Any],
-) -> Iterator[None]:
-    """Run a step and write the record of each of its outputs once all of them are there.
+def record(job: Job) -> Iterator[Job]:
+    """Run a step; write the record of each of its outputs once all of them are there, and one entry in the ledger however it ends.
 
-    Args:
-        rule: name of the rule.
-        inputs, outputs: paths by name, as the rule names them.
-        wildcards: values that tell this job from the rule's others.
-        config_read: dotted configuration keys read so far; looked at when the step has ended.
+    Code and packages are those at the start, which is when they were loaded.
 
     Raises:
+        UserError: an input that is neither an output of this run, nor an asset of the lock, nor under a manifest; an input that
+            changed while the step ran.
         FileNotFoundError: the step ended without having made a declared output.
     """
-    started = datetime.now(UTC)
-    yield
-    missing = [str(p) for paths in outputs.values() for p in paths if not p.exists()]
-    if missing:
-        raise FileNotFoundError(f"{rule} ended without making {', '.join(missing)}")
-    common = {
-        "activity": {"rule": rule, "wildcards": dict(wildcards), "started": started.isoformat(), "ended": datetime.now(UTC).isoformat()},
-        "materials": {name: [digest(p) for p in paths] for name, paths in inputs.items()},
-        "code": code_state(),
-        "config": dict(config_read),
-        "environment": environment(),
-    }
-    for paths in outputs.values():
-        for path in paths:
-            write_json(record_path(path), {"subject": digest(path), **common})
+    clock = time.perf_counter()
+    start = _start(job)
+    access = Access(job)
+    cost = time.perf_counter() - clock
+    try:
+        with access.watched():
+            yield job
+        clock = time.perf_counter()
+        if missing := [str(p) for p in _paths(job.outputs) if not p.exists()]:
+            raise FileNotFoundError(f"{job.rule} ended without making {', '.join(missing)}")
+        common = _common(job, start, access)
+    except BaseException as error:
+        add_entry(job.results, _entry(job, start, f"failed: {type(error).__name__}", [], cost))
+        raise
+    outputs = [_write(job, path, common) for path in _paths(job.outputs)]
+    add_entry(job.results, _entry(job, start, "completed", outputs, cost + time.perf_counter() - clock))
 
 
-@cache
-def code_state() -> dict[str, Any]:
-    """Commit of the code and whether tracked files differ from it; null where the code is not in a git checkout."""
+def _start(job: Job) -> _Start:
+    code = current_fingerprint(job.rule)
+    return _Start(
+        when=datetime.now(UTC).isoformat(),
+        attempt=1 + sum(entry["wildcards"] == dict(job.wildcards) for entry in new_failures(job.results, job.rule)),
+        materials=materials(job),
+        code={**code_version(job.rule), "fingerprint": _shared(job.results, "code", code.parts)},
+        packages=_shared(job.results, "packages", packages_of(job.rule)),
+    )
 
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
 
-    changes = git("diff", "HEAD")
+def materials(job: Job) -> dict[str, list[dict[str, Any]]]:
+    """Name and digest of each input, and what vouches for it: its record, an asset of the lock, or a manifest.
+
+    Raises:
+        UserError: an input that nothing vouches for.
+    """
+    return {name: [_material(path, job.results) for path in paths] for name, paths in job.inputs.items() if paths}
+
+
+def _material(path: Path, results: Path) -> dict[str, Any]:
+    found = recorded_digest(path)
+    material = {"path": name_of(path, results), "sha256": found["sha256"], "bytes": found["bytes"]}
+    if record_path(path).exists():
+        return material | {"record_sha256": sha256_of(record_path(path))}
+    if (file := manifest_of(path, results)) is not None:
+        return material | {"manifest": name_of(file, results)}
+    return material | {"asset": locked_asset(path, found["sha256"]).id}
+
+
+def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
+    """All but the subject of a record; what many jobs share lies in the ledger's folder, named by its digest."""
+    used = materials(job)  # with those that the step has found by itself
+    if changed := [m["path"] for name, found in start.materials.items() for m in found if m not in used[name]]:
+        raise UserError(job.rule, f"input {', '.join(changed)} changed while the step ran; run it again")
+    read = {key: job.config_read[key] for key in without_parts(job.config_read)}
     return {
-        "commit": git("rev-parse", "HEAD"),
-        "clean": None if changes is None else not changes,
-        "patch_sha256": hashlib.sha256(changes.encode()).hexdigest() if changes else None,
+        "activity": {
+            "rule": job.rule,
+            "wildcards": dict(job.wildcards),
+            "argv": [Path(sys.argv[0]).name, *(name_of(a, job.results) if "/" in a else a for a in sys.argv[1:])],
+            "attempt": start.attempt,
+            "started": start.when,
+            "ended": datetime.now(UTC).isoformat(),
+            "exit": "completed",
+            "slurm": {name: os.environ[variable] for name, variable in SLURM.items() if variable in os.environ} or None,
+        },
+        "materials": used,
+        "code": start.code,
+        "config": {key: portable(value, job.results) for key, value in read.items()},
+        "environment": {
+            "lock_sha256": lock_digest(),
+            "packages": start.packages,
+            "container": job.container,
+        },
+        "hardware": hardware(),
+        "randomness": randomness([read["seed"]] if "seed" in read else []),
+        "data_access": access.summary(),
     }
 
 
-@cache
-def environment() -> dict[str, Any]:
-    """Python version, machine architecture, digest of the lock, and the packages observed in this interpreter."""
-    packages = sorted({f"{d.metadata['Name'].lower()}=={d.version}" for d in metadata.distributions() if d.metadata["Name"]})
-    lock = ROOT / "requirements.lock"
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "lock_sha256": digest(lock)["sha256"] if lock.exists() else None,
-        "packages_sha256": hashlib.sha256("\n".join(packages).encode()).hexdigest(),
-        "packages": len(packages),
+def _write(job: Job, path: Path, common: Mapping[str, Any]) -> dict[str, str]:
+    """Write a record; gives the line of the ledger's entry."""
+    subject = {"path": name_of(path, job.results), **digest(path)}
+    write_json(record_path(path), redact({"subject": subject, **common}))
+    return {"path": subject["path"], "sha256": subject["sha256"], "record_sha256": sha256_of(record_path(path))}
+
+
+def _entry(job: Job, start: _Start, exit_: str, outputs: list[dict[str, str]], cost: float) -> dict[str, Any]:
+    """An entry of the ledger; `cost` is the time that recording took (s)."""
+    content = {
+        "rule": job.rule,
+        "wildcards": dict(job.wildcards),
+        "started": start.when,
+        "ended": datetime.now(UTC).isoformat(),
+        "attempt": start.attempt,
+        "exit": exit_,
+        "recording_seconds": round(cost, 4),
+        "outputs": outputs,
     }
+    redacted: dict[str, Any] = redact(content)
+    return redacted
+
+
+def _shared(results: Path, kind: str, content: Any) -> str:
+    sha256 = json_digest(content)
+    path = folder_of(results) / kind / f"{sha256}.json"
+    if not path.exists():
+        write_json(path, content)
+    return sha256
+
+
+def _paths(named: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
+    for paths in named.values():
+        yield from paths

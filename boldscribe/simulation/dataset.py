@@ -61,8 +61,8 @@ def plan(config: Config, dataset: str) -> tuple[dict[str, Scene], pd.DataFrame]:
     return dict(sorted(clips.items())), pd.DataFrame(rows)
 
 
-def simulate_stimuli(config: Config, dataset: str) -> None:
-    """Render the clips and write the files that belong to the data set as a whole."""
+def simulate_stimuli(config: Config, dataset: str) -> list[Path]:
+    """Render the clips and write the files that belong to the data set as a whole; returns the latter."""
     s, root = config.simulation, Path(config.datasets[dataset].bids_dir)
     clips, _ = plan(config, dataset)
     (root / "stimuli").mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def simulate_stimuli(config: Config, dataset: str) -> None:
         write_clip(root / "stimuli" / name, render(scene, size=s.clip_size, fps=s.clip_fps, seconds=s.clip_seconds), s.clip_fps)
     table = pd.DataFrame([{"stim_file": name, **{f: getattr(scene, f) for f in VOCABULARY}} for name, scene in clips.items()])
     _write_tsv(root / "stimuli" / "clips.tsv", table)
-    _write_dataset_files(config, dataset, root)
+    return _write_dataset_files(config, dataset, root)
 
 
 def simulate_subject(config: Config, dataset: str, subject: str) -> None:
@@ -153,11 +153,13 @@ def _write_runs(
         _write_tsv(events_path, events[["onset", "duration", "trial_type", "stim_file"]])
 
 
-def _write_dataset_files(config: Config, dataset: str, root: Path) -> None:
+def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]:
     d = config.datasets[dataset]
     assert d.simulated is not None
+    description, readme, ignored = root / "dataset_description.json", root / "README.md", root / ".bidsignore"
+    participants, meanings, events = root / "participants.tsv", root / "participants.json", root / f"task-{d.task}_events.json"
     write_json(
-        root / "dataset_description.json",
+        description,
         {
             "Name": f"{d.title}, simulated",
             "BIDSVersion": "1.10.0",
@@ -168,7 +170,7 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> None:
             "GeneratedBy": [{"Name": "boldscribe simulate", "Version": __version__}],
         },
     )
-    with atomic(root / "README.md") as part:
+    with atomic(readme) as part:
         part.write_text(
             f"# {d.title}, simulated\n\n{WARNING}\n\nSeed {config.seed}, signal-to-noise ratio {config.simulation.snr:g} of the default. "
             "`stimuli/clips.tsv` says what each clip shows. Voxels respond, through a canonical haemodynamic response with a delay of "
@@ -177,12 +179,15 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> None:
         )
     n = d.simulated.subjects
     people = pd.DataFrame({"participant_id": [f"sub-{i:02d}" for i in range(1, n + 1)], "simulated": ["yes"] * n})
-    _write_tsv(root / "participants.tsv", people)
-    write_json(root / "participants.json", {"simulated": {"Description": "Whether the data were simulated, not measured"}})
+    _write_tsv(participants, people)
+    write_json(meanings, {"simulated": {"Description": "Whether the data were simulated, not measured"}})
     write_json(
-        root / f"task-{d.task}_events.json",
+        events,
         {"trial_type": {"Description": "Action that the clip shows"}, "stim_file": {"Description": "Clip, below stimuli/"}},
     )
+    with atomic(ignored) as part:
+        part.write_text("*.prov.json\n")
+    return [description, readme, ignored, participants, meanings, events]
 
 
 @cache

@@ -12,7 +12,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +21,30 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from boldscribe.files import atomic
-from boldscribe.provenance.record import digest
+from boldscribe.provenance.digests import recorded_digest
+from boldscribe.provenance.fingerprint import current_fingerprint
 
 KEPT = 2
-PACKAGE = Path(__file__).resolve().parents[1]
-TRAINED_BY = ("losses.py", "reproducible.py", "bold", "models", "simulation", "training")
 
 
-def fingerprint(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
-    """Sixteen hexadecimal digits that change with the settings, the content of a file, or the code that trains."""
-    content = json.dumps(settings, sort_keys=True, default=str) + "".join(digest(p)["sha256"] for p in files) + _code()
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-@cache
-def _code() -> str:
-    sources = [p for name in TRAINED_BY for p in sorted((PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / name])]
-    return "".join(digest(p)["sha256"] for p in sources)
+def fingerprint(program: str, settings: Mapping[str, Any], files: Iterable[Path]) -> str:
+    """Sixteen hexadecimal digits that change with the settings, the content of a file, or the code that the program can reach."""
+    content = json.dumps(settings, sort_keys=True, default=str) + "".join(recorded_digest(p)["sha256"] for p in files)
+    return hashlib.sha256((content + current_fingerprint(program).sha256).encode()).hexdigest()[:16]
 
 
 class Checkpoints:
     """The checkpoints of one training.
 
     Args:
+        program: name of the rule that trains.
         work_dir: the rule's work folder.
         settings: what the training depends on, as JSON.
         files: its input data.
     """
 
-    def __init__(self, work_dir: Path, settings: Mapping[str, Any], files: Iterable[Path]) -> None:
-        self.folder = work_dir / fingerprint(settings, files)
+    def __init__(self, program: str, work_dir: Path, settings: Mapping[str, Any], files: Iterable[Path]) -> None:
+        self.folder = work_dir / fingerprint(program, settings, files)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, number: int, tensors: Mapping[str, Tensor], state: Any) -> None:

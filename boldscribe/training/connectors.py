@@ -23,13 +23,13 @@ from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.files import atomic, load_array, save_array, write_json
+from boldscribe.files import atomic, load_array, save_array, sha256_of, write_json
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import bert_state
 from boldscribe.models.sentence_encoder import SentenceEncoder
 from boldscribe.models.video_llama import Connectors, encode_frames, load_encoder, load_llm
 from boldscribe.models.weight_files import load_weights
-from boldscribe.provenance.record import code_state, digest
+from boldscribe.provenance.versions import code_version
 from boldscribe.reproducible import derive_seed, generator, seed_everything
 from boldscribe.simulation.render import render
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
@@ -58,7 +58,7 @@ def train_connectors(config: Config, models_dir: Path, out_dir: Path, work_dir: 
     settings = {name: getattr(config, name).model_dump() for name in SECTIONS} | {"seed": config.seed}
     frozen = [models_dir / asset / "model.safetensors" for asset in ("visual_encoder", "sentence_encoder", "llm")]
     work = work_dir / fingerprint(
-        {**settings, "connectors": {k: v for k, v in settings["connectors"].items() if "caption" not in k}}, frozen
+        "train_connectors", {**settings, "connectors": {k: v for k, v in settings["connectors"].items() if "caption" not in k}}, frozen
     )
     visual = {split: _kept_tokens(config, models_dir, s, work / f"{split}_visual.npy") for split, s in scenes.items()}
     llm = load_llm(config, models_dir)
@@ -249,18 +249,18 @@ def _record(
     accuracy: dict[str, float],
     texts: list[tuple[str, str]],
 ) -> dict[str, Any]:
-    weights = {a: digest(models_dir / a / "model.safetensors")["sha256"] for a in ("llm", "visual_encoder", "sentence_encoder")}
+    weights = {a: sha256_of(models_dir / a / "model.safetensors") for a in ("llm", "visual_encoder", "sentence_encoder")}
     return {
         "made_by": "rule train_connectors",
         "accuracy_on_unseen_clips": accuracy,
         "examples": [{"truth": t, "caption": c} for t, c in texts],
         "losses_per_epoch": losses,
-        "sha256": digest(out_dir / "connectors.safetensors")["sha256"],
+        "sha256": sha256_of(out_dir / "connectors.safetensors"),
         "inputs_sha256": weights,
         "config": {s: getattr(config, s).model_dump(mode="json") for s in SECTIONS},
         "seed": config.seed,
         "derived_seed": derive_seed(config.seed, "connectors"),
-        "code": code_state(),
+        "code": code_version("train_connectors"),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()},
     }
 

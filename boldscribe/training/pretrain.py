@@ -58,7 +58,7 @@ def pretrain_sc_mbm(
         "n_volumes": config.bold.n_volumes,
         "seed": config.seed,
     }
-    checkpoints = Checkpoints(work_dir, settings, series)
+    checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, series)
     rows: list[dict[str, float]] = []
     start = 0
     if (found := checkpoints.latest()) is not None:

@@ -66,7 +66,7 @@ def train_stage1(
     trainer = _Trainer(config, dataset, windows, x_NLD, new_encoder(config, sc_mbm), table["stim_file"])
     settings = {n: getattr(config, n).model_dump() for n in ("stage1", "adaptor", "tokenizer", "sc_mbm")} | {"seed": config.seed}
     files = [*series, *trials, *labels, *features, sc_mbm, Path(config.video_llama.connectors)]
-    checkpoints = Checkpoints(work_dir, settings, files)
+    checkpoints = Checkpoints("stage1", work_dir, settings, files)
     trainer.run(checkpoints)
     save_encoder(trainer.model, output_dir, config.adaptor)
     with atomic(output_dir / "curve.csv") as part:

@@ -88,14 +88,15 @@ def train_stage2(
         names,
     )
     trainer = _Trainer(config, dataset, source, _encode(config, encoder, target_series, adaptation), load_llm(config, models_dir))
-    settings = {"stage2": config.stage2.model_dump(), "video_llama": config.video_llama.model_dump(), "seed": config.seed}
+    v = config.video_llama
+    settings = {"stage2": config.stage2.model_dump(), "prompt": v.prompt, "dtype": v.dtype, "seed": config.seed}
     models = [
         stage1_dir / "fmri_encoder.safetensors",
         stage1_dir / "adaptors" / "adapter_model.safetensors",
         Path(config.video_llama.connectors),
         *sorted(model_folder(config.video_llama.llm, "llm", models_dir).glob("*.safetensors")),
     ]
-    checkpoints = Checkpoints(work_dir, settings, [*series, *trials, *labels, *captions, *target_series, *target_trials, *models])
+    checkpoints = Checkpoints("stage2", work_dir, settings, [*series, *trials, *labels, *captions, *target_series, *target_trials, *models])
     trainer.run(checkpoints)
     output_dir.mkdir(parents=True, exist_ok=True)
     state = {f"bridge.{k}": v for k, v in trainer.bridge.state_dict().items()} | {"head.weight": trainer.head.weight}

@@ -1,0 +1,59 @@
+"""The run that a results tree belongs to: its configuration, as merged when it started and as its files say now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from boldscribe.config import Config, load_config, merge, parse_config
+from boldscribe.config_files import write_config
+from boldscribe.errors import UserError
+from boldscribe.files import write_json
+from boldscribe.provenance.naming import ROOT, name_of, path_of
+
+OWN_FILES = ("config.yaml", "run.json")  # of the results tree, written when a run starts
+
+
+def write_run(config: Config, configfiles: Sequence[str | Path], changes: Mapping[str, Any]) -> None:
+    """Write what every step reads, `config.yaml`, and where it comes from, `run.json`.
+
+    Args:
+        config: the merged configuration.
+        configfiles: the files it was merged from, later ones over earlier ones.
+        changes: keys given on the command line.
+    """
+    results = config.paths.results
+    write_config(config, Path(results) / "config.yaml")
+    sources = list(dict.fromkeys(name_of(file, ROOT / "results") for file in configfiles))
+    write_json(Path(results) / "run.json", {"configfiles": sources, "config": dict(changes)})
+
+
+def current_config(results: str | Path) -> Config:
+    """The configuration of a results tree as its files say now, which may have changed since its run started.
+
+    Raises:
+        UserError: no run was started there, or a configuration file is missing or wrong.
+    """
+    try:
+        run = json.loads((Path(results) / "run.json").read_text())
+    except (OSError, ValueError):
+        raise UserError(str(results), "found no run.json, expected the results folder of a run; name its root") from None
+    files = [path_of(name, results) for name in run["configfiles"]]
+    config = load_config(*files)
+    raw = merge(config.model_dump(mode="json", by_alias=True), run["config"])
+    return parse_config(raw, " + ".join([*map(str, files), "--config"]))
+
+
+def results_of(path: str | Path) -> Path:
+    """The results tree that a file or folder lies in: the nearest folder above it (or itself) with a `run.json`.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    for folder in (path, *path.absolute().parents):
+        if (folder / "run.json").is_file():
+            return folder
+    raise UserError(str(path), "lies in no results tree: found no run.json in the folders above it; name a file or folder of a run")

@@ -4,7 +4,7 @@
 rule captions:
     """Caption the clips of a shard, one answer per record and its instruction."""
     input:
-        script="workflow_scripts/captions.py",
+        script=ancient("workflow_scripts/captions.py"),
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
         features=rules.video_features.output.features,
@@ -13,8 +13,10 @@ rule captions:
         captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
     params:
         module=as_py_module(),
+        code=code("captions"),
+        packages=packages("captions"),
+        settings=settings("captions"),
         config=CONFIG,
-        settings=settings("video_llama"),
     log:
         f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:

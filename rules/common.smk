@@ -5,8 +5,12 @@ import json
 from snakemake.exceptions import WorkflowError
 
 from boldscribe.config import check_experiment, parse_config
-from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
+from boldscribe.files import json_digest
+from boldscribe.provenance.environment import packages_of
+from boldscribe.provenance.fingerprint import current_fingerprint
+from boldscribe.provenance.run import write_run
+from boldscribe.provenance.slices import declared_slice
 
 try:
     experiment = parse_config(config, "config.yaml with --configfile and --config")
@@ -19,7 +23,6 @@ CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; w
 DATASETS = list(experiment.datasets)
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
 CONDITIONS = experiment.decoding.conditions
-ALIGNED = ("bold", "stimuli", "tokenizer", "sc_mbm", "adaptor", "stage1")  # sections that shape the aligned fMRI encoder
 EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want a GPU and several cores for its input.
 GPU, CORES = (0, 1) if EMBEDDED else (1, 8)
@@ -34,21 +37,24 @@ wildcard_constraints:
     asset="llm|visual_encoder|connectors|sentence_encoder|bertscore_encoder",
 
 
-def settings(*sections):
-    """The slice of the configuration that a rule reads; a change reruns the rules that read it, and no others."""
-    values = experiment.model_dump(mode="json", by_alias=True)
-    text = json.dumps({name: values[name] for name in ("seed", *sections)}, sort_keys=True)
-    return lambda wildcards: text  # a function, since the braces of a plain string would be taken for wildcards
+def settings(step):
+    """The settings that a step reads (rules/settings.yaml); a change of one of them reruns the steps that read it, and no others."""
+
+    def values(wildcards):
+        dataset = getattr(wildcards, "dataset", None)
+        return json.dumps(declared_slice(experiment, step.format(**dict(wildcards.items())), dataset), sort_keys=True)
+
+    return values
 
 
-def dataset_settings(*names):
-    """The same for keys of the rule's data set."""
+def code(program):
+    """Fingerprint of the code that a program can reach: a changed function reruns the steps that use it, a changed comment none."""
+    return lambda wildcards: current_fingerprint(program).sha256
 
-    def slice_of(wildcards):
-        values = experiment.datasets[wildcards.dataset].model_dump(mode="json")
-        return json.dumps({name: values[name] for name in names}, sort_keys=True)
 
-    return slice_of
+def packages(program):
+    """Digest of the versions of all packages that a program uses."""
+    return lambda wildcards: json_digest(packages_of(program))
 
 
 def memory(full, embedded):
@@ -85,35 +91,35 @@ def of_split(pattern):
 
 
 SERIES = f"{R}/bold/{{dataset}}/sub-{{subject}}_bold.npy"
+VOXELS = f"{R}/bold/{{dataset}}/sub-{{subject}}_voxels.npy"
+DISPLACEMENT = f"{R}/bold/{{dataset}}/sub-{{subject}}_framewise_displacement.npy"
 TRIALS = f"{R}/trials/{{dataset}}/sub-{{subject}}_trials.parquet"
 LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 
 
-MODEL_SETTINGS = {
-    "llm": experiment.video_llama.llm,
-    "visual_encoder": experiment.video_llama.visual_encoder,
-    "connectors": experiment.video_llama.connectors,
-    "sentence_encoder": experiment.evaluation.sentence_encoder,
-    "bertscore_encoder": f"{experiment.evaluation.bertscore_model}, layer {experiment.evaluation.bertscore_layer}",
-}
-
-
 def raw_subject(wildcards):
-    """What must be there before a subject can be read: its simulated folder, or the fetched data set."""
+    """A subject's raw data: the simulated folder, or the manifest of the measured data set."""
     if experiment.datasets[wildcards.dataset].simulated:
         return f"{R}/raw/{wildcards.dataset}/sub-{wildcards.subject}"
     return f"{R}/fetched/{wildcards.dataset}.json"
 
 
-def raw_dataset(wildcards):
-    """The same for all subjects of a data set, and its stimuli."""
+def raw_stimuli(wildcards):
+    """The clips: the simulated folder, or the manifest of the measured data set."""
     if experiment.datasets[wildcards.dataset].simulated:
-        folder = f"{R}/raw/{wildcards.dataset}"
-        return [
-            f"{folder}/stimuli",
-            *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset)),
-        ]
-    return [f"{R}/fetched/{wildcards.dataset}.json"]
+        return f"{R}/raw/{wildcards.dataset}/stimuli"
+    return f"{R}/fetched/{wildcards.dataset}.json"
+
+
+def raw_dataset(wildcards):
+    """All that a data set's check reads: subjects and clips, and the manifest of what this run has not made."""
+    dataset = experiment.datasets[wildcards.dataset]
+    manifest = [f"{R}/fetched/{wildcards.dataset}.json"]
+    if not dataset.simulated:
+        return manifest
+    folder = f"{R}/raw/{wildcards.dataset}"
+    made = [f"{folder}/dataset_description.json", f"{folder}/stimuli", *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset))]
+    return made + (manifest if experiment.preprocessing.engine == "derivatives" else [])
 
 
 def derivatives(wildcards):

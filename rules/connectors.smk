@@ -4,14 +4,16 @@
 rule train_connectors:
     """Q-Formers and projection between the frozen visual encoder and the frozen LLM, on rendered clips of no data set."""
     input:
-        script="workflow_scripts/train_connectors.py",
+        script=ancient("workflow_scripts/train_connectors.py"),
         models=expand(f"{R}/models/{{asset}}", asset=["llm", "visual_encoder", "sentence_encoder"]),
     output:
         folder=directory(f"{R}/connectors"),
     params:
         module=as_py_module(),
+        code=code("train_connectors"),
+        packages=packages("train_connectors"),
+        settings=settings("train_connectors"),
         config=CONFIG,
-        settings=settings("connectors", "video_llama", "stimuli", "simulation"),
         work=f"{R}/work/connectors",
     log:
         f"{R}/logs/train_connectors.log",

@@ -4,8 +4,9 @@
 rule decode:
     """Decode a target subject's test trials under one condition."""
     input:
-        script="workflow_scripts/decode.py",
+        script=ancient("workflow_scripts/decode.py"),
         series=SERIES,
+        voxels=VOXELS,
         trials=TRIALS,
         stage1=rules.stage1.output.folder,
         stage2=rules.stage2.output.folder,
@@ -14,8 +15,10 @@ rule decode:
         decoded=f"{R}/decoded/{{dataset}}/sub-{{subject}}_condition-{{condition}}.parquet",
     params:
         module=as_py_module(),
+        code=code("decode"),
+        packages=packages("decode"),
+        settings=settings("decode"),
         config=CONFIG,
-        settings=settings(*ALIGNED, "decoding", "video_llama"),
     log:
         f"{R}/logs/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.log",
     benchmark:
@@ -32,5 +35,5 @@ rule decode:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --subject {wildcards.subject} --condition {wildcards.condition}"
-        " --series {input.series:q} --trials {input.trials:q} --stage1 {input.stage1:q} --stage2 {input.stage2:q}"
+        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --stage1 {input.stage1:q} --stage2 {input.stage2:q}"
         " --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee {log:q}"

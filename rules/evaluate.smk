@@ -4,7 +4,7 @@
 rule scores:
     """Score a target subject's decoded texts, all conditions in one process that loads the encoders once."""
     input:
-        script="workflow_scripts/scores.py",
+        script=ancient("workflow_scripts/scores.py"),
         decoded=expand(
             f"{R}/decoded/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet",
             condition=CONDITIONS,
@@ -18,8 +18,10 @@ rule scores:
         ),
     params:
         module=as_py_module(),
+        code=code("scores"),
+        packages=packages("scores"),
+        settings=settings("scores"),
         config=CONFIG,
-        settings=settings("evaluation", "decoding"),
     log:
         f"{R}/logs/scores/{{dataset}}_sub-{{subject}}.log",
     benchmark:
@@ -41,7 +43,7 @@ rule scores:
 rule tables:
     """The paper's table beside the published values and the controls."""
     input:
-        script="workflow_scripts/tables.py",
+        script=ancient("workflow_scripts/tables.py"),
         scores=lambda w: scores_of(w.dataset),
         labels=lambda w: [LABELS.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
     output:
@@ -56,9 +58,10 @@ rule tables:
         differences=f"{R}/tables/{{dataset}}_differences.csv",
     params:
         module=as_py_module(),
+        code=code("tables"),
+        packages=packages("tables"),
+        settings=settings("tables"),
         config=CONFIG,
-        settings=settings("evaluation", "decoding", "simulation"),
-        dataset=dataset_settings("title", "table", "simulated", "train_subjects", "validation_subjects"),
     log:
         f"{R}/logs/tables/{{dataset}}.log",
     benchmark:

@@ -4,13 +4,15 @@
 rule fetch_dataset:
     """Make sure that a measured data set is there; simulated ones are written by the next two rules."""
     input:
-        script="workflow_scripts/fetch_dataset.py",
+        script=ancient("workflow_scripts/fetch_dataset.py"),
     output:
         marker=f"{R}/fetched/{{dataset}}.json",
     params:
         module=as_py_module(),
+        code=code("fetch_dataset"),
+        packages=packages("fetch_dataset"),
+        settings=settings("fetch_dataset"),
         config=CONFIG,
-        dataset=dataset_settings("bids_dir"),
     log:
         f"{R}/logs/fetch_dataset/{{dataset}}.log",
     benchmark:
@@ -30,15 +32,16 @@ rule fetch_dataset:
 rule simulate_stimuli:
     """Render the clips of a simulated data set and write its data-set-level BIDS files."""
     input:
-        script="workflow_scripts/simulate_stimuli.py",
+        script=ancient("workflow_scripts/simulate_stimuli.py"),
     output:
         stimuli=directory(f"{R}/raw/{{dataset}}/stimuli"),
         description=f"{R}/raw/{{dataset}}/dataset_description.json",
     params:
         module=as_py_module(),
+        code=code("simulate_stimuli"),
+        packages=packages("simulate_stimuli"),
+        settings=settings("simulate_stimuli"),
         config=CONFIG,
-        settings=settings("simulation"),
-        dataset=dataset_settings("bids_dir", "simulated", "task", "title"),
     log:
         f"{R}/logs/simulate_stimuli/{{dataset}}.log",
     benchmark:
@@ -59,15 +62,16 @@ rule simulate_stimuli:
 rule simulate_subject:
     """Simulate one subject's T1w and BOLD while watching the clips."""
     input:
-        script="workflow_scripts/simulate_subject.py",
+        script=ancient("workflow_scripts/simulate_subject.py"),
         stimuli=rules.simulate_stimuli.output.stimuli,
     output:
         subject=directory(f"{R}/raw/{{dataset}}/sub-{{subject}}"),
     params:
         module=as_py_module(),
+        code=code("simulate_subject"),
+        packages=packages("simulate_subject"),
+        settings=settings("simulate_subject"),
         config=CONFIG,
-        settings=settings("simulation"),
-        dataset=dataset_settings("bids_dir", "simulated", "task", "title"),
     log:
         f"{R}/logs/simulate_subject/{{dataset}}_sub-{{subject}}.log",
     benchmark:
@@ -88,13 +92,15 @@ rule simulate_subject:
 rule fetch_model:
     """Provide a model as a folder of safetensors: unpack an embedded one, or check and link a configured one."""
     input:
-        script="workflow_scripts/fetch_model.py",
+        script=ancient("workflow_scripts/fetch_model.py"),
     output:
         model=directory(f"{R}/models/{{asset}}"),
     params:
         module=as_py_module(),
+        code=code("fetch_model"),
+        packages=packages("fetch_model"),
+        settings=settings("fetch_model/{asset}"),
         config=CONFIG,
-        settings=lambda w: MODEL_SETTINGS[w.asset],
     log:
         f"{R}/logs/fetch_model/{{asset}}.log",
     benchmark:

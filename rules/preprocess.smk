@@ -4,24 +4,16 @@
 rule check_dataset:
     """Read every header, event file and stimulus name before hours of compute are spent."""
     input:
-        raw_dataset,
-        script="workflow_scripts/check_dataset.py",
+        script=ancient("workflow_scripts/check_dataset.py"),
+        raw=raw_dataset,
     output:
         report=f"{R}/checked/{{dataset}}.json",
     params:
         module=as_py_module(),
+        code=code("check_dataset"),
+        packages=packages("check_dataset"),
+        settings=settings("check_dataset"),
         config=CONFIG,
-        settings=settings("preprocessing", "bold"),
-        dataset=dataset_settings(
-            "bids_dir",
-            "derivatives_dir",
-            "task",
-            "session",
-            "train_subjects",
-            "validation_subjects",
-            "adaptation_runs",
-            "test_runs",
-        ),
     log:
         f"{R}/logs/check_dataset/{{dataset}}.log",
     benchmark:
@@ -35,22 +27,23 @@ rule check_dataset:
     message:
         "Check the raw data of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --raw {input.raw:q} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule fmriprep:
     """Motion correction, coregistration, normalisation and confounds of one subject (preprocessing.engine)."""
     input:
-        raw_subject,
-        script="workflow_scripts/fmriprep.py",
+        script=ancient("workflow_scripts/fmriprep.py"),
+        raw=raw_subject,
         checked=rules.check_dataset.output.report,
     output:
         subject=directory(f"{R}/derivatives/{{dataset}}/sub-{{subject}}"),
     params:
         module=as_py_module(),
+        code=code("fmriprep"),
+        packages=packages("fmriprep"),
+        settings=settings("fmriprep"),
         config=CONFIG,
-        settings=settings("preprocessing"),
-        dataset=dataset_settings("bids_dir", "task", "session"),
         work=f"{R}/work/fmriprep/{{dataset}}_sub-{{subject}}",
     log:
         f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
@@ -66,4 +59,4 @@ rule fmriprep:
         "Preprocess {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"
+        " --raw {input.raw:q} --checked {input.checked:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"

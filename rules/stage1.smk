@@ -4,17 +4,19 @@
 rule pretrain_sc_mbm:
     """Masked brain modelling on the source subjects' BOLD."""
     input:
-        script="workflow_scripts/pretrain_sc_mbm.py",
+        script=ancient("workflow_scripts/pretrain_sc_mbm.py"),
         series=of_train_subjects(SERIES),
+        voxels=of_train_subjects(VOXELS),
         trials=of_train_subjects(TRIALS),
     output:
         weights=f"{R}/sc_mbm/{{dataset}}/sc_mbm.safetensors",
         curve=f"{R}/sc_mbm/{{dataset}}/curve.csv",
     params:
         module=as_py_module(),
+        code=code("pretrain_sc_mbm"),
+        packages=packages("pretrain_sc_mbm"),
+        settings=settings("pretrain_sc_mbm"),
         config=CONFIG,
-        settings=settings("sc_mbm", "tokenizer", "bold"),
-        dataset=dataset_settings("train_subjects"),
         work=f"{R}/work/sc_mbm/{{dataset}}",
     log:
         f"{R}/logs/pretrain_sc_mbm/{{dataset}}.log",
@@ -31,15 +33,16 @@ rule pretrain_sc_mbm:
         "Pretrain SC-MBM on the source subjects of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --series {input.series:q} --trials {input.trials:q} --work {params.work:q}"
+        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --work {params.work:q}"
         " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee {log:q}"
 
 
 rule stage1:
     """Align the fMRI tokens with the video tokens of the same clip (equations 1 and 2)."""
     input:
-        script="workflow_scripts/stage1.py",
+        script=ancient("workflow_scripts/stage1.py"),
         series=of_train_subjects(SERIES),
+        voxels=of_train_subjects(VOXELS),
         trials=of_train_subjects(TRIALS),
         labels=of_train_subjects(LABELS),
         features=shards("train", "features.npy"),
@@ -49,9 +52,10 @@ rule stage1:
         folder=directory(f"{R}/stage1/{{dataset}}"),
     params:
         module=as_py_module(),
+        code=code("stage1"),
+        packages=packages("stage1"),
+        settings=settings("stage1"),
         config=CONFIG,
-        settings=settings(*ALIGNED, "video_llama"),
-        dataset=dataset_settings("train_subjects"),
         work=f"{R}/work/stage1/{{dataset}}",
     log:
         f"{R}/logs/stage1/{{dataset}}.log",
@@ -68,5 +72,5 @@ rule stage1:
         "Stage I on {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --series {input.series:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
+        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
         " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"

@@ -4,12 +4,14 @@
 rule stage2:
     """Train the bridge on source captions; target subjects give unlabelled fMRI only (equations 3 to 6)."""
     input:
-        script="workflow_scripts/stage2.py",
+        script=ancient("workflow_scripts/stage2.py"),
         series=of_train_subjects(SERIES),
+        voxels=of_train_subjects(VOXELS),
         trials=of_train_subjects(TRIALS),
         labels=of_train_subjects(LABELS),
         captions=shards("train", "captions.parquet"),
         target_series=of_validation_subjects(SERIES),
+        target_voxels=of_validation_subjects(VOXELS),
         target_trials=of_validation_subjects(TRIALS),
         stage1=rules.stage1.output.folder,
         models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
@@ -17,9 +19,10 @@ rule stage2:
         folder=directory(f"{R}/stage2/{{dataset}}"),
     params:
         module=as_py_module(),
+        code=code("stage2"),
+        packages=packages("stage2"),
+        settings=settings("stage2"),
         config=CONFIG,
-        settings=settings(*ALIGNED, "stage2", "video_llama"),
-        dataset=dataset_settings("train_subjects"),
         work=f"{R}/work/stage2/{{dataset}}",
     log:
         f"{R}/logs/stage2/{{dataset}}.log",
@@ -36,6 +39,6 @@ rule stage2:
         "Stage II on {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --series {input.series:q} --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
-        " --target-series {input.target_series:q} --target-trials {input.target_trials:q}"
+        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
+        " --target-series {input.target_series:q} --target-voxels {input.target_voxels:q} --target-trials {input.target_trials:q}"
         " --models {input.models:q} --stage1 {input.stage1:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"

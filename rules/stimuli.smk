@@ -5,17 +5,18 @@ target subjects' test runs; adaptation runs bring no clip to any shard."""
 rule frames:
     """T uniformly spaced RGB frames of each clip of a shard."""
     input:
-        raw_dataset,
-        script="workflow_scripts/frames.py",
+        script=ancient("workflow_scripts/frames.py"),
+        raw=raw_stimuli,
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
     output:
         frames=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_frames.npy",
     params:
         module=as_py_module(),
+        code=code("frames"),
+        packages=packages("frames"),
+        settings=settings("frames"),
         config=CONFIG,
-        settings=settings("stimuli"),
-        dataset=dataset_settings("bids_dir"),
     log:
         f"{R}/logs/frames/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
@@ -30,21 +31,23 @@ rule frames:
         "Extract frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
-        " --trials {input.trials:q} --labels {input.labels:q} --frames {output.frames:q} 2>&1 | tee {log:q}"
+        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --frames {output.frames:q} 2>&1 | tee {log:q}"
 
 
 rule video_features:
     """Tokens of the frozen visual encoder and image Q-Former: computed once, read by Stage I and the captioner."""
     input:
-        script="workflow_scripts/video_features.py",
+        script=ancient("workflow_scripts/video_features.py"),
         frames=rules.frames.output.frames,
         models=expand(f"{R}/models/{{asset}}", asset=["visual_encoder", "connectors"]),
     output:
         features=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_features.npy",
     params:
         module=as_py_module(),
+        code=code("video_features"),
+        packages=packages("video_features"),
+        settings=settings("video_features"),
         config=CONFIG,
-        settings=settings("video_llama"),
     log:
         f"{R}/logs/video_features/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:

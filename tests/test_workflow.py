@@ -42,9 +42,11 @@ def test_files_keep_to_their_length() -> None:
         assert len(file.read_text().splitlines()) <= (150 if file.suffix == ".smk" else 60), file.name
 
 
-def test_every_rule_has_a_program_and_an_environment_that_exist() -> None:
+def test_every_rule_has_a_program_an_environment_and_what_makes_it_run_again() -> None:
     for name, body in rules().items():
-        assert (ROOT / re.search(r'script="([^"]+)"', body)[1]).exists(), name  # type: ignore[index]
+        script = re.search(r'script=ancient\("([^"]+)"\)', body)[1]  # type: ignore[index]
+        assert script == f"workflow_scripts/{name}.py" and (ROOT / script).exists(), name
+        assert f'code=code("{name}")' in body and f'packages=packages("{name}")' in body and f'settings=settings("{name}' in body, name
         assert (ROOT / "rules" / re.search(r'"(\.\./envs/[^"]+)"', body)[1]).exists(), name  # type: ignore[index]
 
 
@@ -85,4 +87,4 @@ def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_bol
         inputs = rules()[name].split("    output:")[0]
         assert "of_validation_subjects(LABELS)" not in inputs and "test" not in inputs, name
         target = re.findall(r"of_validation_subjects\((\w+)\)", inputs)
-        assert target == (["SERIES", "TRIALS"] if name == "stage2" else []), name
+        assert target == (["SERIES", "VOXELS", "TRIALS"] if name == "stage2" else []), name

@@ -91,18 +91,83 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
 
 @main.command()
 @click.option("--write", is_flag=True, help="Write config.yaml and schemas/ in the checkout.")
+@click.option("--slices", type=click.Path(path_type=Path), metavar="RESULTS", help="Write rules/settings.yaml from the records of a run.")
 @user_errors
-def config(write: bool) -> None:
+def config(write: bool, slices: Path | None) -> None:
     """Print the paper's configuration, every key with its meaning and source."""
     from boldscribe.config_files import config_yaml, generated_files
+    from boldscribe.provenance.slices import DECLARATION, declaration
 
-    if not write:
+    if slices is not None:
+        DECLARATION.write_text(declaration(slices))
+        click.echo(DECLARATION.relative_to(ROOT))
+    elif not write:
         click.echo(config_yaml(), nl=False)
-        return
-    for path, content in generated_files(ROOT).items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content)
-        click.echo(path.relative_to(ROOT))
+    else:
+        for path, content in generated_files(ROOT).items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
+            click.echo(path.relative_to(ROOT))
+
+
+@main.command()
+@click.argument("paths", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
+@click.option("--fast", is_flag=True, help="Believe that a file whose size, times and inode are unchanged has its content still.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@user_errors
+def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
+    """Judge results: are they what was written, and what would be made today?
+
+    PATHS are results trees, or files and folders in them, which are judged with all that they were made from. Exit code: 0, all
+    verified; 3, something is stale, uncommitted or unpinned; 4, something is tampered with, unrecorded or an orphan.
+    """
+    from boldscribe.provenance.commands import audit_json, audited, console, exit_code, print_audit
+
+    found = []
+    for results, _, findings in audited(paths, fast):
+        found += findings
+        if as_json:
+            click.echo(audit_json(results, findings))
+        else:
+            print_audit(results, findings, console())
+    sys.exit(exit_code(found))
+
+
+@main.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--row", help="Row of a table's cell: Subject-1, ..., or Total.")
+@click.option("--column", help="Column of a table's cell: bertscore, sacrebleu_1, ...")
+@click.option("--condition", default="model", show_default=True, help="Condition of a table's cell.")
+@user_errors
+def explain(path: Path, row: str | None, column: str | None, condition: str) -> None:
+    """Say what a result, or a cell of a table, was made from, down to raw data."""
+    from boldscribe.provenance import explain as lineage
+    from boldscribe.provenance.commands import console
+
+    console().print(lineage.explain(path, row=row, column=column, condition=condition))
+
+
+@main.command()
+@click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@user_errors
+def diff(a: Path, b: Path) -> None:
+    """Say why the runs in the results trees A and B differ: from a number to its first cause."""
+    from boldscribe.provenance.commands import console, print_difference
+    from boldscribe.provenance.difference import compare
+
+    print_difference(compare(a, b), console())
+
+
+@main.command()
+@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@user_errors
+def crate(results: Path, folder: Path) -> None:
+    """Export the run in RESULTS as a Workflow Run RO-Crate to FOLDER."""
+    from boldscribe.provenance.crate import write_crate
+
+    click.echo(write_crate(results, folder))
 
 
 @main.command()

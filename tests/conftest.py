@@ -1,5 +1,13 @@
 """Fixtures that several test files share."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -9,6 +17,8 @@ from boldscribe.config import Config, load_config
 from boldscribe.models.embedded import package_file, unpack
 
 ROOT = Path(__file__).resolve().parents[1]
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2"]
+TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +55,89 @@ def encoder_models_dir(sentence_encoder: Path, tmp_path_factory: pytest.TempPath
 def one_thread() -> None:
     """More threads than cores only wait for each other; and only with one number of threads do results repeat bit by bit."""
     torch.set_num_threads(1)
+
+
+@dataclass
+class Checkout:
+    """A checkout of its own, with everything committed, in which tests run the DAG and change what they like.
+
+    Attributes:
+        root: its folder.
+        variables: of the environment of its commands.
+    """
+
+    root: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def results(self) -> Path:
+        """The results tree of the smallest experiment."""
+        return self.root / "results" / "tiny"
+
+    def environment(self) -> dict[str, str]:
+        """Variables of the process, with this checkout's package first."""
+        paths = [str(self.root), *filter(None, [self.variables.get("PYTHONPATH")])]
+        return os.environ | self.variables | {"PYTHONPATH": os.pathsep.join(reversed(paths))}
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the checkout."""
+        done = subprocess.run(command, cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=1500)
+        assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        return done
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the smallest experiment, or ask about it; targets come first."""
+        return self.run(*SNAKEMAKE, *arguments, *TINY, check=check)
+
+    def copy(self, folder: Path) -> "Checkout":
+        """The checkout with its results and with what Snakemake knows of them, elsewhere; models, which are large, are linked."""
+
+        def copy(source: str, target: str) -> None:
+            if Path(source).is_relative_to(self.results / "models"):
+                os.link(source, target)
+            else:
+                shutil.copy2(source, target)
+
+        shutil.copytree(self.root, folder, symlinks=True, copy_function=copy)
+        return Checkout(folder, dict(self.variables))
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """This code as it lies here, committed or not, in a repository of its own, where all of it is committed."""
+    made = Checkout(tmp_path_factory.mktemp("checkout"))
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).exists():
+            (made.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, made.root / name, follow_symlinks=False)
+    who = ["-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false"]
+    made.run("git", "init", "-q")
+    made.run("git", "add", "-A")
+    made.run("git", *who, "commit", "-qm", "All that is here")
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished_run(checkout: Checkout) -> Iterator[dict[str, float]]:
+    """The real DAG: run until Stage I has saved a checkpoint, SIGKILL everything, run again; gives the first run's finish times."""
+    results, log = checkout.results, checkout.root / "results" / "tiny-first-run.log"
+    with log.open("wb") as stream:
+        first = subprocess.Popen(
+            [*SNAKEMAKE, *TINY], cwd=checkout.root, env=checkout.environment(), stdout=stream, stderr=stream, start_new_session=True
+        )
+        try:
+            while not list(results.glob("work/stage1/*/*/*.safetensors")):
+                assert first.poll() is None, log.read_text()[-4000:]
+                time.sleep(0.1)
+        finally:
+            if first.poll() is None:
+                os.killpg(first.pid, signal.SIGKILL)
+                first.wait()
+    log.unlink()
+    assert not (results / "tables").exists()
+    before = {p.as_posix(): p.stat().st_mtime for kind in ("bold", "trials", "sc_mbm") for p in results.glob(f"{kind}/*/*.prov.json")}
+    assert before
+    checkout.snakemake("--unlock")
+    checkout.snakemake()
+    yield before

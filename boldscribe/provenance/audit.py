@@ -1,0 +1,273 @@
+"""Is a result still what its record says, and what would be made today? One verdict per output, with reasons.
+
+| verdict | it means |
+| --- | --- |
+| tampered | a file, record, asset or ledger line is not what was written |
+| unrecorded | an output without record, or with one that the ledger does not vouch for |
+| orphan | a file of the results tree that no record tells of |
+| stale | other code, settings, packages or inputs than today's made it, or something stale did |
+| uncommitted | the code that made it is in no commit |
+| unpinned | a package, container or asset was not the locked one |
+| verified | none of these |
+
+A verdict is about the output itself. Staleness alone is handed on to what was made from it: an edited table, say, is one tampered
+file, since what was made from the true one still stands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from boldscribe.config import Config
+from boldscribe.files import json_digest, sha256_of
+from boldscribe.provenance.access import unheard
+from boldscribe.provenance.assets import asset_lock
+from boldscribe.provenance.digests import file_state, files_of, read_states, write_states
+from boldscribe.provenance.environment import packages_of, unlocked
+from boldscribe.provenance.fingerprint import changed_parts, current_fingerprint
+from boldscribe.provenance.ledger import folder_of
+from boldscribe.provenance.naming import name_of
+from boldscribe.provenance.redaction import redact
+from boldscribe.provenance.run import current_config
+from boldscribe.provenance.slices import look_up
+from boldscribe.provenance.tree import Output, Tree, read_tree
+from boldscribe.provenance.versions import is_known_commit
+
+Verdict = Literal["tampered", "unrecorded", "orphan", "stale", "uncommitted", "unpinned", "verified"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)  # the worst first
+HASHING_THREADS = 8
+SHOWN = 4
+
+
+@dataclass
+class Finding:
+    """What an audit found of one output, stray file, asset or ledger.
+
+    Attributes:
+        name: as records name it.
+        rule: the rule that made it; empty for what no rule makes.
+        reasons: (verdict, why), in words.
+    """
+
+    name: str
+    rule: str = ""
+    reasons: list[tuple[Verdict, str]] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its reasons' verdicts."""
+        return min((verdict for verdict, _ in self.reasons), key=VERDICTS.index, default="verified")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audited results tree.
+
+    Attributes:
+        tree: the tree.
+        findings: by name; what is outside the tree (assets, the ledger) stands there only if something is wrong with it.
+    """
+
+    tree: Tree
+    findings: dict[str, Finding]
+
+    def of(self, names: Iterable[str]) -> list[Finding]:
+        """Findings of outputs and of all that they were made from, and of the ledger that vouches for them."""
+        wanted = dict.fromkeys(n for name in names for n in self.tree.lineage(name) or [name])
+        outside = {m["path"] for n in wanted if n in self.tree.outputs for m in self.tree.outputs[n].materials()}
+        return [f for f in self.findings.values() if f.name in wanted or f.name in outside or f.name == _ledger_name(self.tree)]
+
+
+def audit(results: str | Path, *, fast: bool = False, config: Config | None = None) -> Audit:
+    """Judge every output of a results tree, every stray file in it, its ledger, and the assets and raw data that it was made from.
+
+    Args:
+        results: root of the tree.
+        fast: believe that a file whose size, times and inode are those of its record has the recorded content.
+        config: today's configuration; by default, read from the files that the run was started with.
+
+    Raises:
+        UserError: no run was started there, or its configuration files cannot be read.
+    """
+    with unheard():
+        return _audit(read_tree(results), fast, config or current_config(results))
+
+
+def _audit(tree: Tree, fast: bool, config: Config) -> Audit:
+    damage = _damage(tree, fast)
+    findings: dict[str, Finding] = {}
+    for output in tree.in_order():
+        finding = findings[output.name] = Finding(output.name, output.rule)
+        finding.reasons += damage.get(output.name, [])
+        finding.reasons += _vouching(tree, output)
+        if output.record is not None:
+            finding.reasons += [("stale", why) for why in _changes(tree, output, config)]
+            finding.reasons += [("stale", why) for why in _inherited(tree, output, findings)]
+            finding.reasons += _pinning(tree, output)
+    for finding in (*_strays(tree), *_outside(tree, fast)):
+        findings[finding.name] = finding
+    return Audit(tree, dict(sorted(findings.items())))
+
+
+def _damage(tree: Tree, fast: bool) -> dict[str, list[tuple[Verdict, str]]]:
+    """Outputs whose files are not what their records say."""
+    found: dict[str, list[tuple[Verdict, str]]] = {}
+    doubtful: list[tuple[str, Path, str]] = []
+    believed = read_states(tree.results)
+    for output in tree.outputs.values():
+        if output.record is None:
+            found[output.name] = [("tampered", "its record cannot be read")]
+            continue
+        subject = output.record["subject"]
+        if subject["path"] != output.name:
+            found.setdefault(output.name, []).append(("tampered", f"its record is that of {subject['path']}"))
+        stated = {entry["path"]: entry for entry in subject["files"]}
+        base = output.path if output.path.is_dir() else output.path.parent
+        there = {p.relative_to(base).as_posix(): p for p in files_of(output.path) if p.exists()}
+        for what, names in (("is gone", stated.keys() - there.keys()), ("was added", there.keys() - stated.keys())):
+            found.setdefault(output.name, []).extend(("tampered", f"{name} {what}") for name in sorted(names))
+        for name in stated.keys() & there.keys():
+            state, sha256 = file_state(there[name]), stated[name]["sha256"]
+            seen = believed.get(there[name].relative_to(tree.results).as_posix())
+            if not fast or (state != stated[name]["state"] and seen != [state, sha256]):
+                doubtful.append((output.name, there[name], sha256))
+    changed = list(_other_content(doubtful))
+    for name, path in changed:
+        found.setdefault(name, []).append(("tampered", f"the content of {path.name} is not what was written"))
+    write_states(tree.results, {path: sha256 for _, path, sha256 in doubtful}, without={path for _, path in changed})
+    return found
+
+
+def _other_content(doubtful: list[tuple[str, Path, str]]) -> Iterator[tuple[str, Path]]:
+    """Which of (name, file, stated digest) have another digest."""
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        digests = pool.map(sha256_of, (path for _, path, _ in doubtful), chunksize=64)
+        yield from ((name, path) for (name, path, stated), found in zip(doubtful, digests, strict=True) if found != stated)
+
+
+def _vouching(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
+    vouched = tree.vouched.get(output.name)
+    if vouched is None:
+        yield "unrecorded", "no entry of the ledger vouches for it"
+    elif output.record_sha256 not in vouched:
+        yield "tampered", "its record is not one that this run has written"
+
+
+def _changes(tree: Tree, output: Output, config: Config) -> Iterator[str]:
+    """What is not today as it was when an output was made."""
+    record: dict[str, Any] = output.record or {}
+    rule = record["activity"]["rule"]
+    try:
+        code, packages = current_fingerprint(rule), _packages(rule)
+    except FileNotFoundError:
+        yield f"its program, workflow_scripts/{rule}.py, is gone"
+        return
+    if record["code"]["fingerprint"] != code.sha256:
+        yield f"code: {_some(changed_parts(tree.shared('code', record['code']['fingerprint']), code.parts))} changed"
+    today = redact(look_up(config, record["config"]))
+    if changed := [f"{key} is {today[key]!r}, was {value!r}" for key, value in record["config"].items() if today[key] != value]:
+        yield f"config: {_some(changed)}"
+    if record["environment"]["packages"] != json_digest(packages):
+        before = tree.shared("packages", record["environment"]["packages"])
+        changed = [f"{n} {packages.get(n, 'none')}, was {before.get(n, 'none')}" for n in changed_parts(before, packages)]
+        yield f"packages: {_some(changed)}"
+
+
+def _inherited(tree: Tree, output: Output, findings: dict[str, Finding]) -> Iterator[str]:
+    """Inputs that have been made anew since, or that are stale themselves."""
+    for material in output.materials():
+        other = tree.outputs.get(material["path"])
+        if other is None or other.record is None:
+            continue
+        if other.record["subject"]["sha256"] != material["sha256"]:
+            yield f"input: {other.name} was made anew since"
+        elif other.name in findings and findings[other.name].verdict == "stale":
+            yield f"input: {other.name} is stale"
+
+
+def _pinning(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
+    record: dict[str, Any] = output.record or {}
+    if (commit := record["code"]["commit"]) is None:
+        yield "uncommitted", "its code lay in no git checkout"
+    elif not record["code"]["committed"]:
+        yield "uncommitted", f"its code differed from commit {commit[:12]}"
+    elif not is_known_commit(commit):
+        yield "uncommitted", f"its commit {commit[:12]} is not in this repository"
+    if other := _unlocked(tree, record["environment"]["packages"]):
+        yield "unpinned", f"packages other than the lock's: {_some(other)}"
+    if (container := record["environment"]["container"]) is not None and not container.get("digest"):
+        yield "unpinned", f"the digest of container {container.get('image')} is not known"
+    locked = {asset.id: asset for asset in asset_lock().values()}
+    for material in output.materials():
+        if "asset" in material and (asset := locked.get(material["asset"])) is None:
+            yield "unpinned", f"asset {material['asset']} is not in the lock"
+        elif "asset" in material and asset is not None and asset.sha256 != material["sha256"]:
+            yield "unpinned", f"asset {asset.id} was not the locked one"
+
+
+def _strays(tree: Tree) -> Iterator[Finding]:
+    """Files without record: outputs that the ledger tells of, and orphans."""
+    for name in tree.strays():
+        above = [name, *(p.as_posix() for p in Path(name).parents), Path(name).with_suffix(".npy").as_posix()]
+        known = next((n for n in above if n in tree.vouched), None)
+        if known is None:
+            yield Finding(name, reasons=[("orphan", "no record tells of it")])
+        else:
+            yield Finding(known, reasons=[("unrecorded", "its record is gone")])
+
+
+def _outside(tree: Tree, fast: bool) -> Iterator[Finding]:
+    """Faults of the ledger, and of assets and raw data outside the tree."""
+    if tree.ledger.faults:
+        yield Finding(_ledger_name(tree), reasons=[("tampered", fault) for fault in tree.ledger.faults])
+    assets = {m["path"]: m for output in tree.outputs.values() for m in output.materials() if "asset" in m}
+    for name, material in assets.items():
+        path = tree.file_of(name)
+        if not path.exists():
+            yield Finding(name, reasons=[("tampered", "the asset is gone")])
+        elif sha256_of(path) != material["sha256"]:
+            yield Finding(name, reasons=[("tampered", "the asset's content is not what was used")])
+    for output in tree.outputs.values():
+        if output.rule == "fetch_dataset" and output.path.exists():
+            yield from _raw_data(tree, output.path, fast)
+
+
+def _raw_data(tree: Tree, file: Path, fast: bool) -> Iterator[Finding]:
+    """Files that are not as their manifest says."""
+    doubtful: list[tuple[str, Path, str]] = []
+    for folder, entries in json.loads(file.read_text())["manifest"].items():
+        stated = {entry["path"]: entry for entry in entries}
+        there = {p.relative_to(folder).as_posix(): p for p in files_of(Path(folder))}
+        for what, names in (("is gone", stated.keys() - there.keys()), ("was added to the raw data", there.keys() - stated.keys())):
+            for name in sorted(names):
+                yield Finding(name_of(Path(folder) / name, tree.results), reasons=[("tampered", what)])
+        for name in stated.keys() & there.keys():
+            if not (fast and stated[name]["state"] == file_state(there[name])):
+                doubtful.append((name_of(there[name], tree.results), there[name], stated[name]["sha256"]))
+    for name, _ in _other_content(doubtful):
+        yield Finding(name, reasons=[("tampered", "its content is not what the manifest of the raw data states")])
+
+
+def _ledger_name(tree: Tree) -> str:
+    return name_of(folder_of(tree.results) / "ledger.jsonl", tree.results)
+
+
+@cache
+def _packages(rule: str) -> dict[str, str]:
+    return packages_of(rule)
+
+
+def _unlocked(tree: Tree, sha256: str) -> list[str]:
+    return unlocked(tree.shared("packages", sha256))
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more

@@ -1,0 +1,172 @@
+"""Where a result comes from: its lineage as a tree, down to raw data and locked assets; and what a cell of a table was made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.markup import escape
+from rich.tree import Tree as Lines
+
+from boldscribe.errors import UserError
+from boldscribe.provenance.assets import asset_lock
+from boldscribe.provenance.naming import name_of
+from boldscribe.provenance.run import results_of
+from boldscribe.provenance.tree import Output, Tree, read_tree
+
+OF_CONDITION = re.compile(r"sub-(?P<subject>[A-Za-z0-9]+)_condition-(?P<condition>[a-z0-9]+)\.parquet$")
+SHOWN_FILES = 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table.
+
+    Attributes:
+        row, condition, metric: where it stands.
+        subjects: labels of the subjects whose trials it was worked out from.
+        value, low, high: the number (%) and its 95 % interval.
+    """
+
+    row: str
+    condition: str
+    metric: str
+    subjects: tuple[str, ...]
+    value: float
+    low: float
+    high: float
+
+
+def explain(path: Path, *, row: str | None = None, column: str | None = None, condition: str = "model") -> Lines:
+    """The lineage of an output, or of a cell of a table, as a tree of lines.
+
+    Args:
+        path: an output, or a file in one.
+        row, column: of a cell: `Subject-1` or `Total`, and a metric such as `bertscore`.
+        condition: of the cell: the model, or a control.
+
+    Raises:
+        UserError: no record tells of the file, or the table has no such cell.
+    """
+    results = results_of(path)
+    tree = read_tree(results)
+    if (output := tree.output_at(path)) is None:
+        raise UserError(str(path), "no record tells of it; name a file that the pipeline has made")
+    if row is None and column is None:
+        return _branch(tree, output, set(), lambda name: True)
+    if row is None or column is None:
+        raise UserError(str(path), "a cell is named by --row and --column together; give both")
+    return _explain_cell(tree, output, read_cell(path, row, column, condition))
+
+
+def read_cell(path: Path, row: str, metric: str, condition: str) -> Cell:
+    """A cell of a table (CSV).
+
+    Raises:
+        UserError: there is none, or no measured one.
+    """
+    table = pd.read_csv(path, dtype={"subject": str})
+    if not {"row", "condition", "metric", "value"} <= set(table):
+        raise UserError(str(path), f"columns: found {', '.join(map(str, table))}; expected a table of results, such as tables/had.csv")
+    of_condition = table[(table["condition"] == condition) & (table["metric"] == metric)]
+    found = of_condition[of_condition["row"] == row]
+    if len(found) != 1:
+        names = {c: ", ".join(dict.fromkeys(table[c].astype(str))) for c in ("row", "condition", "metric")}
+        raise UserError(
+            str(path),
+            f"found {len(found)} cells for row {row!r}, condition {condition!r}, column {metric!r}; rows are {names['row']}; conditions "
+            f"{names['condition']}; columns {names['metric']}",
+        )
+    of_subjects = found if row != "Total" else of_condition[of_condition["row"] != "Total"]
+    values = [float(found[name].iloc[0]) for name in ("value", "low", "high")]
+    return Cell(row, condition, metric, tuple(of_subjects["subject"].astype(str)), *values)
+
+
+def _explain_cell(tree: Tree, table: Output, cell: Cell) -> Lines:
+    """The chain of a number: trials scored, their predictions, the weights that made them, and on to raw data."""
+    lines = Lines(f"[bold]{cell.row}, {cell.condition}, {cell.metric}: {cell.value:.2f}[/] [{cell.low:.2f}, {cell.high:.2f}] %")
+
+    def wanted(name: str) -> bool:
+        found = OF_CONDITION.search(name)
+        return found is None or (found["subject"] in cell.subjects and found["condition"] == cell.condition)
+
+    made = lines.add(f"a number of {_line(table)}")
+    _add_facts(made, table)
+    seen: set[str] = {table.name}
+    for material in table.materials():
+        if OF_CONDITION.search(material["path"]) and wanted(material["path"]):
+            scores = pd.read_parquet(tree.file_of(material["path"]))
+            trials = ", ".join(map(str, scores["trial"].head(6)))
+            branch = made.add(f"{len(scores)} trials scored ({trials}, …); {cell.metric} of each stands in")
+            _add(branch, tree, material, seen, wanted)
+    return lines
+
+
+def _branch(tree: Tree, output: Output, seen: set[str], wanted: Callable[[str], bool]) -> Lines:
+    lines = Lines(_line(output))
+    _grow(lines, tree, output, seen, wanted)
+    return lines
+
+
+def _grow(lines: Lines, tree: Tree, output: Output, seen: set[str], wanted: Callable[[str], bool]) -> None:
+    seen.add(output.name)
+    _add_facts(lines, output)
+    for material in output.materials():
+        if wanted(material["path"]):
+            _add(lines, tree, material, seen, wanted)
+
+
+def _add(lines: Lines, tree: Tree, material: dict[str, Any], seen: set[str], wanted: Callable[[str], bool]) -> None:
+    output = tree.outputs.get(material["path"])
+    if output is None:
+        lines.add(_outside(material))
+    elif output.name in seen:
+        lines.add(f"{output.name}  [dim](above)[/]")
+    else:
+        _grow(lines.add(_line(output)), tree, output, seen, wanted)
+
+
+def _line(output: Output) -> str:
+    record: dict[str, Any] = output.record or {}
+    values = ", ".join(f"{k} {v}" for k, v in record["activity"]["wildcards"].items())
+    return f"[bold]{output.name}[/]  sha256 {record['subject']['sha256']}  [cyan]{output.rule}[/]" + (f" ({values})" if values else "")
+
+
+def _add_facts(lines: Lines, output: Output) -> None:
+    for fact in facts(output):
+        lines.add(f"[dim]{escape(fact)}[/]")
+    files = (output.record or {})["subject"]["files"]
+    for file in files[:SHOWN_FILES] if len(files) > 1 else []:
+        lines.add(f"[dim]holds {escape(file['path'])}  sha256 {file['sha256']}[/]")
+    if len(files) > SHOWN_FILES:
+        lines.add(f"[dim]and {len(files) - SHOWN_FILES} more files[/]")
+
+
+def facts(output: Output) -> Iterator[str]:
+    """What a record says about how an output was made, one line each."""
+    record: dict[str, Any] = output.record or {}
+    code, environment, hardware = record["code"], record["environment"], record["hardware"]
+    state = {True: "", False: " with uncommitted changes", None: " in no git checkout"}[code["committed"]]
+    yield f"code: commit {code['commit']}{state}, fingerprint {code['fingerprint'][:16]}"
+    container = environment["container"]
+    yield f"packages: {environment['packages'][:16]}, lock {str(environment['lock_sha256'])[:16]}" + (
+        f", container {container['image']} {container.get('digest')}" if container else ""
+    )
+    gpus = ", ".join(f"{g['model']} (driver {g['driver']}, CUDA {g['cuda']})" for g in hardware["gpu"] or []) or "no GPU"
+    seeds = ", ".join(map(str, record["randomness"]["seeds"])) or "none read"
+    yield f"machine {hardware['machine']}: {hardware['cpu']}, {gpus}; seed {seeds}; repeats {record['randomness']['class']}"
+    if record["config"]:
+        yield "settings: " + ", ".join(f"{key}={value!r}" for key, value in record["config"].items())
+
+
+def _outside(material: dict[str, Any]) -> str:
+    name = name_of(material["path"], ".") if material["path"].startswith("/") else material["path"]
+    line = escape(f"{name}  sha256 {material['sha256']}")
+    if "asset" in material:
+        asset = next((a for a in asset_lock().values() if a.id == material["asset"]), None)
+        return line + f"  [green]asset {material['asset']}" + (f", {asset.version}, {asset.url}, {asset.licence}[/]" if asset else "[/]")
+    return line + f"  [green]raw data, in the manifest {material.get('manifest')}[/]"

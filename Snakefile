@@ -32,15 +32,16 @@ rule all:
     input:
         expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
         f"{R}/report.html",
+        f"{R}/provenance.html",
     default_target: True
 
 
 onstart:
-    write_config(experiment, CONFIG)
+    write_run(experiment, [f"{workflow.basedir}/config.yaml", *workflow.config_settings.configfiles], dict(workflow.config_settings.config))
 
 
 onsuccess:
-    print(f"Done. Tables: {R}/tables, report: {R}/report.html")
+    print(f"Done. Tables: {R}/tables, report: {R}/report.html, lineage: {R}/provenance.html")
 
 
 onerror:

@@ -4,7 +4,7 @@
 rule report:
     """Gallery, learning curves and tables of all data sets in one self-contained page."""
     input:
-        script="workflow_scripts/report.py",
+        script=ancient("workflow_scripts/report.py"),
         tables=expand(f"{R}/tables/{{dataset}}.csv", dataset=DATASETS),
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
         scores=[p for d in DATASETS for p in scores_of(d)],
@@ -20,8 +20,10 @@ rule report:
         html=f"{R}/report.html",
     params:
         module=as_py_module(),
+        code=code("report"),
+        packages=packages("report"),
+        settings=settings("report"),
         config=CONFIG,
-        settings=settings("datasets", "simulation", "evaluation"),
     log:
         f"{R}/logs/report.log",
     benchmark:
@@ -38,3 +40,32 @@ rule report:
         "python -m {params.module} --config {params.config:q} --tables {input.tables:q} --differences {input.differences:q}"
         " --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
         " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee {log:q}"
+
+
+rule provenance:
+    """Close the ledger, and write where each result comes from as a page to click through."""
+    input:
+        script=ancient("workflow_scripts/provenance.py"),
+        report=rules.report.output.html,
+    output:
+        html=f"{R}/provenance.html",
+    params:
+        module=as_py_module(),
+        code=code("provenance"),
+        packages=packages("provenance"),
+        settings=settings("provenance"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/provenance.log",
+    benchmark:
+        f"{R}/benchmarks/provenance.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=minutes(30),
+    conda:
+        "../envs/evaluation.yaml"
+    message:
+        "Close the ledger and write the provenance page"
+    shell:
+        "python -m {params.module} --config {params.config:q} --report {input.report:q} --html {output.html:q} 2>&1 | tee {log:q}"

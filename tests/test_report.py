@@ -2,7 +2,6 @@
 
 import base64
 import re
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from boldscribe.evaluation.tables import make_tables
 from boldscribe.files import save_array
 from boldscribe.reporting.gallery import examples
 from boldscribe.reporting.page import write_report
+from tests.html_checker import HtmlChecker
 from tests.test_tables import CONDITIONS, _scores
 
 SCRIPT = "<script>alert(1)</script> & שלום"
@@ -83,40 +83,12 @@ def page(results: dict[str, Any]) -> str:
     return str(output.read_text())
 
 
-class _Checker(HTMLParser):
-    """Notes tags that are not closed in order, references that leave the page, images without text, and repeated ids."""
-
-    VOID = {"meta", "img", "br", "link", "input", "hr"}  # noqa: RUF012
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.problems: list[str] = []
-        self.ids: list[str] = []
-        self.tags: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.tags.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        for name in ("src", "href"):
-            if (given.get(name) or "#").split(":")[0] not in {"data"} and not (given.get(name) or "#").startswith("#"):
-                self.problems.append(f"{tag} refers to {given[name]}")
-        if tag == "img" and not given.get("alt"):
-            self.problems.append("image without text")
-        if given.get("id"):
-            self.ids.append(str(given["id"]))
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.problems.append(f"</{tag}> closes another tag")
-
-
 def test_the_page_is_whole_self_contained_and_accessible(page: str) -> None:
-    checker = _Checker()
+    checker = HtmlChecker()
     checker.feed(page)
     assert checker.problems == [] and checker.open == []
+    assert set(checker.pages) == {"provenance.html#tables/had.csv", "provenance.html#tables/urgen.csv", "provenance.html"}
+    assert page.count("provenance: not audited") == 2 * 2, "outside a run there is nothing to audit"
     assert len(set(checker.ids)) == len(checker.ids) and {"had", "urgen", "glance"} <= set(checker.ids)
     assert "script" not in checker.tags and page.count("&lt;script&gt;alert(1)") == 2 * 2, "texts of models are escaped"
     assert page.count("<em>(empty)</em>") == 2 * 2

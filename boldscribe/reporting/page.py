@@ -17,6 +17,7 @@ from boldscribe.evaluation.overlap import overlap_sentence
 from boldscribe.files import atomic
 from boldscribe.reporting.figures import curve_figure, score_figure
 from boldscribe.reporting.gallery import RULE, examples
+from boldscribe.reporting.lineage import badges
 
 STAGES = {
     "sc_mbm": "SC-MBM pretraining (masked autoencoder on fMRI)",
@@ -54,11 +55,14 @@ def write_report(
     Raises:
         UserError: a data set of the configuration has no table, scores or frames; files that do not fit each other.
     """
+    tables_by_name = {name: _one(tables, name, f"{name}.csv") for name in config.datasets}
+    audited = badges(output.parent, list(tables_by_name.values()))
     datasets = [
         _section(
             config,
             name,
-            table=_one(tables, name, f"{name}.csv"),
+            badge=audited[f"{name}.csv"],
+            table=tables_by_name[name],
             differences=_one(differences, name, f"{name}_differences.csv"),
             scores=_of(scores, name),
             labels=_of(labels, name),
@@ -79,6 +83,7 @@ def _section(
     config: Config,
     name: str,
     *,
+    badge: str,
     table: Path,
     differences: Path,
     scores: Sequence[Path],
@@ -92,6 +97,7 @@ def _section(
     overlap = overlap_sentence(config, name, labels, trials)
     return {
         "name": name,
+        "badge": badge,
         "title": typeset.title(config, name),
         "simulated": config.datasets[name].simulated is not None,
         "n_subjects": trials["subject"].nunique(),

@@ -1,0 +1,18 @@
+"""Close the ledger and write the provenance page. Run by hand: `python -m workflow_scripts.provenance --help`."""
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+from boldscribe.reporting.lineage import write_lineage
+
+INPUTS = {"report": "the report, the last of the results"}
+OUTPUTS = {"html": "the page"}
+
+
+@program("provenance", inputs=INPUTS, outputs=OUTPUTS)
+def main(config: Config, inputs: Files, outputs: Files) -> None:
+    """Close the ledger and write where each result comes from as a page to click through."""
+    write_lineage(outputs.one("html"))
+
+
+if __name__ == "__main__":
+    main()

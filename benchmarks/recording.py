@@ -1,0 +1,37 @@
+"""What recording costs: seconds that the recorder took, as a share of each rule's time in a finished run.
+
+`python -m benchmarks.recording results/demo`. A rule's time is that of its jobs as Snakemake's benchmark files state it, which
+holds the start of Python.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from boldscribe.provenance.ledger import read_ledger
+
+
+def shares(results: Path) -> pd.DataFrame:
+    """Rule, its jobs, their time (s), the recorder's part of it (s), and its share (%)."""
+    entries = [e for e in read_ledger(results).entries if e["exit"] == "completed"]
+    recorded = pd.DataFrame([{"rule": e["rule"], "recording": e["recording_seconds"]} for e in entries]).groupby("rule")["recording"].sum()
+    files = list((results / "benchmarks").rglob("*.tsv"))
+    timed = [(p.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv"), pd.read_csv(p, sep="\t")["s"].sum()) for p in files]
+    by_rule = pd.DataFrame(timed, columns=["rule", "seconds"]).groupby("rule")["seconds"].agg(["count", "sum"])
+    table = by_rule.set_axis(["jobs", "seconds"], axis=1).join(recorded, how="inner")
+    table.loc["all"] = table.sum()
+    return table.assign(share=100 * table["recording"] / table["seconds"]).sort_values("seconds", ascending=False)
+
+
+@click.command()
+@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(results: Path) -> None:
+    """Print the table of a finished run."""
+    click.echo(shares(results).round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@ from typing import Any
 from boldscribe.errors import UserError
 from boldscribe.provenance.digests import digest
 from boldscribe.provenance.naming import ROOT, name_of
+from boldscribe.provenance.redaction import redact, restore
 
 LOCK = ROOT / "data" / "versions.csv"
 COLUMNS = ["id", "version", "path", "url", "bytes", "sha256", "licence", "gated"]
@@ -92,13 +93,13 @@ def locked_asset(path: Path, sha256: str) -> Asset:
 
 
 def manifest(*folders: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """The manifest of a data set: absolute folder → path, digest and state of each of its files."""
-    return {str(Path(folder).absolute()): digest(folder)["files"] for folder in folders}
+    """The manifest of a data set: absolute folder, less home and user → path, digest and state of each of its files."""
+    return {redact(str(Path(folder).absolute())): digest(folder)["files"] for folder in folders}
 
 
 def manifest_of(path: Path, results: Path) -> Path | None:
     """The file that holds the manifest which a raw file or folder is under; None if there is none."""
     for file in sorted((results / "fetched").glob("*.json")):
-        if any(path.absolute().is_relative_to(folder) for folder in json.loads(file.read_text())["manifest"]):
+        if any(path.absolute().is_relative_to(restore(folder)) for folder in json.loads(file.read_text())["manifest"]):
             return file
     return None

@@ -33,7 +33,7 @@ from boldscribe.provenance.environment import packages_of, unlocked
 from boldscribe.provenance.fingerprint import changed_parts, current_fingerprint
 from boldscribe.provenance.ledger import folder_of
 from boldscribe.provenance.naming import name_of
-from boldscribe.provenance.redaction import redact
+from boldscribe.provenance.redaction import redact, restore
 from boldscribe.provenance.run import current_config
 from boldscribe.provenance.slices import look_up
 from boldscribe.provenance.tree import Output, Tree, read_tree
@@ -241,12 +241,13 @@ def _outside(tree: Tree, fast: bool) -> Iterator[Finding]:
 def _raw_data(tree: Tree, file: Path, fast: bool) -> Iterator[Finding]:
     """Files that are not as their manifest says."""
     doubtful: list[tuple[str, Path, str]] = []
-    for folder, entries in json.loads(file.read_text())["manifest"].items():
+    for name, entries in json.loads(file.read_text())["manifest"].items():
+        folder = restore(name)
         stated = {entry["path"]: entry for entry in entries}
-        there = {p.relative_to(folder).as_posix(): p for p in files_of(Path(folder))}
+        there = {p.relative_to(folder).as_posix(): p for p in files_of(folder)}
         for what, names in (("is gone", stated.keys() - there.keys()), ("was added to the raw data", there.keys() - stated.keys())):
             for name in sorted(names):
-                yield Finding(name_of(Path(folder) / name, tree.results), reasons=[("tampered", what)])
+                yield Finding(name_of(folder / name, tree.results), reasons=[("tampered", what)])
         for name in stated.keys() & there.keys():
             if not (fast and stated[name]["state"] == file_state(there[name])):
                 doubtful.append((name_of(there[name], tree.results), there[name], stated[name]["sha256"]))

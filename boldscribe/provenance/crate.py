@@ -113,7 +113,7 @@ def _copy_workflow(jobs: list[Job], part: Path) -> dict[str, bytes | None]:
     """Copy Snakefile, rules and the programs that jobs ran; gives path → content, None for what is lost."""
     latest = {job.rule: job.record["code"] for job in jobs}
     code = jobs[-1].record["code"]
-    wanted = {WORKFLOW: code} | {f"rules/{path.name}": code for path in sorted((ROOT / "rules").glob("*.smk"))}
+    wanted = {WORKFLOW: code} | {f"rules/{path.name}": code for path in sorted((ROOT / "rules").glob("*.*"))}
     wanted |= {tool_identity(rule): latest[rule] for rule in sorted(latest)}
     contents = {path: _content(path, version) for path, version in wanted.items()}
     for path, content in contents.items():

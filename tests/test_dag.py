@@ -60,8 +60,8 @@ def test_rules_declare_exactly_the_settings_that_they_read(checkout: Checkout) -
 
 
 def test_a_second_run_from_scratch_gives_the_same_tables_byte_for_byte(checkout: Checkout, tmp_path: Path) -> None:
-    tables = {p.name: p.read_bytes() for p in (checkout.results / "tables").glob("*.*") if not p.name.endswith(".prov.json")}
+    tables = [f"results/tiny/tables/urgen{end}" for end in (".csv", ".md", ".tex", "_differences.csv")]
     again = Checkout(tmp_path / "again")
     checkout.run("git", "clone", "-q", str(checkout.root), str(again.root))
-    again.snakemake(*(f"results/tiny/tables/{name}" for name in tables if name.endswith(".csv") and "_" not in name))
-    assert {name: (again.results / "tables" / name).read_bytes() for name in tables} == tables
+    again.snakemake(tables[0])
+    assert [(again.root / name).read_bytes() for name in tables] == [(checkout.root / name).read_bytes() for name in tables]

@@ -100,6 +100,7 @@ def compare(a: str | Path, b: str | Path) -> Difference:
             downstream.add(name)
     first = [cause for name, found in causes.items() if name not in downstream for cause in found]
     differing = [n for n in steps if _sha256(before.outputs[n]) != _sha256(after.outputs[n])]
+    first.sort(key=lambda cause: cause.name not in differing)  # of a step's outputs, name one that differs
     return Difference(numbers[0] if numbers else None, len(numbers), _merged(first), differing)
 
 

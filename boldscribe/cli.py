@@ -138,13 +138,14 @@ def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
 @click.option("--row", help="Row of a table's cell: Subject-1, ..., or Total.")
 @click.option("--column", help="Column of a table's cell: bertscore, sacrebleu_1, ...")
 @click.option("--condition", default="model", show_default=True, help="Condition of a table's cell.")
+@click.option("--brief", is_flag=True, help="Names, digests and rules alone.")
 @user_errors
-def explain(path: Path, row: str | None, column: str | None, condition: str) -> None:
+def explain(path: Path, row: str | None, column: str | None, condition: str, brief: bool) -> None:
     """Say what a result, or a cell of a table, was made from, down to raw data."""
     from boldscribe.provenance import explain as lineage
     from boldscribe.provenance.commands import console
 
-    console().print(lineage.explain(path, row=row, column=column, condition=condition))
+    console().print(lineage.explain(path, row=row, column=column, condition=condition, brief=brief))
 
 
 @main.command()

@@ -84,5 +84,7 @@ def test_explaining_a_cell_ends_at_raw_data_and_assets(checkout: Checkout) -> No
     ):
         assert part in said, part
     assert "condition-noise" not in said, "other conditions made no part of this number"
+    brief = checkout.run(*command, "--brief").stdout
+    assert "asset smollm2" in brief and "fingerprint" in said and "fingerprint" not in brief
     failed = checkout.run(*command[:-1], "no-such-score", check=False)
     assert failed.returncode == 1 and "columns bertscore" in failed.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,14 @@ class Cell:
     high: float
 
 
-def explain(path: Path, *, row: str | None = None, column: str | None = None, condition: str = "model") -> Lines:
+def explain(path: Path, *, row: str | None = None, column: str | None = None, condition: str = "model", brief: bool = False) -> Lines:
     """The lineage of an output, or of a cell of a table, as a tree of lines.
 
     Args:
         path: an output, or a file in one.
         row, column: of a cell: `Subject-1` or `Total`, and a metric such as `bertscore`.
         condition: of the cell: the model, or a control.
+        brief: names, digests and rules alone.
 
     Raises:
         UserError: no record tells of the file, or the table has no such cell.
@@ -57,10 +58,10 @@ def explain(path: Path, *, row: str | None = None, column: str | None = None, co
     if (output := tree.output_at(path)) is None:
         raise UserError(str(path), "no record tells of it; name a file that the pipeline has made")
     if row is None and column is None:
-        return _branch(tree, output, set(), lambda name: True)
+        return _Lineage(tree, brief, lambda name: True).of(output)
     if row is None or column is None:
         raise UserError(str(path), "a cell is named by --row and --column together; give both")
-    return _explain_cell(tree, output, read_cell(path, row, column, condition))
+    return _explain_cell(tree, output, read_cell(path, row, column, condition), brief)
 
 
 def read_cell(path: Path, row: str, metric: str, condition: str) -> Cell:
@@ -86,64 +87,82 @@ def read_cell(path: Path, row: str, metric: str, condition: str) -> Cell:
     return Cell(row, condition, metric, tuple(of_subjects["subject"].astype(str)), *values)
 
 
-def _explain_cell(tree: Tree, table: Output, cell: Cell) -> Lines:
+def _explain_cell(tree: Tree, table: Output, cell: Cell, brief: bool) -> Lines:
     """The chain of a number: trials scored, their predictions, the weights that made them, and on to raw data."""
-    lines = Lines(f"[bold]{cell.row}, {cell.condition}, {cell.metric}: {cell.value:.2f}[/] [{cell.low:.2f}, {cell.high:.2f}] %")
 
     def wanted(name: str) -> bool:
         found = OF_CONDITION.search(name)
         return found is None or (found["subject"] in cell.subjects and found["condition"] == cell.condition)
 
+    lines = Lines(f"[bold]{cell.row}, {cell.condition}, {cell.metric}: {cell.value:.2f}[/] [{cell.low:.2f}, {cell.high:.2f}] %")
+    lineage = _Lineage(tree, brief, wanted)
     made = lines.add(f"a number of {_line(table)}")
-    _add_facts(made, table)
-    seen: set[str] = {table.name}
+    lineage.add_facts(made, table)
     for material in table.materials():
         if OF_CONDITION.search(material["path"]) and wanted(material["path"]):
             scores = pd.read_parquet(tree.file_of(material["path"]))
             trials = ", ".join(map(str, scores["trial"].head(6)))
-            branch = made.add(f"{len(scores)} trials scored ({trials}, …); {cell.metric} of each stands in")
-            _add(branch, tree, material, seen, wanted)
+            lineage.add(made.add(f"{len(scores)} trials scored ({trials}, …); {cell.metric} of each stands in"), material)
     return lines
 
 
-def _branch(tree: Tree, output: Output, seen: set[str], wanted: Callable[[str], bool]) -> Lines:
-    lines = Lines(_line(output))
-    _grow(lines, tree, output, seen, wanted)
-    return lines
+@dataclass
+class _Lineage:
+    """Draws outputs and what they were made from; an output that was drawn already is named only.
 
+    Attributes:
+        tree: the results tree.
+        brief: names, digests and rules alone.
+        wanted: whether an input of that name is drawn.
+        drawn: names of the outputs so far.
+    """
 
-def _grow(lines: Lines, tree: Tree, output: Output, seen: set[str], wanted: Callable[[str], bool]) -> None:
-    seen.add(output.name)
-    _add_facts(lines, output)
-    for material in output.materials():
-        if wanted(material["path"]):
-            _add(lines, tree, material, seen, wanted)
+    tree: Tree
+    brief: bool
+    wanted: Callable[[str], bool]
+    drawn: set[str] = field(default_factory=set)
 
+    def of(self, output: Output) -> Lines:
+        """An output with all that it was made from."""
+        lines = Lines(_line(output))
+        self.grow(lines, output)
+        return lines
 
-def _add(lines: Lines, tree: Tree, material: dict[str, Any], seen: set[str], wanted: Callable[[str], bool]) -> None:
-    output = tree.outputs.get(material["path"])
-    if output is None:
-        lines.add(_outside(material))
-    elif output.name in seen:
-        lines.add(f"{output.name}  [dim](above)[/]")
-    else:
-        _grow(lines.add(_line(output)), tree, output, seen, wanted)
+    def grow(self, lines: Lines, output: Output) -> None:
+        """Add an output's facts, and its inputs with theirs."""
+        self.drawn.add(output.name)
+        self.add_facts(lines, output)
+        for material in output.materials():
+            if self.wanted(material["path"]):
+                self.add(lines, material)
+
+    def add(self, lines: Lines, material: dict[str, Any]) -> None:
+        """Add an input: an output of the run, or what came from outside."""
+        output = self.tree.outputs.get(material["path"])
+        if output is None:
+            lines.add(_outside(material))
+        elif output.name in self.drawn:
+            lines.add(f"{escape(output.name)}  [dim](above)[/]")
+        else:
+            self.grow(lines.add(_line(output)), output)
+
+    def add_facts(self, lines: Lines, output: Output) -> None:
+        """Add how an output was made, and the files that it holds."""
+        if self.brief:
+            return
+        for fact in facts(output):
+            lines.add(f"[dim]{escape(fact)}[/]")
+        files = (output.record or {})["subject"]["files"]
+        for file in files[:SHOWN_FILES] if len(files) > 1 else []:
+            lines.add(f"[dim]holds {escape(file['path'])}  sha256 {file['sha256']}[/]")
+        if len(files) > SHOWN_FILES:
+            lines.add(f"[dim]and {len(files) - SHOWN_FILES} more files[/]")
 
 
 def _line(output: Output) -> str:
     record: dict[str, Any] = output.record or {}
     values = ", ".join(f"{k} {v}" for k, v in record["activity"]["wildcards"].items())
     return f"[bold]{output.name}[/]  sha256 {record['subject']['sha256']}  [cyan]{output.rule}[/]" + (f" ({values})" if values else "")
-
-
-def _add_facts(lines: Lines, output: Output) -> None:
-    for fact in facts(output):
-        lines.add(f"[dim]{escape(fact)}[/]")
-    files = (output.record or {})["subject"]["files"]
-    for file in files[:SHOWN_FILES] if len(files) > 1 else []:
-        lines.add(f"[dim]holds {escape(file['path'])}  sha256 {file['sha256']}[/]")
-    if len(files) > SHOWN_FILES:
-        lines.add(f"[dim]and {len(files) - SHOWN_FILES} more files[/]")
 
 
 def facts(output: Output) -> Iterator[str]:

@@ -89,6 +89,7 @@ def record(job: Job) -> Iterator[Job]:
     except BaseException as error:
         add_entry(job.results, _entry(job, start, f"failed: {type(error).__name__}", [], cost))
         raise
+    common = redact(common)
     outputs = [_write(job, path, common) for path in _paths(job.outputs)]
     add_entry(job.results, _entry(job, start, "completed", outputs, cost + time.perf_counter() - clock))
 
@@ -155,9 +156,9 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
 
 
 def _write(job: Job, path: Path, common: Mapping[str, Any]) -> dict[str, str]:
-    """Write a record; gives the line of the ledger's entry."""
+    """Write a record, of which `common` is redacted already; gives the line of the ledger's entry."""
     subject = {"path": name_of(path, job.results), **digest(path)}
-    write_json(record_path(path), redact({"subject": subject, **common}))
+    write_json(record_path(path), {"subject": redact(subject), **common})
     return {"path": subject["path"], "sha256": subject["sha256"], "record_sha256": sha256_of(record_path(path))}
 
 

@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,30 @@ LICENCE_KEYS = ("freesurfer_license",)
 
 def redact(content: Any) -> Any:
     """The same JSON content with everything private replaced by a placeholder, in all its strings and keys."""
+    return _redacted(content, _private_values())
+
+
+def _redacted(content: Any, private: Sequence[tuple[str, re.Pattern[str], str]]) -> Any:
     if isinstance(content, str):
-        return _redact_text(content)
+        for value, pattern, placeholder in private:
+            if value in content:
+                content = pattern.sub(placeholder, content)
+        return content
     if isinstance(content, Mapping):
-        return {_redact_text(str(k)): "[licence]" if v and str(k).endswith(LICENCE_KEYS) else redact(v) for k, v in content.items()}
+        return {
+            _redacted(str(k), private): "[licence]" if v and str(k).endswith(LICENCE_KEYS) else _redacted(v, private)
+            for k, v in content.items()
+        }
     if isinstance(content, list | tuple):
-        return [redact(item) for item in content]
+        return [_redacted(item, private) for item in content]
     return content
 
 
-def _redact_text(text: str) -> str:
-    for pattern, placeholder in _patterns(_private_values()):
-        text = pattern.sub(placeholder, text)
-    return text
-
-
-def _private_values() -> tuple[tuple[str, str], ...]:
-    """(private text, placeholder), the most telling first."""
+def _private_values() -> list[tuple[str, re.Pattern[str], str]]:
+    """(private text, how it is found, placeholder), the most telling first."""
     licences = [(os.environ[name], "[licence]") for name in LICENCE_VARIABLES if os.environ.get(name)]
     secrets = [(value, "[secret]") for name, value in os.environ.items() if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET]
-    return (*licences, *sorted(secrets), *_names())
+    return [(value, _pattern(value, placeholder), placeholder) for value, placeholder in (*licences, *sorted(secrets), *_names())]
 
 
 @cache
@@ -52,12 +56,10 @@ def _names() -> tuple[tuple[str, str], ...]:
 
 
 @cache
-def _patterns(values: tuple[tuple[str, str], ...]) -> list[tuple[re.Pattern[str], str]]:
+def _pattern(value: str, placeholder: str) -> re.Pattern[str]:
     """Secrets and licences wherever they stand; names and the home folder as whole words, so that other words stay whole."""
-    return [
-        (re.compile(re.escape(value) if kind in ("[secret]", "[licence]") else rf"(?<![\w.-]){re.escape(value)}(?![\w-])"), kind)
-        for value, kind in values
-    ]
+    anywhere = placeholder in ("[secret]", "[licence]")
+    return re.compile(re.escape(value) if anywhere else rf"(?<![\w.-]){re.escape(value)}(?![\w-])")
 
 
 def restore(path: str) -> Path:

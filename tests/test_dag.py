@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import load_config
+from boldscribe.provenance.crate import write_crate
 from boldscribe.provenance.digests import digest
 from boldscribe.provenance.slices import declared_slices, observed_slices
 from boldscribe.provenance.tree import read_tree
 from tests.conftest import Checkout
+from tests.crate_validation import issues
 
 pytestmark = [pytest.mark.dag, pytest.mark.slow, pytest.mark.usefixtures("finished_run")]
 
@@ -65,3 +67,9 @@ def test_a_second_run_from_scratch_gives_the_same_tables_byte_for_byte(checkout:
     checkout.run("git", "clone", "-q", str(checkout.root), str(again.root))
     again.snakemake(tables[0])
     assert [(again.root / name).read_bytes() for name in tables] == [(checkout.root / name).read_bytes() for name in tables]
+
+
+def test_the_runs_crate_is_valid_without_network(checkout: Checkout, tmp_path: Path) -> None:
+    crate = write_crate(checkout.results, tmp_path / "crate")
+    assert issues(crate, tmp_path) == []
+    assert {p.name for p in (crate / "statements").iterdir()} >= {"had.intoto.json", "urgen.intoto.json"}

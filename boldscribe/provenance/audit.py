@@ -170,9 +170,12 @@ def _changes(tree: Tree, output: Output, config: Config) -> Iterator[str]:
         return
     if record["code"]["fingerprint"] != code.sha256:
         yield f"code: {_some(changed_parts(tree.shared('code', record['code']['fingerprint']), code.parts))} changed"
-    today = redact(look_up(config, record["config"]))
-    if changed := [f"{key} is {today[key]!r}, was {value!r}" for key, value in record["config"].items() if today[key] != value]:
-        yield f"config: {_some(changed)}"
+    today = look_up(config, record["config"])
+    if other := {key: today[key] for key, value in record["config"].items() if today[key] != value}:
+        settings = redact(other)  # records are redacted
+        changed = [f"{k} is {settings[k]!r}, was {record['config'][k]!r}" for k in settings if settings[k] != record["config"][k]]
+        if changed:
+            yield f"config: {_some(changed)}"
     if record["environment"]["packages"] != json_digest(packages):
         before = tree.shared("packages", record["environment"]["packages"])
         changed = [f"{n} {packages.get(n, 'none')}, was {before.get(n, 'none')}" for n in changed_parts(before, packages)]

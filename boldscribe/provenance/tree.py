@@ -58,6 +58,7 @@ class Tree:
 
     results: Path
     outputs: dict[str, Output] = field(default_factory=dict)
+    _shared: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -75,10 +76,12 @@ class Tree:
 
     def shared(self, kind: str, sha256: str) -> Any:
         """What several records share, by its digest: `code` (parts of a fingerprint) or `packages`; empty if it is lost."""
-        try:
-            return json.loads((folder_of(self.results) / kind / f"{sha256}.json").read_text())
-        except (OSError, ValueError):
-            return {}
+        if (kind, sha256) not in self._shared:
+            try:
+                self._shared[kind, sha256] = json.loads((folder_of(self.results) / kind / f"{sha256}.json").read_text())
+            except (OSError, ValueError):
+                self._shared[kind, sha256] = {}
+        return self._shared[kind, sha256]
 
     def file_of(self, name: str) -> Path:
         """The file or folder that a record's name stands for."""

@@ -16,25 +16,33 @@ WEIGHTS = {
 }
 
 
+def pins(lock: Path) -> list[tuple[str, str]]:
+    """Name and version of each package that a lock names."""
+    return re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text())
+
+
+def same_release(version: str, other: str) -> bool:
+    """Whether two versions are one release; a local version (`2.13.0+cpu`) is."""
+    return version.partition("+")[0] == other.partition("+")[0]
+
+
 def locked_packages(lock: Path) -> tuple[list[str], int]:
     """Packages that differ from the lock, one phrase each, and how many the lock names.
-
-    A local version (`2.13.0+cpu`) is the same release.
 
     Args:
         lock: requirements file of `name==version` lines.
     """
-    pins = re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text())
+    wanted_versions = pins(lock)
     differing = []
-    for name, wanted in pins:
+    for name, wanted in wanted_versions:
         try:
-            found = metadata.version(name).partition("+")[0]
+            found = metadata.version(name)
         except metadata.PackageNotFoundError:
             differing.append(f"{name} {wanted} not installed")
             continue
-        if found != wanted.partition("+")[0]:
+        if not same_release(found, wanted):
             differing.append(f"{name} {found} for {wanted}")
-    return differing, len(pins)
+    return differing, len(wanted_versions)
 
 
 def embedded_weights() -> list[str]:

@@ -203,8 +203,7 @@ def test_an_output_of_another_run_with_its_record_is_not_taken_for_this_ones(che
     here = checkout.copy(tmp_path / "here")
     for name in (TABLE, RECORD):
         shutil.copy2(other.results / name, here.results / name)
-    assert audit(here)[TABLE] == "tampered"
-    assert set(audit(here)) == {TABLE, *({"report.html", "provenance.html"} & set(audit(here)))}
+    assert audit(here) == {TABLE: "tampered"}
 
 
 def test_without_snakemakes_own_folder_the_audit_is_the_same(checkout: Checkout, tmp_path: Path) -> None:

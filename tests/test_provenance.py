@@ -193,6 +193,23 @@ def test_a_setting_that_was_redacted_is_not_taken_for_a_changed_one(tmp_path: Pa
     assert audit(tmp_path, config=config).findings["a.txt"].verdict == "stale"
 
 
+def test_an_edited_output_hands_on_that_it_is_stale_but_an_unvouched_record_hands_on_nothing(tmp_path: Path) -> None:
+    config = Config.model_validate({"paths": {"results": str(tmp_path)}})
+
+    def verdicts() -> dict[str, set[str]]:
+        findings = audit(tmp_path, config=config).findings
+        return {name: {v for v, _ in findings[name].reasons} - {"uncommitted", "unpinned"} for name in ("a.txt", "b.txt")}
+
+    make(tmp_path, "a.txt", text="a", config_read={"seed": 1})  # 42 today
+    make(tmp_path, "b.txt", "a.txt")
+    assert verdicts() == {"a.txt": {"stale"}, "b.txt": {"stale"}}
+    (tmp_path / "a.txt").write_text("edited")
+    assert verdicts() == {"a.txt": {"tampered", "stale"}, "b.txt": {"stale"}}
+    path = record_path(tmp_path / "a.txt")
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
+    assert verdicts() == {"a.txt": {"tampered"}, "b.txt": set()}
+
+
 def _add_many(results: Path, first: int) -> None:
     for i in range(first, first + 25):
         add_entry(results, {"rule": "r", "exit": "completed", "ended": f"2026-01-01T00:00:{i % 60:02d}", "outputs": [], "i": i})

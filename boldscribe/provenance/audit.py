@@ -11,7 +11,8 @@
 | verified | none of these |
 
 A verdict is about the output itself. Staleness alone is handed on to what was made from it: an edited table, say, is one tampered
-file, since what was made from the true one still stands.
+file, since what was made from the true one still stands. A record that the ledger does not vouch for proves nothing, about other
+outputs neither.
 """
 
 from __future__ import annotations
@@ -102,13 +103,15 @@ def audit(results: str | Path, *, fast: bool = False, config: Config | None = No
 def _audit(tree: Tree, fast: bool, config: Config) -> Audit:
     damage = _damage(tree, fast)
     findings: dict[str, Finding] = {}
+    stale: dict[str, bool] = {}  # of the outputs whose records can be believed
     for output in tree.in_order():
-        finding = findings[output.name] = Finding(output.name, output.rule)
-        finding.reasons += damage.get(output.name, [])
-        finding.reasons += _vouching(tree, output)
-        if output.record is not None:
-            finding.reasons += [("stale", why) for why in _changes(tree, output, config)]
-            finding.reasons += [("stale", why) for why in _inherited(tree, output, findings)]
+        finding = findings[output.name] = Finding(output.name, output.rule, list(damage.get(output.name, [])))
+        if faults := list(_vouching(tree, output)):
+            finding.reasons += faults
+        elif output.record is not None:
+            reasons = [*_changes(tree, output, config), *_inherited(tree, output, stale)]
+            stale[output.name] = bool(reasons)
+            finding.reasons += [("stale", why) for why in reasons]
             finding.reasons += _pinning(tree, output)
     for finding in (*_strays(tree), *_outside(tree, fast)):
         findings[finding.name] = finding
@@ -182,16 +185,13 @@ def _changes(tree: Tree, output: Output, config: Config) -> Iterator[str]:
         yield f"packages: {_some(changed)}"
 
 
-def _inherited(tree: Tree, output: Output, findings: dict[str, Finding]) -> Iterator[str]:
-    """Inputs that have been made anew since, or that are stale themselves."""
-    for material in output.materials():
-        other = tree.outputs.get(material["path"])
-        if other is None or other.record is None:
-            continue
-        if other.record["subject"]["sha256"] != material["sha256"]:
-            yield f"input: {other.name} was made anew since"
-        elif other.name in findings and findings[other.name].verdict == "stale":
-            yield f"input: {other.name} is stale"
+def _inherited(tree: Tree, output: Output, stale: dict[str, bool]) -> Iterator[str]:
+    """Inputs that have been made anew since, or that are stale themselves; `stale` holds those whose records can be believed."""
+    for name, sha256 in ((m["path"], m["sha256"]) for m in output.materials() if m["path"] in stale):
+        if (tree.outputs[name].record or {})["subject"]["sha256"] != sha256:
+            yield f"input: {name} was made anew since"
+        elif stale[name]:
+            yield f"input: {name} is stale"
 
 
 def _pinning(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
@@ -202,7 +202,7 @@ def _pinning(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
         yield "uncommitted", f"its code differed from commit {commit[:12]}"
     elif not is_known_commit(commit):
         yield "uncommitted", f"its commit {commit[:12]} is not in this repository"
-    if other := _unlocked(tree, record["environment"]["packages"]):
+    if other := unlocked(tree.shared("packages", record["environment"]["packages"])):
         yield "unpinned", f"packages other than the lock's: {_some(other)}"
     if (container := record["environment"]["container"]) is not None and not container.get("digest"):
         yield "unpinned", f"the digest of container {container.get('image')} is not known"
@@ -265,10 +265,6 @@ def _ledger_name(tree: Tree) -> str:
 @cache
 def _packages(rule: str) -> dict[str, str]:
     return packages_of(rule)
-
-
-def _unlocked(tree: Tree, sha256: str) -> list[str]:
-    return unlocked(tree.shared("packages", sha256))
 
 
 def _some(names: Iterable[str]) -> str:

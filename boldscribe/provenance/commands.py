@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from boldscribe.errors import UserError
@@ -16,9 +17,8 @@ from boldscribe.provenance.audit import VERDICTS, Audit, Finding, audit
 from boldscribe.provenance.difference import Difference
 from boldscribe.provenance.run import results_of
 
-# Exit codes: cannot be believed, and would not be made like this today.
-BELIEF, TODAY = 4, 3
-BEYOND_BELIEF = ("tampered", "unrecorded", "orphan")
+DISTRUSTED = ("tampered", "unrecorded", "orphan")
+EXIT_DISTRUSTED, EXIT_OTHERWISE = 4, 3
 STYLES = {"verified": "green", "stale": "yellow", "uncommitted": "yellow", "unpinned": "yellow"}
 
 
@@ -60,7 +60,7 @@ def _names(report: Audit, path: Path) -> list[str]:
 def exit_code(findings: Sequence[Finding]) -> int:
     """0 if all is verified; 4 if something cannot be believed; else 3."""
     verdicts = {f.verdict for f in findings}
-    return BELIEF if verdicts & set(BEYOND_BELIEF) else TODAY if verdicts - {"verified"} else 0
+    return EXIT_DISTRUSTED if verdicts & set(DISTRUSTED) else EXIT_OTHERWISE if verdicts - {"verified"} else 0
 
 
 def print_audit(results: Path, findings: Sequence[Finding], console: Console) -> None:
@@ -70,7 +70,7 @@ def print_audit(results: Path, findings: Sequence[Finding], console: Console) ->
         if finding.verdict != "verified":
             style = STYLES.get(finding.verdict, "red")
             why = "; ".join(dict.fromkeys(reason for verdict, reason in finding.reasons if verdict == finding.verdict))
-            table.add_row(f"[{style}]{finding.verdict}[/]", finding.name.replace("[", "\\["), finding.rule, why.replace("[", "\\["))
+            table.add_row(f"[{style}]{finding.verdict}[/]", escape(finding.name), finding.rule, escape(why))
     if table.rows:
         console.print(table)
     counts = Counter(f.verdict for f in findings)

@@ -18,6 +18,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from boldscribe.files import json_digest, sha256_of
+from boldscribe.installation import pins, same_release
 from boldscribe.provenance.cache import remembered, state_of
 from boldscribe.provenance.fingerprint import ROOT, current_fingerprint
 
@@ -84,17 +85,14 @@ def lock_digest() -> str | None:
 @cache
 def locked_versions() -> dict[str, str]:
     """Name → version of all packages that the locks name."""
-    text = "\n".join(path.read_text() for path in sorted(ROOT.glob("requirements*.lock")))
-    return {_canonical(name): version for name, version in re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", text)}
+    return {_canonical(name): version for lock in sorted(ROOT.glob("requirements*.lock")) for name, version in pins(lock)}
 
 
 def unlocked(packages: dict[str, str]) -> list[str]:
-    """Packages that differ from the lock, as `name version`; a local version (`2.13.0+cpu`) is the same release."""
+    """Packages that differ from the lock, as `name version`."""
     locked = locked_versions()
     return [
-        f"{name} {version}"
-        for name, version in packages.items()
-        if name != "python" and locked.get(name, "").partition("+")[0] != version.partition("+")[0]
+        f"{name} {version}" for name, version in packages.items() if name != "python" and not same_release(locked.get(name, ""), version)
     ]
 
 
@@ -125,9 +123,9 @@ def _cpu_model() -> str:
 
 
 def _gpu() -> list[dict[str, Any]] | None:
-    """The GPUs that this process used: model, driver, CUDA, and a digest of the UUID. None without torch or without GPU."""
+    """The GPUs that this process used: model, driver, CUDA, and a digest of the UUID. None if it used none."""
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
+    if torch is None or not (torch.cuda.is_available() and torch.cuda.is_initialized()):
         return None
     devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return [

@@ -9,6 +9,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/files.smk"
 include: "rules/fetch.smk"
 include: "rules/preprocess.smk"
 include: "rules/trials.smk"

@@ -29,6 +29,7 @@ from boldscribe.config_sections import (
     Stage2,
     Stimuli,
     Tokenizer,
+    Training,
     VideoLlama,
     key,
 )
@@ -52,6 +53,7 @@ class Config(Section):
     adaptor: Adaptor = Field(default_factory=Adaptor)
     stage1: Stage1 = Field(default_factory=Stage1)
     stage2: Stage2 = Field(default_factory=Stage2)
+    training: Training = Field(default_factory=Training)
     decoding: Decoding = Field(default_factory=Decoding)
     evaluation: Evaluation = Field(default_factory=Evaluation)
 

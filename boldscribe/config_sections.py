@@ -177,6 +177,11 @@ class VideoLlama(Section):
         "paper 3.2 and 4.2; survey 8",
         min_length=1,
     )
+    stop: list[list[int]] = key(
+        [],
+        "sequences of token ids that end an answer, beside the tokenizer's end token; Vicuna: [[835], [2277, 29937]]",
+        "survey 2: Video-LLaMA",
+    )
     do_sample: bool = key(True, "sample the pseudo-captions", "survey 2: Video-LLaMA")
     temperature: float = key(1.0, "sampling temperature of the pseudo-captions", "survey 2: Video-LLaMA", gt=0)
     top_p: float = key(0.9, "nucleus of the pseudo-captions", "survey 2: Video-LLaMA", gt=0, le=1)
@@ -241,6 +246,7 @@ class ScMbm(Section):
     batch_size: int = key(100, "windows per batch", "survey 1: MinD-Vis", ge=1)
     learning_rate: float = key(2.5e-4, "AdamW (0.9, 0.95), cosine to 0", "survey 1: MinD-Vis", gt=0)
     weight_decay: float = key(0.05, "AdamW", "survey 1: MinD-Vis")
+    grad_clip: float = key(0.8, "gradient norm", "survey 1: MinD-Vis", gt=0)
 
     @model_validator(mode="after")
     def _check_heads(self) -> ScMbm:
@@ -271,7 +277,10 @@ class Stage1(Section):
         10, "epochs without better retrieval (of equal, better reconstruction) of held-out source trials before stopping", "survey 8", ge=1
     )
     holdout: float = key(0.1, "share of source clips held out, with all their trials, for early stopping", "survey 8", gt=0, lt=1)
-    batch_size: int = key(128, "trials per batch", "survey 8", ge=2)
+    batch_size: int = key(128, "trials per optimiser step", "survey 8", ge=2)
+    accumulate: int = key(
+        1, "parts of a batch computed one after the other where memory is short; each is contrasted in itself", "ours", ge=1
+    )
     learning_rate: float = key(3e-4, "peak of the one-cycle schedule, AdamW (0.9, 0.95)", "survey 8", gt=0)
     weight_decay: float = key(0.05, "AdamW", "survey 8")
     grad_clip: float = key(0.8, "gradient norm", "survey 1: MinD-Vis", gt=0)
@@ -283,7 +292,15 @@ class Stage2(Section):
     """Instruction tuning with domain adaptation, lambda L_CE + (1 - lambda)(L_NC + L_ES)."""
 
     lambda_: float = key(0.95, "weight of the cross-entropy (equation 6)", "survey 3: DANCE", alias="lambda", ge=0, le=1)
-    nc_temperature: float = key(0.5, "temperature of neighbourhood clustering (equation 4)", "paper 3.2", gt=0)
+    preset: Literal["paper", "dance"] = key(
+        "paper", "reading of equations 4 and 5: as printed, or as the method's original code computes them (docs/method.md)", "survey 3"
+    )
+    nc_temperature: float | None = key(
+        None, "temperature of neighbourhood clustering (equation 4); null for the preset's: 0.5 (paper) or 0.05 (dance)", "paper 3.2", gt=0
+    )
+    nc_live: bool = key(True, "compare target trials with those of their batch as they are, not as the bank remembers them", "survey 3 j")
+    nc_weight: float = key(1.0, "weight of neighbourhood clustering", "survey 3 g", ge=0)
+    es_weight: float = key(1.0, "weight of entropy separation", "survey 3 g", ge=0)
     es_margin: float = key(0.5, "m of entropy separation (equation 5)", "survey 3: DANCE", ge=0)
     es_threshold: float | None = key(None, "rho of entropy separation; null for log(C)/2", "survey 3: DANCE")
     adaptation: Literal["none", "nc", "es", "both"] = key("both", "which adaptation losses act", "paper 3.2")
@@ -293,13 +310,23 @@ class Stage2(Section):
     memory_momentum: float = key(0.0, "share of the old feature kept in the memory bank", "survey 3: DANCE", ge=0, lt=1)
     steps: int = key(3000, "optimiser steps", "survey 8: Video-LLaMA", ge=1)
     warmup_steps: int = key(1000, "steps of linear warm-up", "survey 8: Video-LLaMA", ge=0)
-    batch_size: int = key(4, "source trials per step, and target trials per step", "survey 8", ge=1)
-    accumulate: int = key(8, "batches per optimiser step", "survey 8", ge=1)
+    batch_size: int = key(4, "source trials per pass through the LLM", "survey 8", ge=1)
+    accumulate: int = key(
+        8, "passes per optimiser step, which takes batch_size x accumulate source and as many target trials", "survey 8", ge=1
+    )
     learning_rate: float = key(3e-5, "peak, AdamW, cosine", "survey 8: Video-LLaMA", gt=0)
     min_learning_rate: float = key(1e-5, "end of the cosine", "survey 8: Video-LLaMA")
     weight_decay: float = key(0.05, "AdamW", "survey 8: Video-LLaMA")
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Training(Section):
+    """How pretraining, Stage I and Stage II are computed; what they compute stays the same but for rounding."""
+
+    precision: Literal["float32", "bfloat16"] = key("bfloat16", "of the fMRI encoder's products, in training and encoding", "survey 8")
+    compile: bool = key(True, "compile the fMRI encoder (torch.compile): minutes at the start, faster steps on a GPU", "ours")
+    processes: int = key(1, "GPUs that share each training (torchrun)", "ours", ge=1)
 
 
 class Decoding(Section):

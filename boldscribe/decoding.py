@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
+from boldscribe.encoding import BATCH, read_fmri_tokens
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
-from boldscribe.models.device import best_device
+from boldscribe.models.device import autocast, best_device
 from boldscribe.models.fmri_encoder import encode_in_batches, load_encoder
 from boldscribe.models.video_llama import load_llm
 from boldscribe.models.weight_files import load_weights
 from boldscribe.reproducible import derive_seed, generator, seed_everything
 
-BATCH = 64
 FEWEST = {"model": 1, "llm": 1, "shuffled": 2, "noise": 2}  # test trials: one has nothing to be swapped with, and no SD
 CONDITIONS = tuple(FEWEST)
 
@@ -33,12 +33,19 @@ def decode(
     *,
     series: Path,
     trials: Path,
+    tokens: Path,
     stage1_dir: Path,
     stage2_dir: Path,
     models_dir: Path,
     output: Path,
 ) -> None:
     """Decode a target subject's test trials; writes `subject, trial, instruction, prediction`.
+
+    Args:
+        series, trials: of the subject.
+        tokens: fMRI tokens of all test trials of the data set.
+        stage1_dir, stage2_dir, models_dir: encoder, bridge, LLM.
+        output: table (.parquet).
 
     Conditions: `model`; `llm`, the same question without brain; `shuffled`, each trial given another trial's fMRI; `noise`, windows
     drawn from a Gaussian with the mean and covariance of the subject's test windows.
@@ -58,36 +65,42 @@ def decode(
         )
     seed_everything(config.seed, "decode", dataset, subject, condition)
     llm = load_llm(config, models_dir).to(best_device())
-    tokens = None if condition == "llm" else _tokens(config, dataset, subject, condition, series, test, stage1_dir, stage2_dir)
+    soft = None
+    if condition != "llm":
+        noise = condition == "noise"
+        z_NLD = _noise_tokens(config, dataset, subject, series, test, stage1_dir) if noise else _test_tokens(tokens, test)
+        if condition == "shuffled":
+            z_NLD = z_NLD[torch.from_numpy(derangement(len(z_NLD), generator(config.seed, "shuffled", dataset, subject)))]
+        with torch.inference_mode():
+            soft = load_bridge(stage2_dir)(z_NLD)
     predictions = llm.generate(
-        test["instruction"].tolist(), tokens, max_new_tokens=config.decoding.max_new_tokens, batch_size=config.decoding.batch_size
+        test["instruction"].tolist(), soft, max_new_tokens=config.decoding.max_new_tokens, batch_size=config.decoding.batch_size
     )
     with atomic(output) as part:
         test[["subject", "trial", "instruction"]].assign(prediction=predictions).to_parquet(part, index=False)
 
 
-def _tokens(
-    config: Config,
-    dataset: str,
-    subject: str,
-    condition: str,
-    series: Path,
-    test: pd.DataFrame,
-    stage1_dir: Path,
-    stage2_dir: Path,
-) -> Tensor:
-    """Bridged fMRI tokens of each test trial under a condition: (trials, L, d_llm)."""
+def _test_tokens(path: Path, test: pd.DataFrame) -> Tensor:
+    """The fMRI tokens of a subject's test trials, in their order: (trials, L, d).
+
+    Raises:
+        UserError: a trial without.
+    """
+    z_NLD, rows = read_fmri_tokens(path, "test")
+    position = test[["subject", "trial"]].merge(rows.assign(row=range(len(rows))), on=["subject", "trial"], how="left")["row"]
+    if lacking := int(position.isna().sum()):
+        raise UserError(str(path), f"found no tokens of {lacking} of {len(test)} test trials; encode again")
+    return z_NLD[torch.from_numpy(position.to_numpy(np.int64))]
+
+
+def _noise_tokens(config: Config, dataset: str, subject: str, series: Path, test: pd.DataFrame, stage1_dir: Path) -> Tensor:
+    """What the encoder makes of Gaussian windows with the moments of the subject's test windows: (trials, L, d)."""
     device = best_device()
-    windows = Windows([series], test, config.tokenizer.grid)
-    bold = windows.load(range(len(windows)))
-    if condition == "noise":
-        bold = matched_noise(bold, derive_seed(config.seed, "noise", dataset, subject))
-    elif condition == "shuffled":
-        bold = bold[torch.from_numpy(derangement(len(bold), generator(config.seed, "shuffled", dataset, subject)))]
-    encoder = load_encoder(config, stage1_dir).to(device)
-    z_NLD = encode_in_batches(encoder, lambda rows: bold[list(rows)].to(device), len(bold), BATCH)
-    with torch.inference_mode():
-        return load_bridge(stage2_dir).to(device)(z_NLD)
+    bold = Windows([series], test, config.tokenizer.grid).load(range(len(test)))
+    bold = matched_noise(bold, derive_seed(config.seed, "noise", dataset, subject))
+    with autocast(device, config.training.precision):
+        z_NLD = encode_in_batches(load_encoder(config, stage1_dir).to(device), lambda rows: bold[list(rows)].to(device), len(bold), BATCH)
+    return z_NLD.float().cpu()
 
 
 def load_bridge(folder: Path) -> nn.Linear:

@@ -42,11 +42,25 @@ def stage1_loss(clip: Tensor, reconstruction: Tensor, beta: float) -> Tensor:
     return beta * clip + (1 - beta) * reconstruction
 
 
-def neighbourhood_probabilities(f_BD: Tensor, own_B: Tensor, memory_ND: Tensor, prototypes_CD: Tensor, temperature: float) -> Tensor:
+def neighbourhood_probabilities(
+    f_BD: Tensor,
+    own_B: Tensor,
+    memory_ND: Tensor,
+    prototypes_CD: Tensor,
+    temperature: float,
+    *,
+    live: bool = True,
+    masked_logit: float = -math.inf,
+    live_BD: Tensor | None = None,
+    first: int = 0,
+) -> Tensor:
     """log p_ij of equation 4: how near each target feature is to the bank's features and the classifier's rows.
 
-    A sample's own slot in the bank is excluded (j = i) by a logit of minus infinity: the finite stand-in that the method's
-    original code uses is harmless at its temperature of 0.05, but not at the paper's 0.5.
+    The equation compares a sample with all others (j != i) as the bank remembers them. With `live`, those of the same batch are
+    taken as they are now instead, as in the method's original code: only then do both sides of a pair feel the gradient.
+
+    What does not count has a logit of minus infinity. The finite stand-in of the original code, -1/temperature, is harmless at
+    its temperature of 0.05, but not at the paper's 0.5; it is kept for comparison.
 
     Args:
         f_BD: target features, of unit length.
@@ -54,23 +68,50 @@ def neighbourhood_probabilities(f_BD: Tensor, own_B: Tensor, memory_ND: Tensor, 
         memory_ND: bank of target features, of unit length.
         prototypes_CD: rows of the classifier, of unit length.
         temperature: tau.
+        live: compare with the batch as it is; its slots in the bank then do not count.
+        masked_logit: logit of what does not count.
+        live_BD: the batch of which f_BD is a part, from row `first` on (several processes); None if it is the whole. `own_B` is
+            then that of the whole batch.
 
     Returns:
-        (B, N + C) log probabilities.
+        (B, N + C) log probabilities, or (B, N + C + B) with `live`.
     """
-    logits = torch.cat([f_BD @ memory_ND.T, f_BD @ prototypes_CD.T], dim=1) / temperature
-    own = torch.zeros_like(logits, dtype=torch.bool)
-    own[torch.arange(len(f_BD)), own_B] = True
-    return log_softmax(logits.masked_fill(own, -math.inf), dim=1)
+    batch_BD = f_BD if live_BD is None else live_BD
+    rows = torch.arange(len(f_BD), device=f_BD.device)
+    to_memory = f_BD @ memory_ND.T / temperature
+    to_prototypes = f_BD @ prototypes_CD.T / temperature
+    if not live:
+        own = torch.zeros_like(to_memory, dtype=torch.bool)
+        own[rows, own_B[first : first + len(f_BD)]] = True
+        return log_softmax(torch.cat([to_memory.masked_fill(own, masked_logit), to_prototypes], dim=1), dim=1)
+    in_batch = torch.zeros(len(memory_ND), dtype=torch.bool, device=f_BD.device)
+    in_batch[own_B] = True
+    to_batch = f_BD @ batch_BD.T / temperature
+    itself = torch.zeros_like(to_batch, dtype=torch.bool)
+    itself[rows, rows + first] = True
+    logits = [to_memory.masked_fill(in_batch, masked_logit), to_prototypes, to_batch.masked_fill(itself, masked_logit)]
+    return log_softmax(torch.cat(logits, dim=1), dim=1)
 
 
-def neighbourhood_clustering_loss(f_BD: Tensor, own_B: Tensor, memory_ND: Tensor, prototypes_CD: Tensor, temperature: float) -> Tensor:
-    """Equation 4: mean entropy of p_i over the N + C entries (the paper's N + K is a slip for N + C), with 0 log 0 = 0."""
-    log_p = neighbourhood_probabilities(f_BD, own_B, memory_ND, prototypes_CD, temperature)
-    return -(log_p.exp() * log_p.masked_fill(log_p.isneginf(), 0)).sum(1).mean()
+def neighbourhood_clustering_loss(log_p: Tensor, *, epsilon: float = 0.0) -> Tensor:
+    """Equation 4: mean entropy of p_i over its entries (the paper's N + K is a slip for N + C), with 0 log 0 = 0.
+
+    Args:
+        log_p: of `neighbourhood_probabilities`.
+        epsilon: added to p inside the logarithm, as the method's original code does.
+    """
+    return entropy(log_p, epsilon).mean()
 
 
-def entropy_separation_loss(logits_BC: Tensor, *, margin: float, threshold: float | None = None) -> Tensor:
+def entropy(log_p: Tensor, epsilon: float = 0.0) -> Tensor:
+    """-sum p log(p + epsilon) of each row, with 0 log 0 = 0 (nats)."""
+    inside = (log_p.exp() + epsilon).log() if epsilon else log_p.masked_fill(log_p.isneginf(), 0)
+    return -(log_p.exp() * inside).sum(1)
+
+
+def entropy_separation_loss(
+    logits_BC: Tensor, *, margin: float, threshold: float | None = None, inside: float = 0.0, epsilon: float = 0.0
+) -> Tensor:
     """Equation 5: drives the entropy of each target sample's class probabilities away from a threshold, beyond a margin.
 
     The text speaks of source samples too; the equation does not touch them, and nor does this.
@@ -79,11 +120,12 @@ def entropy_separation_loss(logits_BC: Tensor, *, margin: float, threshold: floa
         logits_BC: the classifier head's outputs.
         margin: m.
         threshold: rho; None for log(C)/2.
+        inside: value of a sample inside the margin: 0 in the equation, -m in the method's original code. The gradient is 0 in both.
+        epsilon: as in `neighbourhood_clustering_loss`.
     """
     rho = math.log(logits_BC.shape[1]) / 2 if threshold is None else threshold
-    log_p = log_softmax(logits_BC, dim=1)
-    distance = (-(log_p.exp() * log_p).sum(1) - rho).abs()
-    return torch.where(distance > margin, -distance, torch.zeros_like(distance)).mean()
+    distance = (entropy(log_softmax(logits_BC, dim=1), epsilon) - rho).abs()
+    return torch.where(distance > margin, -distance, torch.full_like(distance, inside)).mean()
 
 
 def stage2_loss(cross_entropy: Tensor, adaptation: Tensor, lambda_: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 
 import numpy as np
@@ -20,17 +21,20 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 
 
 def seed_everything(seed: int, *purpose: str | int, threads: int | None = None) -> int:
-    """Seed Python, NumPy and torch for one purpose and ask torch for deterministic algorithms; returns the seed.
+    """Seed Python, NumPy and torch (CPU and GPUs) for one purpose and ask torch for deterministic algorithms; returns the seed.
 
-    Results on the CPU repeat bit by bit only with the same number of threads, so long computations fix it here.
+    Results on the CPU repeat bit by bit only with the same number of threads, so long computations fix it here. On a GPU some
+    operations have no deterministic form, nucleus sampling's sum among them: there torch warns where it would refuse on the CPU.
     """
     import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which deterministic products on a GPU are refused
 
     derived = derive_seed(seed, *purpose)
     random.seed(derived)
     np.random.seed(derived % 2**32)
     torch.manual_seed(derived)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     if threads is not None:
         torch.set_num_threads(threads)
     return derived

@@ -8,6 +8,7 @@ rule decode:
         series=SERIES,
         voxels=VOXELS,
         trials=TRIALS,
+        tokens=f"{R}/fmri_tokens/{{dataset}}/role-test_tokens.npy",
         stage1=rules.stage1.output.folder,
         stage2=rules.stage2.output.folder,
         models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
@@ -35,5 +36,5 @@ rule decode:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --subject {wildcards.subject} --condition {wildcards.condition}"
-        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --stage1 {input.stage1:q} --stage2 {input.stage2:q}"
-        " --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee {log:q}"
+        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --tokens {input.tokens:q}"
+        " --stage1 {input.stage1:q} --stage2 {input.stage2:q} --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee {log:q}"

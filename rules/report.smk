@@ -15,7 +15,7 @@ rule report:
             shard=SHARDS,
         ),
         stages=expand(f"{R}/{{stage}}/{{dataset}}", stage=["stage1", "stage2"], dataset=DATASETS),
-        sc_mbm=expand(f"{R}/sc_mbm/{{dataset}}/curve.csv", dataset=DATASETS),
+        sc_mbm=expand(f"{R}/sc_mbm/{{dataset}}/curve.parquet", dataset=DATASETS),
     output:
         html=f"{R}/report.html",
     params:

@@ -1,4 +1,4 @@
-"""The fMRI encoder: masked-autoencoder pretraining, then cross-modal alignment (Stage I). Source subjects only."""
+"""The fMRI encoder: masked-autoencoder pretraining and cross-modal alignment (Stage I), of source subjects only; then its tokens."""
 
 
 rule pretrain_sc_mbm:
@@ -10,12 +10,13 @@ rule pretrain_sc_mbm:
         trials=of_train_subjects(TRIALS),
     output:
         weights=f"{R}/sc_mbm/{{dataset}}/sc_mbm.safetensors",
-        curve=f"{R}/sc_mbm/{{dataset}}/curve.csv",
+        curve=f"{R}/sc_mbm/{{dataset}}/curve.parquet",
     params:
         module=as_py_module(),
         code=code("pretrain_sc_mbm"),
         packages=packages("pretrain_sc_mbm"),
         settings=settings("pretrain_sc_mbm"),
+        launch=LAUNCH,
         config=CONFIG,
         work=f"{R}/work/sc_mbm/{{dataset}}",
     log:
@@ -26,13 +27,13 @@ rule pretrain_sc_mbm:
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(1440),
-        gpu=GPU,
+        gpu=GPU * PROCESSES,
     conda:
         "../envs/models.yaml"
     message:
         "Pretrain SC-MBM on the source subjects of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --work {params.work:q}"
         " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee {log:q}"
 
@@ -55,6 +56,7 @@ rule stage1:
         code=code("stage1"),
         packages=packages("stage1"),
         settings=settings("stage1"),
+        launch=LAUNCH,
         config=CONFIG,
         work=f"{R}/work/stage1/{{dataset}}",
     log:
@@ -65,12 +67,48 @@ rule stage1:
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(1440),
-        gpu=GPU,
+        gpu=GPU * PROCESSES,
     conda:
         "../envs/models.yaml"
     message:
         "Stage I on {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
         " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"
+
+
+rule fmri_tokens:
+    """Tokens of the frozen encoder, of all trials of a role: computed once, read by Stage II (train, adapt) and by decoding (test)."""
+    input:
+        script=ancient("workflow_scripts/fmri_tokens.py"),
+        series=of_role(SERIES),
+        voxels=of_role(VOXELS),
+        trials=of_role(TRIALS),
+        stage1=rules.stage1.output.folder,
+        models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),
+    output:
+        tokens=f"{R}/fmri_tokens/{{dataset}}/role-{{role}}_tokens.npy",
+    params:
+        module=as_py_module(),
+        code=code("fmri_tokens"),
+        packages=packages("fmri_tokens"),
+        settings=settings("fmri_tokens"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/fmri_tokens/{{dataset}}_role-{{role}}.log",
+    benchmark:
+        f"{R}/benchmarks/fmri_tokens/{{dataset}}_role-{{role}}.tsv"
+    threads: CORES
+    resources:
+        mem_mb=memory(32000, 1500),
+        runtime=minutes(120),
+        gpu=GPU,
+    conda:
+        "../envs/models.yaml"
+    message:
+        "Encode the fMRI of {wildcards.dataset}, role {wildcards.role}"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --role {wildcards.role}"
+        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --stage1 {input.stage1:q}"
+        " --models {input.models:q} --tokens {output.tokens:q} 2>&1 | tee {log:q}"

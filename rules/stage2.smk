@@ -2,18 +2,14 @@
 
 
 rule stage2:
-    """Train the bridge on source captions; target subjects give unlabelled fMRI only (equations 3 to 6)."""
+    """Train the bridge on source captions; target subjects give unlabelled fMRI tokens only (equations 3 to 6)."""
     input:
         script=ancient("workflow_scripts/stage2.py"),
-        series=of_train_subjects(SERIES),
-        voxels=of_train_subjects(VOXELS),
         trials=of_train_subjects(TRIALS),
         labels=of_train_subjects(LABELS),
         captions=shards("train", "captions.parquet"),
-        target_series=of_validation_subjects(SERIES),
-        target_voxels=of_validation_subjects(VOXELS),
-        target_trials=of_validation_subjects(TRIALS),
-        stage1=rules.stage1.output.folder,
+        tokens=f"{R}/fmri_tokens/{{dataset}}/role-train_tokens.npy",
+        target_tokens=f"{R}/fmri_tokens/{{dataset}}/role-adapt_tokens.npy",
         models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
     output:
         folder=directory(f"{R}/stage2/{{dataset}}"),
@@ -22,6 +18,7 @@ rule stage2:
         code=code("stage2"),
         packages=packages("stage2"),
         settings=settings("stage2"),
+        launch=LAUNCH,
         config=CONFIG,
         work=f"{R}/work/stage2/{{dataset}}",
     log:
@@ -32,13 +29,13 @@ rule stage2:
     resources:
         mem_mb=memory(96000, 2500),
         runtime=minutes(1440),
-        gpu=GPU,
+        gpu=GPU * PROCESSES,
     conda:
         "../envs/models.yaml"
     message:
         "Stage II on {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
-        " --target-series {input.target_series:q} --target-voxels {input.target_voxels:q} --target-trials {input.target_trials:q}"
-        " --models {input.models:q} --stage1 {input.stage1:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"
+        "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        " --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
+        " --tokens {input.tokens:q} --target-tokens {input.target_tokens:q}"
+        " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"

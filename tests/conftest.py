@@ -16,6 +16,7 @@ import torch
 from boldscribe.config import Config, load_config
 from boldscribe.models.embedded import package_file, unpack
 
+pytest_plugins = ["tests.training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2"]
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]

@@ -1,5 +1,8 @@
 """The fMRI encoder's parts: adaptors that start as nothing, tokens that know their voxels, masks that hide, weights that come back."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from torch.nn.functional import gelu, layer_norm
 from boldscribe.config import Config
 from boldscribe.config_sections import Adaptor, ScMbm, Tokenizer
 from boldscribe.errors import UserError
-from boldscribe.models.adaptor import add_adaptors, load_adaptors
+from boldscribe.models.adaptor import add_adaptors, count_parameters, load_adaptors
 from boldscribe.models.fmri_encoder import FmriEncoder, load_encoder, new_encoder, save_encoder
 from boldscribe.models.sc_mbm import Attention, MaskedAutoencoder
 from boldscribe.models.sc_mbm import ScMbm as Encoder
@@ -86,34 +89,55 @@ def test_adaptors_start_as_nothing_and_are_all_that_trains() -> None:
     x = torch.randn(2, 5, 16)
     torch.testing.assert_close(model(x), plain(x))
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
-    assert all("lora_" in n for n in trained)
-    places = {n.split(".lora_")[0].split("base_model.model.")[1] for n in trained}
+    assert all("nonlinear_adaptor" in n for n in trained)
+    places = {n.split(".nonlinear_adaptor")[0].split("base_model.model.")[1] for n in trained}
     assert places == {f"blocks.{i}.{part}" for i in range(2) for part in ("attention.query", "mlp.expand", "mlp.contract")}
 
 
 def test_an_adaptor_computes_figure_2() -> None:
     _, model = adapted()
     layer = model.base_model.model.blocks[0].mlp.expand
-    nn.init.normal_(layer.lora_B["default"].weight)
+    bottleneck = layer.nonlinear_adaptor_bottleneck["default"]
+    for parameter in (bottleneck.up.weight, bottleneck.norm.weight, bottleneck.norm.bias):
+        nn.init.normal_(parameter)
     x = torch.randn(4, 16)
-    down, up, frozen = layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.base_layer
-    expected = x @ frozen.weight.T + frozen.bias + 2.0 * gelu(layer_norm(x, (16,)) @ down.T) @ up.T
-    torch.testing.assert_close(layer(x), expected)
-    with pytest.raises(NotImplementedError):
-        layer.merge()
+    down, up, frozen = bottleneck.down.weight, bottleneck.up.weight, layer.base_layer
+    normed = layer_norm(x, (16,)) * bottleneck.norm.weight + bottleneck.norm.bias
+    torch.testing.assert_close(layer(x), x @ frozen.weight.T + frozen.bias + 2.0 * gelu(normed @ down.T) @ up.T)
+    with model.disable_adapter():
+        torch.testing.assert_close(layer(x), frozen(x))
+
+
+def test_merging_is_refused_with_the_reason() -> None:
+    _, model = adapted()
+    for merge in (model.merge_and_unload, model.merge_adapter):
+        with pytest.raises(NotImplementedError, match="a nonlinear adaptor is no linear map of its input"):
+            merge()
+
+
+def test_parameters_are_counted_by_part() -> None:
+    plain, model = adapted()
+    per_map = 2 * 16 + 3 * (16 + 16)  # norm, down and up of rank 3 beside a map of 16 to 16; three maps in each of two blocks
+    assert count_parameters(model) == {"frozen": sum(p.numel() for p in plain.parameters()), "adaptors": 2 * 3 * per_map}
 
 
 def test_adaptors_come_back_from_pefts_own_files(tmp_path: Path) -> None:
     plain, model = adapted()
     for name, p in model.named_parameters():
-        if "lora_B" in name:
+        if ".up." in name:
             nn.init.normal_(p)
     model.save_pretrained(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "NONLINEAR_ADAPTOR"
     again = load_adaptors(plain, tmp_path, Adaptor(rank=3, scale=2.0))
     x = torch.randn(2, 5, 16)
     torch.testing.assert_close(again(x), model(x))
     assert not torch.allclose(again(x), Encoder(SMALL)(x))
+    with pytest.raises(UserError, match=r"adaptor\.scale: found 2\.0, expected 1\.0 as configured"):
+        load_adaptors(plain, tmp_path, Adaptor(rank=3))
+    plain_peft = "import sys; from peft import PeftConfig; PeftConfig.from_pretrained(sys.argv[1])"
+    refused = subprocess.run([sys.executable, "-c", plain_peft, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
+    assert refused.returncode and "NONLINEAR_ADAPTOR" in refused.stderr, "plain PEFT does not take them for linear ones"
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +154,16 @@ def test_stage1_trains_tokenizer_projection_and_adaptors_only(demo: Config, pret
     model = new_encoder(demo, pretrained)
     trained = {n.removeprefix("base_model.model.") for n, p in model.named_parameters() if p.requires_grad}
     for name in trained:
-        assert name.startswith(("tokenizer.", "to_q_former.")) or "lora_" in name, name
+        assert name.startswith(("tokenizer.", "to_q_former.")) or "nonlinear_adaptor" in name, name
     assert any(n.startswith("q_former.") for n in trained) and any(n.startswith("sc_mbm.") for n in trained)
 
 
 def test_an_encoder_comes_back_as_it_was_saved(demo: Config, pretrained: Path, tmp_path: Path) -> None:
     model = new_encoder(demo, pretrained)
     for name, p in model.named_parameters():
-        if "lora_B" in name:
+        if ".up." in name:
             nn.init.normal_(p, std=0.1)
-    save_encoder(model, tmp_path, demo.adaptor)
+    save_encoder(model, tmp_path)
     bold = torch.randn(2, demo.bold.n_volumes, *demo.tokenizer.grid)
     z = model.eval()(bold)
     widths = demo.video_llama.q_former

@@ -71,8 +71,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             folder = root / stage / name
             folder.mkdir(parents=True)
             curve = pd.DataFrame({"step": range(5), "loss": np.linspace(3, 1, 5), "learning_rate": 0.1, "phase": "train"})
-            (folder / "curve.csv").write_text("" if stage == "sc_mbm" and name == "urgen" else curve.to_csv(index=False))
-            files["sc_mbm" if stage == "sc_mbm" else "stages"].append(folder / "curve.csv" if stage == "sc_mbm" else folder)
+            (pd.DataFrame() if stage == "sc_mbm" and name == "urgen" else curve).to_parquet(folder / "curve.parquet")
+            files["sc_mbm" if stage == "sc_mbm" else "stages"].append(folder / "curve.parquet" if stage == "sc_mbm" else folder)
     return {"config": config, "files": files, "root": root}
 
 

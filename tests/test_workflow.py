@@ -82,9 +82,10 @@ def test_an_experiment_without_test_runs_stops_the_plan() -> None:
     assert "datasets.had.test_runs: found none" in done.stderr + done.stdout
 
 
-def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_bold() -> None:
+def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_fmri() -> None:
     for name in ("pretrain_sc_mbm", "stage1", "stage2"):
         inputs = rules()[name].split("    output:")[0]
         assert "of_validation_subjects(LABELS)" not in inputs and "test" not in inputs, name
-        target = re.findall(r"of_validation_subjects\((\w+)\)", inputs)
-        assert target == (["SERIES", "VOXELS", "TRIALS"] if name == "stage2" else []), name
+        assert "of_validation_subjects" not in inputs and "{split}" not in inputs, name
+        assert re.findall(r"role-(\w+)_tokens", inputs) == (["train", "adapt"] if name == "stage2" else []), name
+    assert "LABELS" not in rules()["fmri_tokens"] and "captions" not in rules()["fmri_tokens"], "fMRI is encoded without labels"

@@ -7,15 +7,11 @@ from boldscribe.provenance.program import Files, program
 from boldscribe.training.stage2 import train_stage2
 
 INPUTS = {
-    "series": "cleaned series of the source subjects",
-    "voxels": "places of their voxels, beside the series",
-    "trials": "their trial indices",
+    "trials": "trial indices of the source subjects",
     "labels": "their labels",
     "captions": "their pseudo-captions",
-    "target_series": "series of the target subjects",
-    "target_voxels": "places of their voxels, beside the series",
-    "target_trials": "their unlabelled trials",
-    "stage1": "folder of Stage I",
+    "tokens": "fMRI tokens of their trials",
+    "target_tokens": "fMRI tokens of the target subjects' adaptation trials",
     "models": "model folders",
 }
 OUTPUTS = {"folder": "trained bridge"}
@@ -27,13 +23,11 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path
     train_stage2(
         config,
         dataset,
-        series=inputs["series"],
         trials=inputs["trials"],
         labels=inputs["labels"],
         captions=inputs["captions"],
-        target_series=inputs["target_series"],
-        target_trials=inputs["target_trials"],
-        stage1_dir=inputs.one("stage1"),
+        tokens=inputs.one("tokens"),
+        target_tokens=inputs.one("target_tokens"),
         models_dir=inputs["models"][0].parent,
         output_dir=outputs.one("folder"),
         work_dir=work,

@@ -47,6 +47,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
     Attributes:
         trials: the table, with index 0 to N - 1.
         mask_XYZ: voxels that lie in the brain of at least one subject.
+        series: by subject, the memory map (volumes, voxels), and the voxels' places in the grid with which of them lie inside it.
 
     Raises:
         UserError: a subject without series, series in different grids, windows of different lengths, a window outside its
@@ -57,7 +58,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
         self.trials = trials.reset_index(drop=True)
         self.grid = (int(grid[0]), int(grid[1]), int(grid[2]))
         self.mask_XYZ = torch.zeros(self.grid, dtype=torch.bool)
-        self._series: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]] = {}
+        self.series: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]] = {}
         affines = {}
         for path in series:
             bold_TV, header = load_array(path)
@@ -70,7 +71,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
                     f"{tuple(header['grid_shape'])}; expected a grid that holds it; enlarge tokenizer.grid or preprocessing.resolution",
                 )
             self.mask_XYZ.view(-1)[torch.from_numpy(place)] = True
-            self._series[header["subject"]] = (bold_TV, place, inside)
+            self.series[header["subject"]] = (bold_TV, place, inside)
             affines[str(path)] = (header["affine"], header["grid_shape"])
         if len({str(a) for a in affines.values()}) > 1:
             raise UserError(
@@ -85,10 +86,10 @@ class Windows(Dataset[tuple[Tensor, int]]):
 
     def _check_windows(self) -> None:
         for subject, rows in self.trials.groupby("subject"):
-            if str(subject) not in self._series:
-                found = ", ".join(self._series) or "none"
+            if str(subject) not in self.series:
+                found = ", ".join(self.series) or "none"
                 raise UserError(f"sub-{subject}", f"series: found those of {found}, expected one of this subject; write it (bold_series)")
-            n_rows = len(self._series[str(subject)][0])
+            n_rows = len(self.series[str(subject)][0])
             if rows["first_volume"].min() < 0 or (rows["first_volume"] + rows["n_volumes"]).max() > n_rows:
                 raise UserError(f"sub-{subject}", f"first_volume: windows leave the {n_rows} volumes of the series; write the trials again")
 
@@ -104,7 +105,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
         rows = self.trials.iloc[[int(i) for i in indices]]
         x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
         for x_TN, subject, first in zip(x_BTN, rows["subject"], rows["first_volume"], strict=True):
-            bold_TV, place, inside = self._series[subject]
+            bold_TV, place, inside = self.series[subject]
             x_TN[:, place] = bold_TV[first : first + self.n_volumes][:, inside]
         return torch.from_numpy(x_BTN).view(len(rows), self.n_volumes, *self.grid)
 

@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from boldscribe.config import Config
-from boldscribe.config_sections import Adaptor
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
-from boldscribe.models.adaptor import add_adaptors, load_adaptors
+from boldscribe.models.adaptor import METHOD, add_adaptors, load_adaptors
 from boldscribe.models.sc_mbm import ScMbm
 from boldscribe.models.tokenizer import Tokenizer
 from boldscribe.models.video_llama import load_video_q_former
@@ -36,6 +35,12 @@ class FmriEncoder(nn.Module):
         )
         self.q_former = load_video_q_former(config)
         self.dropout = nn.Dropout1d(config.stage1.dropout)
+
+    def train(self, mode: bool = True) -> FmriEncoder:
+        """The frozen Q-Former stays as it is used: its own dropout would act beside the configured one."""
+        super().train(mode)
+        self.q_former.eval()
+        return self
 
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:
         """Encode windows (B, T, X, Y, Z); in training, whole tokens are dropped."""
@@ -82,16 +87,13 @@ def new_encoder(config: Config, sc_mbm: Path) -> PeftModel:
     return model
 
 
-def save_encoder(model: PeftModel, folder: Path, adaptor: Adaptor) -> None:
-    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `adaptors/` (PEFT).
-
-    PEFT's format has no place for the adaptors' nonlinearity, without which they compute something else: it stands in the metadata.
-    """
+def save_encoder(model: PeftModel, folder: Path) -> None:
+    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `adaptors/` (PEFT)."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder = model.get_base_model()
     state = {k.replace(".base_layer", ""): v.contiguous() for k, v in encoder.state_dict().items() if _own(k)}
     with atomic(folder / "fmri_encoder.safetensors") as part:
-        save_file(state, part, metadata={"adaptor.activation": adaptor.activation})
+        save_file(state, part)
     (folder / "adaptors").mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder) as part:  # PEFT does not write atomically
         model.save_pretrained(part)
@@ -100,14 +102,13 @@ def save_encoder(model: PeftModel, folder: Path, adaptor: Adaptor) -> None:
 
 
 def load_encoder(config: Config, folder: Path) -> nn.Module:
-    """The encoder of a finished Stage I, frozen and in evaluation mode."""
+    """The encoder of a finished Stage I, frozen and in evaluation mode.
+
+    Raises:
+        UserError: weights or adaptors that do not fit the configuration.
+    """
     encoder = FmriEncoder(config)
-    path = folder / "fmri_encoder.safetensors"
-    state, metadata = load_weights(path, "run Stage I again")
-    if (trained := metadata.get("adaptor.activation")) != config.adaptor.activation:
-        raise UserError(
-            str(path), f"adaptor.activation: found {trained}, expected {config.adaptor.activation} as configured; run Stage I again"
-        )
+    state, _ = load_weights(folder / "fmri_encoder.safetensors", "run Stage I again")
     missing, unexpected = encoder.load_state_dict(state, strict=False)
     if unexpected or any(_own(k) for k in missing):
         raise UserError(
@@ -119,7 +120,7 @@ def load_encoder(config: Config, folder: Path) -> nn.Module:
 
 def _own(name: str) -> bool:
     """Whether a weight is the encoder's own: not the shared Q-Former's, not an adaptor's."""
-    return not name.startswith("q_former.") and "lora_" not in name
+    return not name.startswith("q_former.") and METHOD not in name
 
 
 @torch.no_grad()

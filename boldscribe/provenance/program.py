@@ -122,6 +122,9 @@ def _run(
     values = {name: getattr(arguments, name) for name in wildcards}
     if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
+    if int(os.environ.get("RANK", 0)) > 0:  # one of several processes that train together: the first one records for all
+        function(config, inputs_given, outputs_made, **values, **({"work": arguments.work} if work else {}))
+        return
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
     signal.signal(signal.SIGTERM, _end)
     with record(job), _alone_in(arguments.work if work else None):

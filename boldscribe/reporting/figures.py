@@ -57,17 +57,15 @@ def curve_figure(path: Path) -> str | None:
     """A learning curve, one panel per column against the first. A data URI, or None where nothing was trained.
 
     Args:
-        path: CSV whose first column is the step or epoch; further numeric columns are drawn.
+        path: table (.parquet) whose first column is the step or epoch; further numeric columns are drawn.
 
     Raises:
         UserError: no such table.
     """
     try:
-        curve = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
-        return None
-    except (OSError, pd.errors.ParserError) as error:
-        raise UserError(str(path), f"expected a learning curve (CSV): {error}; run the stage again") from None
+        curve = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(str(path), f"expected a learning curve (.parquet): {error}; run the stage again") from None
     numeric = curve.select_dtypes("number")
     if len(curve) == 0 or len(numeric.columns) < 2:
         return None

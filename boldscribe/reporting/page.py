@@ -48,7 +48,7 @@ def write_report(
         scores: per-trial scores of all validation subjects and conditions.
         labels: clip and action of all subjects' trials.
         frames: frame arrays of the test shards.
-        stages: folders of Stage I and II with their `curve.csv`.
+        stages: folders of Stage I and II with their `curve.parquet`.
         sc_mbm: pretraining curves.
         output: the page.
 
@@ -115,10 +115,10 @@ def _section(
 
 def _curves(stages: Sequence[Path], sc_mbm: Sequence[Path], dataset: str) -> dict[str, Path]:
     """The learning curves of a data set by stage, in the order of training."""
-    paths = [*sc_mbm, *(folder / "curve.csv" for folder in stages)]
+    paths = [*sc_mbm, *(folder / "curve.parquet" for folder in stages)]
     found = {path.parts[-3]: path for path in paths if len(path.parts) > 2 and path.parts[-2] == dataset}
     if missing := sorted(set(STAGES) - set(found)):
-        raise UserError(f"data set {dataset}", f"no learning curve of {', '.join(missing)}; expected STAGE/{dataset}/curve.csv")
+        raise UserError(f"data set {dataset}", f"no learning curve of {', '.join(missing)}; expected STAGE/{dataset}/curve.parquet")
     return {stage: found[stage] for stage in STAGES}
 
 

@@ -2,8 +2,7 @@
 
 Never among a rule's outputs, which Snakemake deletes when a job fails. The folder is named by a fingerprint of settings, data
 and code, so that a changed experiment never goes on from another one's weights; it is removed once the outputs are written, so
-that a training that is run again trains again. Every epoch (or step) of a training seeds itself by
-its number; therefore no generator's state need be kept, and a resumed run draws what an uninterrupted one would.
+that a training that is run again trains again.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, number: int, tensors: Mapping[str, Tensor], state: Any) -> None:
-        """Write the state after epoch (or step) `number`, whole or not at all, and keep the last two."""
+        """Write the state after step `number`, whole or not at all, and keep the last two."""
         with atomic(self.folder / f"{number:06d}.safetensors") as part:
             save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, metadata={"state": json.dumps(state)})
         for old in self._paths()[:-KEPT]:
@@ -66,7 +65,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Delete them all: the training's outputs are written."""
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # several processes may do so
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))

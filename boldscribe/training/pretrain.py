@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
-from tqdm import trange
+from torch import Tensor, nn
 
+from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
 from boldscribe.files import atomic, load_array
-from boldscribe.models.device import best_device
+from boldscribe.models.device import autocast
 from boldscribe.models.sc_mbm import MaskedAutoencoder
 from boldscribe.reproducible import generator, seed_everything
-from boldscribe.training.checkpoints import Checkpoints, pack, trainable, unpack
-from boldscribe.training.schedule import adamw, set_learning_rate, warmup_cosine
+from boldscribe.training.checkpoints import Checkpoints, trainable
+from boldscribe.training.distributed import check_divisible, n_processes, process_group, rank, share
+from boldscribe.training.optimisation import Optimisation
+from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import check_source_only
 
 
@@ -37,57 +39,81 @@ def pretrain_sc_mbm(
     Args:
         series, trials: of the source subjects (docs/data.md).
         weights: the tokenizer's and the blocks' weights, prefixed `tokenizer.` and `sc_mbm.`.
-        curve: CSV with `epoch, loss, learning_rate`.
+        curve: learning curve (.parquet): `epoch, loss, learning_rate`.
         work_dir: for checkpoints.
 
     Raises:
-        UserError: a trial of a target subject among the input.
+        UserError: a trial of a target subject among the input, or a batch that the processes cannot share.
     """
-    s = config.sc_mbm
+    check_divisible(config.sc_mbm.batch_size, "sc_mbm.batch_size")
     index = pd.concat([pd.read_parquet(p) for p in trials])
     check_source_only(config, dataset, index)
     windows = Windows(series, all_windows(series, config.bold.n_volumes), config.tokenizer.grid)
-    device = best_device()
-    seed_everything(config.seed, "sc_mbm", dataset)
-    model = MaskedAutoencoder(s, config.tokenizer, config.bold.n_volumes, windows.mask_XYZ).to(device)
-    parameters = trainable(model)
-    optimiser = adamw(parameters.values(), s.weight_decay)
     settings = {
-        "sc_mbm": s.model_dump(),
+        "sc_mbm": config.sc_mbm.model_dump(),
         "tokenizer": config.tokenizer.model_dump(),
         "n_volumes": config.bold.n_volumes,
         "seed": config.seed,
+        "training": config.training.model_dump(include={"precision", "compile"}),
     }
     checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, series)
-    rows: list[dict[str, float]] = []
-    start = 0
-    if (found := checkpoints.latest()) is not None:
-        start, tensors, rows = found
-        unpack(tensors, parameters, optimiser)
-    n_batches = max(1, len(windows) // s.batch_size)
-    for epoch in trange(start, s.epochs, desc="SC-MBM", initial=start, total=s.epochs, mininterval=5):
-        seed_everything(config.seed, "sc_mbm", dataset, epoch)
-        order = generator(config.seed, "sc_mbm", dataset, "order", epoch).permutation(len(windows))
-        losses = []
-        for i, batch in enumerate(np.array_split(order, n_batches)):
-            step, total = epoch * n_batches + i, s.epochs * n_batches
-            rate = warmup_cosine(step, total=total, warmup=s.warmup_epochs * n_batches, peak=s.learning_rate)
-            set_learning_rate(optimiser, rate)
-            loss = model(windows.load(batch.tolist()).to(device))
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(list(parameters.values()), 0.8)
-            optimiser.step()
-            losses.append(loss.item())
-        rows.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "learning_rate": rate})
-        checkpoints.save(epoch + 1, pack(parameters, optimiser), rows)
-    encoder = {f"sc_mbm.{k}": v for k, v in model.encoder.state_dict().items()}
-    tokenizer = {f"tokenizer.{k}": v for k, v in model.tokenizer.state_dict().items()}
+    with process_group() as device:
+        seed_everything(config.seed, "sc_mbm", dataset)
+        model = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes, windows.mask_XYZ)
+        training = Pretraining(config, dataset, windows, model, checkpoints, device)
+        training.run()
+    if rank() > 0:
+        return
+    parts = {"sc_mbm": model.encoder, "tokenizer": model.tokenizer}
     with atomic(weights) as part:
-        save_file({k: v.cpu().contiguous() for k, v in (encoder | tokenizer).items()}, part)
-    with atomic(curve) as part:
-        pd.DataFrame(rows).to_csv(part, index=False, float_format="%.6g")
+        save_file({f"{name}.{k}": v.cpu().contiguous() for name, module in parts.items() for k, v in module.state_dict().items()}, part)
+    training.steps.write_curve(curve)
     checkpoints.remove()
+
+
+class Pretraining:
+    """A pretraining: an epoch is one pass over the windows, in whole batches."""
+
+    def __init__(
+        self, config: Config, dataset: str, windows: Windows, model: MaskedAutoencoder, checkpoints: Checkpoints, device: torch.device
+    ) -> None:
+        s = config.sc_mbm
+        self.config, self.dataset, self.device, self.n = config, dataset, device, len(windows)
+        self.model = model.to(device)
+        self.loss: nn.Module = torch.compile(self.model) if config.training.compile else self.model  # type: ignore[assignment]
+        self.batches = Batches(windows, device)
+        self.size = min(s.batch_size, self.n // n_processes() * n_processes())
+        self.steps_per_epoch = self.n // self.size
+        total, warmup = s.epochs * self.steps_per_epoch, s.warmup_epochs * self.steps_per_epoch
+        self.steps = Optimisation(
+            seed=config.seed,
+            purpose=("sc_mbm", dataset),
+            parameters=trainable(self.model),
+            rate=lambda step: warmup_cosine(step, total=total, warmup=warmup, peak=s.learning_rate),
+            steps=total,
+            weight_decay=s.weight_decay,
+            grad_clip=s.grad_clip,
+            checkpoints=checkpoints,
+        )
+
+    def run(self) -> None:
+        """All epochs, from the latest checkpoint on."""
+        self.steps.resume()
+        for step in self.steps:
+            self.batches.expect(self._rows(step + 1))
+            with autocast(self.device, self.config.training.precision):
+                loss = self.loss(self.batches.load(self._rows(step)))
+            loss.backward()
+            self.steps.update({"loss": loss})
+            if (step + 1) % self.steps_per_epoch == 0:
+                row = {"epoch": (step + 1) // self.steps_per_epoch, **self.steps.means(), "learning_rate": self.steps.rate(step)}
+                self.steps.curve.append(row)
+
+    def _rows(self, step: int) -> Tensor:
+        """This process's windows of a step."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = generator(self.config.seed, "sc_mbm", self.dataset, "order", epoch).permutation(self.n)
+        return share(torch.from_numpy(order[position * self.size : (position + 1) * self.size]))
 
 
 def all_windows(series: Sequence[Path], n_volumes: int) -> pd.DataFrame:

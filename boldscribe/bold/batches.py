@@ -1,0 +1,78 @@
+"""Windows of trials on the device that computes, without letting it wait.
+
+Where the series of all subjects fit into half of a GPU's free memory they are put there once, and windows are cut and scattered
+on the GPU. Elsewhere windows are cut on the host, the next batch while the present one is computed.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from boldscribe.bold.windows import Windows
+
+SHARE = 0.5  # of the free memory of a GPU that the series may take
+
+
+class Batches:
+    """Batches of windows by trial.
+
+    Args:
+        windows: of the trials.
+        device: where batches are wanted.
+    """
+
+    def __init__(self, windows: Windows, device: torch.device) -> None:
+        self.windows, self.device = windows, device
+        self.resident = self._resident() if device.type == "cuda" else None
+        self._worker = ThreadPoolExecutor(1)
+        self._expected: dict[tuple[int, ...], Future[Tensor]] = {}
+
+    def load(self, rows: Tensor) -> Tensor:
+        """Windows of trials, float32 (B, T, X, Y, Z)."""
+        if self.resident is not None:
+            return self._cut(rows)
+        key = tuple(rows.tolist())
+        future = self._expected.pop(key, None)
+        windows = future.result() if future else self._load(key)
+        return windows.to(self.device, non_blocking=True)
+
+    def expect(self, rows: Tensor) -> None:
+        """Say which batch will be asked for next."""
+        if self.resident is None and (key := tuple(rows.tolist())) not in self._expected:
+            self._expected[key] = self._worker.submit(self._load, key)
+
+    def _load(self, rows: tuple[int, ...]) -> Tensor:
+        windows = self.windows.load(rows)
+        return windows.pin_memory() if self.device.type == "cuda" else windows
+
+    def _resident(self) -> dict[str, tuple[Tensor, Tensor]] | None:
+        """Series (volumes, voxels) and the voxels' places in the grid, by subject, on the GPU; None if they do not fit."""
+        needed = sum(bold_TV.nbytes for bold_TV, _, _ in self.windows.series.values())
+        free, _ = torch.cuda.mem_get_info(self.device)
+        fits = needed < SHARE * free
+        logging.getLogger(__name__).info(
+            "series take %.1f GiB of %.1f GiB free: %s", needed / 2**30, free / 2**30, "held on the GPU" if fits else "left on the host"
+        )
+        if not fits:
+            return None
+        return {
+            subject: (torch.from_numpy(bold_TV[:, inside]).to(self.device), torch.from_numpy(place).to(self.device))
+            for subject, (bold_TV, place, inside) in self.windows.series.items()
+        }
+
+    def _cut(self, rows: Tensor) -> Tensor:
+        assert self.resident is not None
+        T, (X, Y, Z) = self.windows.n_volumes, self.windows.grid
+        x_BTN = torch.zeros(len(rows), T, X * Y * Z, device=self.device)
+        trials = self.windows.trials.iloc[rows.tolist()].reset_index(drop=True)
+        for subject, group in trials.groupby("subject"):
+            bold_TV, place = self.resident[str(subject)]
+            where = torch.tensor(group.index.to_numpy(), device=self.device)
+            first = torch.tensor(group["first_volume"].to_numpy(), device=self.device)
+            volumes = first[:, None] + torch.arange(T, device=self.device)
+            x_BTN[where[:, None, None], torch.arange(T, device=self.device)[None, :, None], place] = bold_TV[volumes].float()
+        return x_BTN.view(len(rows), T, X, Y, Z)

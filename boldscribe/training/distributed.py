@@ -1,0 +1,137 @@
+"""Several processes, one per GPU, that train one model: each computes its part of every batch (`torchrun`).
+
+No wrapper around the model: what the processes exchange is written where it happens. Embeddings are gathered with their gradient,
+so that a contrast sees the negatives of all; gradients are averaged once per optimiser step. All of it does nothing in a single process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+
+from boldscribe.errors import UserError
+from boldscribe.models.device import best_device
+
+
+def rank() -> int:
+    """Number of this process, from 0; torchrun says it in the environment."""
+    return int(os.environ.get("RANK", 0))
+
+
+def n_processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+@contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Join the other processes, if there are any; yields the device of this one."""
+    if n_processes() == 1:
+        yield best_device()
+        return
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=1))
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def share(rows: Tensor) -> Tensor:
+    """This process's part of a batch, whose length must be divisible by the number of processes; parts follow each other by rank."""
+    size = len(rows) // n_processes()
+    return rows[rank() * size : (rank() + 1) * size]
+
+
+def check_divisible(size: int, key: str, parts: int = 1) -> None:
+    """Refuse a batch that cannot be shared equally.
+
+    Args:
+        size: of the batch.
+        key: names it in the configuration.
+        parts: that each process computes one after the other.
+
+    Raises:
+        UserError: names the key.
+    """
+    if size % (parts * n_processes()):
+        raise UserError(key, f"found {size}, expected a multiple of {parts * n_processes()}: {n_processes()} process(es) x {parts} part(s)")
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part) for _ in range(n_processes())]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous()
+        dist.all_reduce(gradient)
+        return share(gradient)
+
+
+def gather(part: Tensor) -> Tensor:
+    """The whole batch from every process's part, in the order of the ranks.
+
+    Gradients flow back to the part: where every process computes the same loss of the whole, they come n times too large, which
+    `average_gradients` divides away.
+    """
+    return part if n_processes() == 1 else cast(Tensor, _Gather.apply(part))
+
+
+def gather_rows(part: Tensor, n: int) -> Tensor:
+    """n rows from parts that `spread` made; no gradient."""
+    if n_processes() == 1:
+        return part
+    longest = -(-n // n_processes())
+    padded = torch.cat([part, part.new_zeros(longest - len(part), *part.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in range(n_processes())]
+    dist.all_gather(parts, padded.contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)[:n]
+
+
+def spread(n: int) -> range:
+    """Which of n rows this process takes, of any n."""
+    return range(rank(), n, n_processes())
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """The mean of all processes' gradients, in place, as one message."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if n_processes() == 1 or not gradients:
+        return
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= n_processes()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def average(values: Tensor) -> Tensor:
+    """The mean over processes."""
+    if n_processes() > 1:
+        dist.all_reduce(values)
+        values /= n_processes()
+    return values
+
+
+def total(value: float) -> float:
+    """The sum over processes."""
+    if n_processes() == 1:
+        return value
+    summed = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(summed)
+    return summed.item()

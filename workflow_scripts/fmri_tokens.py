@@ -1,0 +1,31 @@
+"""Encode all trials of a role with the frozen encoder of Stage I. Run by hand: `python -m workflow_scripts.fmri_tokens --help`."""
+
+from boldscribe.config import Config
+from boldscribe.encoding import write_fmri_tokens
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {
+    "series": "cleaned series of the role's subjects",
+    "voxels": "places of their voxels, beside the series",
+    "trials": "their trial indices",
+    "stage1": "folder of Stage I",
+    "models": "model folders",
+}
+OUTPUTS = {"tokens": "fMRI tokens (.npy)"}
+
+
+@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "role"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, role: str) -> None:
+    """Encode all trials of a role with the frozen encoder of Stage I."""
+    write_fmri_tokens(
+        config,
+        role,
+        series=inputs["series"],
+        trials=inputs["trials"],
+        stage1_dir=inputs.one("stage1"),
+        output=outputs.one("tokens"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from boldscribe.errors import UserError
+from boldscribe.files import atomic_folder
 
 SENTENCE_ENCODER_FILES = (
     "config.json",
@@ -40,12 +41,8 @@ def unpack(asset: str, folder: Path) -> list[Path]:
     """
     if asset not in UNPACKERS:
         raise UserError(asset, f"found {asset!r}, expected one of {', '.join(UNPACKERS)}")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    sources = UNPACKERS[asset](part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with atomic_folder(folder) as part:
+        sources = UNPACKERS[asset](part)
     return sources
 
 

@@ -7,7 +7,6 @@ the same Q-Former, so that one projection and one LLM read both.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,9 @@ from boldscribe.config_sections import VideoLlama as VideoLlamaConfig
 from boldscribe.errors import UserError
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import QFormer, image_q_former, video_q_former
-from boldscribe.models.visual_encoder import EfficientNetLite, load_visual_encoder
-from boldscribe.models.weight_files import load_weights
+from boldscribe.models.visual_encoder import VisualEncoder, load_visual_encoder
+from boldscribe.models.weight_files import M, fill, load_weights
 
-M = TypeVar("M", bound=nn.Module)
 MAX_FRAMES = 32  # positions that Video-LLaMA has
 
 
@@ -54,7 +52,7 @@ class Connectors(nn.Module):
         return self.video_q_former(self.frame_tokens(visual_BTND))
 
 
-def encode_frames(encoder: EfficientNetLite, frames_BTHWC: Tensor) -> Tensor:
+def encode_frames(encoder: VisualEncoder, frames_BTHWC: Tensor) -> Tensor:
     """uint8 frames (B, T, height, width, 3) to visual tokens (B, T, N, width)."""
     B, T = frames_BTHWC.shape[:2]
     return encoder(frames_BTHWC.flatten(0, 1)).unflatten(0, (B, T))
@@ -65,7 +63,7 @@ def load_llm(config: Config, models_dir: Path) -> PromptedLlm:
     return PromptedLlm(config.video_llama, model_folder(config.video_llama.llm, "llm", models_dir))
 
 
-def load_encoder(config: Config, models_dir: Path) -> EfficientNetLite:
+def load_encoder(config: Config, models_dir: Path) -> VisualEncoder:
     """The frozen visual encoder."""
     return load_visual_encoder(model_folder(config.video_llama.visual_encoder, "visual_encoder", models_dir))
 
@@ -109,14 +107,4 @@ def _trained(config: Config, prefix: str) -> dict[str, Tensor]:
 
 
 def _load(module: M, state: dict[str, Tensor], origin: str) -> M:
-    expected = module.state_dict()
-    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    wrong = [k for k, v in expected.items() if k in state and state[k].shape != v.shape]
-    if missing or unexpected or wrong:
-        raise UserError(
-            origin,
-            f"weights do not fit {type(module).__name__}: missing {missing or 'none'}, unexpected {unexpected or 'none'}, "
-            f"of another shape {wrong or 'none'}; expected a file made for the configured q_former",
-        )
-    module.load_state_dict(state)
-    return module.eval().requires_grad_(False)
+    return fill(module, state, origin, "a file made for the configured q_former")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Size, Tensor, nn
 
 from boldscribe.errors import UserError
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def load_weights(path: str | Path, remedy: str, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -34,6 +36,39 @@ def check_weights(path: str | Path, remedy: str) -> None:
     """
     with _opened(path, remedy, "cpu"):
         pass
+
+
+def shapes(path: str | Path, remedy: str) -> dict[str, Size]:
+    """Shapes of a file's tensors by name, from its header.
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    with _opened(path, remedy, "cpu") as file:
+        return {name: Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def fill(module: M, state: dict[str, Tensor], origin: str, expected: str) -> M:
+    """Give a module its weights, and return it frozen and in evaluation mode; a module on the meta device takes the tensors themselves.
+
+    Args:
+        origin: the file, for the message.
+        expected: what it should be, for the message.
+
+    Raises:
+        UserError: a tensor is missing, unexpected, or of another shape than the module's.
+    """
+    own = module.state_dict()
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = [k for k, v in own.items() if k in state and state[k].shape != v.shape]
+    if missing or unexpected or wrong:
+        raise UserError(
+            origin,
+            f"weights do not fit {type(module).__name__}: missing {missing or 'none'}, unexpected {unexpected or 'none'}, "
+            f"of another shape {wrong or 'none'}; expected {expected}",
+        )
+    module.load_state_dict(state, assign=any(v.is_meta for v in own.values()))
+    return module.eval().requires_grad_(False)
 
 
 @contextmanager

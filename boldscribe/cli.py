@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +10,11 @@ import click
 
 from boldscribe import __version__
 from boldscribe.config import Config, load_config
-from boldscribe.errors import UserError
+from boldscribe.errors import UserError, user_errors
+from boldscribe.models.conversion.commands import convert
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
-
-
-def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a user's mistake as a message, not as a traceback."""
-
-    @functools.wraps(function)
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        try:
-            return function(*arguments, **options)
-        except UserError as error:
-            sys.exit(f"error: {error}")
-
-    return wrapped
 
 
 config_option = click.option(
@@ -169,6 +155,9 @@ def crate(results: Path, folder: Path) -> None:
     from boldscribe.provenance.crate import write_crate
 
     click.echo(write_crate(results, folder))
+
+
+main.add_command(convert)
 
 
 @main.command()

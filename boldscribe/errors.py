@@ -1,5 +1,10 @@
 """Errors that a user can act on."""
 
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
 
 class UserError(Exception):
     """Bad input: says which file, what was found, what is expected and what to do; shown without a traceback.
@@ -13,3 +18,16 @@ class UserError(Exception):
         self.where = where
         self.problems = problems
         super().__init__(f"{where}: " + "; ".join(problems) if len(problems) == 1 else "\n  - ".join([f"{where}:", *problems]))
+
+
+def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a user's mistake in a command as a message, not as a traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except UserError as error:
+            sys.exit(f"error: {error}")
+
+    return wrapped

@@ -67,7 +67,7 @@ def _link(path: Path, asset: str, folder: Path) -> list[Path]:
         raise UserError(
             str(path),
             f"found {', '.join(p.name for p in files[:5]) or 'no file'}, expected {_expected(asset)}; convert the "
-            "weights first, since pickled files are not opened",
+            "weights first, since pickled files are not opened (`boldscribe convert`, docs/weights.md)",
         )
     for file in files:
         if file.suffix == ".safetensors":

@@ -35,6 +35,7 @@ FAMILIES = {
         "torch",
         "transformers",
         "peft",
+        "aenum",
         "accelerate",
         "gguf",
         "decord",

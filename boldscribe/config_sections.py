@@ -161,9 +161,10 @@ class VideoLlama(Section):
     connectors: str = key("models/video-llama-2-7b/connectors.safetensors", "trained Q-Formers and projection", "survey 2: Video-LLaMA")
     dtype: Literal["float32", "bfloat16"] = key("bfloat16", "precision of the LLM", "survey 8")
     prompt: str = key(
-        "[INST] <Video><ImageHere></Video> {instruction} [/INST]",
-        "prompt template; <ImageHere> is replaced by the L tokens",
-        "survey 2: Video-LLaMA",
+        "[INST] <<SYS>>\nYou are able to understand the visual content that the user provides. Follow the instructions carefully and "
+        "explain your answers in detail.\n<</SYS>>\n\n<Video><ImageHere></Video> {instruction} [/INST]",
+        "prompt template; <ImageHere> is replaced by the L tokens; docs/weights.md has Vicuna's",
+        "survey 2: Video-LLaMA, without its sentence on the times of the frames, which fMRI has not",
     )
     instructions: list[str] = key(
         [

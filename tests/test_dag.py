@@ -1,6 +1,7 @@
 """The real DAG, every stage for real, at its smallest size: end to end, killed and taken up again, and the same bytes twice."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -48,9 +49,21 @@ def test_training_was_handed_no_label_caption_or_clip_of_a_target_subject(checko
         for path in records:
             materials = json.loads(path.read_text())["materials"]
             handed = [m["path"] for name in materials for m in materials[name]]
-            of_target = [p for p in handed if "sub-03" in p or "/test-" in p]
-            allowed = {"sub-03_bold.npy", "sub-03_voxels.npy", "sub-03_trials.parquet"} if stage == "stage2" else set()
-            assert {Path(p).name for p in of_target} == allowed
+            of_target = [p for p in handed if "sub-03" in p or "/test-" in p or re.search("role-(adapt|test)", p)]
+            allowed = {"role-adapt_tokens.npy", "role-adapt_tokens.json"} if stage == "stage2" else set()
+            assert {Path(p).name for p in of_target} <= allowed and bool(of_target) == (stage == "stage2")
+
+
+def test_stage1_trains_in_two_processes_as_its_rule_starts_them(checkout: Checkout, tmp_path: Path) -> None:
+    other = checkout.copy(tmp_path / "other")
+    other.snakemake("results/tiny/stage1/urgen", "--forcerun", "stage1", "--config", "training={processes: 2}")
+    log = (other.results / "logs" / "stage1" / "urgen.log").read_text()
+    assert "process 1 of 2" in log and "process 2 of 2" in log
+    curve = pd.read_parquet(other.results / "stage1" / "urgen" / "curve.parquet")
+    before = pd.read_parquet(checkout.results / "stage1" / "urgen" / "curve.parquet")
+    assert len(curve) == len(before) and not curve.equals(before), "processes draw noise and dropout of their own"
+    outputs = {name: o for name, o in read_tree(other.results).outputs.items() if name.startswith("stage1/urgen")}
+    assert outputs and all(o.record and digest(o.path)["sha256"] == o.record["subject"]["sha256"] for o in outputs.values())
 
 
 def test_rules_declare_exactly_the_settings_that_they_read(checkout: Checkout) -> None:

@@ -19,7 +19,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def llm(demo: Config, models_dir: Path) -> PromptedLlm:
-    return PromptedLlm(demo.video_llama, models_dir / "llm")
+    return PromptedLlm.load(demo.video_llama, models_dir / "llm")
 
 
 @pytest.fixture(scope="module")

@@ -20,19 +20,23 @@ class PromptedLlm(nn.Module):
     """A causal language model with its tokenizer and the prompt template.
 
     Args:
-        config: template, precision and stop tokens.
-        folder: weights (safetensors) and tokenizer.
+        config: template and stop tokens.
+        tokenizer, model: of transformers.
     """
 
-    def __init__(self, config: VideoLlamaConfig, folder: Path) -> None:
+    def __init__(self, config: VideoLlamaConfig, tokenizer: Any, model: Any) -> None:
         super().__init__()
         self.prompt, self.stop = config.prompt, config.stop
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, config.dtype), use_safetensors=True, attn_implementation="sdpa"
-        )
-        self.model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.model = model.eval().requires_grad_(False)
         self._known_ids: dict[tuple[str, bool], list[int]] = {}
+
+    @classmethod
+    def load(cls, config: VideoLlamaConfig, folder: Path) -> PromptedLlm:
+        """From a folder of weights (safetensors) and tokenizer, in the configured precision."""
+        dtype = getattr(torch, config.dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, attn_implementation="sdpa")
+        return cls(config, AutoTokenizer.from_pretrained(folder), model)
 
     @property
     def width(self) -> int:

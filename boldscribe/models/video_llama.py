@@ -60,7 +60,7 @@ def encode_frames(encoder: VisualEncoder, frames_BTHWC: Tensor) -> Tensor:
 
 def load_llm(config: Config, models_dir: Path) -> PromptedLlm:
     """The frozen LLM with its prompt."""
-    return PromptedLlm(config.video_llama, model_folder(config.video_llama.llm, "llm", models_dir))
+    return PromptedLlm.load(config.video_llama, model_folder(config.video_llama.llm, "llm", models_dir))
 
 
 def load_encoder(config: Config, models_dir: Path) -> VisualEncoder:

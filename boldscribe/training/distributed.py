@@ -6,6 +6,7 @@ so that a contrast sees the negatives of all; gradients are averaged once per op
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ def process_group() -> Iterator[torch.device]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=1))
+    logging.getLogger(__name__).info("process %d of %d, on %s", rank() + 1, n_processes(), device)
     try:
         yield device
     finally:

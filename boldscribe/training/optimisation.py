@@ -88,7 +88,6 @@ class Optimisation:
             seed_everything(self.seed, *self.purpose, step, *([rank()] if rank() else []))
             set_learning_rate(self.optimiser, self.rate(step))
             yield step
-            self.done = step + 1
             if rank() == 0 and (now := time.monotonic()) - saved >= pause:
                 self.save()
                 saved = time.monotonic()
@@ -105,6 +104,7 @@ class Optimisation:
             torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.grad_clip)
         self.optimiser.step()
         self.optimiser.zero_grad()
+        self.done += 1
         self._pending.append((list(values), average(torch.stack([v.detach().float() for v in values.values()]))))
 
     def means(self) -> dict[str, float]:

@@ -157,21 +157,21 @@ class Stage1:
         self.steps.resume()
         for step in self.steps:
             self.model.train()
-            self.steps.update(self._gradients(self._parts(step), self._parts(step + 1)))
+            self.steps.update(self.gradients(self.parts(step), self.parts(step + 1)))
             if (step + 1) % self.steps_per_epoch == 0:
                 self._end_epoch(step)
         with torch.no_grad():
             for name, value in self.steps.kept.items():
                 self.steps.parameters[name].copy_(value)
 
-    def _parts(self, step: int) -> list[Tensor]:
+    def parts(self, step: int) -> list[Tensor]:
         """This process's trials of a step, in the parts whose gradients are accumulated; the contrast is among the trials of a part."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = generator(self.config.seed, "stage1", self.dataset, "order", epoch).permutation(self.training)
         rows = torch.from_numpy(order[position * self.size : (position + 1) * self.size])
         return [share(part) for part in rows.chunk(self.config.stage1.accumulate)]
 
-    def _gradients(self, parts: list[Tensor], next_parts: list[Tensor]) -> dict[str, Tensor]:
+    def gradients(self, parts: list[Tensor], next_parts: list[Tensor]) -> dict[str, Tensor]:
         """Gradients of a step, and its losses."""
         sums: dict[str, Tensor] = {}
         for part, following in zip(parts, [*parts[1:], next_parts[0]], strict=True):

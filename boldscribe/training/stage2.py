@@ -175,22 +175,22 @@ class Stage2:
         self.steps.resume()
         self.bank.features_ND = self.steps.kept["memory"]
         for step in self.steps:
-            source, target = self._draw(len(self.source.captions), "source", step), self._draw(len(self.target_mean_ND), "target", step)
-            self.steps.update(self._gradients(source, target))
+            source, target = self.draw(len(self.source.captions), "source", step), self.draw(len(self.target_mean_ND), "target", step)
+            self.steps.update(self.gradients(source, target))
             self.steps.curve.append({"step": step + 1, **self.steps.means(), "learning_rate": self.steps.rate(step)})
 
     def features(self, mean_BD: Tensor) -> Tensor:
         """Unit feature of each sample: mean of its bridged tokens."""
         return normalize(self.bridge(mean_BD), dim=1)
 
-    def _draw(self, n: int, purpose: str, step: int) -> Tensor:
+    def draw(self, n: int, purpose: str, step: int) -> Tensor:
         """The trials of a step: its part of an endless sequence of shuffled passes over n records."""
         size = min(self.config.stage2.batch_size * self.config.stage2.accumulate, n // n_processes() * n_processes())
         passes, position = divmod(step, n // size)
         order = generator(self.config.seed, "stage2", self.dataset, purpose, passes).permutation(n)
         return torch.from_numpy(order[position * size : (position + 1) * size])
 
-    def _gradients(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def gradients(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Gradients of equation 6 over a step's trials, and its terms.
 
         The cross-entropy, all that needs the LLM, is taken in passes of trials of similar length; each answer token of the step weighs

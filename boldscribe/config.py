@@ -22,6 +22,7 @@ from boldscribe.config_sections import (
     Label,
     Paths,
     Preprocessing,
+    PretrainingSet,
     ScMbm,
     Section,
     Simulation,
@@ -41,7 +42,9 @@ class Config(Section):
 
     seed: int = key(42, "seed of everything random", "survey 8: Video-LLaMA", ge=0)
     paths: Paths = Field(default_factory=Paths)
-    datasets: dict[Label, Dataset] = Field(default_factory=lambda: paper_datasets())
+    datasets: dict[Label, Dataset] = Field(
+        default_factory=lambda: paper_datasets(), description="Data sets, by the name that files and rules use"
+    )
     simulation: Simulation = Field(default_factory=Simulation)
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     bold: Bold = Field(default_factory=Bold)
@@ -50,6 +53,7 @@ class Config(Section):
     connectors: Connectors = Field(default_factory=Connectors)
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     sc_mbm: ScMbm = Field(default_factory=ScMbm)
+    pretraining: dict[Label, PretrainingSet] = Field(default_factory=dict, description="Further data that SC-MBM is pretrained on, by name")
     adaptor: Adaptor = Field(default_factory=Adaptor)
     stage1: Stage1 = Field(default_factory=Stage1)
     stage2: Stage2 = Field(default_factory=Stage2)
@@ -144,8 +148,34 @@ def check_experiment(config: Config) -> None:
             for dataset, settings in config.datasets.items()
             if not settings.derivatives_dir or not Path(settings.derivatives_dir).is_dir()
         ]
+    problems += _pretraining_problems(config)
     if problems:
         raise UserError("configuration", *problems)
+
+
+def _pretraining_problems(config: Config) -> list[str]:
+    """What is wrong with the data sets that only pretraining reads: no folder, a name taken, or a target subject of a table in them."""
+    problems = []
+    for name, extra in config.pretraining.items():
+        folder = Path(extra.derivatives_dir)
+        if name in config.datasets:
+            problems.append(f"pretraining.{name}: the name is that of a data set; choose another")
+        if not folder.is_dir():
+            problems.append(f"pretraining.{name}.derivatives_dir: found {extra.derivatives_dir!r}, expected an existing folder; correct it")
+            continue
+        if absent := [s for s in extra.subjects if not (folder / f"sub-{s}").is_dir()]:
+            problems.append(f"pretraining.{name}.subjects: found no folder of {', '.join(absent)} in {folder}; correct the list")
+        for dataset, settings in config.datasets.items():
+            places = {Path(p).resolve() for p in (settings.derivatives_dir, settings.bids_dir) if p}
+            shared = sorted(set(extra.subjects) & set(settings.validation_subjects))
+            if shared and any(folder.resolve() == p or folder.resolve().is_relative_to(p) for p in places):
+                problems.append(
+                    f"pretraining.{name}.subjects: found {', '.join(shared)}, target subjects of {dataset}, which lie in the same folder; "
+                    "nothing of theirs may be pretrained on: remove them"
+                )
+    if config.sc_mbm.epochs == 0 and config.sc_mbm.checkpoint is None:
+        problems.append("sc_mbm.epochs: found 0 without a checkpoint, expected 1 or more, or a checkpoint to take the blocks from")
+    return problems
 
 
 def load_config(*files: str | Path) -> Config:

@@ -38,7 +38,7 @@ def _section_lines(section: Section, indent: str) -> list[str]:
             blocks.append(f"{indent}# {doc}\n{indent}{label}:\n" + "".join(_section_lines(value, indent + "  ")))
         elif isinstance(value, dict):
             inner = "".join(f"{indent}  {key}:\n" + "".join(_section_lines(item, indent + "    ")) for key, item in value.items())
-            blocks.append(f"{indent}# Data sets, by the name that files and rules use\n{indent}{label}:\n{inner}")
+            blocks.append(f"{indent}# {field.description}\n{indent}{label}:" + (f"\n{inner}" if inner else " {}\n"))
         else:
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             blocks.append(_comment(f"{field.description} [{extra['source']}]", indent) + f"{indent}{label}: {_scalar(value)}\n")

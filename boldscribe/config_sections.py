@@ -76,6 +76,21 @@ class Dataset(Section):
         return self
 
 
+class PretrainingSet(Section):
+    """Ready BIDS-Derivatives of people who are in no table, on whose BOLD SC-MBM is pretrained too."""
+
+    derivatives_dir: str = key(..., "root of the derivatives, in the configured space and resolution", "paper 3.1: HCP")
+    task: Label = key("rest", "BIDS task label", "survey 1: MinD-Vis")
+    session: Label | None = key(None, "BIDS session label, if the data set has sessions", "ours")
+    subjects: list[Label] = key(..., "subjects (labels without 'sub-')", "ours", min_length=1)
+    seconds_per_volume: float | None = key(
+        None,
+        "runs that are sampled faster are averaged to this time step (s), as of HCP's 0.72 s; null takes them as sampled",
+        "ours; MinD-Vis averages 8 s, its whole window",
+        gt=0,
+    )
+
+
 class Simulation(Section):
     """Simulated BOLD, common to all simulated data sets."""
 
@@ -232,8 +247,8 @@ class Tokenizer(Section):
 class ScMbm(Section):
     """Sparse-coded masked brain modelling: the fMRI encoder and its pretraining."""
 
-    checkpoint: None = key(
-        None, "published weights are not read yet: null, which pretrains on the training subjects' BOLD", "paper 3.1: HCP"
+    checkpoint: str | None = key(
+        None, "converted weights (docs/weights.md) from which the blocks start; null for random ones", "paper 3.1: pretrained on HCP"
     )
     dim: int = key(1024, "width", "survey 1: MinD-Vis", ge=1)
     depth: int = key(24, "blocks", "survey 1: MinD-Vis", ge=1)
@@ -242,7 +257,7 @@ class ScMbm(Section):
     decoder_dim: int = key(512, "width of the pretraining decoder", "survey 1: MinD-Vis", ge=1)
     decoder_depth: int = key(8, "blocks of the pretraining decoder", "survey 1: MinD-Vis", ge=1)
     mask_ratio: float = key(0.75, "share of masked tokens", "survey 1: MinD-Vis", gt=0, lt=1)
-    epochs: int = key(500, "epochs of pretraining", "survey 1: MinD-Vis", ge=1)
+    epochs: int = key(500, "epochs of pretraining; 0 takes the blocks as the checkpoint has them", "survey 1: MinD-Vis", ge=0)
     warmup_epochs: int = key(40, "epochs of linear warm-up", "survey 1: MinD-Vis", ge=0)
     batch_size: int = key(100, "windows per batch", "survey 1: MinD-Vis", ge=1)
     learning_rate: float = key(2.5e-4, "AdamW (0.9, 0.95), cosine to 0", "survey 1: MinD-Vis", gt=0)

@@ -197,6 +197,7 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
         "LLM": config.video_llama.llm,
         "visual encoder": config.video_llama.visual_encoder,
         "connectors": config.video_llama.connectors,
+        "SC-MBM": config.sc_mbm.checkpoint,
         "BERTScore encoder": config.evaluation.bertscore_model,
         "BERTScore baseline": config.evaluation.bertscore_baseline,
         "sentence encoder": config.evaluation.sentence_encoder,

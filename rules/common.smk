@@ -38,7 +38,7 @@ wildcard_constraints:
     shard="[0-9]{3}",
     role="train|adapt|test",
     condition="[a-z]+",
-    asset="llm|visual_encoder|connectors|sentence_encoder|bertscore_encoder",
+    asset="llm|visual_encoder|connectors|sc_mbm|sentence_encoder|bertscore_encoder",
 
 
 def settings(step):

@@ -29,11 +29,20 @@ def of_role(pattern):
     return lambda w: (of_train_subjects if w.role == "train" else of_validation_subjects)(pattern)(w)
 
 
+def of_pretraining_subjects(pattern):
+    """One file per subject whom only pretraining reads."""
+    return [pattern.format(dataset=d, subject=s) for d, extra in experiment.pretraining.items() for s in extra.subjects]
+
+
 SERIES = f"{R}/bold/{{dataset}}/sub-{{subject}}_bold.npy"
 VOXELS = f"{R}/bold/{{dataset}}/sub-{{subject}}_voxels.npy"
 DISPLACEMENT = f"{R}/bold/{{dataset}}/sub-{{subject}}_framewise_displacement.npy"
 TRIALS = f"{R}/trials/{{dataset}}/sub-{{subject}}_trials.parquet"
 LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
+
+
+PRETRAINING_SERIES = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_bold.npy"
+PRETRAINING_VOXELS = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_voxels.npy"
 
 
 def raw_subject(wildcards):

@@ -1,13 +1,16 @@
-"""The fMRI encoder: masked-autoencoder pretraining and cross-modal alignment (Stage I), of source subjects only; then its tokens."""
+"""The fMRI encoder: masked-autoencoder pretraining, then cross-modal alignment (Stage I). No target subject takes part."""
 
 
 rule pretrain_sc_mbm:
-    """Masked brain modelling on the source subjects' BOLD."""
+    """Masked brain modelling on BOLD, of source subjects and of people who are in no table."""
     input:
         script=ancient("workflow_scripts/pretrain_sc_mbm.py"),
         series=of_train_subjects(SERIES),
         voxels=of_train_subjects(VOXELS),
         trials=of_train_subjects(TRIALS),
+        further=of_pretraining_subjects(PRETRAINING_SERIES),
+        further_voxels=of_pretraining_subjects(PRETRAINING_VOXELS),
+        models=[f"{R}/models/sc_mbm"] if experiment.sc_mbm.checkpoint else [],
     output:
         weights=f"{R}/sc_mbm/{{dataset}}/sc_mbm.safetensors",
         curve=f"{R}/sc_mbm/{{dataset}}/curve.parquet",
@@ -31,10 +34,11 @@ rule pretrain_sc_mbm:
     conda:
         "../envs/models.yaml"
     message:
-        "Pretrain SC-MBM on the source subjects of {wildcards.dataset}"
+        "Pretrain SC-MBM for {wildcards.dataset}"
     shell:
         "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --work {params.work:q}"
+        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q}"
+        " --further {input.further:q} --further-voxels {input.further_voxels:q} --models {input.models:q} --work {params.work:q}"
         " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee {log:q}"
 
 
@@ -76,39 +80,3 @@ rule stage1:
         "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
         " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"
-
-
-rule fmri_tokens:
-    """Tokens of the frozen encoder, of all trials of a role: computed once, read by Stage II (train, adapt) and by decoding (test)."""
-    input:
-        script=ancient("workflow_scripts/fmri_tokens.py"),
-        series=of_role(SERIES),
-        voxels=of_role(VOXELS),
-        trials=of_role(TRIALS),
-        stage1=rules.stage1.output.folder,
-        models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),
-    output:
-        tokens=f"{R}/fmri_tokens/{{dataset}}/role-{{role}}_tokens.npy",
-    params:
-        module=as_py_module(),
-        code=code("fmri_tokens"),
-        packages=packages("fmri_tokens"),
-        settings=settings("fmri_tokens"),
-        config=CONFIG,
-    log:
-        f"{R}/logs/fmri_tokens/{{dataset}}_role-{{role}}.log",
-    benchmark:
-        f"{R}/benchmarks/fmri_tokens/{{dataset}}_role-{{role}}.tsv"
-    threads: CORES
-    resources:
-        mem_mb=memory(32000, 1500),
-        runtime=minutes(120),
-        gpu=GPU,
-    conda:
-        "../envs/models.yaml"
-    message:
-        "Encode the fMRI of {wildcards.dataset}, role {wildcards.role}"
-    shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --role {wildcards.role}"
-        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --stage1 {input.stage1:q}"
-        " --models {input.models:q} --tokens {output.tokens:q} 2>&1 | tee {log:q}"

@@ -35,6 +35,40 @@ rule bold_series:
         " --displacement {output.displacement:q} 2>&1 | tee {log:q}"
 
 
+rule pretraining_series:
+    """Mask, denoise and z-score the runs of a subject whom only pretraining reads."""
+    input:
+        script=ancient("workflow_scripts/pretraining_series.py"),
+        derivatives=lambda w: f"{experiment.pretraining[w.dataset].derivatives_dir}/sub-{w.subject}",
+        manifest=f"{R}/fetched/{{dataset}}.json",
+    output:
+        series=PRETRAINING_SERIES,
+        voxels=PRETRAINING_VOXELS,
+        displacement=f"{R}/pretraining/{{dataset}}/sub-{{subject}}_framewise_displacement.npy",
+    params:
+        module=as_py_module(),
+        code=code("pretraining_series"),
+        packages=packages("pretraining_series"),
+        settings=settings("pretraining_series"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/pretraining_series/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/pretraining_series/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory(16000, 1000),
+        runtime=minutes(120),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Clean the BOLD series of {wildcards.dataset} sub-{wildcards.subject}, for pretraining"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
+        " --derivatives {input.derivatives:q} --manifest {input.manifest:q} --series {output.series:q} --voxels {output.voxels:q}"
+        " --displacement {output.displacement:q} 2>&1 | tee {log:q}"
+
+
 rule trials:
     """Index a subject's trials; labels apart, so that training on target subjects cannot see them."""
     input:

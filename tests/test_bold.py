@@ -103,7 +103,8 @@ def root(tmp_path: Path) -> Path:
 
 def series(root: Path, subject: str, config: Config | None = None) -> Path:
     output = root / f"bold/sub-{subject}_bold.npy"
-    write_series(config or experiment(root), "had", subject, root / "derivatives", output)
+    config = config or experiment(root)
+    write_series(config, config.datasets["had"], "had", subject, root / "derivatives", output)
     return output
 
 

@@ -56,7 +56,8 @@ def test_every_key_says_what_it_means_and_where_it_comes_from() -> None:
         ({"stimuli": {"n_frames": 64}}, ["stimuli.n_frames", "found 64"]),
         ({"video_llama": {"prompt": "{instruction}"}}, ["video_llama", "expected one <ImageHere>"]),
         ({"decoding": {"controls": ["llm", "llm"]}}, ["decoding.controls", "named twice"]),
-        ({"sc_mbm": {"checkpoint": "sc_mbm.pth"}}, ["sc_mbm.checkpoint", "sc_mbm.pth"]),
+        ({"sc_mbm": {"checkpoint": 7}}, ["sc_mbm.checkpoint", "7"]),
+        ({"pretraining": {"hcp": {"derivatives_dir": "x", "subjects": []}}}, ["pretraining.hcp.subjects"]),
     ],
 )
 def test_a_mistake_is_named_with_key_and_value(change: dict[str, object], words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -66,12 +67,30 @@ def test_stage1_trains_in_two_processes_as_its_rule_starts_them(checkout: Checko
     assert outputs and all(o.record and digest(o.path)["sha256"] == o.record["subject"]["sha256"] for o in outputs.values())
 
 
+def test_ready_derivatives_of_others_are_pretrained_on(checkout: Checkout, tmp_path: Path) -> None:
+    other = checkout.copy(tmp_path / "other")
+    shutil.copytree(other.results / "derivatives" / "had", tmp_path / "elsewhere")
+    extra = {"elsewhere": {"derivatives_dir": str(tmp_path / "elsewhere"), "task": "action", "subjects": ["01"], "seconds_per_volume": 4.0}}
+    other.snakemake("results/tiny/sc_mbm/urgen/sc_mbm.safetensors", "--config", f"pretraining={json.dumps(extra)}")
+    outputs = read_tree(other.results).outputs
+    record, series = outputs["sc_mbm/urgen/sc_mbm.safetensors"].record, outputs["pretraining/elsewhere/sub-01_bold.npy"].record
+    assert record and series and record["data_access"]["undeclared"] == series["data_access"]["undeclared"] == []
+    assert any("pretraining/elsewhere" in m["path"] for m in record["materials"]["further"])
+    observed = observed_slices([record, series], load_config(other.results / "config.yaml"))
+    assert {step: declared_slices()[step]["reads"] for step in observed} == observed
+
+
 def test_rules_declare_exactly_the_settings_that_they_read(checkout: Checkout) -> None:
     records = [output.record for output in read_tree(checkout.results).outputs.values() if output.record]
     observed = observed_slices(records, load_config(checkout.results / "config.yaml"))
     declared = {step: slices["reads"] for step, slices in declared_slices().items() if step in observed}
     assert declared == observed
-    assert declared_slices().keys() - observed.keys() == {"fetch_dataset", "train_connectors"}
+    assert declared_slices().keys() - observed.keys() == {
+        "fetch_dataset",
+        "fetch_model/sc_mbm",
+        "pretraining_series",
+        "train_connectors",
+    }
 
 
 def test_a_second_run_from_scratch_gives_the_same_tables_byte_for_byte(checkout: Checkout, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ OUTPUTS = {
 @program("bold_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Mask, denoise and z-score a subject's runs."""
-    write_series(config, dataset, subject, inputs.one("derivatives").parent, outputs.one("series"))
+    write_series(config, config.datasets[dataset], dataset, subject, inputs.one("derivatives").parent, outputs.one("series"))
 
 
 if __name__ == "__main__":

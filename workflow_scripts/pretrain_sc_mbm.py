@@ -1,4 +1,4 @@
-"""Masked brain modelling on the source subjects' BOLD. Run by hand: `python -m workflow_scripts.pretrain_sc_mbm --help`."""
+"""Masked brain modelling on BOLD of source subjects and others. Run by hand: `python -m workflow_scripts.pretrain_sc_mbm --help`."""
 
 from pathlib import Path
 
@@ -10,18 +10,22 @@ INPUTS = {
     "series": "cleaned series of the source subjects",
     "voxels": "places of their voxels, beside the series",
     "trials": "their trial indices",
+    "further": "cleaned series that only pretraining reads",
+    "further_voxels": "places of their voxels, beside the series",
+    "models": "model folders",
 }
 OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}
 
 
 @program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
-    """Masked brain modelling on the source subjects' BOLD."""
+    """Masked brain modelling on BOLD, of source subjects and of people who are in no table."""
     pretrain_sc_mbm(
         config,
         dataset,
         series=inputs["series"],
         trials=inputs["trials"],
+        further=inputs["further"],
         weights=outputs.one("weights"),
         curve=outputs.one("curve"),
         work_dir=work,

@@ -43,9 +43,14 @@ def locate_dataset(dataset: Dataset) -> dict[str, Any]:
 def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
     """The content of `locate_dataset`, and the digest of each file that was not made by this run: raw data, ready derivatives.
 
+    For a data set that only pretraining reads: its folder, subjects, and the digests.
+
     Raises:
         UserError: what `locate_dataset` finds.
     """
+    if dataset in config.pretraining:
+        folder = config.pretraining[dataset].derivatives_dir
+        return {"derivatives_dir": folder, "subjects": config.pretraining[dataset].subjects, "manifest": manifest(folder)}
     design = config.datasets[dataset]
     folders = [] if design.simulated else [design.bids_dir]
     if config.preprocessing.engine == "derivatives" and design.derivatives_dir:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from boldscribe.bold.windows import Windows
+from boldscribe.bold.windows import Windows, volumes_of
 
 SHARE = 0.5  # of the free memory of a GPU that the series may take
 
@@ -27,7 +28,7 @@ class Batches:
 
     def __init__(self, windows: Windows, device: torch.device) -> None:
         self.windows, self.device = windows, device
-        self.resident = self._resident() if device.type == "cuda" else None
+        self.resident = self.hold() if device.type == "cuda" and self._fit() else None
         self._worker = ThreadPoolExecutor(1)
         self._expected: dict[tuple[int, ...], Future[Tensor]] = {}
 
@@ -49,19 +50,21 @@ class Batches:
         windows = self.windows.load(rows)
         return windows.pin_memory() if self.device.type == "cuda" else windows
 
-    def _resident(self) -> dict[str, tuple[Tensor, Tensor]] | None:
-        """Series (volumes, voxels) and the voxels' places in the grid, by subject, on the GPU; None if they do not fit."""
-        needed = sum(bold_TV.nbytes for bold_TV, _, _ in self.windows.series.values())
+    def _fit(self) -> bool:
+        """Whether the series of all subjects fit into the GPU's free memory."""
+        needed = sum(2 * one.shape[0] * one.shape[1] for one in self.windows.series.values())  # float16
         free, _ = torch.cuda.mem_get_info(self.device)
         fits = needed < SHARE * free
         logging.getLogger(__name__).info(
             "series take %.1f GiB of %.1f GiB free: %s", needed / 2**30, free / 2**30, "held on the GPU" if fits else "left on the host"
         )
-        if not fits:
-            return None
+        return fits
+
+    def hold(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Series (volumes, voxels) and the voxels' places in the grid, by subject, on the device."""
         return {
-            subject: (torch.from_numpy(bold_TV[:, inside]).to(self.device), torch.from_numpy(place).to(self.device))
-            for subject, (bold_TV, place, inside) in self.windows.series.items()
+            subject: (torch.from_numpy(one.bold_TV[:, one.inside]).to(self.device), torch.from_numpy(one.place).to(self.device).long())
+            for subject, one in self.windows.series.items()
         }
 
     def _cut(self, rows: Tensor) -> Tensor:
@@ -69,10 +72,12 @@ class Batches:
         T, (X, Y, Z) = self.windows.n_volumes, self.windows.grid
         x_BTN = torch.zeros(len(rows), T, X * Y * Z, device=self.device)
         trials = self.windows.trials.iloc[rows.tolist()].reset_index(drop=True)
-        for subject, group in trials.groupby("subject"):
-            bold_TV, place = self.resident[str(subject)]
+        for key, group in trials.groupby(["subject", "step"], observed=True):
+            subject, step = cast(tuple[str, float], key)
+            bold_TV, place = self.resident[subject]
             where = torch.tensor(group.index.to_numpy(), device=self.device)
             first = torch.tensor(group["first_volume"].to_numpy(), device=self.device)
-            volumes = first[:, None] + torch.arange(T, device=self.device)
-            x_BTN[where[:, None, None], torch.arange(T, device=self.device)[None, :, None], place] = bold_TV[volumes].float()
+            for t, sampled in enumerate(volumes_of(step, T)):
+                volumes = first[:, None] + torch.arange(sampled.start, sampled.stop, device=self.device)
+                x_BTN[where[:, None], t, place] = bold_TV[volumes].float().mean(1)
         return x_BTN.view(len(rows), T, X, Y, Z)

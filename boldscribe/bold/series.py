@@ -18,7 +18,7 @@ from tqdm import tqdm
 from boldscribe.bids import find_preprocessed, metadata
 from boldscribe.bold.windows import displacement_path, voxels_path
 from boldscribe.config import Config
-from boldscribe.config_sections import Bold
+from boldscribe.config_sections import Bold, Dataset, PretrainingSet
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, header_path, save_array, write_json
 from boldscribe.images import image_data, load_image, repetition_time
@@ -41,7 +41,7 @@ class Run:
     framewise_displacement: NDArray[np.float32]
 
 
-def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Path, output: Path) -> None:
+def write_series(config: Config, design: Dataset | PretrainingSet, dataset: str, subject: str, derivatives_dir: Path, output: Path) -> None:
     """Write `sub-XX_bold.npy` with header, `sub-XX_voxels.npy` and `sub-XX_framewise_displacement.npy` (docs/data.md).
 
     Voxels are those in the masks of all the runs. Per run: volumes are smoothed, if configured; motion, tissue, cosine and trend
@@ -50,7 +50,8 @@ def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Pa
 
     Args:
         config: the experiment (`bold`, `preprocessing`).
-        dataset: name in `config.datasets`.
+        design: section of the data set, with its task and session.
+        dataset: its name.
         subject: label without `sub-`.
         derivatives_dir: root of the derivatives, which holds `sub-XX`.
         output: `sub-XX_bold.npy`.
@@ -58,7 +59,6 @@ def write_series(config: Config, dataset: str, subject: str, derivatives_dir: Pa
     Raises:
         UserError: no runs, missing or damaged files, NaN, runs on different grids, too few volumes for the regressors.
     """
-    design = config.datasets[dataset]
     space, resolution = config.preprocessing.space, config.preprocessing.resolution
     bolds = find_preprocessed(derivatives_dir, subject, design.session, design.task, space, resolution)
     runs = [read_run(label, path, derivatives_dir, config.bold) for label, path in bolds.items()]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,31 +40,67 @@ def place_in_grid(voxels: NDArray[np.int32], grid_shape: Sequence[int], grid: Se
     return np.ravel_multi_index(tuple(index_3V[:, inside]), tuple(grid)).astype(np.int64), inside
 
 
+@lru_cache(maxsize=128)
+def _opened(path: Path) -> NDArray[Any]:
+    """A memory map; few of a thousand subjects' files are open at a time."""
+    return load_array(path)[0]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A subject's cleaned series and where its voxels lie in the tokenizer's grid.
+
+    Attributes:
+        path: `sub-XX_bold.npy`.
+        shape: volumes, voxels.
+        place: (K,) flat index in the grid of the voxels inside it.
+        inside: (voxels,) which these are.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    place: NDArray[np.int32]
+    inside: NDArray[np.bool_]
+
+    @property
+    def bold_TV(self) -> NDArray[Any]:
+        """The series, memory-mapped."""
+        return _opened(self.path)
+
+
+def volumes_of(step: float, n_volumes: int) -> list[range]:
+    """Which sampled volumes, counted from a window's first, fall into each of its T time steps of `step` sampled volumes."""
+    edges = [math.ceil(t * step) for t in range(n_volumes + 1)]
+    return [range(a, b) for a, b in pairwise(edges)]
+
+
 class Windows(Dataset[tuple[Tensor, int]]):
     """The windows of trials of one or more subjects; nothing is held in memory but the index.
 
     Args:
         series: `sub-XX_bold.npy` of every subject in `trials` (docs/data.md).
         trials: rows of `sub-XX_trials.parquet`, of any subjects and roles of one data set; the order gives the index.
+            A column `step`, 1 if there is none, says how many sampled volumes are averaged to one of the window.
         grid: voxels of the tokenizer; the template grid is cropped or padded to it symmetrically (`place_in_grid`).
+        names: how `trials` calls the subject of each series; by default as its header does.
 
     Attributes:
         trials: the table, with index 0 to N - 1.
         mask_XYZ: voxels that lie in the brain of at least one subject.
-        series: by subject, the memory map (volumes, voxels), and the voxels' places in the grid with which of them lie inside it.
+        series: by subject.
 
     Raises:
         UserError: a subject without series, series in different grids, windows of different lengths, a window outside its
             series, or a grid that cuts off more than 5 % of a brain.
     """
 
-    def __init__(self, series: Sequence[Path], trials: pd.DataFrame, grid: Sequence[int]) -> None:
-        self.trials = trials.reset_index(drop=True)
+    def __init__(self, series: Sequence[Path], trials: pd.DataFrame, grid: Sequence[int], names: Sequence[str] | None = None) -> None:
+        self.trials = (trials if "step" in trials else trials.assign(step=1.0)).reset_index(drop=True)
         self.grid = (int(grid[0]), int(grid[1]), int(grid[2]))
         self.mask_XYZ = torch.zeros(self.grid, dtype=torch.bool)
-        self.series: dict[str, tuple[NDArray[Any], NDArray[np.int64], NDArray[np.bool_]]] = {}
+        self.series: dict[str, Series] = {}
         affines = {}
-        for path in series:
+        for i, path in enumerate(series):
             bold_TV, header = load_array(path)
             voxels = np.load(voxels_path(path), allow_pickle=False)
             place, inside = place_in_grid(voxels, header["grid_shape"], self.grid)
@@ -71,7 +111,8 @@ class Windows(Dataset[tuple[Tensor, int]]):
                     f"{tuple(header['grid_shape'])}; expected a grid that holds it; enlarge tokenizer.grid or preprocessing.resolution",
                 )
             self.mask_XYZ.view(-1)[torch.from_numpy(place)] = True
-            self.series[header["subject"]] = (bold_TV, place, inside)
+            name = names[i] if names else header["subject"]
+            self.series[name] = Series(path, (len(bold_TV), len(voxels)), place.astype(np.int32), inside)
             affines[str(path)] = (header["affine"], header["grid_shape"])
         if len({str(a) for a in affines.values()}) > 1:
             raise UserError(
@@ -85,12 +126,13 @@ class Windows(Dataset[tuple[Tensor, int]]):
         self._check_windows()
 
     def _check_windows(self) -> None:
-        for subject, rows in self.trials.groupby("subject"):
+        for subject, rows in self.trials.groupby("subject", observed=True):
             if str(subject) not in self.series:
                 found = ", ".join(self.series) or "none"
                 raise UserError(f"sub-{subject}", f"series: found those of {found}, expected one of this subject; write it (bold_series)")
-            n_rows = len(self.series[str(subject)][0])
-            if rows["first_volume"].min() < 0 or (rows["first_volume"] + rows["n_volumes"]).max() > n_rows:
+            n_rows = self.series[str(subject)].shape[0]
+            lengths = np.ceil(rows["n_volumes"] * rows["step"])
+            if rows["first_volume"].min() < 0 or (rows["first_volume"] + lengths).max() > n_rows:
                 raise UserError(f"sub-{subject}", f"first_volume: windows leave the {n_rows} volumes of the series; write the trials again")
 
     def __len__(self) -> int:
@@ -104,9 +146,13 @@ class Windows(Dataset[tuple[Tensor, int]]):
         """Windows of several trials at once, float32 (B, T, X, Y, Z)."""
         rows = self.trials.iloc[[int(i) for i in indices]]
         x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
-        for x_TN, subject, first in zip(x_BTN, rows["subject"], rows["first_volume"], strict=True):
-            bold_TV, place, inside = self.series[subject]
-            x_TN[:, place] = bold_TV[first : first + self.n_volumes][:, inside]
+        for x_TN, subject, first, step in zip(x_BTN, rows["subject"], rows["first_volume"], rows["step"], strict=True):
+            one = self.series[subject]
+            if step == 1:
+                x_TN[:, one.place] = one.bold_TV[first : first + self.n_volumes][:, one.inside]
+                continue
+            for x_N, sampled in zip(x_TN, volumes_of(step, self.n_volumes), strict=True):
+                x_N[one.place] = one.bold_TV[first + sampled.start : first + sampled.stop][:, one.inside].astype(np.float32).mean(0)
         return torch.from_numpy(x_BTN).view(len(rows), self.n_volumes, *self.grid)
 
 

@@ -30,6 +30,7 @@ def source(config: Config, asset: str) -> str:
         "llm": lambda: config.video_llama.llm,
         "visual_encoder": lambda: config.video_llama.visual_encoder,
         "connectors": lambda: config.video_llama.connectors,
+        "sc_mbm": lambda: config.sc_mbm.checkpoint or "",
         "sentence_encoder": lambda: config.evaluation.sentence_encoder,
         "bertscore_encoder": lambda: config.evaluation.bertscore_model,
     }
@@ -86,4 +87,4 @@ def _check_layers(folder: Path, layer: int) -> None:
 
 
 def _expected(asset: str) -> str:
-    return "a .safetensors file" if asset == "connectors" else "a folder with config.json and .safetensors files"
+    return "a .safetensors file" if asset in ("connectors", "sc_mbm") else "a folder with config.json and .safetensors files"

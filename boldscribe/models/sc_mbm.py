@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from boldscribe.config_sections import ScMbm as ScMbmConfig
 from boldscribe.config_sections import Tokenizer as TokenizerConfig
+from boldscribe.errors import UserError
 from boldscribe.models.tokenizer import Tokenizer
+from boldscribe.models.weight_files import fill, load_weights
 
 
 class Attention(nn.Module):
@@ -59,6 +63,23 @@ class ScMbm(nn.Module):
     def forward(self, tokens_BND: Tensor) -> Tensor:
         """Encode tokens (B, N, dim)."""
         return self.norm(self.blocks(tokens_BND))
+
+
+def start_blocks(encoder: ScMbm, path: Path, config: ScMbmConfig) -> None:
+    """Start the encoder's blocks and norm from converted weights (`boldscribe convert sc-mbm`).
+
+    The tokenizer starts afresh: the published encoders read lists of voxels, whose patches and positions mean nothing behind a 3-D CNN.
+
+    Raises:
+        UserError: the file is missing or damaged, holds something else, or weights of another width, depth or MLP ratio.
+    """
+    remedy = "convert the published weights again (docs/weights.md)"
+    state = {k.removeprefix("sc_mbm."): v.float() for k, v in load_weights(path, remedy)[0].items() if k.startswith("sc_mbm.")}
+    if not state:
+        raise UserError(str(path), f"found no tensor named sc_mbm.*, expected the blocks of an encoder; {remedy}")
+    size = f"the blocks of an encoder of dim {config.dim}, depth {config.depth} and mlp_ratio {config.mlp_ratio:g}, as sc_mbm has them"
+    fill(encoder, state, str(path), size)
+    encoder.train().requires_grad_(True)
 
 
 class MaskedAutoencoder(nn.Module):

@@ -98,13 +98,17 @@ def unlocked(packages: dict[str, str]) -> list[str]:
 
 @cache
 def hardware() -> dict[str, Any]:
-    """Processor, memory (GiB) and GPU of this machine; `machine` tells two machines apart and names neither."""
+    """Processor, memory (GiB) and GPU of this machine, and how many processes computed together (torchrun).
+
+    `machine` tells two machines apart and names neither.
+    """
     return {
         "machine": _machine(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": _gpu(),
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
     }
 
 

@@ -66,7 +66,7 @@ def program(
 
     Args:
         rule: name of the rule.
-        inputs, outputs: option name → help text; each option takes one or more paths.
+        inputs, outputs: option name → help text; each option takes any number of paths.
         wildcards: further options, handed to the function by name.
         work: whether the step keeps intermediate files in a folder of its own (`--work`, handed over as `work`).
     """
@@ -102,7 +102,7 @@ def _parse(
     for kind, options in (("input", inputs), ("output", outputs)):
         group = parser.add_argument_group(kind)
         for name, text in options.items():
-            group.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="+", default=[], required=kind == "output", help=text)
+            group.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="*", default=[], required=kind == "output", help=text)
     return parser.parse_args()
 
 

@@ -91,7 +91,8 @@ def observed_slices(records: Iterable[Mapping[str, Any]], config: Config) -> dic
         for key in record["config"]:
             section, _, rest = key.partition(".")
             name, _, last = rest.partition(".")
-            keys.add(f"datasets.*.{last}" if section == "datasets" and name in config.datasets and last else key)
+            known = {"datasets": config.datasets, "pretraining": config.pretraining}.get(section, {})
+            keys.add(f"{section}.*.{last}" if name in known and last else key)
     return {rule: without_parts(keys) for rule, keys in sorted(observed.items())}
 
 

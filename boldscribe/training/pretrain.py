@@ -1,4 +1,4 @@
-"""Pretraining of SC-MBM as a masked autoencoder on the source subjects' BOLD."""
+"""Pretraining of SC-MBM as a masked autoencoder on the BOLD of source subjects, and of people who are in no table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
-from boldscribe.files import atomic, load_array
+from boldscribe.files import atomic
 from boldscribe.models.device import autocast
-from boldscribe.models.sc_mbm import MaskedAutoencoder
+from boldscribe.models.sc_mbm import MaskedAutoencoder, start_blocks
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, trainable
 from boldscribe.training.distributed import check_divisible, n_processes, process_group, rank, share
 from boldscribe.training.optimisation import Optimisation
+from boldscribe.training.pretraining_data import pretraining_windows
 from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import check_source_only
 
@@ -30,6 +31,7 @@ def pretrain_sc_mbm(
     *,
     series: Sequence[Path],
     trials: Sequence[Path],
+    further: Sequence[Path] = (),
     weights: Path,
     curve: Path,
     work_dir: Path,
@@ -38,28 +40,35 @@ def pretrain_sc_mbm(
 
     Args:
         series, trials: of the source subjects (docs/data.md).
+        further: series of the subjects of `config.pretraining`.
         weights: the tokenizer's and the blocks' weights, prefixed `tokenizer.` and `sc_mbm.`.
         curve: learning curve (.parquet): `epoch, loss, learning_rate`.
         work_dir: for checkpoints.
 
     Raises:
-        UserError: a trial of a target subject among the input, or a batch that the processes cannot share.
+        UserError: a trial or series of a target subject among the input, a checkpoint of another size, or a batch that the processes
+            cannot share.
     """
     check_divisible(config.sc_mbm.batch_size, "sc_mbm.batch_size")
     index = pd.concat([pd.read_parquet(p) for p in trials])
     check_source_only(config, dataset, index)
-    windows = Windows(series, all_windows(series, config.bold.n_volumes), config.tokenizer.grid)
+    windows = pretraining_windows(config, dataset, series, further)
     settings = {
         "sc_mbm": config.sc_mbm.model_dump(),
         "tokenizer": config.tokenizer.model_dump(),
         "n_volumes": config.bold.n_volumes,
         "seed": config.seed,
-        "training": config.training.model_dump(include={"precision", "compile"}),
+        "precision": config.training.precision,
+        "compile": config.training.compile,
+        "time_steps": {name: extra.seconds_per_volume for name, extra in config.pretraining.items()},
     }
-    checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, series)
+    start = [Path(config.sc_mbm.checkpoint)] if config.sc_mbm.checkpoint else []
+    checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, [*series, *further, *start])
     with process_group() as device:
         seed_everything(config.seed, "sc_mbm", dataset)
         model = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes, windows.mask_XYZ)
+        if start:
+            start_blocks(model.encoder, start[0], config.sc_mbm)
         training = Pretraining(config, dataset, windows, model, checkpoints, device)
         training.run()
     if rank() > 0:
@@ -114,17 +123,3 @@ class Pretraining:
         epoch, position = divmod(step, self.steps_per_epoch)
         order = generator(self.config.seed, "sc_mbm", self.dataset, "order", epoch).permutation(self.n)
         return share(torch.from_numpy(order[position * self.size : (position + 1) * self.size]))
-
-
-def all_windows(series: Sequence[Path], n_volumes: int) -> pd.DataFrame:
-    """Windows of T volumes side by side through every run: pretraining needs no trials."""
-    rows = []
-    for path in series:
-        _, header = load_array(path)
-        for run in header["runs"]:
-            first = run["first_volume"]
-            rows += [
-                {"subject": header["subject"], "first_volume": k, "n_volumes": n_volumes}
-                for k in range(first, first + run["n_volumes"] - n_volumes + 1, n_volumes)
-            ]
-    return pd.DataFrame(rows)

@@ -68,7 +68,7 @@ def train_stage1(
     table = source_trials(config, dataset, trials, labels)
     windows = Windows(series, table, config.tokenizer.grid)
     settings = {n: getattr(config, n).model_dump() for n in ("stage1", "adaptor", "tokenizer", "sc_mbm")}
-    settings |= {"seed": config.seed, "training": config.training.model_dump(include={"precision", "compile"})}
+    settings |= {"seed": config.seed, "precision": config.training.precision, "compile": config.training.compile}
     files = [*series, *trials, *labels, *features, sc_mbm, Path(config.video_llama.connectors)]
     checkpoints = Checkpoints("stage1", work_dir, settings, files)
     with process_group() as device:

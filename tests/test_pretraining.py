@@ -1,0 +1,133 @@
+"""Pretraining on further data and from published blocks: right volumes, right people, right weights."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from boldscribe.bold.batches import Batches
+from boldscribe.config import Config, check_experiment
+from boldscribe.errors import UserError
+from boldscribe.files import save_array
+from boldscribe.models.fmri_encoder import new_encoder
+from boldscribe.models.sc_mbm import ScMbm
+from boldscribe.training.pretrain import pretrain_sc_mbm
+from boldscribe.training.pretraining_data import pretraining_windows, run_windows
+
+TR = 0.72
+
+
+def changed(config: Config, **sections: dict[str, Any]) -> Config:
+    raw = config.model_dump(by_alias=True)
+    for name, values in sections.items():
+        raw[name].update(values)
+    return Config.model_validate(raw)
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A resting-state series at HCP's TR, of a person who has a target subject's label, with fewer voxels than the others."""
+    path = tmp_path_factory.mktemp("rest") / "sub-03_bold.npy"
+    run = {"run": "01", "first_volume": 0, "n_volumes": 60, "repetition_time": TR, "start_time": 0.0}
+    bold = np.random.default_rng(1).normal(size=(60, 300)).astype(np.float16)
+    header = {"dataset": "hcp", "subject": "03", "grid_shape": [8, 8, 8], "affine": np.eye(4).tolist(), "runs": [run]}
+    save_array(path, bold, **header)
+    np.save(path.with_name("sub-03_voxels.npy"), np.arange(100, 400, dtype=np.int32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def further(tiny: Config) -> Config:
+    """The tiny experiment, with resting-state data to pretrain on too."""
+    return changed(tiny, pretraining={"hcp": {"derivatives_dir": "hcp", "subjects": ["03"], "seconds_per_volume": 2.0}})
+
+
+def test_a_fast_run_is_averaged_to_the_windows_time_step(further: Config, data: SimpleNamespace, rest: Path) -> None:
+    windows = pretraining_windows(further, "had", data.series[:2], [rest])
+    table = windows.trials
+    own = table[table["subject"] == "hcp/03"]
+    assert list(own["first_volume"][:3]) == [0, 9, 18], "three steps of 2 s are 8.3 volumes of 0.72 s"
+    assert list(table["first_volume"][table["subject"] == "had/01"][:3]) == [0, 3, 6]
+    got = windows.load([own.index[1]])[0]
+    times = TR * np.arange(9)  # of the window's volumes, from its first
+    bold = np.load(rest).astype(np.float32)[9:18]
+    place = windows.series["hcp/03"].place
+    for t in range(3):
+        inside = (times >= 2.0 * t) & (times < 2.0 * (t + 1))
+        assert inside.sum() in (2, 3)
+        np.testing.assert_allclose(got[t].flatten()[place].numpy(), bold[inside].mean(0), rtol=1e-5, atol=1e-6)
+    assert len(run_windows("x", {"first_volume": 0, "n_volumes": 8, "repetition_time": TR}, 3, 2.0)) == 0, "a run shorter than a window"
+    assert (run_windows("x", {"first_volume": 0, "n_volumes": 8, "repetition_time": 3.0}, 3, 2.0)["step"] == 1).all(), "never interpolated"
+
+
+def test_series_held_on_a_device_give_the_windows_of_the_files(further: Config, data: SimpleNamespace, rest: Path) -> None:
+    windows = pretraining_windows(further, "had", data.series[:2], [rest])
+    batches = Batches(windows, torch.device("cpu"))
+    rows = torch.arange(0, len(windows), 2)
+    from_files = batches.load(rows)
+    batches.resident = batches.hold()
+    torch.testing.assert_close(batches.load(rows), from_files)
+    batches.resident = None
+    batches.expect(rows)
+    assert torch.equal(batches.load(rows), from_files)
+
+
+def test_further_data_are_trained_on_and_stage1_takes_the_weights(
+    further: Config, data: SimpleNamespace, pretrained: Path, rest: Path, tmp_path: Path
+) -> None:
+    out = {"weights": tmp_path / "sc_mbm.safetensors", "curve": tmp_path / "curve.parquet", "work_dir": tmp_path / "w"}
+    pretrain_sc_mbm(further, "had", series=data.series[:2], trials=data.trials[:2], further=[rest], **out)
+    assert np.isfinite(pd.read_parquet(out["curve"])["loss"]).all()
+    with_further, without = load_file(out["weights"]), load_file(pretrained)
+    assert with_further.keys() == without.keys() and not torch.equal(with_further["sc_mbm.norm.bias"], without["sc_mbm.norm.bias"])
+    new_encoder(further, out["weights"])
+
+
+def test_who_is_not_named_for_pretraining_is_refused(tiny: Config, further: Config, data: SimpleNamespace, rest: Path) -> None:
+    with pytest.raises(UserError, match="found hcp sub-03, expected one that the configuration names for pretraining"):
+        pretraining_windows(tiny, "had", data.series[:2], [rest])
+    with pytest.raises(UserError, match="found had sub-03"):
+        pretraining_windows(further, "had", data.series, [rest])
+
+
+def test_target_subjects_do_not_hide_in_the_same_derivatives(tiny: Config, tmp_path: Path) -> None:
+    for subject in ("03", "07"):
+        (tmp_path / f"sub-{subject}").mkdir()
+    data_set = {"had": tiny.datasets["had"].model_copy(update={"derivatives_dir": str(tmp_path)}).model_dump(), "urgen": {}}
+    for subjects, complaint in ((["03"], "found 03, target subjects of had"), (["07", "08"], "found no folder of 08")):
+        extra = {"more": {"derivatives_dir": str(tmp_path), "subjects": subjects}}
+        raw = tiny.model_dump(by_alias=True) | {"pretraining": extra, "datasets": data_set}
+        with pytest.raises(UserError, match=complaint):
+            check_experiment(Config.model_validate(raw))
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_blocks_start_from_a_checkpoint(epochs: int, tiny: Config, data: SimpleNamespace, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    published = {f"sc_mbm.{k}": v for k, v in ScMbm(tiny.sc_mbm).state_dict().items()}
+    save_file(published, tmp_path / "published.safetensors")
+    config = changed(tiny, sc_mbm={"checkpoint": str(tmp_path / "published.safetensors"), "epochs": epochs, "warmup_epochs": 0})
+    out = {"weights": tmp_path / "sc_mbm.safetensors", "curve": tmp_path / "curve.parquet", "work_dir": tmp_path / "w"}
+    pretrain_sc_mbm(config, "had", series=data.series[:2], trials=data.trials[:2], **out)
+    written = load_file(out["weights"])
+    assert all(torch.equal(written[k], v) for k, v in published.items()) == (epochs == 0)
+    assert len(pd.read_parquet(out["curve"])) == epochs and any(k.startswith("tokenizer.") for k in written)
+
+
+def test_a_checkpoint_of_another_size_is_refused(tiny: Config, data: SimpleNamespace, tmp_path: Path) -> None:
+    deeper = tiny.sc_mbm.model_copy(update={"depth": tiny.sc_mbm.depth + 1})
+    save_file({f"sc_mbm.{k}": v for k, v in ScMbm(deeper).state_dict().items()}, tmp_path / "deeper.safetensors")
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    out = {"weights": tmp_path / "w", "curve": tmp_path / "c", "work_dir": tmp_path}
+    for name, complaint in (
+        ("deeper", r"unexpected \['blocks\.1\..*expected the blocks of an encoder of dim 128, depth 1"),
+        ("other", "found no tensor named sc_mbm"),
+    ):
+        config = changed(tiny, sc_mbm={"checkpoint": str(tmp_path / f"{name}.safetensors")})
+        with pytest.raises(UserError, match=complaint):
+            pretrain_sc_mbm(config, "had", series=data.series[:2], trials=data.trials[:2], **out)

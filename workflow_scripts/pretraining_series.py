@@ -1,0 +1,22 @@
+"""Clean the series of a subject whom only pretraining reads. Run by hand: `python -m workflow_scripts.pretraining_series --help`."""
+
+from boldscribe.bold.series import write_series
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {"derivatives": "the subject's folder of derivatives", "manifest": "manifest of the derivatives"}
+OUTPUTS = {
+    "series": "cleaned series (.npy)",
+    "voxels": "place of each voxel in the grid (.npy), beside the series",
+    "displacement": "framewise displacement (.npy), beside the series",
+}
+
+
+@program("pretraining_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+    """Mask, denoise and z-score the runs of a subject whom only pretraining reads."""
+    write_series(config, config.pretraining[dataset], dataset, subject, inputs.one("derivatives").parent, outputs.one("series"))
+
+
+if __name__ == "__main__":
+    main()

@@ -85,14 +85,14 @@ def observed_slices(records: Iterable[Mapping[str, Any]], config: Config) -> dic
     A step is a rule, or `RULE/ASSET` for a rule whose jobs provide different assets.
     """
     observed: dict[str, set[str]] = {}
+    named: dict[str, Mapping[str, Any]] = {"datasets": config.datasets, "pretraining": config.pretraining}
     for record in records:
         activity = record["activity"]
         keys = observed.setdefault("/".join([activity["rule"], *filter(None, [activity["wildcards"].get("asset")])]), set())
         for key in record["config"]:
             section, _, rest = key.partition(".")
             name, _, last = rest.partition(".")
-            known = {"datasets": config.datasets, "pretraining": config.pretraining}.get(section, {})
-            keys.add(f"{section}.*.{last}" if name in known and last else key)
+            keys.add(f"{section}.*.{last}" if name in named.get(section, {}) and last else key)
     return {rule: without_parts(keys) for rule, keys in sorted(observed.items())}
 
 

@@ -16,6 +16,14 @@ from numpy.typing import NDArray
 
 from boldscribe.errors import UserError
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
+
+def _share(file: Path) -> None:
+    """Give a file the permissions that new files have here: safetensors writes weights that only their owner can read."""
+    file.chmod(0o666 & ~UMASK)
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -30,6 +38,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name.removesuffix(suffixes)}.{os.getpid()}.part{suffixes}")
     try:
         yield temporary
+        _share(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -44,6 +53,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
+        for file in part.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                _share(file)
         shutil.rmtree(path, ignore_errors=True)
         part.rename(path)
     finally:

@@ -169,6 +169,8 @@ def test_an_encoder_comes_back_as_it_was_saved(demo: Config, pretrained: Path, t
     widths = demo.video_llama.q_former
     assert z.shape == (2, widths.n_queries, widths.hidden_size)
     torch.testing.assert_close(load_encoder(demo, tmp_path)(bold), z)
+    (tmp_path / "any").touch()
+    assert (tmp_path / "fmri_encoder.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode, "others may read weights too"
     relu = demo.model_copy(update={"adaptor": demo.adaptor.model_copy(update={"activation": "relu"})})
     with pytest.raises(UserError, match=r"adaptor\.activation: found gelu, expected relu"):
         load_encoder(relu, tmp_path)

@@ -14,6 +14,7 @@ from nilearn.signal import clean as nilearn_clean
 
 from boldscribe.bids import entity_path
 from boldscribe.bold.series import clean, smooth, write_series
+from boldscribe.bold.time_steps import average, time_steps
 from boldscribe.bold.trials import write_trials
 from boldscribe.bold.windows import Windows, place_in_grid
 from boldscribe.config import Config, parse_config
@@ -45,7 +46,7 @@ def experiment(root: Path, **bold: Any) -> Config:
     )
 
 
-def fmriprep_run(root: Path, subject: str, run: str, rng: np.random.Generator) -> Path:
+def fmriprep_run(root: Path, subject: str, run: str, rng: np.random.Generator, tr: float = TR) -> Path:
     """A run as fMRIPrep leaves it: session, run without padding, 200 confounds, n/a in the first rows."""
 
     def path(suffix: str, extension: str, **entities: str) -> Path:
@@ -77,8 +78,8 @@ def fmriprep_run(root: Path, subject: str, run: str, rng: np.random.Generator) -
     mask[int(run), 1, 1] = 0
     standard = {"space": SPACE, "res": "2"}
     save_image(path("mask", ".nii.gz", desc="brain", **standard), mask, AFFINE, dtype="uint8")
-    path("bold", ".json", desc="preproc", **standard).write_text(json.dumps({"RepetitionTime": TR, "StartTime": 0.9}))
-    return save_image(path("bold", ".nii.gz", desc="preproc", **standard), bold, AFFINE, tr=TR)
+    path("bold", ".json", desc="preproc", **standard).write_text(json.dumps({"RepetitionTime": tr, "StartTime": 0.9}))
+    return save_image(path("bold", ".nii.gz", desc="preproc", **standard), bold, AFFINE, tr=tr)
 
 
 def raw_events(root: Path, subject: str, run: str, onsets: list[float]) -> Path:
@@ -142,6 +143,37 @@ def test_series_of_fmriprep_output(root: Path, kind: str) -> None:
     expected *= np.sqrt(N_VOLUMES / (N_VOLUMES - 1))
     assert np.abs(bold_TV[N_VOLUMES:] - expected).max() < 0.02
     assert np.abs(bold_TV[N_VOLUMES:].astype(float).std(axis=0) - 1).max() < 2e-3
+
+
+def test_a_fast_run_is_averaged_to_the_windows_time_step(tmp_path: Path) -> None:
+    fast, n_steps = 0.72, 21  # 43.2 s hold 21 whole steps of 2 s
+    for run in ("1", "2"):
+        fmriprep_run(tmp_path, "01", run, np.random.default_rng(int(run)), fast)
+    config = experiment(tmp_path)
+    as_sampled, averaged = tmp_path / "a" / "sub-01_bold.npy", tmp_path / "b" / "sub-01_bold.npy"
+    write_series(config, config.datasets["had"], "had", "01", tmp_path / "derivatives", as_sampled)
+    write_series(config, config.datasets["had"], "had", "01", tmp_path / "derivatives", averaged, 2.0)
+    header = json.loads(averaged.with_suffix(".json").read_text())
+    assert [r["first_volume"] for r in header["runs"]] == [0, n_steps] and header["runs"][1]["repetition_time"] == 2.0
+    times = fast * np.arange(N_VOLUMES)
+    sampled_TV = np.load(as_sampled)[N_VOLUMES:].astype(float)
+    means_SV = np.stack([sampled_TV[(times >= 2.0 * k) & (times < 2.0 * (k + 1))].mean(axis=0) for k in range(n_steps)])
+    assert means_SV.std() < 0.75, "means of two or three volumes vary less than one volume"
+    expected_SV = (means_SV - means_SV.mean(axis=0)) / means_SV.std(axis=0)
+    index = pd.DataFrame({"subject": "01", "first_volume": [n_steps + 3], "n_volumes": 3})
+    windows = Windows([averaged], index, (16, 16, 16))
+    np.testing.assert_allclose(windows[0][0].flatten(1)[:, windows.series["01"].place], expected_SV[3:6], atol=5e-3)
+    displacement = np.load(averaged.with_name("sub-01_framewise_displacement.npy"))
+    assert displacement[1] == np.load(as_sampled.with_name("sub-01_framewise_displacement.npy"))[3:6].max()
+
+
+def test_time_steps_are_whole_and_never_shorter_than_a_volume() -> None:
+    assert [s.stop - s.start for s in time_steps(60, 0.72, 2.0)[:9]] == [3, 3, 3, 3, 2, 3, 3, 3, 2]
+    assert [(s.start, s.stop) for s in time_steps(7, 0.72, 2.16)] == [(0, 3), (3, 6)], "2.16 / 0.72 is a little more than 3"
+    assert time_steps(5, 3.0, 2.0) == time_steps(5, 3.0, None) == [slice(i, i + 1) for i in range(5)]
+    steady = np.array([False] + [True] * 11)
+    means = average(np.arange(12, dtype=np.float32)[:, None], steady, time_steps(12, 1.0, 3.0), 2.0)
+    np.testing.assert_allclose(means[:, 0], [0, -(1.5**0.5), 0, 1.5**0.5], rtol=1e-6)
 
 
 def test_cleaning() -> None:

@@ -15,7 +15,8 @@ OUTPUTS = {
 @program("pretraining_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Mask, denoise and z-score the runs of a subject whom only pretraining reads."""
-    write_series(config, config.pretraining[dataset], dataset, subject, inputs.one("derivatives").parent, outputs.one("series"))
+    design, folder = config.pretraining[dataset], inputs.one("derivatives").parent
+    write_series(config, design, dataset, subject, folder, outputs.one("series"), design.seconds_per_volume)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from boldscribe.bold.windows import Windows, volumes_of
+from boldscribe.bold.windows import Windows
 
 SHARE = 0.5  # of the free memory of a GPU that the series may take
 
@@ -72,12 +71,10 @@ class Batches:
         T, (X, Y, Z) = self.windows.n_volumes, self.windows.grid
         x_BTN = torch.zeros(len(rows), T, X * Y * Z, device=self.device)
         trials = self.windows.trials.iloc[rows.tolist()].reset_index(drop=True)
-        for key, group in trials.groupby(["subject", "step"], observed=True):
-            subject, step = cast(tuple[str, float], key)
-            bold_TV, place = self.resident[subject]
+        for subject, group in trials.groupby("subject", observed=True):
+            bold_TV, place = self.resident[str(subject)]
             where = torch.tensor(group.index.to_numpy(), device=self.device)
             first = torch.tensor(group["first_volume"].to_numpy(), device=self.device)
-            for t, sampled in enumerate(volumes_of(step, T)):
-                volumes = first[:, None] + torch.arange(sampled.start, sampled.stop, device=self.device)
-                x_BTN[where[:, None], t, place] = bold_TV[volumes].float().mean(1)
+            volumes = first[:, None] + torch.arange(T, device=self.device)
+            x_BTN[where[:, None, None], torch.arange(T, device=self.device)[None, :, None], place] = bold_TV[volumes].float()
         return x_BTN.view(len(rows), T, X, Y, Z)

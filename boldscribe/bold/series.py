@@ -16,6 +16,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from boldscribe.bids import find_preprocessed, metadata
+from boldscribe.bold.time_steps import average, time_steps
 from boldscribe.bold.windows import displacement_path, voxels_path
 from boldscribe.config import Config
 from boldscribe.config_sections import Bold, Dataset, PretrainingSet
@@ -41,12 +42,21 @@ class Run:
     framewise_displacement: NDArray[np.float32]
 
 
-def write_series(config: Config, design: Dataset | PretrainingSet, dataset: str, subject: str, derivatives_dir: Path, output: Path) -> None:
+def write_series(
+    config: Config,
+    design: Dataset | PretrainingSet,
+    dataset: str,
+    subject: str,
+    derivatives_dir: Path,
+    output: Path,
+    seconds_per_volume: float | None = None,
+) -> None:
     """Write `sub-XX_bold.npy` with header, `sub-XX_voxels.npy` and `sub-XX_framewise_displacement.npy` (docs/data.md).
 
     Voxels are those in the masks of all the runs. Per run: volumes are smoothed, if configured; motion, tissue, cosine and trend
     regressors are taken out in one projection; then each voxel is z-scored and clipped. Volumes before the steady state
-    (`non_steady_state_outlier`) take no part in this and are set to 0, the mean.
+    (`non_steady_state_outlier`) take no part in this and are set to 0, the mean. Runs that are sampled faster than a given time step
+    are averaged to it once they are clean.
 
     Args:
         config: the experiment (`bold`, `preprocessing`).
@@ -55,6 +65,7 @@ def write_series(config: Config, design: Dataset | PretrainingSet, dataset: str,
         subject: label without `sub-`.
         derivatives_dir: root of the derivatives, which holds `sub-XX`.
         output: `sub-XX_bold.npy`.
+        seconds_per_volume: time step of the series (s); None keeps every run as sampled.
 
     Raises:
         UserError: no runs, missing or damaged files, NaN, runs on different grids, too few volumes for the regressors.
@@ -64,24 +75,27 @@ def write_series(config: Config, design: Dataset | PretrainingSet, dataset: str,
     runs = [read_run(label, path, derivatives_dir, config.bold) for label, path in bolds.items()]
     mask_XYZ, affine = common_mask(runs)
     voxels = np.flatnonzero(mask_XYZ).astype(np.int32)
-    n_volumes = sum(len(run.steady) for run in runs)
+    steps_of_runs = [time_steps(len(run.steady), run.repetition_time, seconds_per_volume) for run in runs]
+    n_volumes = sum(map(len, steps_of_runs))
 
     described: list[dict[str, object]] = []
     with atomic(output) as part:
         series_TV = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=(n_volumes, len(voxels)))
         first = 0
-        for run in tqdm(runs, desc=f"series sub-{subject}", mininterval=5):
+        for run, steps in zip(tqdm(runs, desc=f"series sub-{subject}", mininterval=5), steps_of_runs, strict=True):
             data_TV = image_data(load_image(run.bold, 4))[mask_XYZ].T
             if config.bold.smoothing_fwhm:
                 data_TV = smooth(data_TV, mask_XYZ, affine, config.bold.smoothing_fwhm)
             cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, config.bold.clip_sigma)
+            if len(steps) < len(cleaned_TV):
+                cleaned_TV = average(cleaned_TV, run.steady, steps, config.bold.clip_sigma)
             series_TV[first : first + len(cleaned_TV)] = cleaned_TV
             described.append(
                 {
                     "run": run.label,
                     "first_volume": first,
                     "n_volumes": len(cleaned_TV),
-                    "repetition_time": run.repetition_time,
+                    "repetition_time": max(run.repetition_time, seconds_per_volume or 0.0),
                     "start_time": run.start_time,
                     "regressors": run.confounds_TK.shape[1],
                 }
@@ -105,7 +119,10 @@ def write_series(config: Config, design: Dataset | PretrainingSet, dataset: str,
         },
     )
     save_array(voxels_path(output), voxels, axes=["voxel"], units="flat C-order index in grid_shape")
-    save_array(displacement_path(output), np.concatenate([run.framewise_displacement for run in runs]), axes=["volume"], units="mm")
+    displacement = [
+        np.fmax.reduce(run.framewise_displacement[step]) for run, steps in zip(runs, steps_of_runs, strict=True) for step in steps
+    ]
+    save_array(displacement_path(output), np.array(displacement, np.float32), axes=["volume"], units="mm")
 
 
 def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:

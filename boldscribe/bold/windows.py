@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +66,12 @@ class Series:
         return _opened(self.path)
 
 
-def volumes_of(step: float, n_volumes: int) -> list[range]:
-    """Which sampled volumes, counted from a window's first, fall into each of its T time steps of `step` sampled volumes."""
-    edges = [math.ceil(t * step) for t in range(n_volumes + 1)]
-    return [range(a, b) for a, b in pairwise(edges)]
-
-
 class Windows(Dataset[tuple[Tensor, int]]):
     """The windows of trials of one or more subjects; nothing is held in memory but the index.
 
     Args:
         series: `sub-XX_bold.npy` of every subject in `trials` (docs/data.md).
         trials: rows of `sub-XX_trials.parquet`, of any subjects and roles of one data set; the order gives the index.
-            A column `step`, 1 if there is none, says how many sampled volumes are averaged to one of the window.
         grid: voxels of the tokenizer; the template grid is cropped or padded to it symmetrically (`place_in_grid`).
         names: how `trials` calls the subject of each series; by default as its header does.
 
@@ -95,7 +86,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(self, series: Sequence[Path], trials: pd.DataFrame, grid: Sequence[int], names: Sequence[str] | None = None) -> None:
-        self.trials = (trials if "step" in trials else trials.assign(step=1.0)).reset_index(drop=True)
+        self.trials = trials.reset_index(drop=True)
         self.grid = (int(grid[0]), int(grid[1]), int(grid[2]))
         self.mask_XYZ = torch.zeros(self.grid, dtype=torch.bool)
         self.series: dict[str, Series] = {}
@@ -131,8 +122,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
                 found = ", ".join(self.series) or "none"
                 raise UserError(f"sub-{subject}", f"series: found those of {found}, expected one of this subject; write it (bold_series)")
             n_rows = self.series[str(subject)].shape[0]
-            lengths = np.ceil(rows["n_volumes"] * rows["step"])
-            if rows["first_volume"].min() < 0 or (rows["first_volume"] + lengths).max() > n_rows:
+            if rows["first_volume"].min() < 0 or (rows["first_volume"] + rows["n_volumes"]).max() > n_rows:
                 raise UserError(f"sub-{subject}", f"first_volume: windows leave the {n_rows} volumes of the series; write the trials again")
 
     def __len__(self) -> int:
@@ -146,13 +136,9 @@ class Windows(Dataset[tuple[Tensor, int]]):
         """Windows of several trials at once, float32 (B, T, X, Y, Z)."""
         rows = self.trials.iloc[[int(i) for i in indices]]
         x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
-        for x_TN, subject, first, step in zip(x_BTN, rows["subject"], rows["first_volume"], rows["step"], strict=True):
+        for x_TN, subject, first in zip(x_BTN, rows["subject"], rows["first_volume"], strict=True):
             one = self.series[subject]
-            if step == 1:
-                x_TN[:, one.place] = one.bold_TV[first : first + self.n_volumes][:, one.inside]
-                continue
-            for x_N, sampled in zip(x_TN, volumes_of(step, self.n_volumes), strict=True):
-                x_N[one.place] = one.bold_TV[first + sampled.start : first + sampled.stop][:, one.inside].astype(np.float32).mean(0)
+            x_TN[:, one.place] = one.bold_TV[first : first + self.n_volumes][:, one.inside]
         return torch.from_numpy(x_BTN).view(len(rows), self.n_volumes, *self.grid)
 
 

@@ -60,7 +60,6 @@ def pretrain_sc_mbm(
         "seed": config.seed,
         "precision": config.training.precision,
         "compile": config.training.compile,
-        "time_steps": {name: extra.seconds_per_volume for name, extra in config.pretraining.items()},
     }
     start = [Path(config.sc_mbm.checkpoint)] if config.sc_mbm.checkpoint else []
     checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, [*series, *further, *start])

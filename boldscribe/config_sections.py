@@ -54,6 +54,11 @@ class Dataset(Section):
     adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "survey 8")
     test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "survey 8")
 
+    @property
+    def run_entities(self) -> tuple[str, ...]:
+        """Entities that tell runs apart beside `run`: none, since the split names runs by their number."""
+        return ()
+
     @field_validator("adaptation_runs", "test_runs")
     @classmethod
     def _two_digits(cls, runs: list[str]) -> list[str]:
@@ -89,6 +94,11 @@ class PretrainingSet(Section):
         "ours; MinD-Vis averages 8 s, its whole window",
         gt=0,
     )
+
+    @property
+    def run_entities(self) -> tuple[str, ...]:
+        """Entities that tell runs apart beside `run`: HCP has each of its runs in two phase directions."""
+        return ("acquisition", "direction")
 
 
 class Simulation(Section):

@@ -115,3 +115,32 @@ rule fetch_model:
         "Provide the model {wildcards.asset}"
     shell:
         "python -m {params.module} --config {params.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee {log:q}"
+
+
+rule fetch_pretraining:
+    """Enter the derivatives of a subject whom only pretraining reads in a manifest."""
+    input:
+        script=ancient("workflow_scripts/fetch_pretraining.py"),
+    output:
+        marker=f"{R}/fetched/{{dataset}}_sub-{{subject}}.json",
+    params:
+        module=as_py_module(),
+        code=code("fetch_pretraining"),
+        packages=packages("fetch_pretraining"),
+        settings=settings("fetch_pretraining"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/fetch_pretraining/{{dataset}}_sub-{{subject}}.log",
+    benchmark:
+        f"{R}/benchmarks/fetch_pretraining/{{dataset}}_sub-{{subject}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(60),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Enter {wildcards.dataset} sub-{wildcards.subject} in a manifest, for pretraining"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
+        " --marker {output.marker:q} 2>&1 | tee {log:q}"

@@ -60,3 +60,31 @@ rule fmriprep:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --raw {input.raw:q} --checked {input.checked:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"
+
+
+rule check_pretraining:
+    """Read every header of a set that only pretraining reads before hours of compute are spent."""
+    input:
+        script=ancient("workflow_scripts/check_pretraining.py"),
+    output:
+        grid=f"{R}/pretraining/{{dataset}}/grid.json",
+    params:
+        module=as_py_module(),
+        code=code("check_pretraining"),
+        packages=packages("check_pretraining"),
+        settings=settings("check_pretraining"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/check_pretraining/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/check_pretraining/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=minutes(240),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Check the derivatives of {wildcards.dataset}, for pretraining"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --grid {output.grid:q} 2>&1 | tee {log:q}"

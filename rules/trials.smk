@@ -40,7 +40,8 @@ rule pretraining_series:
     input:
         script=ancient("workflow_scripts/pretraining_series.py"),
         derivatives=lambda w: f"{experiment.pretraining[w.dataset].derivatives_dir}/sub-{w.subject}",
-        manifest=f"{R}/fetched/{{dataset}}.json",
+        manifest=rules.fetch_pretraining.output.marker,
+        checked=rules.check_pretraining.output.grid,
     output:
         series=PRETRAINING_SERIES,
         voxels=PRETRAINING_VOXELS,
@@ -65,7 +66,7 @@ rule pretraining_series:
         "Clean the BOLD series of {wildcards.dataset} sub-{wildcards.subject}, for pretraining"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --derivatives {input.derivatives:q} --manifest {input.manifest:q} --series {output.series:q} --voxels {output.voxels:q}"
+        " --derivatives {input.derivatives:q} --manifest {input.manifest:q} --checked {input.checked:q} --series {output.series:q} --voxels {output.voxels:q}"
         " --displacement {output.displacement:q} 2>&1 | tee {log:q}"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ import torch
 from nilearn.signal import clean as nilearn_clean
 
 from boldscribe.bids import entity_path
+from boldscribe.bold.ready import check_pretraining_set, subject_manifest
 from boldscribe.bold.series import clean, smooth, write_series
 from boldscribe.bold.time_steps import average, time_steps
 from boldscribe.bold.trials import write_trials
@@ -130,8 +133,6 @@ def test_series_of_fmriprep_output(root: Path, kind: str) -> None:
     assert header["runs"][0]["start_time"] == 0.9 and header["grid_shape"] == list(SHAPE)
     displacement = np.load(path.with_name("sub-01_framewise_displacement.npy"))
     assert np.flatnonzero(np.isnan(displacement)).tolist() == [0, N_VOLUMES]
-
-    import nibabel as nib
 
     bold = preprocessed(root, "01", "2")
     raw_TV = nib.load(bold).get_fdata().reshape(-1, N_VOLUMES)[voxels].T
@@ -253,8 +254,6 @@ def test_grid_too_small(root: Path) -> None:
 
 
 def nan_volume(bold: Path) -> None:
-    import nibabel as nib
-
     data = nib.load(bold).get_fdata()
     data[..., 17] = np.nan
     save_image(bold, data, AFFINE, tr=TR)
@@ -321,3 +320,75 @@ def test_onset_beyond_run(root: Path) -> None:
     raw_events(root, "01", "2", [10.0, 130.0])
     with pytest.raises(UserError, match="onset: found 130 s, expected 0 to 120 s"):
         index(root, "01")
+
+
+def pretraining(root: Path, **preprocessing: Any) -> Config:
+    """The experiment, whose derivatives are ready, pretrained on those of further people."""
+    config = experiment(root).model_dump()
+    config["datasets"]["had"]["derivatives_dir"] = str(root / "derivatives")
+    config["preprocessing"].update(preprocessing)
+    extra = {"derivatives_dir": str(root / "hcp" / "derivatives"), "task": "action", "session": "action01", "subjects": ["07"]}
+    return parse_config(config | {"pretraining": {"hcp": extra}})
+
+
+def rename(root: Path, run: str, old: str, new: str) -> None:
+    for path in [p for p in (root / "derivatives").rglob("*") if f"_run-{run}" in p.name]:
+        path.rename(path.with_name(path.name.replace(old, new)))
+
+
+@pytest.fixture
+def hcp(root: Path) -> Path:
+    """Ready derivatives of a person whose runs differ in their phase direction alone."""
+    for run, direction in (("1", "LR"), ("2", "RL")):
+        fmriprep_run(root / "hcp", "07", run, np.random.default_rng(3))
+        rename(root / "hcp", run, f"_run-{run}", f"_dir-{direction}")
+    return root / "hcp"
+
+
+def test_ready_derivatives_of_others_pass_and_are_cleaned(root: Path, hcp: Path) -> None:
+    config = pretraining(root)
+    grid = check_pretraining_set(config, "hcp")
+    assert grid == {"space": SPACE, "grid_shape": list(SHAPE), "affine": AFFINE.tolist()}
+    write_series(config, config.pretraining["hcp"], "hcp", "07", hcp / "derivatives", root / "sub-07_bold.npy")
+    header = json.loads((root / "sub-07_bold.json").read_text())
+    assert [r["run"] for r in header["runs"]] == ["LR_01", "RL_01"] and header["dataset"] == "hcp"
+    entries = subject_manifest(config, "hcp", "07")["manifest"]
+    assert sum(len(files) for files in entries.values()) == sum(p.is_file() for p in hcp.rglob("sub-07/**/*"))
+
+
+def test_derivatives_that_do_not_fit_the_experiments_are_named_before_anything_is_computed(root: Path, hcp: Path) -> None:
+    config = pretraining(root)
+    masks = {p: p.read_bytes() for p in hcp.rglob("*_mask.nii.gz")}
+    images = {p: p.read_bytes() for p in hcp.rglob("*_bold.nii.gz")}
+
+    def moved(paths: Iterable[Path], affine: np.ndarray) -> None:
+        for path in paths:
+            image = nib.load(path)
+            nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine, image.header), path)
+
+    shifted = AFFINE.copy()
+    shifted[0, 3] = 2.0
+    for affine, complaint in (
+        (shifted, r"grid: found \(7, 8, 6\) .*that of .*sub-01"),
+        (2 * AFFINE, "voxels: found 4 x 4 x 4 mm, expected 2"),
+    ):
+        moved([*masks, *images], affine)
+        with pytest.raises(UserError, match=complaint):
+            check_pretraining_set(config, "hcp")
+    for path, content in (masks | images).items():
+        path.write_bytes(content)
+    for old, new, complaint in (
+        (SPACE, "MNI152NLin6Asym", "found .*space-MNI152NLin6Asym.*; expected .*space-MNI152NLin2009cAsym_res-2"),
+        ("_desc-brain_mask", "_desc-head_mask", "desc-brain_mask.*does not exist"),
+    ):
+        for direction in ("LR", "RL"):
+            for path in [p for p in hcp.rglob("*") if f"_dir-{direction}" in p.name]:
+                path.rename(path.with_name(path.name.replace(old, new)))
+        with pytest.raises(UserError, match=complaint):
+            check_pretraining_set(config, "hcp")
+        for path in [p for p in hcp.rglob("*") if new in p.name]:
+            path.rename(path.with_name(path.name.replace(new, old)))
+    with pytest.raises(UserError, match=r"volumes: found 24 in the longest run, expected 30 or more"):
+        slow = config.pretraining["hcp"].model_copy(update={"seconds_per_volume": 5.0})
+        long = config.bold.model_copy(update={"n_volumes": 30})
+        check_pretraining_set(config.model_copy(update={"pretraining": {"hcp": slow}, "bold": long}), "hcp")

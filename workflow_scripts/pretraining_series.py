@@ -4,7 +4,11 @@ from boldscribe.bold.series import write_series
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {"derivatives": "the subject's folder of derivatives", "manifest": "manifest of the derivatives"}
+INPUTS = {
+    "derivatives": "the subject's folder of derivatives",
+    "manifest": "manifest of the derivatives",
+    "checked": "the grid that they were found on",
+}
 OUTPUTS = {
     "series": "cleaned series (.npy)",
     "voxels": "place of each voxel in the grid (.npy), beside the series",

@@ -43,14 +43,9 @@ def locate_dataset(dataset: Dataset) -> dict[str, Any]:
 def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
     """The content of `locate_dataset`, and the digest of each file that was not made by this run: raw data, ready derivatives.
 
-    For a data set that only pretraining reads: its folder, subjects, and the digests.
-
     Raises:
         UserError: what `locate_dataset` finds.
     """
-    if dataset in config.pretraining:
-        folder = config.pretraining[dataset].derivatives_dir
-        return {"derivatives_dir": folder, "subjects": config.pretraining[dataset].subjects, "manifest": manifest(folder)}
     design = config.datasets[dataset]
     folders = [] if design.simulated else [design.bids_dir]
     if config.preprocessing.engine == "derivatives" and design.derivatives_dir:
@@ -139,7 +134,7 @@ def _subject_problems(
         if image_problems := _image_problems(bold, 4, may_hold_nan=space is None):
             problems += image_problems
             continue
-        problems += _repetition_time_problems(bold, images)
+        problems += repetition_time_problems(bold, images)
         problems += _event_problems(config, bold, events.get(label), subject in dataset.train_subjects or label in dataset.test_runs, clips)
     return list(runs), problems
 
@@ -163,7 +158,8 @@ def _image_problems(path: Path, ndim: int, *, may_hold_nan: bool = True) -> list
     return []
 
 
-def _repetition_time_problems(bold: Path, root: Path) -> list[str]:
+def repetition_time_problems(bold: Path, root: Path) -> list[str]:
+    """A TR that is missing, not sane, or not the same in header and JSON sidecar."""
     header = repetition_time(load_image(bold, 4))
     try:
         sidecar = metadata(bold, root).get("RepetitionTime")

@@ -68,6 +68,7 @@ def find_runs(
     task: str,
     suffix: str = "bold",
     extensions: Sequence[str] = (".nii", ".nii.gz"),
+    apart: Sequence[str] = (),
     **wanted: str | None,
 ) -> dict[str, Path]:
     """Files of one kind by run label, in order of the labels.
@@ -75,6 +76,7 @@ def find_runs(
     Args:
         root: raw data set or derivatives.
         suffix, extensions: kind of file, such as `events` and `.tsv`.
+        apart: further entities that tell runs apart, and lead the label where a file has them: `LR_01` with `direction`.
         wanted: entities that must match; None demands their absence.
 
     Raises:
@@ -87,7 +89,7 @@ def find_runs(
         found = entities(path)
         if found.get("task") != task or found.get("suffix") != suffix or any(found.get(k) != v for k, v in wanted.items()):
             continue
-        label = run_label(found.get("run"))
+        label = "_".join([*(found[k] for k in apart if k in found), run_label(found.get("run"))])
         if label in runs:
             raise UserError(
                 str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the one not meant"
@@ -96,7 +98,9 @@ def find_runs(
     return dict(sorted(runs.items()))
 
 
-def find_preprocessed(root: Path, subject: str, session: str | None, task: str, space: str, resolution: float) -> dict[str, Path]:
+def find_preprocessed(
+    root: Path, subject: str, session: str | None, task: str, space: str, resolution: float, apart: Sequence[str] = ()
+) -> dict[str, Path]:
     """Preprocessed runs by label, in the wanted space and resolution.
 
     Older fMRIPrep, and spaces asked for without resolution, leave `res` out; then the voxel size decides.
@@ -105,9 +109,9 @@ def find_preprocessed(root: Path, subject: str, session: str | None, task: str, 
         UserError: none found.
     """
     res = resolution_label(resolution)
-    runs = find_runs(root, subject, session, task, space=space, res=res, desc="preproc")
+    runs = find_runs(root, subject, session, task, apart=apart, space=space, res=res, desc="preproc")
     if not runs:
-        unlabelled = find_runs(root, subject, session, task, space=space, res=None, desc="preproc")
+        unlabelled = find_runs(root, subject, session, task, apart=apart, space=space, res=None, desc="preproc")
         zooms = {path: load_image(path, 4).header.get_zooms()[:3] for path in unlabelled.values()}
         runs = {label: path for label, path in unlabelled.items() if np.allclose(zooms[path], resolution, atol=0.01)}
     if not runs:

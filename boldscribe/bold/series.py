@@ -70,9 +70,7 @@ def write_series(
     Raises:
         UserError: no runs, missing or damaged files, NaN, runs on different grids, too few volumes for the regressors.
     """
-    space, resolution = config.preprocessing.space, config.preprocessing.resolution
-    bolds = find_preprocessed(derivatives_dir, subject, design.session, design.task, space, resolution)
-    runs = [read_run(label, path, derivatives_dir, config.bold) for label, path in bolds.items()]
+    runs = read_runs(config, design, subject, derivatives_dir)
     mask_XYZ, affine = common_mask(runs)
     voxels = np.flatnonzero(mask_XYZ).astype(np.int32)
     steps_of_runs = [time_steps(len(run.steady), run.repetition_time, seconds_per_volume) for run in runs]
@@ -112,7 +110,7 @@ def write_series(
             "units": "standard deviations",
             "dataset": dataset,
             "subject": subject,
-            "space": space,
+            "space": config.preprocessing.space,
             "grid_shape": list(mask_XYZ.shape),
             "affine": affine.tolist(),
             "runs": described,
@@ -123,6 +121,17 @@ def write_series(
         np.fmax.reduce(run.framewise_displacement[step]) for run, steps in zip(runs, steps_of_runs, strict=True) for step in steps
     ]
     save_array(displacement_path(output), np.array(displacement, np.float32), axes=["volume"], units="mm")
+
+
+def read_runs(config: Config, design: Dataset | PretrainingSet, subject: str, derivatives_dir: Path) -> list[Run]:
+    """A subject's preprocessed runs, in the configured space and resolution; their image data stay on disk.
+
+    Raises:
+        UserError: none found, or what `read_run` finds.
+    """
+    space, resolution = config.preprocessing.space, config.preprocessing.resolution
+    bolds = find_preprocessed(derivatives_dir, subject, design.session, design.task, space, resolution, design.run_entities)
+    return [read_run(label, path, derivatives_dir, config.bold) for label, path in bolds.items()]
 
 
 def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:

@@ -237,7 +237,7 @@ def _outside(tree: Tree, fast: bool) -> Iterator[Finding]:
         elif sha256_of(path) != material["sha256"]:
             yield Finding(name, reasons=[("tampered", "the asset's content is not what was used")])
     for output in tree.outputs.values():
-        if output.rule == "fetch_dataset" and output.path.exists():
+        if output.rule in ("fetch_dataset", "fetch_pretraining") and output.path.exists():
             yield from _raw_data(tree, output.path, fast)
 
 

@@ -1,0 +1,93 @@
+"""Preflight of ready derivatives that only pretraining reads: what would stop it hours later, found before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from boldscribe.bids.checks import SHOWN, repetition_time_problems
+from boldscribe.bold.series import common_mask, read_runs
+from boldscribe.bold.time_steps import time_steps
+from boldscribe.bold.windows import LARGEST_LOSS, place_in_grid
+from boldscribe.config import Config
+from boldscribe.config_sections import Dataset, PretrainingSet
+from boldscribe.errors import UserError
+from boldscribe.images import load_image
+from boldscribe.provenance.assets import manifest
+
+
+def subject_manifest(config: Config, name: str, subject: str) -> dict[str, Any]:
+    """The folder of a subject whom only pretraining reads, and the digest of each of its files."""
+    folder = Path(config.pretraining[name].derivatives_dir) / f"sub-{subject}"
+    return {"subject": subject, "manifest": manifest(folder)}
+
+
+def check_pretraining_set(config: Config, name: str) -> dict[str, Any]:
+    """Check that the derivatives of every subject of a set can be cleaned and cut into windows beside the experiment's.
+
+    Per run: image, brain mask and confounds are there, on one grid; TR sane, and the same in header and sidecar; enough volumes for
+    the regressors. Per subject: a run that holds a window; voxels of the configured size, inside the tokenizer's grid, on the grid of
+    all ready derivatives that the configuration names. Images are not read through: cleaning does that first.
+
+    Returns:
+        that grid: `space`, `grid_shape`, `affine`.
+
+    Raises:
+        UserError: all the problems together, each with file, what was found, what is expected, and the remedy.
+    """
+    design = config.pretraining[name]
+    reference = first_ready_run(config)
+    subjects = tqdm(design.subjects, f"headers of {name}", mininterval=5)
+    problems = [problem for subject in subjects for problem in _subject_problems(config, design, subject, reference)]
+    if problems:
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise UserError(f"pretraining.{name}", *problems[:SHOWN], *more)
+    image = load_image(reference, 4)
+    return {"space": config.preprocessing.space, "grid_shape": list(image.shape[:3]), "affine": image.affine.tolist()}
+
+
+def first_ready_run(config: Config) -> Path:
+    """The run whose grid all ready derivatives must have: of a data set's first subject, where those are ready, else of pretraining's.
+
+    Raises:
+        UserError: it is not there.
+    """
+    ready: list[tuple[Dataset | PretrainingSet, str]] = []
+    if config.preprocessing.engine == "derivatives":
+        ready += [(dataset, dataset.train_subjects[0]) for _, dataset in config.datasets.items()]
+    ready += [(extra, extra.subjects[0]) for _, extra in config.pretraining.items()]
+    design, subject = ready[0]
+    return read_runs(config, design, subject, Path(design.derivatives_dir or ""))[0].bold
+
+
+def _subject_problems(config: Config, design: PretrainingSet, subject: str, reference: Path) -> list[str]:
+    root = Path(design.derivatives_dir)
+    try:
+        runs = read_runs(config, design, subject, root)
+        mask_XYZ, affine = common_mask(runs)
+    except UserError as error:
+        return [str(error)]
+    problems = [problem for run in runs for problem in repetition_time_problems(run.bold, root)]
+    lengths = [len(time_steps(len(run.steady), run.repetition_time, design.seconds_per_volume)) for run in runs]
+    if max(lengths) < (needed := config.bold.n_volumes):
+        problems.append(
+            f"{runs[0].bold}: volumes: found {max(lengths)} in the longest run, expected {needed} or more, a window; take sub-{subject} out"
+        )
+    zooms, wanted = np.linalg.norm(affine[:3, :3], axis=0), config.preprocessing.resolution
+    if not np.allclose(zooms, wanted, atol=0.01):
+        found = " x ".join(f"{zoom:g}" for zoom in zooms)
+        problems.append(f"{runs[0].bold}: voxels: found {found} mm, expected {wanted:g}; make derivatives of this resolution")
+    other = load_image(reference, 4)
+    if mask_XYZ.shape != other.shape[:3] or not np.allclose(affine, other.affine, atol=1e-3):
+        problems.append(
+            f"{runs[0].bold}: grid: found {mask_XYZ.shape} with its affine, expected {other.shape[:3]} and that of {reference}; make the "
+            "derivatives of all people in one space and resolution"
+        )
+        return problems
+    inside = place_in_grid(np.flatnonzero(mask_XYZ).astype(np.int32), mask_XYZ.shape, config.tokenizer.grid)[1]
+    if (lost := 1 - inside.mean()) > LARGEST_LOSS:
+        problems.append(f"{runs[0].bold}: tokenizer.grid: found {config.tokenizer.grid}, which cuts off {lost:.0%} of the brain; enlarge")
+    return problems

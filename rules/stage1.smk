@@ -38,7 +38,7 @@ rule pretrain_sc_mbm:
     shell:
         "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q}"
-        " --further {input.further:q} --further-voxels {input.further_voxels:q} --models {input.models:q} --work {params.work:q}"
+        " --models {input.models:q} --work {params.work:q}"
         " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee {log:q}"
 
 

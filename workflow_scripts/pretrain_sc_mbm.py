@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+from boldscribe.bold.windows import voxels_path
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 from boldscribe.training.pretrain import pretrain_sc_mbm
+from boldscribe.training.pretraining_data import further_series
 
 INPUTS = {
     "series": "cleaned series of the source subjects",
     "voxels": "places of their voxels, beside the series",
     "trials": "their trial indices",
-    "further": "cleaned series that only pretraining reads",
-    "further_voxels": "places of their voxels, beside the series",
     "models": "model folders",
 }
 OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}
@@ -20,6 +20,8 @@ OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}
 @program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
     """Masked brain modelling on BOLD, of source subjects and of people who are in no table."""
+    inputs.use("further", further_series(config))  # a thousand and more: too many for a command line
+    inputs.use("further_voxels", map(voxels_path, inputs["further"]))
     pretrain_sc_mbm(
         config,
         dataset,

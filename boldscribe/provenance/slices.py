@@ -67,7 +67,7 @@ def _value(values: Any, parts: list[str], results: str) -> Any:
 def portable(value: Any, results: str | Path) -> Any:
     """The same value with paths of the results tree written as `[results]/…`: where a run's results lie changes nothing in it."""
     if isinstance(value, str):
-        return "[results]" + value.removeprefix(str(results)) if value.startswith(f"{results}/") else value
+        return "[results]" + value.removeprefix(str(results)) if f"{value}/".startswith(f"{results}/") else value
     if isinstance(value, Mapping):
         return {k: portable(v, results) for k, v in value.items()}
     return [portable(v, results) for v in value] if isinstance(value, list | tuple) else value

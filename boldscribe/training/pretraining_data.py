@@ -40,6 +40,12 @@ def pretraining_windows(config: Config, dataset: str, series: Sequence[Path], fu
     return Windows([*series, *further], table, config.tokenizer.grid, names)
 
 
+def further_series(config: Config) -> list[Path]:
+    """The series that the rule `pretraining_series` writes, of all subjects of `config.pretraining`."""
+    folder = Path(config.paths.results) / "pretraining"
+    return [folder / name / f"sub-{subject}_bold.npy" for name, extra in config.pretraining.items() for subject in extra.subjects]
+
+
 def run_windows(name: str, run: dict[str, Any], n_volumes: int) -> pd.DataFrame:
     """The windows of a run: `subject, first_volume, n_volumes`.
 

@@ -59,7 +59,7 @@ def count(config: Config) -> dict[str, float]:
     encoder = add_adaptors(FmriEncoder(config), config.adaptor).to("meta").eval()
     encoder.get_base_model().tokenizer.requires_grad_(True)
     encoder.get_base_model().to_q_former.requires_grad_(True)
-    autoencoder = MaskedAutoencoder(config.sc_mbm, config.tokenizer, T, torch.ones(grid, dtype=torch.bool))
+    autoencoder = MaskedAutoencoder(config.sc_mbm, config.tokenizer, T)
     tokens = torch.empty(4, round(autoencoder.tokenizer.n_tokens * (1 - config.sc_mbm.mask_ratio)), config.sc_mbm.dim, device="meta")
     full = torch.empty(4, autoencoder.tokenizer.n_tokens, config.sc_mbm.decoder_dim, device="meta")
     parts = autoencoder.to("meta")

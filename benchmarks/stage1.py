@@ -65,7 +65,7 @@ def main(scale: str, steps: int, repeats: int) -> None:
         subjects, trials = (2, 96) if scale == "reduced" else (4, 720)
         series, table = make_trials(config, folder, subjects, trials)
         windows = Windows(series, table, config.tokenizer.grid)
-        autoencoder = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes, windows.mask_XYZ)
+        autoencoder = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes)
         parts = {"sc_mbm": autoencoder.encoder, "tokenizer": autoencoder.tokenizer}
         save_file({f"{p}.{k}": v for p, m in parts.items() for k, v in m.state_dict().items()}, folder / "sc_mbm.safetensors")
         widths = config.video_llama.q_former

@@ -262,7 +262,7 @@ class ScMbm(Section):
     )
     dim: int = key(1024, "width", "survey 1: MinD-Vis", ge=1)
     depth: int = key(24, "blocks", "survey 1: MinD-Vis", ge=1)
-    n_heads: int = key(16, "attention heads", "survey 1: MinD-Vis", ge=1)
+    n_heads: int = key(16, "attention heads, of encoder and decoder", "survey 1: MinD-Vis", ge=1)
     mlp_ratio: float = key(1.0, "MLP width over dim", "survey 1: MinD-Vis", gt=0)
     decoder_dim: int = key(512, "width of the pretraining decoder", "survey 1: MinD-Vis", ge=1)
     decoder_depth: int = key(8, "blocks of the pretraining decoder", "survey 1: MinD-Vis", ge=1)
@@ -276,10 +276,8 @@ class ScMbm(Section):
 
     @model_validator(mode="after")
     def _check_heads(self) -> ScMbm:
-        if self.dim % self.n_heads or self.decoder_dim % (self.dim // self.n_heads):
-            raise ValueError(
-                f"dim {self.dim} must be divisible by n_heads {self.n_heads}, and decoder_dim {self.decoder_dim} by the width of a head"
-            )
+        if self.dim % self.n_heads or self.decoder_dim % self.n_heads:
+            raise ValueError(f"dim {self.dim} and decoder_dim {self.decoder_dim} must be divisible by n_heads {self.n_heads}")
         return self
 
 

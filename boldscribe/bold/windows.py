@@ -77,7 +77,6 @@ class Windows(Dataset[tuple[Tensor, int]]):
 
     Attributes:
         trials: the table, with index 0 to N - 1.
-        mask_XYZ: voxels that lie in the brain of at least one subject.
         series: by subject.
 
     Raises:
@@ -88,7 +87,6 @@ class Windows(Dataset[tuple[Tensor, int]]):
     def __init__(self, series: Sequence[Path], trials: pd.DataFrame, grid: Sequence[int], names: Sequence[str] | None = None) -> None:
         self.trials = trials.reset_index(drop=True)
         self.grid = (int(grid[0]), int(grid[1]), int(grid[2]))
-        self.mask_XYZ = torch.zeros(self.grid, dtype=torch.bool)
         self.series: dict[str, Series] = {}
         affines = {}
         for i, path in enumerate(series):
@@ -101,7 +99,6 @@ class Windows(Dataset[tuple[Tensor, int]]):
                     f"tokenizer.grid: found {self.grid}, which cuts off {1 - inside.mean():.0%} of the brain in "
                     f"{tuple(header['grid_shape'])}; expected a grid that holds it; enlarge tokenizer.grid or preprocessing.resolution",
                 )
-            self.mask_XYZ.view(-1)[torch.from_numpy(place)] = True
             name = names[i] if names else header["subject"]
             self.series[name] = Series(path, (len(bold_TV), len(voxels)), place.astype(np.int32), inside)
             affines[str(path)] = (header["affine"], header["grid_shape"])

@@ -89,10 +89,9 @@ class MaskedAutoencoder(nn.Module):
         config: encoder and decoder.
         tokenizer: grid and channels.
         n_volumes: T.
-        brain_XYZ: voxels that count; those outside the brain are zero in every window and would reward nothing.
     """
 
-    def __init__(self, config: ScMbmConfig, tokenizer: TokenizerConfig, n_volumes: int, brain_XYZ: Tensor) -> None:
+    def __init__(self, config: ScMbmConfig, tokenizer: TokenizerConfig, n_volumes: int) -> None:
         super().__init__()
         self.mask_ratio = config.mask_ratio
         self.tokenizer = Tokenizer(tokenizer, n_volumes, config.dim)
@@ -100,17 +99,16 @@ class MaskedAutoencoder(nn.Module):
         self.to_decoder = nn.Linear(config.dim, config.decoder_dim)
         self.mask_token = nn.Parameter(torch.randn(config.decoder_dim) * 0.02)
         self.decoder_positions = nn.Parameter(torch.randn(1, self.tokenizer.n_tokens, config.decoder_dim) * 0.02)
-        heads = max(1, config.decoder_dim // (config.dim // config.n_heads))
-        self.decoder = nn.Sequential(*(Block(config.decoder_dim, heads, config.mlp_ratio) for _ in range(config.decoder_depth)))
+        blocks = (Block(config.decoder_dim, config.n_heads, config.mlp_ratio) for _ in range(config.decoder_depth))
+        self.decoder = nn.Sequential(*blocks, nn.LayerNorm(config.decoder_dim))
         self.to_voxels = nn.Linear(config.decoder_dim, n_volumes * self.tokenizer.stride**3)
-        brain = brain_XYZ.float()[None, None].expand(1, n_volumes, -1, -1, -1)
-        self.brain_NV: Tensor
-        self.register_buffer("brain_NV", self.tokenizer.cubes(brain)[0], persistent=False)
 
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:
         """Mean squared error over the brain voxels under masked tokens.
 
         The masked cubes are blanked before the CNN, whose receptive fields overlap: otherwise they would leak to their neighbours.
+        A value that is exactly 0 is none: z-scored BOLD is 0 where it was not measured (docs/data.md), outside this person's brain or
+        before the steady state, which other people's brains and other scanners' fields of view do not share.
         """
         cubes_BNV = self.tokenizer.cubes(bold_BTXYZ)
         B, N, _ = cubes_BNV.shape
@@ -121,8 +119,9 @@ class MaskedAutoencoder(nn.Module):
         full = self.mask_token.expand(B, N, -1).clone()
         full[kept] = self.to_decoder(encoded).flatten(0, 1).to(full.dtype)
         restored_MV = self.to_voxels(self.decoder(full + self.decoder_positions)[~kept])
-        weight_MV = self.brain_NV.expand(B, -1, -1)[~kept]
-        return ((restored_MV - cubes_BNV[~kept]).square() * weight_MV).sum() / weight_MV.sum()
+        hidden_MV = cubes_BNV[~kept]
+        measured_MV = hidden_MV != 0
+        return ((restored_MV - hidden_MV).square() * measured_MV).sum() / measured_MV.sum().clamp(min=1)
 
     def _blank(self, bold_BTXYZ: Tensor, kept_BN: Tensor) -> Tensor:
         s = self.tokenizer.stride

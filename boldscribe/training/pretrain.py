@@ -65,7 +65,7 @@ def pretrain_sc_mbm(
     checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, [*series, *further, *start])
     with process_group() as device:
         seed_everything(config.seed, "sc_mbm", dataset)
-        model = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes, windows.mask_XYZ)
+        model = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes)
         if start:
             start_blocks(model.encoder, start[0], config.sc_mbm)
         training = Pretraining(config, dataset, windows, model, checkpoints, device)

@@ -14,6 +14,7 @@ from boldscribe.bold.batches import Batches
 from boldscribe.config import Config, check_experiment
 from boldscribe.errors import UserError
 from boldscribe.files import save_array
+from boldscribe.models.assets import provide
 from boldscribe.models.fmri_encoder import new_encoder
 from boldscribe.models.sc_mbm import ScMbm
 from boldscribe.training.pretrain import pretrain_sc_mbm
@@ -112,15 +113,21 @@ def test_blocks_start_from_a_checkpoint(epochs: int, tiny: Config, data: SimpleN
     assert len(pd.read_parquet(out["curve"])) == epochs and any(k.startswith("tokenizer.") for k in written)
 
 
-def test_a_checkpoint_of_another_size_is_refused(tiny: Config, data: SimpleNamespace, tmp_path: Path) -> None:
-    deeper = tiny.sc_mbm.model_copy(update={"depth": tiny.sc_mbm.depth + 1})
-    save_file({f"sc_mbm.{k}": v for k, v in ScMbm(deeper).state_dict().items()}, tmp_path / "deeper.safetensors")
+def test_a_checkpoint_of_another_size_is_refused_before_and_in_training(tiny: Config, data: SimpleNamespace, tmp_path: Path) -> None:
+    other = tiny.sc_mbm.model_copy(update={"depth": tiny.sc_mbm.depth + 1, "mlp_ratio": 4.0})
+    save_file({f"sc_mbm.{k}": v for k, v in ScMbm(other).state_dict().items()}, tmp_path / "larger.safetensors")
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    right = {f"sc_mbm.{k}": v for k, v in ScMbm(tiny.sc_mbm).state_dict().items()}
+    save_file({k: v for k, v in right.items() if "norm2" not in k}, tmp_path / "part.safetensors")
     out = {"weights": tmp_path / "w", "curve": tmp_path / "c", "work_dir": tmp_path}
     for name, complaint in (
-        ("deeper", r"unexpected \['blocks\.1\..*expected the blocks of an encoder of dim 128, depth 1"),
-        ("other", "found no tensor named sc_mbm"),
+        ("larger", r"(?s)sc_mbm\.depth: found 2, configured 1.*mlp_ratio: found 4, configured 1.*set sc_mbm\.dim: 128, sc_mbm\.depth: 2"),
+        ("other", "found no tensors named sc_mbm"),
+        ("part", r"missing \['blocks\.0\.norm2"),
     ):
         config = changed(tiny, sc_mbm={"checkpoint": str(tmp_path / f"{name}.safetensors")})
         with pytest.raises(UserError, match=complaint):
             pretrain_sc_mbm(config, "had", series=data.series[:2], trials=data.trials[:2], **out)
+        if name != "part":
+            with pytest.raises(UserError, match=complaint):
+                provide(config, "sc_mbm", tmp_path / "models" / "sc_mbm")

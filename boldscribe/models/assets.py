@@ -9,6 +9,7 @@ from pathlib import Path
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.models.embedded import unpack
+from boldscribe.models.sc_mbm import check_blocks
 from boldscribe.models.weight_files import check_weights
 
 # What BERTScore and identification read is the same encoder in the embedded default.
@@ -47,12 +48,14 @@ def provide(config: Config, asset: str, folder: Path) -> list[Path]:
 
     Raises:
         UserError: the configured path is missing, holds no safetensors (pickled weights are not read) or truncated ones, or has
-            fewer layers than BERTScore is to read.
+            fewer layers than BERTScore is to read, or an encoder of other sizes than the configured one's.
     """
     origin = source(config, asset)
     sources = unpack(EMBEDDED_ASSET[asset], folder) if origin == "embedded" else _link(Path(origin), asset, folder)
     if asset == "bertscore_encoder":
         _check_layers(folder, config.evaluation.bertscore_layer)
+    if asset == "sc_mbm":
+        check_blocks(Path(origin), config.sc_mbm)
     return sources
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from boldscribe.config_sections import ScMbm as ScMbmConfig
 from boldscribe.config_sections import Tokenizer as TokenizerConfig
 from boldscribe.errors import UserError
 from boldscribe.models.tokenizer import Tokenizer
-from boldscribe.models.weight_files import fill, load_weights
+from boldscribe.models.weight_files import fill, load_weights, shapes
+
+PREFIX = "sc_mbm."
+CONVERT = "convert the published weights again (docs/weights.md)"
 
 
 class Attention(nn.Module):
@@ -71,15 +75,40 @@ def start_blocks(encoder: ScMbm, path: Path, config: ScMbmConfig) -> None:
     The tokenizer starts afresh: the published encoders read lists of voxels, whose patches and positions mean nothing behind a 3-D CNN.
 
     Raises:
-        UserError: the file is missing or damaged, holds something else, or weights of another width, depth or MLP ratio.
+        UserError: as `check_blocks`, or a tensor is missing or unknown.
     """
-    remedy = "convert the published weights again (docs/weights.md)"
-    state = {k.removeprefix("sc_mbm."): v.float() for k, v in load_weights(path, remedy)[0].items() if k.startswith("sc_mbm.")}
-    if not state:
-        raise UserError(str(path), f"found no tensor named sc_mbm.*, expected the blocks of an encoder; {remedy}")
-    size = f"the blocks of an encoder of dim {config.dim}, depth {config.depth} and mlp_ratio {config.mlp_ratio:g}, as sc_mbm has them"
-    fill(encoder, state, str(path), size)
+    check_blocks(path, config)
+    state = {k.removeprefix(PREFIX): v.float() for k, v in load_weights(path, CONVERT)[0].items() if k.startswith(PREFIX)}
+    fill(encoder, state, str(path), f"all tensors of an encoder; {CONVERT}")
     encoder.train().requires_grad_(True)
+
+
+def check_blocks(path: Path, config: ScMbmConfig) -> None:
+    """Hold the sizes of converted weights, of which only the header is read, against the configuration.
+
+    Raises:
+        UserError: the file is missing or damaged, holds something else, or blocks of another width, depth or MLP ratio.
+    """
+    given = {k.removeprefix(PREFIX): shape for k, shape in shapes(path, CONVERT).items() if k.startswith(PREFIX)}
+    if not {"norm.weight", "blocks.0.mlp.expand.weight"} <= given.keys():
+        raise UserError(str(path), f"found no tensors named {PREFIX}norm and {PREFIX}blocks, expected those of an encoder; {CONVERT}")
+    if problems := size_problems(given, config):
+        raise UserError(str(path), *problems)
+
+
+def size_problems(shapes: Mapping[str, Size], config: ScMbmConfig) -> list[str]:
+    """In what the sizes of an encoder differ from the configured ones, and what to set.
+
+    Args:
+        shapes: of its tensors by name (`ScMbm.state_dict`).
+    """
+    dim, hidden = shapes["norm.weight"][0], shapes["blocks.0.mlp.expand.weight"][0]
+    ratio = config.mlp_ratio if int(dim * config.mlp_ratio) == hidden else hidden / dim
+    depth = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
+    found = {"dim": dim, "depth": depth, "mlp_ratio": ratio}
+    differing = [name for name, size in found.items() if size != getattr(config, name)]
+    problems = [f"sc_mbm.{name}: found {found[name]:g}, configured {getattr(config, name):g}" for name in differing]
+    return [*problems, "set " + ", ".join(f"sc_mbm.{name}: {size:g}" for name, size in found.items())] if problems else []
 
 
 class MaskedAutoencoder(nn.Module):

@@ -21,7 +21,7 @@ from boldscribe.files import atomic_folder, sha256_of, write_json
 from boldscribe.models.conversion.names import family
 from boldscribe.models.conversion.shapes import Source, check_shapes, some
 from boldscribe.models.pickled_weights import Checkpoint, TrainingConfig, read_checkpoint
-from boldscribe.models.sc_mbm import ScMbm
+from boldscribe.models.sc_mbm import ScMbm, size_problems
 
 RENAMES = (
     (r"\.attn\.qkv\.", ".attention.qkv."),
@@ -127,21 +127,8 @@ def _sorted_out(checkpoint: Checkpoint) -> tuple[dict[str, Source], dict[str, li
 def _check_sizes(sources: dict[str, Source], config: ScMbmConfig, path: Path) -> None:
     if "norm.weight" not in sources or "blocks.0.mlp.expand.weight" not in sources:
         raise UserError(str(path), "missing norm.weight or blocks.0.mlp.fc1.weight; expected a whole encoder")
-    dim, hidden = len(sources["norm.weight"].tensor), len(sources["blocks.0.mlp.expand.weight"].tensor)
-    depth = 1 + max(int(name.split(".")[1]) for name in sources if name.startswith("blocks."))
-    ratio = config.mlp_ratio if int(dim * config.mlp_ratio) == hidden else hidden / dim
-    found = {"dim": dim, "depth": depth, "mlp_ratio": ratio}
-    configured = {name: getattr(config, name) for name in found}
-    if found != configured:
-        raise UserError(
-            str(path),
-            *(
-                f"sc_mbm.{name}: found {size:g}, configured {configured[name]:g}"
-                for name, size in found.items()
-                if size != configured[name]
-            ),
-            "set " + ", ".join(f"sc_mbm.{name}: {size:g}" for name, size in found.items()),
-        )
+    if problems := size_problems({name: source.tensor.shape for name, source in sources.items()}, config):
+        raise UserError(str(path), *problems)
 
 
 def _heads(checkpoint: Checkpoint, config: ScMbmConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array, save_array, sha256_of
-from boldscribe.provenance.assets import asset_lock, manifest
+from boldscribe.provenance.assets import asset_lock, manifest, manifest_of
 from boldscribe.provenance.audit import audit
 from boldscribe.provenance.digests import digest, record_path
 from boldscribe.provenance.ledger import add_entry, close, folder_of, read_ledger
@@ -263,6 +263,20 @@ def test_raw_data_are_held_against_their_manifest(tmp_path: Path) -> None:
     for fast in (False, True):
         found = [f for f in audit(results, fast=fast).findings.values() if f.verdict == "tampered"]
         assert [Path(f.name).name for f in found] == ["bold.nii", "more.nii"]
+
+
+def test_the_manifest_is_found_among_those_of_others_and_their_records(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bold.nii").write_text(name)
+        marker = results / "fetched" / f"{name}.json"
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        with record(Job("fetch_dataset", results, {}, {"marker": [marker]})):
+            marker.write_text(json.dumps({"manifest": manifest(tmp_path / name)}))
+    (results / "fetched" / ".third.1.part.json").write_text("{")
+    assert manifest_of(tmp_path / "second" / "bold.nii", results) == results / "fetched" / "second.json"
+    assert manifest_of(tmp_path / "elsewhere.nii", results) is None
 
 
 def test_the_digest_of_a_folder_sees_content_and_names_but_not_records_or_time_stamps(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.errors import UserError
-from boldscribe.provenance.digests import digest
+from boldscribe.provenance.digests import RECORD, digest
 from boldscribe.provenance.naming import ROOT, name_of
 from boldscribe.provenance.redaction import redact, restore
 
@@ -99,7 +99,9 @@ def manifest(*folders: str | Path) -> dict[str, list[dict[str, Any]]]:
 
 def manifest_of(path: Path, results: Path) -> Path | None:
     """The file that holds the manifest which a raw file or folder is under; None if there is none."""
-    for file in sorted((results / "fetched").glob("*.json")):
+    for file in sorted((results / "fetched").glob("[!.]*.json")):  # a name with a dot at its start is being written
+        if file.name.endswith(RECORD):
+            continue
         if any(path.absolute().is_relative_to(restore(folder)) for folder in json.loads(file.read_text())["manifest"]):
             return file
     return None

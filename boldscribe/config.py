@@ -6,6 +6,7 @@ when they drift. Unknown keys are refused, so that a typing error cannot pass as
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -166,16 +167,28 @@ def _pretraining_problems(config: Config) -> list[str]:
         if absent := [s for s in extra.subjects if not (folder / f"sub-{s}").is_dir()]:
             problems.append(f"pretraining.{name}.subjects: found no folder of {', '.join(absent)} in {folder}; correct the list")
         for dataset, settings in config.datasets.items():
-            places = {Path(p).resolve() for p in (settings.derivatives_dir, settings.bids_dir) if p}
-            shared = sorted(set(extra.subjects) & set(settings.validation_subjects))
-            if shared and any(folder.resolve() == p or folder.resolve().is_relative_to(p) for p in places):
+            made = f"{config.paths.results}/derivatives/{dataset}"
+            if shared := _target_subjects(extra, settings, [p for p in (settings.derivatives_dir, settings.bids_dir, made) if p]):
                 problems.append(
-                    f"pretraining.{name}.subjects: found {', '.join(shared)}, target subjects of {dataset}, which lie in the same folder; "
+                    f"pretraining.{name}.subjects: found {', '.join(shared)}, target subjects of {dataset}, whose data lie there; "
                     "nothing of theirs may be pretrained on: remove them"
                 )
     if config.sc_mbm.epochs == 0 and config.sc_mbm.checkpoint is None:
         problems.append("sc_mbm.epochs: found 0 without a checkpoint, expected 1 or more, or a checkpoint to take the blocks from")
     return problems
+
+
+def _target_subjects(extra: PretrainingSet, dataset: Dataset, places: Iterable[str]) -> list[str]:
+    """Subjects of a pretraining set who are target subjects: by their label in the data set's folders, or by a link to theirs."""
+    roots = [Path(place).resolve() for place in places]
+    of_targets = {(root / f"sub-{subject}").resolve() for root in roots for subject in dataset.validation_subjects}
+    folder = Path(extra.derivatives_dir)
+    within = any(folder.resolve().is_relative_to(root) for root in roots)
+    return [
+        subject
+        for subject in extra.subjects
+        if (within and subject in dataset.validation_subjects) or (folder / f"sub-{subject}").resolve() in of_targets
+    ]
 
 
 def load_config(*files: str | Path) -> Config:

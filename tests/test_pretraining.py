@@ -89,15 +89,58 @@ def test_who_is_not_named_for_pretraining_is_refused(tiny: Config, further: Conf
         pretraining_windows(further, "had", data.series, [rest])
 
 
-def test_target_subjects_do_not_hide_in_the_same_derivatives(tiny: Config, tmp_path: Path) -> None:
-    for subject in ("03", "07"):
-        (tmp_path / f"sub-{subject}").mkdir()
-    data_set = {"had": tiny.datasets["had"].model_copy(update={"derivatives_dir": str(tmp_path)}).model_dump(), "urgen": {}}
-    for subjects, complaint in ((["03"], "found 03, target subjects of had"), (["07", "08"], "found no folder of 08")):
-        extra = {"more": {"derivatives_dir": str(tmp_path), "subjects": subjects}}
-        raw = tiny.model_dump(by_alias=True) | {"pretraining": extra, "datasets": data_set}
-        with pytest.raises(UserError, match=complaint):
-            check_experiment(Config.model_validate(raw))
+def test_target_subjects_do_not_hide_where_their_data_lie(tiny: Config, tmp_path: Path) -> None:
+    ready, linked, made = tmp_path / "ready", tmp_path / "linked", tmp_path / "results" / "derivatives" / "had"
+    for folder in (ready / "sub-03", ready / "sub-07", ready / "fmriprep" / "sub-03", made / "sub-03", made / "sub-01", linked):
+        folder.mkdir(parents=True)
+    (linked / "sub-99").symlink_to(ready / "sub-03")
+    had = tiny.datasets["had"].model_copy(update={"derivatives_dir": str(ready), "simulated": None})
+    target = "found 03, target subjects of had"
+    for folder, subjects, complaint in (
+        (ready, ["03", "07"], target),
+        (ready / "fmriprep", ["03"], target),
+        (made, ["03", "01"], target),
+        (linked, ["99"], "found 99, target subjects of had"),
+        (ready, ["07", "08"], "found no folder of 08"),
+        (ready, ["07"], None),
+        (made, ["01"], None),
+    ):
+        extra = {"more": {"derivatives_dir": str(folder), "subjects": subjects}}
+        changes = {
+            "pretraining": extra,
+            "datasets": {"had": had.model_dump(), "urgen": {}},
+            "paths": {"results": str(tmp_path / "results")},
+        }
+        with pytest.raises(UserError) as refusal:  # of urgen, which has no subjects, in any case
+            check_experiment(Config.model_validate(tiny.model_dump(by_alias=True) | changes))
+        assert complaint in str(refusal.value) if complaint else "pretraining" not in str(refusal.value)
+
+
+def test_two_sets_of_people_are_learnt_from(further: Config, data: SimpleNamespace, tmp_path: Path) -> None:
+    """BOLD that can be restored, since neighbours go together; the sets' brains differ in size."""
+    rng, paths = np.random.default_rng(5), []
+    for name, dataset, subject, voxels in (("a", "had", "01", np.arange(512)), ("b", "hcp", "03", np.arange(64, 448))):
+        signal_TV = rng.normal(size=(96, 1)) * np.sign(rng.normal(size=(1, 512)) + 1.5)[:, voxels] + 0.2 * rng.normal(
+            size=(96, len(voxels))
+        )
+        paths.append(tmp_path / name / f"sub-{subject}_bold.npy")
+        paths[-1].parent.mkdir()
+        run = {"run": "01", "first_volume": 0, "n_volumes": 96, "repetition_time": 2.0, "start_time": 0.0}
+        header = {"dataset": dataset, "subject": subject, "grid_shape": [8, 8, 8], "affine": np.eye(4).tolist(), "runs": [run]}
+        save_array(paths[-1], signal_TV.astype(np.float16), **header)
+        np.save(paths[-1].with_name(f"sub-{subject}_voxels.npy"), voxels.astype(np.int32))
+    config = changed(
+        further,
+        tokenizer={"grid": [8, 8, 8], "channels": [16, 32]},
+        sc_mbm={"epochs": 14, "warmup_epochs": 2, "batch_size": 16, "learning_rate": 3e-3},
+    )
+    out = {"weights": tmp_path / "sc_mbm.safetensors", "curve": tmp_path / "curve.parquet", "work_dir": tmp_path / "w"}
+    pretrain_sc_mbm(config, "had", series=paths[:1], trials=data.trials[:1], further=paths[1:], **out)
+    loss = pd.read_parquet(out["curve"])["loss"]
+    assert loss[-3:].mean() < 0.5 * loss[:3].mean()
+    encoder, weights = new_encoder(config, out["weights"]).get_base_model(), load_file(out["weights"])
+    assert torch.equal(encoder.tokenizer.positions, weights["tokenizer.positions"])
+    assert torch.equal(encoder.sc_mbm.blocks[0].norm1.weight, weights["sc_mbm.blocks.0.norm1.weight"])
 
 
 @pytest.mark.parametrize("epochs", [0, 1])

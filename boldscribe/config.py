@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from boldscribe.config_sections import (
     Adaptor,
     Bold,
+    Captioner,
     Connectors,
     Dataset,
     Decoding,
@@ -51,6 +52,7 @@ class Config(Section):
     bold: Bold = Field(default_factory=Bold)
     stimuli: Stimuli = Field(default_factory=Stimuli)
     video_llama: VideoLlama = Field(default_factory=VideoLlama)
+    captioner: Captioner = Field(default_factory=Captioner)
     connectors: Connectors = Field(default_factory=Connectors)
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)
     sc_mbm: ScMbm = Field(default_factory=ScMbm)

@@ -221,6 +221,42 @@ class VideoLlama(Section):
         return self
 
 
+class Captioner(Section):
+    """Which model writes the pseudo-captions that Stage II learns and the references that texts are scored against (docs/captioners.md)."""
+
+    kind: Literal["video_llama", "video_text"] = key(
+        "video_llama", "Video-LLaMA as configured in video_llama, or another video-text model that transformers has", "paper 3.2"
+    )
+    alignment_target: Literal["video_llama"] = key(
+        "video_llama",
+        "whose video tokens x Stage I aligns fMRI with, and whose LLM decodes: Video-LLaMA's, whatever model captions, since others have "
+        "no L x d tokens of a Q-Former; Stage II then teaches the bridge to say through Video-LLaMA's LLM what the other model wrote",
+        "paper 3.2; survey 2",
+    )
+    model: str | None = key(None, "video_text: folder of the model as its hub has it (safetensors, tokenizer, processor)", "ours")
+    hub_name: str | None = key(None, "video_text: its name on the hub, OWNER/NAME", "ours")
+    revision: str | None = key(None, "video_text: commit of hub_name, 40 hexadecimal digits", "ours", pattern="^[0-9a-f]{40}$")
+    frames_as: Literal["video", "images"] = key(
+        "video",
+        "video_text: hand the frames over as a video with its times, which needs torchvision, or as a sequence of images without times",
+        "ours",
+    )
+    dtype: Literal["float32", "bfloat16"] = key("bfloat16", "video_text: precision; that of Video-LLaMA is video_llama.dtype", "ours")
+    batch_size: int = key(8, "video_text: clips per batch; that of Video-LLaMA is video_llama.batch_size", "ours", ge=1)
+
+    @model_validator(mode="after")
+    def _check_origin(self) -> Captioner:
+        absent = [name for name in ("model", "hub_name", "revision") if not getattr(self, name)]
+        if self.kind == "video_text" and absent:
+            raise ValueError(f"kind video_text needs {', '.join(absent)}: which model it is, and from which commit, must be said")
+        return self
+
+    @property
+    def author(self) -> str:
+        """Name of the model that writes the captions, with its revision."""
+        return {"video_llama": "Video-LLaMA", "video_text": f"{self.hub_name} (revision {self.revision})"}[self.kind]
+
+
 class Connectors(Section):
     """Training of the miniature Video-LLaMA's connectors on rendered clips that no data set uses."""
 

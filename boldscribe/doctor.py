@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -198,6 +199,7 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
         "visual encoder": config.video_llama.visual_encoder,
         "connectors": config.video_llama.connectors,
         "SC-MBM": config.sc_mbm.checkpoint,
+        "captioner": config.captioner.model if config.captioner.kind == "video_text" else None,
         "BERTScore encoder": config.evaluation.bertscore_model,
         "BERTScore baseline": config.evaluation.bertscore_baseline,
         "sentence encoder": config.evaluation.sentence_encoder,
@@ -211,6 +213,9 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
             yield Check(f"weights: {name}", "missing", f"no .safetensors in {place}", "convert the weights: pickled files are not opened")
         else:
             yield Check(f"weights: {name}", "ok", place)
+    if config.captioner.kind == "video_text" and config.captioner.frames_as == "video" and find_spec("torchvision") is None:
+        remedy = "install the build that fits torch, or set captioner.frames_as: images"
+        yield Check("weights: captioner's video processor", "missing", "torchvision is not installed", remedy)
     for name, dataset in config.datasets.items():
         if dataset.simulated is not None:
             yield Check(f"data: {name}", "ok", "simulated by the pipeline")
@@ -274,8 +279,6 @@ def _snakemake() -> Check:
 
 
 def _slurm() -> Check:
-    from importlib.util import find_spec
-
     running, message = _answer("sbatch", "--version")
     if not running:
         return Check("Slurm", "missing", f"sbatch: {message}", "not needed for the demo; without it, full scale runs on this machine alone")

@@ -1,4 +1,4 @@
-"""Pseudo-captions: Video-LLaMA's answer to each record's instruction."""
+"""Pseudo-captions: Video-LLaMA's answer to each record's instruction, or that of another video-text model (docs/captioners.md)."""
 
 
 rule captions:
@@ -7,30 +7,33 @@ rule captions:
         script=ancient("workflow_scripts/captions.py"),
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
-        features=rules.video_features.output.features,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
+        clips=rules.video_features.output.features if OWN_CAPTIONS else rules.frames.output.frames,
+        models=expand(
+            f"{R}/models/{{asset}}",
+            asset=["llm", "connectors"] if OWN_CAPTIONS else ["captioner"],
+        ),
     output:
         captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
     params:
         module=as_py_module(),
         code=code("captions"),
         packages=packages("captions"),
-        settings=settings("captions"),
+        settings=settings("captions" if OWN_CAPTIONS else "captions/video_text"),
         config=CONFIG,
     log:
         f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/captions/{{dataset}}_{{split}}-{{shard}}.tsv"
-    threads: CORES
+    threads: CORES if OWN_CAPTIONS else 8
     resources:
-        mem_mb=memory(64000, 2000),
+        mem_mb=memory(64000, 2000 if OWN_CAPTIONS else 64000),
         runtime=minutes(240),
-        gpu=GPU,
+        gpu=GPU if OWN_CAPTIONS else 1,
     conda:
         "../envs/models.yaml"
     message:
         "Caption the clips of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
+        " --trials {input.trials:q} --labels {input.labels:q} --clips {input.clips:q}"
         " --models {input.models:q} --captions {output.captions:q} 2>&1 | tee {log:q}"

@@ -26,6 +26,8 @@ CONDITIONS = experiment.decoding.conditions
 EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want a GPU and several cores for its input.
 GPU, CORES = (0, 1) if EMBEDDED else (1, 8)
+# Captions by Video-LLaMA, from its features; or by another video-text model, from frames, which is large whatever the LLM.
+OWN_CAPTIONS = experiment.captioner.kind == "video_llama"
 # One process trains, or several that share each batch, one per GPU of a machine.
 PROCESSES = experiment.training.processes
 LAUNCH = "python" if PROCESSES == 1 else f"python -m torch.distributed.run --standalone --nproc-per-node {PROCESSES}"
@@ -38,7 +40,7 @@ wildcard_constraints:
     shard="[0-9]{3}",
     role="train|adapt|test",
     condition="[a-z]+",
-    asset="llm|visual_encoder|connectors|sc_mbm|sentence_encoder|bertscore_encoder",
+    asset="llm|visual_encoder|connectors|sc_mbm|captioner|sentence_encoder|bertscore_encoder",
 
 
 def settings(step):

@@ -58,6 +58,9 @@ def test_every_key_says_what_it_means_and_where_it_comes_from() -> None:
         ({"decoding": {"controls": ["llm", "llm"]}}, ["decoding.controls", "named twice"]),
         ({"sc_mbm": {"checkpoint": 7}}, ["sc_mbm.checkpoint", "7"]),
         ({"pretraining": {"hcp": {"derivatives_dir": "x", "subjects": []}}}, ["pretraining.hcp.subjects"]),
+        ({"captioner": {"kind": "video_text"}}, ["captioner", "needs model, hub_name, revision"]),
+        ({"captioner": {"revision": "main"}}, ["captioner.revision", "found 'main'", "pattern"]),
+        ({"captioner": {"alignment_target": "qwen"}}, ["captioner.alignment_target", "found 'qwen'", "video_llama"]),
     ],
 )
 def test_a_mistake_is_named_with_key_and_value(change: dict[str, object], words: list[str]) -> None:

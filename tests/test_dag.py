@@ -86,8 +86,10 @@ def test_rules_declare_exactly_the_settings_that_they_read(checkout: Checkout) -
     declared = {step: slices["reads"] for step, slices in declared_slices().items() if step in observed}
     assert declared == observed
     assert declared_slices().keys() - observed.keys() == {
+        "captions/video_text",
         "check_pretraining",
         "fetch_dataset",
+        "fetch_model/captioner",
         "fetch_model/sc_mbm",
         "fetch_pretraining",
         "pretraining_series",

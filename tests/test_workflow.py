@@ -82,6 +82,20 @@ def test_an_experiment_without_test_runs_stops_the_plan() -> None:
     assert "datasets.had.test_runs: found none" in done.stderr + done.stdout
 
 
+@pytest.mark.dag
+def test_another_captioner_is_handed_frames_and_its_own_weights_alone() -> None:
+    def command(captioner: str) -> str:
+        target = "results/stimuli/had/train-000_captions.parquet"
+        done = snakemake("-n", "-p", target, "--config", f"captioner={captioner}")
+        assert done.returncode == 0, done.stderr
+        return re.search(r"python -m workflow_scripts\.captions [^\n]+", done.stdout + done.stderr)[0]  # type: ignore[index]
+
+    own = command("{kind: video_llama}")
+    other = command(f"{{kind: video_text, model: models/x, hub_name: x/y, revision: '{'0' * 40}'}}")
+    assert "train-000_features.npy" in own and "models/llm" in own and "models/captioner" not in own and "_frames" not in own
+    assert "train-000_frames.npy" in other and "models/captioner" in other and "models/llm" not in other and "_features" not in other
+
+
 def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_fmri() -> None:
     for name in ("pretrain_sc_mbm", "stage1", "stage2"):
         inputs = rules()[name].split("    output:")[0]

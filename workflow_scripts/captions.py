@@ -4,7 +4,12 @@ from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 from boldscribe.stimuli.captions import write_captions
 
-INPUTS = {"trials": "trial indices (.parquet)", "labels": "labels (.parquet)", "features": "tokens (.npy)", "models": "model folders"}
+INPUTS = {
+    "trials": "trial indices (.parquet)",
+    "labels": "labels (.parquet)",
+    "clips": "tokens of the clips for Video-LLaMA, their frames for a video-text model (.npy)",
+    "models": "model folders",
+}
 OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 
 
@@ -15,7 +20,7 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
         config,
         trials=inputs["trials"],
         labels=inputs["labels"],
-        features=inputs.one("features"),
+        clips=inputs.one("clips"),
         models_dir=inputs["models"][0].parent,
         output=outputs.one("captions"),
     )

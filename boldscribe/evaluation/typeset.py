@@ -45,6 +45,7 @@ def notes(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> l
     encoder = "all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others" if embedded else "the configured encoder"
     return [
         published,
+        references(config),
         overlap,
         f"Scores are in percent, with 95 % intervals of a percentile bootstrap ({evaluation.bootstrap_samples} resamples of trials within "
         "subjects, seeded). The total is the mean over subjects. Intervals say what other trials of these subjects would give, not what "
@@ -59,6 +60,16 @@ def notes(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> l
         "other (2-way), by the cosine of sentence embeddings; ties are shared.",
         *(f"{MARK} {note}." for note in dict.fromkeys(values["note"].dropna()) if note),
     ]
+
+
+def references(config: Config) -> str:
+    """Who wrote the references, and what follows where it is not Video-LLaMA."""
+    captioner = config.captioner
+    aligned = {"video_llama": "Video-LLaMA"}[captioner.alignment_target]
+    written = f"The references are captions by {captioner.author}; fMRI is aligned with the video tokens of {aligned}, whose LLM decodes."
+    if captioner.kind == "video_llama":
+        return written
+    return f"{written} The paper's references are Video-LLaMA's: its scores and these are not comparable."
 
 
 def grid(values: pd.DataFrame) -> list[list[str]]:

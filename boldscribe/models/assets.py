@@ -9,8 +9,10 @@ from pathlib import Path
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.models.embedded import unpack
+from boldscribe.models.hub_folder import check_hub_folder
 from boldscribe.models.sc_mbm import check_blocks
 from boldscribe.models.weight_files import check_weights
+from boldscribe.provenance.assets import check_locked_version
 
 # What BERTScore and identification read is the same encoder in the embedded default.
 EMBEDDED_ASSET = {
@@ -25,7 +27,7 @@ def source(config: Config, asset: str) -> str:
     """The configured origin of an asset: 'embedded', or a path.
 
     Raises:
-        UserError: no such asset.
+        UserError: no such asset, or none is configured.
     """
     origins: dict[str, Callable[[], str]] = {
         "llm": lambda: config.video_llama.llm,
@@ -34,10 +36,13 @@ def source(config: Config, asset: str) -> str:
         "sc_mbm": lambda: config.sc_mbm.checkpoint or "",
         "sentence_encoder": lambda: config.evaluation.sentence_encoder,
         "bertscore_encoder": lambda: config.evaluation.bertscore_model,
+        "captioner": lambda: config.captioner.model or "",
     }
     if asset not in origins:
         raise UserError("--asset", f"found {asset!r}, expected one of {', '.join(origins)}")
-    return origins[asset]()
+    if not (origin := origins[asset]()):
+        raise UserError("--asset", f"found {asset!r}, which the configuration does not have: captioner.model is null")
+    return origin
 
 
 def provide(config: Config, asset: str, folder: Path) -> list[Path]:
@@ -48,10 +53,15 @@ def provide(config: Config, asset: str, folder: Path) -> list[Path]:
 
     Raises:
         UserError: the configured path is missing, holds no safetensors (pickled weights are not read) or truncated ones, or has
-            fewer layers than BERTScore is to read, or an encoder of other sizes than the configured one's.
+            fewer layers than BERTScore is to read; an encoder is of other sizes than the configured one's; a captioner's folder
+            lacks a file, or it or the asset lock says another revision.
     """
     origin = source(config, asset)
+    if asset == "captioner":
+        check_hub_folder(Path(origin), config.captioner.revision or "")
     sources = unpack(EMBEDDED_ASSET[asset], folder) if origin == "embedded" else _link(Path(origin), asset, folder)
+    if asset == "captioner":
+        check_locked_version(sources, config.captioner.revision or "")
     if asset == "bertscore_encoder":
         _check_layers(folder, config.evaluation.bertscore_layer)
     if asset == "sc_mbm":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,6 +91,18 @@ def locked_asset(path: Path, sha256: str) -> Asset:
     if asset.sha256 != sha256:
         raise UserError(str(path), f"sha256: found {sha256}, expected {asset.sha256} ({asset.id} in {LOCK.name}); fetch it again")
     return asset
+
+
+def check_locked_version(files: Iterable[Path], version: str) -> None:
+    """Make sure that the lock, where it names these files, says that they are of a version.
+
+    Raises:
+        UserError: it says that one is of another version.
+    """
+    for file in files:
+        asset = asset_lock().get(name_of(file, ROOT / "results"))
+        if asset is not None and asset.version != version:
+            raise UserError(str(LOCK), f"{asset.id}: version: found {asset.version}, configured is {version}; correct one of them")
 
 
 def manifest(*folders: str | Path) -> dict[str, list[dict[str, Any]]]:

@@ -50,8 +50,11 @@ def read_frames(
     return np.stack([_resize(image, size) for image in images]), indices
 
 
-def check_video(path: Path) -> None:
+def check_video(path: Path) -> tuple[int, float | None]:
     """Make sure that a video is whole, without decoding it: the readers take a truncated one for a shorter one.
+
+    Returns:
+        its number of frames, and frames per second; None where the file states no rate.
 
     Raises:
         UserError: the file is missing, is no video, or holds fewer frames than its header states.
@@ -62,11 +65,13 @@ def check_video(path: Path) -> None:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stated = stream.frames or _frames_by_duration(container, stream)
+            rate = float(stream.average_rate) if stream.average_rate else None
             found = sum(packet.size > 0 for packet in container.demux(stream))
     except (av.FFmpegError, IndexError) as error:
         raise UserError(str(path), f"cannot be read as video ({error}): truncated or not a video; fetch the file again") from None
     if found == 0 or found < stated - FRAMES_OF_TOLERANCE:
         raise UserError(str(path), f"frames: found {found}, expected {max(stated, 1)} as the header states; fetch the file again")
+    return found, rate
 
 
 def _frames_by_duration(container: InputContainer, stream: VideoStream) -> int:

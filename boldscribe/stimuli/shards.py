@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from boldscribe.config import Config
 from boldscribe.files import save_array
-from boldscribe.stimuli.frames import read_frames
+from boldscribe.stimuli.frames import check_video, read_frames
 
 
 def records(trials: Sequence[Path], labels: Sequence[Path], role: str) -> pd.DataFrame:
@@ -37,7 +37,9 @@ def write_frames(
     labels: Sequence[Path],
     output: Path,
 ) -> None:
-    """Write the frames of a shard's clips: uint8 (clips, T, size, size, 3), with `clips` and `frame_index` in the header.
+    """Write the frames of a shard's clips: uint8 (clips, T, size, size, 3).
+
+    The header lists `clips`, and of each `frame_index` (T frames taken), `clip_frames` (frames that it has) and `frames_per_second`.
 
     Raises:
         UserError: a clip that is missing or cannot be decoded.
@@ -45,8 +47,17 @@ def write_frames(
     clips = clips_of_shard(records(trials, labels, role=split), shard, config.stimuli.shards)
     folder = Path(config.datasets[dataset].bids_dir) / "stimuli"
     T, size = config.stimuli.n_frames, config.stimuli.size
-    frames, indices = np.empty((len(clips), T, size, size, 3), np.uint8), []
+    frames, indices, lengths = np.empty((len(clips), T, size, size, 3), np.uint8), [], []
     for i, clip in enumerate(tqdm(clips, "frames", mininterval=5)):
         frames[i], index = read_frames(folder / clip, n_frames=T, size=size, reader=config.stimuli.reader)
         indices.append(index.tolist())
-    save_array(output, frames, axes=["clip", "frame", "y", "x", "RGB"], clips=clips, frame_index=indices)
+        lengths.append(check_video(folder / clip))
+    save_array(
+        output,
+        frames,
+        axes=["clip", "frame", "y", "x", "RGB"],
+        clips=clips,
+        frame_index=indices,
+        clip_frames=[n for n, _ in lengths],
+        frames_per_second=[rate for _, rate in lengths],
+    )

@@ -1,0 +1,55 @@
+"""The folder of a model as a hub has it: which files it must hold, and which commit it says that they are of."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from boldscribe.errors import UserError
+
+log = logging.getLogger(__name__)
+
+NEEDED = {
+    "the model's configuration": ("config.json",),
+    "the tokenizer": ("tokenizer.json", "tokenizer_config.json"),
+    "the processor of its images": ("preprocessor_config.json", "processor_config.json"),
+}
+
+
+def check_hub_folder(folder: Path, revision: str) -> None:
+    """Make sure that a folder can be a video-text model of the hub, of the commit that is configured.
+
+    A folder that says nothing about its commit is taken, with a warning: its files' digests are locked all the same.
+
+    Raises:
+        UserError: the folder or a file in it is missing, or the folder says that it is of another commit.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            str(folder), "is missing: expected the folder of captioner.model; download it, or correct the path (docs/captioners.md)"
+        )
+    for what, names in NEEDED.items():
+        if not any((folder / name).is_file() for name in names):
+            raise UserError(
+                str(folder),
+                f"found no {' or '.join(names)} ({what}), expected all files that the hub has of the model: download the whole repository "
+                "(docs/captioners.md)",
+            )
+    stated = stated_revisions(folder)
+    if not stated:
+        log.warning("%s does not say which commit its files are of; captioner.revision is taken on trust", folder)
+    elif stated != {revision}:
+        raise UserError(
+            str(folder),
+            f"commit: its files say {', '.join(sorted(stated))}, captioner.revision is {revision}; download that one, or correct the key",
+        )
+
+
+def stated_revisions(folder: Path) -> set[str]:
+    """Commits that the hub's client noted for a folder's files: beside each (`hf download --local-dir`), or as the cache's folder name."""
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots":
+        return {folder.name}
+    notes = folder / ".cache" / "huggingface" / "download"
+    of_files = [note for note in notes.rglob("*.metadata") if (folder / note.relative_to(notes).with_suffix("")).exists()]
+    return {note.read_text().partition("\n")[0].strip() for note in of_files}

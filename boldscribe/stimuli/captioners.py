@@ -1,0 +1,145 @@
+"""Who answers instructions about the clips of a shard: the pipeline's own Video-LLaMA, or any video-text model of transformers.
+
+Whoever it is, fMRI is aligned with Video-LLaMA's tokens and decoded by its LLM (`captioner.alignment_target`, docs/captioners.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import load_array
+from boldscribe.models.device import best_device
+from boldscribe.models.hub_folder import check_hub_folder, stated_revisions
+from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former, model_folder
+from boldscribe.models.video_text import Timing, VideoTextModel
+
+
+class Captioner(Protocol):
+    """A model with a shard of clips.
+
+    Attributes:
+        clips: names of the clips that it can be asked about.
+        batch_size: questions at once.
+        origin: which model it is, for the file of its captions.
+    """
+
+    clips: list[str]
+    batch_size: int
+    origin: dict[str, Any]
+
+    def answer(self, clips: Sequence[str], instructions: Sequence[str]) -> list[str]:
+        """A text for each clip and its instruction, sampled or greedy as configured in `video_llama`."""
+
+
+def load_captioner(config: Config, shard: Path, models_dir: Path) -> Captioner:
+    """The configured captioner.
+
+    Args:
+        config: the experiment.
+        shard: features of the clips for Video-LLaMA, frames for a video-text model.
+        models_dir: folder of the provided models.
+    """
+    if config.captioner.kind == "video_text":
+        return VideoTextCaptioner(config, shard, models_dir)
+    return VideoLlamaCaptioner(config, shard, models_dir)
+
+
+class VideoLlamaCaptioner:
+    """Cached features through the video Q-Former and the projection into the prompted LLM (paper 3.2).
+
+    Args:
+        config: the experiment.
+        features: input of the video Q-Former (`write_features`).
+        models_dir: folder of the provided models.
+    """
+
+    def __init__(self, config: Config, features: Path, models_dir: Path) -> None:
+        self.settings = config.video_llama
+        self.batch_size = self.settings.batch_size
+        self.origin = {"kind": "video_llama", "author": config.captioner.author}
+        self.tokens, header = load_array(features)
+        self.clips = header["clips"]
+        self.device = best_device()
+        self.llm = load_llm(config, models_dir).to(self.device)
+        self.q_former, self.projection = load_video_q_former(config).to(self.device), load_projection(config).to(self.device)
+        self._row = {clip: i for i, clip in enumerate(self.clips)}
+
+    def answer(self, clips: Sequence[str], instructions: Sequence[str]) -> list[str]:
+        """See `Captioner`."""
+        with torch.inference_mode():
+            tokens = torch.from_numpy(self.tokens[[self._row[c] for c in clips]]).float().to(self.device)
+            soft = self.projection(self.q_former(tokens))
+        return self.llm.generate(
+            instructions,
+            soft,
+            max_new_tokens=self.settings.max_new_tokens,
+            batch_size=self.batch_size,
+            do_sample=self.settings.do_sample,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+        )
+
+
+class VideoTextCaptioner:
+    """Frames and instruction into a video-text model, through its own chat template.
+
+    Args:
+        config: the experiment.
+        frames: frames of the clips (`write_frames`).
+        models_dir: folder of the provided models.
+
+    Raises:
+        UserError: the model's folder is not what is configured, or clips whose times are not known are to be shown as a video.
+    """
+
+    def __init__(self, config: Config, frames: Path, models_dir: Path) -> None:
+        captioner, settings = config.captioner, config.video_llama
+        self.batch_size = captioner.batch_size
+        self.frames, header = load_array(frames)
+        self.clips = header["clips"]
+        folder = model_folder(captioner.model or "", "captioner", models_dir)
+        check_hub_folder(folder, captioner.revision or "")
+        self.model = VideoTextModel.load(folder, captioner.frames_as, captioner.dtype)
+        self.model.to(best_device())
+        self.origin = {
+            "kind": "video_text",
+            "author": captioner.author,
+            "architecture": type(self.model.model).__name__,
+            "revision_stated_by_folder": sorted(stated_revisions(folder)),
+            "frames_as": captioner.frames_as,
+        }
+        self.sampling: dict[str, Any] = {
+            "max_new_tokens": settings.max_new_tokens,
+            "do_sample": settings.do_sample,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+        }
+        self._row = {clip: i for i, clip in enumerate(self.clips)}
+        self._timings = timings(frames, header) if captioner.frames_as == "video" else None
+
+    def answer(self, clips: Sequence[str], instructions: Sequence[str]) -> list[str]:
+        """See `Captioner`."""
+        rows = [self._row[c] for c in clips]
+        shown = None if self._timings is None else [self._timings[r] for r in rows]
+        return self.model.answer(self.frames[rows], shown, instructions, **self.sampling)
+
+
+def timings(frames: Path, header: dict[str, Any]) -> list[Timing]:
+    """Where the frames of each clip were taken from it, by their header.
+
+    Raises:
+        UserError: a clip whose file states no frame rate.
+    """
+    if unknown := [clip for clip, rate in zip(header["clips"], header["frames_per_second"], strict=True) if not rate]:
+        raise UserError(
+            str(frames),
+            f"no frame rate, hence no times of the frames, is known of {', '.join(unknown[:5])}; set captioner.frames_as: images",
+        )
+    columns = (header["clip_frames"], header["frames_per_second"], header["frame_index"])
+    return [Timing(n, rate, indices) for n, rate, indices in zip(*columns, strict=True)]

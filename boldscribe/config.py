@@ -1,4 +1,4 @@
-"""The experiment, typed: the sections of `config_sections.py` put together, the paper's data sets, and reading from YAML.
+"""The experiment, typed: the sections of `boldscribe.sections` put together, the paper's data sets, and reading from YAML.
 
 `config.yaml` and `schemas/config.schema.json` are generated from these models (`boldscribe config --write`), and a test fails
 when they drift. Unknown keys are refused, so that a typing error cannot pass as a setting.
@@ -13,30 +13,11 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from boldscribe.config_sections import (
-    Adaptor,
-    Bold,
-    Captioner,
-    Connectors,
-    Dataset,
-    Decoding,
-    Evaluation,
-    Label,
-    Paths,
-    Preprocessing,
-    PretrainingSet,
-    ScMbm,
-    Section,
-    Simulation,
-    Stage1,
-    Stage2,
-    Stimuli,
-    Tokenizer,
-    Training,
-    VideoLlama,
-    key,
-)
 from boldscribe.errors import UserError
+from boldscribe.sections.base import Label, Section, key
+from boldscribe.sections.data import Bold, Dataset, Paths, Preprocessing, PretrainingSet, Simulation, Stimuli
+from boldscribe.sections.models import Adaptor, Captioner, Connectors, ScMbm, Tokenizer, VideoLlama
+from boldscribe.sections.training import Decoding, Evaluation, Stage1, Stage2, Training
 
 
 class Config(Section):

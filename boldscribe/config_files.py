@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from boldscribe.config import Config
-from boldscribe.config_sections import Section
 from boldscribe.files import atomic
+from boldscribe.sections.base import Section
 
 HEADER = """\
-# The paper's experiment. Made from boldscribe/config_sections.py by `boldscribe config --write`; a test fails when the two differ.
+# The paper's experiment. Made from boldscribe/sections/ by `boldscribe config --write`; a test fails when the two differ.
 # Change values here, or in a file of your own given with --configfile, which is merged over this one.
 #
 # Sources in brackets: "paper x.y" is a section of Zheng & Sun 2024; "survey n" is section n of our survey of the field's code

@@ -7,8 +7,8 @@ import yaml
 
 from boldscribe.config import Config, load_config, parse_config
 from boldscribe.config_files import generated_files
-from boldscribe.config_sections import Section
 from boldscribe.errors import UserError
+from boldscribe.sections.base import Section
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
 from boldscribe.cli import main
-from boldscribe.config_sections import QFormer, ScMbm, VideoLlama
 from boldscribe.errors import UserError
 from boldscribe.models.conversion import llm
 from boldscribe.models.conversion.llm import check_llm, provide_llm
@@ -24,6 +23,7 @@ from boldscribe.models.conversion.sc_mbm import convert_sc_mbm
 from boldscribe.models.conversion.shapes import check_shapes
 from boldscribe.models.conversion.video_llama import assemble, convert_video_llama, expected_shapes, read_part
 from boldscribe.models.pickled_weights import Checkpoint, TrainingConfig, read_checkpoint
+from boldscribe.sections.models import QFormer, ScMbm, VideoLlama
 from tests import published_checkpoints as published
 from tests.published_checkpoints import Sizes, State
 

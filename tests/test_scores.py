@@ -13,13 +13,13 @@ from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from boldscribe.config import Config
-from boldscribe.config_sections import Evaluation
 from boldscribe.errors import UserError
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.evaluation.bleu import COUNTS, corpus_bleu, sentence_bleu
 from boldscribe.evaluation.identification import identification_accuracy, identify
 from boldscribe.evaluation.scores import COLUMNS, SCORES, load_bert_score, score, write_scores
 from boldscribe.models.sentence_encoder import SentenceEncoder
+from boldscribe.sections.training import Evaluation
 
 EMBEDDED = Evaluation(bertscore_model="embedded", bertscore_layer=6, bertscore_baseline=None, sentence_encoder="embedded")
 PREDICTIONS = ["A man plays squash in a gym.", "a dog", "A red figure jumps over the wall, twice.", "a man in a hat"]

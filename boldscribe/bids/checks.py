@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from boldscribe.bids.layout import find_preprocessed, find_runs, find_t1w, metadata, read_events, subjects
 from boldscribe.config import Config
-from boldscribe.config_sections import Dataset
 from boldscribe.errors import UserError
 from boldscribe.images import FETCH_AGAIN, image_data, load_image, missing_bytes, repetition_time
 from boldscribe.provenance.assets import manifest
+from boldscribe.sections.data import Dataset
 from boldscribe.stimuli.frames import check_video
 
 TR_RANGE = (0.2, 10.0)

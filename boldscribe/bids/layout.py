@@ -12,9 +12,9 @@ import pandas as pd
 from bids.layout import parse_file_entities
 from bids.layout.writing import build_path
 
-from boldscribe.config_sections import Dataset
 from boldscribe.errors import UserError
 from boldscribe.images import load_image
+from boldscribe.sections.data import Dataset
 
 # pybids' own patterns know no `res` entity
 PATTERN = (

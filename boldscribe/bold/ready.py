@@ -13,10 +13,10 @@ from boldscribe.bold.series import common_mask, read_runs
 from boldscribe.bold.time_steps import time_steps
 from boldscribe.bold.windows import LARGEST_LOSS, place_in_grid
 from boldscribe.config import Config
-from boldscribe.config_sections import Dataset, PretrainingSet
 from boldscribe.errors import UserError
 from boldscribe.images import load_image
 from boldscribe.provenance.assets import manifest
+from boldscribe.sections.data import Dataset, PretrainingSet
 
 
 def subject_manifest(config: Config, name: str, subject: str) -> dict[str, Any]:

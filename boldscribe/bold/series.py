@@ -19,11 +19,11 @@ from boldscribe.bids import find_preprocessed, metadata
 from boldscribe.bold.time_steps import average, time_steps
 from boldscribe.bold.windows import displacement_path, voxels_path
 from boldscribe.config import Config
-from boldscribe.config_sections import Bold, Dataset, PretrainingSet
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, header_path, save_array, write_json
 from boldscribe.images import image_data, load_image, repetition_time
 from boldscribe.preprocessing.confounds import cosines
+from boldscribe.sections.data import Bold, Dataset, PretrainingSet
 
 FREE_VOLUMES = 10
 

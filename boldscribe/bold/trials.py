@@ -13,10 +13,10 @@ import pandas as pd
 from boldscribe.bids import find_runs, read_events
 from boldscribe.bold.windows import displacement_path
 from boldscribe.config import Config
-from boldscribe.config_sections import Dataset
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array
 from boldscribe.reproducible import generator
+from boldscribe.sections.data import Dataset
 
 TRIAL_TYPES = {
     "dataset": "string",

@@ -10,13 +10,13 @@ import pandas as pd
 from rouge_score.rouge_scorer import RougeScorer
 
 from boldscribe.config import Config
-from boldscribe.config_sections import Evaluation
 from boldscribe.errors import UserError
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.evaluation.bleu import sentence_bleu
 from boldscribe.evaluation.identification import identify
 from boldscribe.files import atomic
 from boldscribe.models.sentence_encoder import SentenceEncoder
+from boldscribe.sections.training import Evaluation
 
 SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r"]
 COLUMNS = ["subject", "trial", "condition", "prediction", "reference", *SCORES, "identification", "identification_2way"]

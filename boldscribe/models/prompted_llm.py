@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 
-from boldscribe.config_sections import PLACEHOLDER, QUESTION
-from boldscribe.config_sections import VideoLlama as VideoLlamaConfig
+from boldscribe.sections.base import PLACEHOLDER, QUESTION
+from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
 
 
 class PromptedLlm(nn.Module):

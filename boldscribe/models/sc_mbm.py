@@ -9,11 +9,11 @@ import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
-from boldscribe.config_sections import ScMbm as ScMbmConfig
-from boldscribe.config_sections import Tokenizer as TokenizerConfig
 from boldscribe.errors import UserError
 from boldscribe.models.tokenizer import Tokenizer
 from boldscribe.models.weight_files import fill, load_weights, shapes
+from boldscribe.sections.models import ScMbm as ScMbmConfig
+from boldscribe.sections.models import Tokenizer as TokenizerConfig
 
 PREFIX = "sc_mbm."
 CONVERT = "convert the published weights again (docs/weights.md)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from boldscribe.config_sections import Tokenizer as TokenizerConfig
+from boldscribe.sections.models import Tokenizer as TokenizerConfig
 
 
 class Tokenizer(nn.Module):

@@ -27,7 +27,7 @@ from boldscribe.provenance.modules import Module, chain, exists, imported_module
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("boldscribe", "workflow_scripts")
-RECORDED_APART = ("boldscribe.provenance", "boldscribe.config", "boldscribe.config_sections", "boldscribe.config_files")
+RECORDED_APART = ("boldscribe.provenance", "boldscribe.config", "boldscribe.sections", "boldscribe.config_files")
 
 Read = Callable[[Path], bytes]
 Definition = tuple[str, str]  # module, and name in it; the empty name stands for what acts on import

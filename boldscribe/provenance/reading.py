@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from boldscribe.config import Config
-from boldscribe.config_sections import Section
+from boldscribe.sections.base import Section
 
 
 class _Reading:

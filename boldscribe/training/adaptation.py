@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from boldscribe.config_sections import Stage2
 from boldscribe.losses import entropy_separation_loss, neighbourhood_clustering_loss, neighbourhood_probabilities
+from boldscribe.sections.training import Stage2
 
 CLASS_TEMPERATURE = 0.05  # of the head's logits, which are cosines (Saito et al. 2020)
 

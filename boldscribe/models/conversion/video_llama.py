@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import Size, Tensor
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
-from boldscribe.config_sections import VideoLlama as VideoLlamaConfig
 from boldscribe.errors import UserError
 from boldscribe.files import atomic_folder, sha256_of, write_json
 from boldscribe.models.conversion.llm import check_llm, provide_llm, weight_files
@@ -21,6 +20,7 @@ from boldscribe.models.conversion.names import family, reason_not_needed, target
 from boldscribe.models.conversion.shapes import Source, check_shapes, some
 from boldscribe.models.pickled_weights import Checkpoint, read_checkpoint
 from boldscribe.models.video_llama import Connectors
+from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
 
 VISUAL, NORM = "visual_encoder.", "visual_encoder.post_layernorm."
 # For each option, the pattern of a key that the file must have, and files that do.

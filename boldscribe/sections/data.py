@@ -1,0 +1,140 @@
+"""Sections of the configuration: data sets, preprocessing, stimuli."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import field_validator, model_validator
+
+from boldscribe.sections.base import Label, Section, key
+
+
+class SimulatedDesign(Section):
+    """A raw BIDS data set that the simulator writes in place of a measured one."""
+
+    subjects: int = key(6, "number of subjects", "ours", ge=2)
+    runs: int = key(2, "runs per subject", "ours", ge=2)
+    trials_per_run: int = key(48, "trials per run", "ours", ge=1)
+    shared_clips: bool = key(
+        False, "all subjects see the same clips (as in Urgen); else each clip is seen by one subject (as in HAD)", "ours"
+    )
+
+
+class Dataset(Section):
+    """A BIDS data set and its split into source and target subjects."""
+
+    title: str = key("", "name printed in tables", "ours")
+    table: int = key(1, "number of the paper's table that this data set fills", "paper 4.2")
+    bids_dir: str = key("", "raw BIDS data set; simulated data are always written to RESULTS/raw/NAME", "ours")
+    derivatives_dir: str | None = key(None, "ready fMRIPrep derivatives, used when preprocessing.engine is 'derivatives'", "ours")
+    simulated: SimulatedDesign | None = key(None, "simulate this data set; null for measured data", "ours")
+    task: Label = key("action", "BIDS task label", "survey 5")
+    session: Label | None = key(None, "BIDS session label, if the data set has sessions", "survey 5")
+    train_subjects: list[Label] = key([], "source subjects (labels without 'sub-')", "paper 4.1")
+    validation_subjects: list[Label] = key([], "target subjects, never trained on with labels", "paper 4.1")
+    adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "survey 8")
+    test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "survey 8")
+
+    @property
+    def run_entities(self) -> tuple[str, ...]:
+        """Entities that tell runs apart beside `run`: none, since the split names runs by their number."""
+        return ()
+
+    @field_validator("adaptation_runs", "test_runs")
+    @classmethod
+    def _two_digits(cls, runs: list[str]) -> list[str]:
+        """Runs are compared by number: `1` and `01` are one run."""
+        return [f"{int(r):02d}" if r.isdigit() else r for r in runs]
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Dataset:
+        for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs"):
+            labels = getattr(self, name)
+            if repeated := sorted({x for x in labels if labels.count(x) > 1}):
+                raise ValueError(f"{name} names {', '.join(repeated)} twice")
+        if both := sorted(set(self.train_subjects) & set(self.validation_subjects)):
+            raise ValueError(
+                f"subject(s) {', '.join(both)} in train_subjects and in validation_subjects: "
+                "a target subject must not be trained on; remove from one"
+            )
+        if both := sorted(set(self.adaptation_runs) & set(self.test_runs)):
+            raise ValueError(f"run(s) {', '.join(both)} in adaptation_runs and in test_runs: test trials must be unseen; remove from one")
+        return self
+
+
+class PretrainingSet(Section):
+    """Ready BIDS-Derivatives of people who are in no table, on whose BOLD SC-MBM is pretrained too."""
+
+    derivatives_dir: str = key(..., "root of the derivatives, in the configured space and resolution", "paper 3.1: HCP")
+    task: Label = key("rest", "BIDS task label", "survey 1: MinD-Vis")
+    session: Label | None = key(None, "BIDS session label, if the data set has sessions", "ours")
+    subjects: list[Label] = key(..., "subjects (labels without 'sub-')", "ours", min_length=1)
+    seconds_per_volume: float | None = key(
+        None,
+        "runs that are sampled faster are averaged to this time step (s), as of HCP's 0.72 s; null takes them as sampled",
+        "ours; MinD-Vis averages 8 s, its whole window",
+        gt=0,
+    )
+
+    @property
+    def run_entities(self) -> tuple[str, ...]:
+        """Entities that tell runs apart beside `run`: HCP has each of its runs in two phase directions."""
+        return ("acquisition", "direction")
+
+
+class Simulation(Section):
+    """Simulated BOLD, common to all simulated data sets."""
+
+    snr: float = key(1.0, "amplitude of the clip responses relative to the default; 0 gives BOLD without any signal", "ours", ge=0)
+    repetition_time: float = key(2.0, "TR (s)", "survey 5: HAD", gt=0)
+    stimulus_onset_asynchrony: float = key(6.0, "time between clip onsets (s)", "ours", gt=0)
+    voxel_size: float = key(4.5, "BOLD voxel edge in scanner space (mm)", "ours", gt=0)
+    t1w_voxel_size: float = key(2.0, "T1w voxel edge (mm)", "ours", gt=0)
+    clip_seconds: float = key(2.0, "length of a rendered clip (s)", "survey 5: HAD", gt=0)
+    clip_fps: int = key(8, "frames per second of a rendered clip", "ours", ge=1)
+    clip_size: int = key(224, "edge of a rendered frame (pixels)", "ours", ge=32)
+
+
+class Preprocessing(Section):
+    """Raw BIDS to BIDS-Derivatives."""
+
+    engine: Literal["fmriprep-docker", "derivatives", "embedded"] = key(
+        "fmriprep-docker", "fMRIPrep through its docker wrapper, ready derivatives, or the embedded nipype workflow (no container)", "ours"
+    )
+    space: str = key(
+        "MNI152NLin2009cAsym", "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; survey 8"
+    )
+    resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "survey 8", gt=0)
+    fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep image", "ours")
+    freesurfer_license: str | None = key(None, "FreeSurfer licence file for fMRIPrep; null reads the FS_LICENSE variable", "ours")
+
+
+class Bold(Section):
+    """Preprocessed BOLD to cleaned series and trial windows."""
+
+    delay: float = key(4.0, "time from clip onset to the first volume of the window (s): the lag of the HRF", "survey 8")
+    n_volumes: int = key(3, "volumes per trial window", "paper 3.1: several volumes; survey 8", ge=1)
+    motion: Literal["basic", "power2", "derivatives", "full"] = key("basic", "motion regressors (nilearn load_confounds)", "survey 8")
+    tissue: Literal["basic", "power2", "derivatives", "full"] | None = key(
+        "basic", "white-matter and CSF regressors (nilearn load_confounds); null for none", "survey 8"
+    )
+    smoothing_fwhm: float = key(
+        0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours; the paper mentions none", ge=0
+    )
+    framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8", gt=0)
+    clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8", gt=0)
+
+
+class Stimuli(Section):
+    """Videos to frames."""
+
+    reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV takes over where decord fails", "survey 2: Video-LLaMA")
+    n_frames: int = key(8, "uniformly spaced frames per clip", "survey 2: Video-LLaMA", ge=1, le=32)
+    size: int = key(224, "edge of a frame (pixels)", "survey 2: Video-LLaMA", ge=32)
+    shards: int = key(64, "jobs that the clips of a data set are divided into", "ours", ge=1)
+
+
+class Paths(Section):
+    """Where results and models live."""
+
+    results: str = key("results", "everything that is made", "ours")

@@ -156,7 +156,7 @@ def test_folders_that_are_not_the_configured_model_are_refused(
     snapshot.parent.mkdir()
     copy("cached").rename(snapshot)
     refused(snapshot, f"its files say {'e' * 40}")
-    with pytest.raises(UserError, match=r"captioner\.model is null"):
+    with pytest.raises(UserError, match="found 'captioner', for which the configuration names no weights"):
         assets.source(demo, "captioner")
 
 

@@ -41,7 +41,7 @@ def source(config: Config, asset: str) -> str:
     if asset not in origins:
         raise UserError("--asset", f"found {asset!r}, expected one of {', '.join(origins)}")
     if not (origin := origins[asset]()):
-        raise UserError("--asset", f"found {asset!r}, which the configuration does not have: captioner.model is null")
+        raise UserError("--asset", f"found {asset!r}, for which the configuration names no weights: its key is null")
     return origin
 
 

@@ -69,7 +69,7 @@ class Training(Section):
     """How pretraining, Stage I and Stage II are computed; what they compute stays the same but for rounding."""
 
     precision: Literal["float32", "bfloat16"] = key("bfloat16", "of the fMRI encoder's products, in training and encoding", "survey 8")
-    compile: bool = key(True, "compile the fMRI encoder (torch.compile): minutes at the start, faster steps on a GPU", "ours")
+    compile: bool = key(True, "compile the fMRI encoder (torch.compile, needs a C compiler): minutes at the start, faster steps", "ours")
     processes: int = key(1, "GPUs that share each training (torchrun)", "ours", ge=1)
 
 

@@ -41,7 +41,7 @@ rule pretraining_series:
         script=ancient("workflow_scripts/pretraining_series.py"),
         derivatives=lambda w: f"{experiment.pretraining[w.dataset].derivatives_dir}/sub-{w.subject}",
         manifest=rules.fetch_pretraining.output.marker,
-        checked=ancient(rules.check_pretraining.output.grid),  # a further subject to check changes nothing of this one
+        checked=rules.check_pretraining.output.grid,
     output:
         series=PRETRAINING_SERIES,
         voxels=PRETRAINING_VOXELS,

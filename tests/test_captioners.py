@@ -22,6 +22,8 @@ from boldscribe.models.assets import provide
 from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former
 from boldscribe.models.video_text import FramesAs, Timing, VideoTextModel
 from boldscribe.provenance import assets as locks
+from boldscribe.provenance.environment import packages_of
+from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.naming import ROOT, name_of
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.slices import declared_slices, without_parts
@@ -101,6 +103,11 @@ def test_a_video_without_torchvision_is_refused(folders: dict[str, Path], demo: 
     found = {c.name: c.status for c in examine(configured(demo, folders["qwen3_vl"], frames_as="video"))}
     assert found["weights: captioner"] == "ok" and found["weights: captioner's video processor"] == "missing"
     assert "weights: captioner's video processor" not in {c.name for c in examine(configured(demo, folders["qwen3_vl"]))}
+
+
+def test_records_hold_the_version_of_what_processes_videos() -> None:
+    assert "torchvision" in current_fingerprint("captions").packages
+    assert ("torchvision" in packages_of("captions")) == is_torchvision_available()
 
 
 def test_a_video_has_the_times_at_which_its_frames_were_taken() -> None:

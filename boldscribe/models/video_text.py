@@ -160,6 +160,9 @@ def load_processor(folder: Path, frames_as: FramesAs, config: Any) -> Any:
                 "found 'video', which needs torchvision, and it is not installed; install the build for this torch, or set 'images', which "
                 "hands the frames over without their times (docs/captioners.md)",
             )
+        import torchvision  # used by transformers' video processors; named here, so that records hold its version
+
+        log.info("frames are processed by torchvision %s", torchvision.__version__)
         return AutoProcessor.from_pretrained(folder, **LOCAL)
     of_family = PROCESSOR_MAPPING[type(config)]
     kind: Any = type(of_family.__name__, (_WithoutVideo, of_family), {})

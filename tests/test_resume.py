@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.training.distributed import check_divisible, whole_batch
 from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.stage1 import train_stage1
@@ -126,6 +128,15 @@ def test_two_processes_have_the_learning_curve_of_one(
     assert list(one.columns) == list(two.columns) and len(one) == len(two) > 2
     pd.testing.assert_frame_equal(one, two, rtol=TOLERANCE, atol=1e-5)
     assert one["loss"].iloc[-1] != pytest.approx(one["loss"].iloc[0], rel=100 * TOLERANCE), "there is a curve to compare"
+
+
+def test_batches_that_cannot_be_shared_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert whole_batch(12, 100, "trials") == 12 and whole_batch(12, 11, "trials") == 9 and whole_batch(12, 8, "trials", parts=2) == 6
+    with pytest.raises(UserError, match=r"trials: found 5, expected at least 6: 3 process\(es\) x 2 part\(s\)"):
+        whole_batch(12, 5, "trials", parts=2)
+    with pytest.raises(UserError, match=r"stage1\.batch_size: found 32, expected a multiple of 3"):
+        check_divisible(32, "stage1.batch_size")
 
 
 def test_gathered_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:

@@ -70,6 +70,22 @@ def check_divisible(size: int, key: str, parts: int = 1) -> None:
         raise UserError(key, f"found {size}, expected a multiple of {parts * n_processes()}: {n_processes()} process(es) x {parts} part(s)")
 
 
+def whole_batch(wanted: int, n: int, what: str, parts: int = 1) -> int:
+    """The largest batch of up to `wanted` of n records that can be shared equally.
+
+    Args:
+        what: the records, for the message.
+        parts: as in `check_divisible`.
+
+    Raises:
+        UserError: there are too few records for one each.
+    """
+    unit = parts * n_processes()
+    if n < unit:
+        raise UserError(what, f"found {n}, expected at least {unit}: {n_processes()} process(es) x {parts} part(s); use fewer")
+    return min(wanted, n) // unit * unit
+
+
 class _Gather(Function):
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:

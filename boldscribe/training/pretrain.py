@@ -18,7 +18,7 @@ from boldscribe.models.device import autocast
 from boldscribe.models.sc_mbm import MaskedAutoencoder, start_blocks
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, trainable
-from boldscribe.training.distributed import check_divisible, n_processes, process_group, rank, share
+from boldscribe.training.distributed import check_divisible, process_group, rank, share, whole_batch
 from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.pretraining_data import pretraining_windows
 from boldscribe.training.schedule import warmup_cosine
@@ -90,7 +90,7 @@ class Pretraining:
         self.model = model.to(device)
         self.loss: nn.Module = torch.compile(self.model) if config.training.compile else self.model  # type: ignore[assignment]
         self.batches = Batches(windows, device)
-        self.size = min(s.batch_size, self.n // n_processes() * n_processes())
+        self.size = whole_batch(s.batch_size, self.n, f"windows of {dataset}")
         self.steps_per_epoch = self.n // self.size
         total, warmup = s.epochs * self.steps_per_epoch, s.warmup_epochs * self.steps_per_epoch
         self.steps = Optimisation(

@@ -31,7 +31,7 @@ from boldscribe.models.fmri_encoder import encode_in_batches, new_encoder, save_
 from boldscribe.models.video_llama import load_video_q_former
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, trainable
-from boldscribe.training.distributed import check_divisible, gather, gather_rows, n_processes, process_group, rank, share, spread
+from boldscribe.training.distributed import check_divisible, gather, gather_rows, process_group, rank, share, spread, whole_batch
 from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import source_trials
@@ -136,8 +136,7 @@ class Stage1:
         self.batches = Batches(windows, device)
         self.log_temperature = nn.Parameter(torch.tensor(s.temperature, device=device).log(), requires_grad=s.learn_temperature)
         self.held_out, self.training = split_clips(clips, s.holdout, generator(config.seed, "stage1", dataset, "holdout"))
-        unit = s.accumulate * n_processes()
-        self.size = min(s.batch_size, len(self.training)) // unit * unit
+        self.size = whole_batch(s.batch_size, len(self.training), f"training trials of {dataset}", s.accumulate)
         self.steps_per_epoch = len(self.training) // self.size
         total = s.epochs * self.steps_per_epoch
         self.steps = Optimisation(

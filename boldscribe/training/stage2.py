@@ -28,7 +28,7 @@ from boldscribe.models.video_llama import load_llm, load_projection, model_folde
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.adaptation import CLASS_TEMPERATURE, MemoryBank, Target, adaptation_losses
 from boldscribe.training.checkpoints import Checkpoints
-from boldscribe.training.distributed import check_divisible, gather, n_processes, process_group, rank, share, total
+from boldscribe.training.distributed import check_divisible, gather, n_processes, process_group, rank, share, total, whole_batch
 from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import check_source_only, source_trials
@@ -185,7 +185,7 @@ class Stage2:
 
     def draw(self, n: int, purpose: str, step: int) -> Tensor:
         """The trials of a step: its part of an endless sequence of shuffled passes over n records."""
-        size = min(self.config.stage2.batch_size * self.config.stage2.accumulate, n // n_processes() * n_processes())
+        size = whole_batch(self.config.stage2.batch_size * self.config.stage2.accumulate, n, f"{purpose} trials of {self.dataset}")
         passes, position = divmod(step, n // size)
         order = generator(self.config.seed, "stage2", self.dataset, purpose, passes).permutation(n)
         return torch.from_numpy(order[position * size : (position + 1) * size])

@@ -70,7 +70,10 @@ def paper_datasets() -> dict[str, Dataset]:
         "had": Dataset(
             title="HAD",
             table=1,
+            adapter="had",
             bids_dir="data/had",
+            manifest="data/manifests/ds004488-1.1.1.parquet",
+            lead_in="detect",
             session="action01",
             train_subjects=_labels(1, 26),
             validation_subjects=_labels(27, 30),

@@ -45,7 +45,7 @@ def preprocess(config: Config, dataset: str, subject: str, output_dir: Path, wor
 
         preprocess_subject(config, dataset, subject, output_dir, work_dir)
         templates = template_files()
-    elif config.preprocessing.engine == "fmriprep-docker":
+    elif config.preprocessing.engine == "docker":
         from boldscribe.preprocessing.fmriprep import image_version, run_fmriprep
 
         run_fmriprep(config, dataset, subject, output_dir, work_dir)

@@ -115,7 +115,7 @@ def check_docker() -> None:
     try:
         answer = subprocess.run(["docker", "info"], capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError:
-        raise UserError("docker", f"found no such command, expected it for preprocessing.engine 'fmriprep-docker'; {remedy}") from None
+        raise UserError("docker", f"found no such command, expected it for preprocessing.engine 'docker'; {remedy}") from None
     except subprocess.TimeoutExpired:
         raise UserError("docker info", f"found no answer within a minute, expected that of the daemon; {remedy}") from None
     if answer.returncode != 0:

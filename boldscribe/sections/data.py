@@ -25,8 +25,28 @@ class Dataset(Section):
 
     title: str = key("", "name printed in tables", "ours")
     table: int = key(1, "number of the paper's table that this data set fills", "paper 4.2")
+    adapter: Literal["bids", "had"] = key(
+        "bids", "plain BIDS, or HAD (ds004488) with its own habits of names, onsets and derivatives (docs/real-data.md)", "survey 5"
+    )
     bids_dir: str = key("", "raw BIDS data set; simulated data are always written to RESULTS/raw/NAME", "ours")
-    derivatives_dir: str | None = key(None, "ready fMRIPrep derivatives, used when preprocessing.engine is 'derivatives'", "ours")
+    manifest: str | None = key(
+        None, "list of the data set's files with digests, from which `boldscribe fetch` downloads; null for data that you bring", "ours"
+    )
+    derivatives_dir: str | None = key(
+        None, "ready fMRIPrep derivatives, read by the preprocessing engines 'derivatives' and 'minimal'", "ours"
+    )
+    stimuli_dir: str | None = key(None, "folder of the videos; null for BIDS_DIR/stimuli", "survey 5")
+    stimulus_manifest: str | None = key(
+        None, "table that names video, action and source of each stimulus, where the events do not (docs/real-data.md)", "ours"
+    )
+    lead_in: float | Literal["detect"] = key(
+        0.0,
+        "time from the first volume to the zero of the onsets (s); 'detect' finds HAD's 12 s where its version leaves them out",
+        "survey 5",
+    )
+    missing_responses: Literal["keep", "exclude"] = key(
+        "keep", "trials in which the participant should have answered, and did not", "survey 5"
+    )
     simulated: SimulatedDesign | None = key(None, "simulate this data set; null for measured data", "ours")
     task: Label = key("action", "BIDS task label", "survey 5")
     session: Label | None = key(None, "BIDS session label, if the data set has sessions", "survey 5")
@@ -34,6 +54,12 @@ class Dataset(Section):
     validation_subjects: list[Label] = key([], "target subjects, never trained on with labels", "paper 4.1")
     adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "survey 8")
     test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "survey 8")
+    split: Literal["paper", "strict"] = key(
+        "paper", "'strict': no video source of a test trial is seen in training, and the other way round", "paper 4.1; survey 5"
+    )
+    strict_test_share: float = key(
+        1.0, "'strict': share of the sources seen on both sides that are kept for testing; training keeps the others", "ours", ge=0, le=1
+    )
 
     @property
     def run_entities(self) -> tuple[str, ...]:
@@ -98,20 +124,39 @@ class Simulation(Section):
 class Preprocessing(Section):
     """Raw BIDS to BIDS-Derivatives."""
 
-    engine: Literal["fmriprep-docker", "derivatives", "embedded"] = key(
-        "fmriprep-docker", "fMRIPrep through its docker wrapper, ready derivatives, or the embedded nipype workflow (no container)", "ours"
+    engine: Literal["apptainer", "docker", "bare", "minimal", "derivatives", "embedded"] = key(
+        "apptainer",
+        "fMRIPrep in its container (apptainer, or docker through its wrapper) or installed (bare); raw BOLD through the transforms of "
+        "ready derivatives (minimal); ready derivatives; or the embedded nipype workflow (docs/preprocessing.md)",
+        "ours",
     )
     space: str = key(
         "MNI152NLin2009cAsym", "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; survey 8"
     )
     resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "survey 8", gt=0)
     fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep image", "ours")
+    fmriprep_digest: str | None = key(
+        None, "digest of the image that may run, sha256:…; null takes that of data/containers.csv", "ours", pattern="^sha256:[0-9a-f]{64}$"
+    )
+    fmriprep_sif: str = key("containers/fmriprep-25.2.7.sif", "apptainer: image file made from the image", "ours")
+    fmriprep_command: str = key("fmriprep", "bare: the program, of an environment of its own", "ours")
+    templateflow_home: str | None = key(
+        "data/templateflow", "templates of fMRIPrep, filled before the run; null leaves them to the image", "survey, preprocessing 2"
+    )
     freesurfer_license: str | None = key(None, "FreeSurfer licence file for fMRIPrep; null reads the FS_LICENSE variable", "ours")
+    susceptibility: Literal["phasediff", "none"] = key(
+        "phasediff", "embedded: correct for the distortion that a phase-difference map shows, where the data set has one", "survey 5: HAD"
+    )
 
 
 class Bold(Section):
     """Preprocessed BOLD to cleaned series and trial windows."""
 
+    signal: Literal["window", "lss"] = key(
+        "window",
+        "volumes after the onset; or one response per trial, fitted with the others' as one regressor (LSS)",
+        "paper 3.1; survey 8",
+    )
     delay: float = key(4.0, "time from clip onset to the first volume of the window (s): the lag of the HRF", "survey 8")
     n_volumes: int = key(3, "volumes per trial window", "paper 3.1: several volumes; survey 8", ge=1)
     motion: Literal["basic", "power2", "derivatives", "full"] = key("basic", "motion regressors (nilearn load_confounds)", "survey 8")
@@ -132,9 +177,13 @@ class Stimuli(Section):
     n_frames: int = key(8, "uniformly spaced frames per clip", "survey 2: Video-LLaMA", ge=1, le=32)
     size: int = key(224, "edge of a frame (pixels)", "survey 2: Video-LLaMA", ge=32)
     shards: int = key(64, "jobs that the clips of a data set are divided into", "ours", ge=1)
+    largest_broken_share: float = key(
+        0.02, "clips that cannot be decoded are left out with their trials, up to this share; beyond, the run stops", "ours", ge=0, le=1
+    )
 
 
 class Paths(Section):
     """Where results and models live."""
 
     results: str = key("results", "everything that is made", "ours")
+    cache: str | None = key("results/cache", "frames by the content that they were made from, for all experiments; null keeps none", "ours")

@@ -19,6 +19,10 @@ class UserError(Exception):
         self.problems = problems
         super().__init__(f"{where}: " + "; ".join(problems) if len(problems) == 1 else "\n  - ".join([f"{where}:", *problems]))
 
+    def __reduce__(self) -> tuple[type[Exception], tuple[str, ...]]:
+        """An error of a worker process arrives as it was raised."""
+        return type(self), (self.where, *self.problems)
+
 
 def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     """Show a user's mistake in a command as a message, not as a traceback."""

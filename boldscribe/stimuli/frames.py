@@ -68,10 +68,41 @@ def check_video(path: Path) -> tuple[int, float | None]:
             rate = float(stream.average_rate) if stream.average_rate else None
             found = sum(packet.size > 0 for packet in container.demux(stream))
     except (av.FFmpegError, IndexError) as error:
-        raise UserError(str(path), f"cannot be read as video ({error}): truncated or not a video; fetch the file again") from None
+        raise UserError(
+            str(path), f"cannot be read as video ({_in_words(error)}): truncated or not a video; fetch the file again"
+        ) from None
     if found == 0 or found < stated - FRAMES_OF_TOLERANCE:
         raise UserError(str(path), f"frames: found {found}, expected {max(stated, 1)} as the header states; fetch the file again")
     return found, rate
+
+
+def check_frames(path: Path) -> None:
+    """Make sure that a video is whole and every frame of it can be decoded.
+
+    A decoder hides what it could not make sense of under pixels of other frames, and marks the frame as damaged.
+
+    Raises:
+        UserError: what `check_video` finds, a frame that cannot be decoded or is damaged, fewer frames than packets.
+    """
+    expected, _ = check_video(path)
+    found = damaged = 0
+    try:
+        with av.open(str(path)) as container:
+            container.streams.video[0].thread_count = 1
+            for frame in container.decode(video=0):
+                found += 1
+                damaged += frame.is_corrupt
+    except av.FFmpegError as error:
+        raise UserError(str(path), f"frame {found} of {expected} cannot be decoded ({_in_words(error)}); fetch the file again") from None
+    if damaged:
+        raise UserError(str(path), f"{damaged} of {expected} frames are damaged; fetch the file again")
+    if found < expected - FRAMES_OF_TOLERANCE:
+        raise UserError(str(path), f"frames: {found} can be decoded, expected {expected}; fetch the file again")
+
+
+def _in_words(error: av.FFmpegError | IndexError) -> str:
+    """What FFmpeg says, without number and path; an index that fails is that of the first video stream."""
+    return error.strerror if isinstance(error, av.FFmpegError) else "it holds no video stream"
 
 
 def _frames_by_duration(container: InputContainer, stream: VideoStream) -> int:
@@ -96,7 +127,9 @@ def _by_pyav(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.i
         with av.open(str(path)) as container:
             video = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     except (av.FFmpegError, IndexError) as error:
-        raise UserError(str(path), f"cannot be decoded as video ({error}): truncated or not a video; fetch the file again") from None
+        raise UserError(
+            str(path), f"cannot be decoded as video ({_in_words(error)}): truncated or not a video; fetch the file again"
+        ) from None
     if not video:
         raise UserError(str(path), "holds no frame; fetch the file again")
     indices = uniform_indices(len(video), n_frames)

@@ -1,0 +1,50 @@
+"""The same work on many items, shared among processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from boldscribe.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str) -> Iterator[Result]:
+    """The results of a function in the order of the items, with a progress bar.
+
+    Args:
+        function: can be pickled, as can items and results; what it raises first ends the work.
+        items: what it is called with.
+        workers: processes; with one, the work is done in this process. Each starts Python anew (spawn), since libraries that
+            run threads do not survive a fork.
+        title: of the progress bar.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    workers = max(1, min(workers, len(items)))
+    if workers == 1:
+        yield from map(function, tqdm(items, title, mininterval=5))
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield from tqdm(pool.map(function, items, chunksize=1 + min(15, len(items) // (8 * workers))), title, len(items), mininterval=5)
+    except BrokenProcessPool:
+        raise UserError(
+            title, "a worker process was killed, by the machine for want of memory or by a file that its library dies of"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -19,6 +19,8 @@ from boldscribe.sections.data import Bold, Dataset, Paths, Preprocessing, Pretra
 from boldscribe.sections.models import Adaptor, Captioner, Connectors, ScMbm, Tokenizer, VideoLlama
 from boldscribe.sections.training import Decoding, Evaluation, Stage1, Stage2, Training
 
+SPACES_OF_A_SUBJECT = ("T1w", "anat", "func", "bold", "boldref", "run", "fsnative")
+
 
 class Config(Section):
     """The whole experiment."""
@@ -135,6 +137,11 @@ def check_experiment(config: Config) -> None:
             for dataset, settings in config.datasets.items()
             if not settings.derivatives_dir or not Path(settings.derivatives_dir).is_dir()
         ]
+    if config.preprocessing.space in SPACES_OF_A_SUBJECT:
+        problems.append(
+            f"preprocessing.space: found {config.preprocessing.space!r}, a subject's own space, where voxels of two subjects do not "
+            "correspond; expected a template, such as MNI152NLin2009cAsym"
+        )
     problems += _pretraining_problems(config)
     if problems:
         raise UserError("configuration", *problems)

@@ -46,6 +46,7 @@ rule tables:
         script=ancient("workflow_scripts/tables.py"),
         scores=lambda w: scores_of(w.dataset),
         labels=lambda w: [LABELS.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
+        excluded=lambda w: [EXCLUDED.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
     output:
         csv=report(
             f"{R}/tables/{{dataset}}.csv",
@@ -56,6 +57,7 @@ rule tables:
         md=f"{R}/tables/{{dataset}}.md",
         tex=f"{R}/tables/{{dataset}}.tex",
         differences=f"{R}/tables/{{dataset}}_differences.csv",
+        left_out=f"{R}/tables/{{dataset}}_left_out.csv",
     params:
         module=as_py_module(),
         code=code("tables"),
@@ -76,4 +78,5 @@ rule tables:
         "Make the table of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q}"
-        " --labels {input.labels:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q} --differences {output.differences:q} 2>&1 | tee {log:q}"
+        " --labels {input.labels:q} --excluded {input.excluded:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
+        " --differences {output.differences:q} --left-out {output.left_out:q} 2>&1 | tee {log:q}"

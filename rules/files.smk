@@ -39,6 +39,7 @@ VOXELS = f"{R}/bold/{{dataset}}/sub-{{subject}}_voxels.npy"
 DISPLACEMENT = f"{R}/bold/{{dataset}}/sub-{{subject}}_framewise_displacement.npy"
 TRIALS = f"{R}/trials/{{dataset}}/sub-{{subject}}_trials.parquet"
 LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
+EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 
 
 PRETRAINING_SERIES = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_bold.npy"

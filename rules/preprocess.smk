@@ -18,10 +18,10 @@ rule check_dataset:
         f"{R}/logs/check_dataset/{{dataset}}.log",
     benchmark:
         f"{R}/benchmarks/check_dataset/{{dataset}}.tsv"
-    threads: 1
+    threads: CORES
     resources:
-        mem_mb=2000,
-        runtime=minutes(60),
+        mem_mb=memory(8000, 2000),
+        runtime=minutes(120),
     conda:
         "../envs/preprocessing.yaml"
     message:

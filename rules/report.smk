@@ -7,6 +7,7 @@ rule report:
         script=ancient("workflow_scripts/report.py"),
         tables=expand(f"{R}/tables/{{dataset}}.csv", dataset=DATASETS),
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
+        left_out=expand(f"{R}/tables/{{dataset}}_left_out.csv", dataset=DATASETS),
         scores=[p for d in DATASETS for p in scores_of(d)],
         labels=[LABELS.format(dataset=d, subject=s) for d in DATASETS for s in subjects(d)],
         frames=expand(
@@ -38,7 +39,7 @@ rule report:
         "Write the report"
     shell:
         "python -m {params.module} --config {params.config:q} --tables {input.tables:q} --differences {input.differences:q}"
-        " --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
+        " --left-out {input.left_out:q} --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
         " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee {log:q}"
 
 

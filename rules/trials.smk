@@ -6,6 +6,7 @@ rule bold_series:
     input:
         script=ancient("workflow_scripts/bold_series.py"),
         derivatives=derivatives,
+        raw=raw_subject if experiment.bold.signal == "lss" else [],
         checked=rules.check_dataset.output.report,
     output:
         series=SERIES,
@@ -31,8 +32,8 @@ rule bold_series:
         "Clean the BOLD series of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --derivatives {input.derivatives:q} --checked {input.checked:q} --series {output.series:q} --voxels {output.voxels:q}"
-        " --displacement {output.displacement:q} 2>&1 | tee {log:q}"
+        " --derivatives {input.derivatives:q} --raw {input.raw:q} --checked {input.checked:q} --series {output.series:q}"
+        " --voxels {output.voxels:q} --displacement {output.displacement:q} 2>&1 | tee {log:q}"
 
 
 rule pretraining_series:
@@ -77,9 +78,11 @@ rule trials:
         raw=raw_subject,
         series=SERIES,
         displacement=DISPLACEMENT,
+        checked=rules.check_dataset.output.report,
     output:
         trials=TRIALS,
         labels=LABELS,
+        excluded=EXCLUDED,
     params:
         module=as_py_module(),
         code=code("trials"),
@@ -100,4 +103,5 @@ rule trials:
         "Index the trials of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --raw {input.raw:q} --series {input.series:q} --displacement {input.displacement:q} --trials {output.trials:q} --labels {output.labels:q} 2>&1 | tee {log:q}"
+        " --raw {input.raw:q} --series {input.series:q} --displacement {input.displacement:q} --checked {input.checked:q}"
+        " --trials {output.trials:q} --labels {output.labels:q} --excluded {output.excluded:q} 2>&1 | tee {log:q}"

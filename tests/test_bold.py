@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from nilearn.signal import clean as nilearn_clean
+from scipy import stats
 
 from boldscribe.bids import entity_path
+from boldscribe.bids.checked import Checked
+from boldscribe.bold.betas import separate_responses, trial_regressors
 from boldscribe.bold.ready import check_pretraining_set, subject_manifest
 from boldscribe.bold.series import clean, smooth, write_series
 from boldscribe.bold.time_steps import average, time_steps
@@ -112,9 +115,28 @@ def series(root: Path, subject: str, config: Config | None = None) -> Path:
     return output
 
 
+def checked(root: Path, **findings: Any) -> Path:
+    path = root / "checked.json"
+    path.write_text(json.dumps(Checked(**findings).as_report()))
+    return path
+
+
+def excluded(trials: Path) -> Path:
+    return trials.with_name(trials.name.replace("_trials", "_excluded"))
+
+
 def index(root: Path, subject: str, name: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
     trials, labels = root / f"{subject}{name}_trials.parquet", root / f"{subject}{name}_labels.parquet"
-    write_trials(experiment(root), "had", subject, root / f"bold/sub-{subject}_bold.npy", trials, labels)
+    write_trials(
+        experiment(root),
+        "had",
+        subject,
+        series=root / f"bold/sub-{subject}_bold.npy",
+        checked=checked(root),
+        trials=trials,
+        labels=labels,
+        excluded=excluded(trials),
+    )
     return pd.read_parquet(trials), pd.read_parquet(labels)
 
 
@@ -153,7 +175,7 @@ def test_a_fast_run_is_averaged_to_the_windows_time_step(tmp_path: Path) -> None
     config = experiment(tmp_path)
     as_sampled, averaged = tmp_path / "a" / "sub-01_bold.npy", tmp_path / "b" / "sub-01_bold.npy"
     write_series(config, config.datasets["had"], "had", "01", tmp_path / "derivatives", as_sampled)
-    write_series(config, config.datasets["had"], "had", "01", tmp_path / "derivatives", averaged, 2.0)
+    write_series(config, config.datasets["had"], "had", "01", tmp_path / "derivatives", averaged, seconds_per_volume=2.0)
     header = json.loads(averaged.with_suffix(".json").read_text())
     assert [r["first_volume"] for r in header["runs"]] == [0, n_steps] and header["runs"][1]["repetition_time"] == 2.0
     times = fast * np.arange(N_VOLUMES)
@@ -392,3 +414,49 @@ def test_derivatives_that_do_not_fit_the_experiments_are_named_before_anything_i
         slow = config.pretraining["hcp"].model_copy(update={"seconds_per_volume": 5.0})
         long = config.bold.model_copy(update={"n_volumes": 30})
         check_pretraining_set(config.model_copy(update={"pretraining": {"hcp": slow}, "bold": long}), "hcp")
+
+
+def test_responses_of_trials_are_those_of_one_model_each() -> None:
+    """LSS against one least-squares fit per trial, written out; the responses put in come out."""
+    rng = np.random.default_rng(4)
+    onsets = np.arange(12.0, 260.0, 8.0) + rng.uniform(0, 0.5, 31)
+    X_TN = trial_regressors(onsets, np.full(31, 2.0), 150, TR, 0.9)
+    reference = canonical_response(onsets[3], 0.9 + TR * np.arange(150))
+    assert np.corrcoef(X_TN[:, 3], reference)[0, 1] > 0.999, "SPM's canonical response, at the right time"
+    nuisance = np.column_stack([np.ones(150), np.linspace(-1, 1, 150), rng.normal(size=(150, 4))])
+    true_NV = rng.normal(size=(31, 40))
+    data = 8000 + X_TN @ true_NV * 50 + nuisance[:, 1:] @ rng.normal(size=(5, 40)) * 30 + rng.normal(size=(150, 40))
+    found_NV = separate_responses(data.astype(np.float32), X_TN, nuisance)
+    for i in (0, 13, 30):
+        design = np.column_stack([X_TN[:, i], X_TN.sum(axis=1) - X_TN[:, i], nuisance])
+        expected = np.linalg.lstsq(design, data, rcond=None)[0][0]
+        np.testing.assert_allclose(found_NV[i], expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+    assert np.corrcoef(found_NV.ravel(), true_NV.ravel())[0, 1] > 0.95
+    one = separate_responses(data.astype(np.float32), X_TN[:, :1], nuisance)
+    np.testing.assert_allclose(
+        one[0], np.linalg.lstsq(np.column_stack([X_TN[:, :1], nuisance]), data, rcond=None)[0][0], rtol=5e-3, atol=0.5
+    )
+
+
+def canonical_response(onset: float, times: np.ndarray) -> np.ndarray:
+    """SPM's double gamma (peak 6 s, undershoot 16 s, ratio 1/6), convolved with 2 s, written out."""
+    fine = np.arange(0, 32, 0.01)
+    kernel = stats.gamma.pdf(fine, 6) - stats.gamma.pdf(fine, 16) / 6
+    boxcar = np.convolve(kernel, np.ones(200))[: len(fine)]
+    return np.interp(times - onset, fine, boxcar, left=0, right=0)
+
+
+def test_series_of_responses(root: Path) -> None:
+    """One row per trial, found again by its index; with an onset convention that leaves a lead-in out."""
+    config = experiment(root, signal="lss", n_volumes=1)
+    path = root / "bold/sub-01_bold.npy"
+    write_series(config, config.datasets["had"], "had", "01", root / "derivatives", path, lead_in=2.0)
+    betas_NV, header = np.load(path), json.loads(path.with_suffix(".json").read_text())
+    assert betas_NV.shape[0] == 8 and header["axes"][0] == "trial" and header["runs"][1]["first_volume"] == 4
+    assert np.abs(betas_NV[:4].astype(float).mean(axis=0)).max() < 1e-2
+    paths = [root / f"01_{name}.parquet" for name in ("trials", "labels", "excluded")]
+    write_trials(config, "had", "01", series=path, checked=checked(root, lead_in=2.0), trials=paths[0], labels=paths[1], excluded=paths[2])
+    trials = pd.read_parquet(paths[0])
+    assert trials["first_volume"].tolist() == list(range(8)) and trials["onset"].tolist()[:2] == [12.04, 16.0]
+    with pytest.raises(UserError, match="signal is 'lss', which gives one response per trial, but n_volumes is 3"):
+        experiment(root, signal="lss", n_volumes=3)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from boldscribe.bold.trials import BROKEN, EXCLUDED_TYPES
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.tables import make_tables
@@ -34,13 +35,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "urgen": {"title": "Urgen", "table": 2, "validation_subjects": ["05", "06"], **split},
     }
     config = Config.model_validate({"datasets": datasets, "evaluation": {"bootstrap_samples": 100}})
-    files: dict[str, Any] = {name: [] for name in ("tables", "differences", "scores", "labels", "frames", "stages", "sc_mbm")}
+    files: dict[str, Any] = {name: [] for name in ("tables", "differences", "left_out", "scores", "labels", "frames", "stages", "sc_mbm")}
     for name in datasets:
         own = []
         source = root / "trials" / name / "sub-01_labels.parquet"
         source.parent.mkdir(parents=True, exist_ok=True)
         seen = {"had": "01-0.mp4", "urgen": "05-3.mp4"}[name]
-        pd.DataFrame({"subject": "01", "trial": [0], "stim_file": seen, "action": "juggle"}).to_parquet(source)
+        pd.DataFrame({"subject": "01", "trial": [0], "stim_file": seen, "action": "juggle", "source": seen}).to_parquet(source)
         files["labels"].append(source)
         for subject in ("05", "06"):
             for condition in CONDITIONS:
@@ -53,20 +54,25 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 table.to_parquet(own[-1])
             labels = root / "trials" / name / f"sub-{subject}_labels.parquet"
             clips = [f"{subject}-{t}.mp4" for t in range(9)]
-            pd.DataFrame({"subject": subject, "trial": range(9), "stim_file": clips, "action": "juggle"}).to_parquet(labels)
+            pd.DataFrame({"subject": subject, "trial": range(9), "stim_file": clips, "action": "juggle", "source": clips}).to_parquet(
+                labels
+            )
             frames = root / "stimuli" / name / f"test-{subject}0_frames.npy"
             brightness = np.arange(9, dtype=np.uint8)[:, None, None, None, None] * 20
             save_array(frames, np.broadcast_to(brightness, (9, 4, 32, 32, 3)), clips=clips)
             files["labels"].append(labels)
             files["frames"].append(frames)
-        tables = {
-            n: root / "tables" / f"{name}{s}"
-            for n, s in {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()
-        }
-        make_tables(config, name, scores=own, labels=[p for p in files["labels"] if p.parent.name == name], **tables)
+        suffixes = {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv", "left_out": "_left_out.csv"}
+        tables = {n: root / "tables" / f"{name}{s}" for n, s in suffixes.items()}
+        excluded = root / "trials" / name / "sub-05_excluded.parquet"
+        left_out = [["05", "02", 9, "test", BROKEN, "frames: found 3"]] if name == "had" else []
+        pd.DataFrame(left_out, columns=list(EXCLUDED_TYPES)).to_parquet(excluded)
+        labels_of_all = [p for p in files["labels"] if p.parent.name == name]
+        make_tables(config, name, scores=own, labels=labels_of_all, excluded=[excluded], **tables)
         files["scores"] += own
         files["tables"].append(tables["csv"])
         files["differences"].append(tables["differences"])
+        files["left_out"].append(tables["left_out"])
         for stage in ("sc_mbm", "stage1", "stage2"):
             folder = root / stage / name
             folder.mkdir(parents=True)

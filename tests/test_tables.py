@@ -8,6 +8,7 @@ import pytest
 from sacrebleu.metrics import BLEU
 from scipy import stats
 
+from boldscribe.bold.trials import BROKEN, EXCLUDED_TYPES
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.bleu import sentence_bleu
@@ -70,14 +71,15 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def _make(config: Config, scores: list[Path], folder: Path) -> dict[str, Path]:
-    outputs = {
-        name: folder / f"had{suffix}"
-        for name, suffix in {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv"}.items()
-    }
+    suffixes = {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv", "left_out": "_left_out.csv"}
+    outputs = {name: folder / f"had{suffix}" for name, suffix in suffixes.items()}
     labels = folder / "labels.parquet"
     clips = {"01": ["a.mp4", "b.mp4"], "05": ["a.mp4"] * 30, "06": [f"{i}.mp4" for i in range(20)]}
-    pd.concat([pd.DataFrame({"subject": s, "trial": range(len(c)), "stim_file": c}) for s, c in clips.items()]).to_parquet(labels)
-    make_tables(config, "had", scores=scores, labels=[labels], **outputs)
+    tables = [pd.DataFrame({"subject": s, "trial": range(len(c)), "stim_file": c, "source": c}) for s, c in clips.items()]
+    pd.concat(tables).to_parquet(labels)
+    left_out = pd.DataFrame([["06", "01", 20, "test", BROKEN, "frames: found 3, expected 60"]], columns=list(EXCLUDED_TYPES))
+    left_out.to_parquet(folder / "excluded.parquet")
+    make_tables(config, "had", scores=scores, labels=[labels], excluded=[folder / "excluded.parquet"], **outputs)
     return outputs
 
 
@@ -189,6 +191,8 @@ def test_the_pages_say_what_they_are(tables: dict[str, Path], scores: list[Path]
     assert md.splitlines()[0] == "# Table 1. HAD & co: SIMULATED BOLD"
     assert "not comparable" in md and "copy of Table 2" in md and "66.10†" in md and "53.27" in md and "54.48" in md and "35.76" in md
     assert "The clips of 30 of the 50 test trials were shown to source subjects too" in md
+    assert "Of the 51 trials of target subjects 1 are left out: 1 (clip cannot be decoded)." in md
+    assert pd.read_csv(tables["left_out"]).loc[0, "detail"] == "frames: found 3, expected 60"
     of_total = pd.read_csv(tables["differences"]).query("row == 'Total' and control == 'llm' and not metric.str.endswith('sentence')")
     assert f"Against LLM without brain, the model is better in {(of_total['low'] > 0).sum()} and worse in" in md and len(of_total) == 8
     body = [line for line in md.splitlines() if line.startswith("| Subject-1 | noise") or line.startswith("| **Subject-1** | **model**")]

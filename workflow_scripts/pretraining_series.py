@@ -20,7 +20,7 @@ OUTPUTS = {
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Mask, denoise and z-score the runs of a subject whom only pretraining reads."""
     design, folder = config.pretraining[dataset], inputs.one("derivatives").parent
-    write_series(config, design, dataset, subject, folder, outputs.one("series"), design.seconds_per_volume)
+    write_series(config, design, dataset, subject, folder, outputs.one("series"), seconds_per_volume=design.seconds_per_volume)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from boldscribe.reporting.page import write_report
 INPUTS = {
     "tables": "tables",
     "differences": "differences",
+    "left_out": "trials that are left out",
     "scores": "scores",
     "labels": "labels of all subjects",
     "frames": "frames of the test clips",
@@ -23,6 +24,7 @@ def main(config: Config, inputs: Files, outputs: Files) -> None:
         config,
         tables=inputs["tables"],
         differences=inputs["differences"],
+        left_out=inputs["left_out"],
         scores=inputs["scores"],
         labels=inputs["labels"],
         frames=inputs["frames"],

@@ -7,8 +7,18 @@ from boldscribe.config import Config
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {"scores": "scores of all subjects and conditions", "labels": "labels of all subjects"}
-OUTPUTS = {"csv": "table as CSV", "md": "table as Markdown", "tex": "table as LaTeX", "differences": "model minus controls (CSV)"}
+INPUTS = {
+    "scores": "scores of all subjects and conditions",
+    "labels": "labels of all subjects",
+    "excluded": "trials of all subjects that are left out",
+}
+OUTPUTS = {
+    "csv": "table as CSV",
+    "md": "table as Markdown",
+    "tex": "table as LaTeX",
+    "differences": "model minus controls (CSV)",
+    "left_out": "trials that are left out, with the reason (CSV)",
+}
 
 
 @program("tables", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
@@ -19,10 +29,12 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
         dataset,
         scores=inputs["scores"],
         labels=inputs["labels"],
+        excluded=inputs["excluded"],
         csv=outputs.one("csv"),
         md=outputs.one("md"),
         tex=outputs.one("tex"),
         differences=outputs.one("differences"),
+        left_out=outputs.one("left_out"),
     )
 
 

@@ -8,14 +8,28 @@ INPUTS = {
     "raw": "the subject's raw data, or the manifest of the data set",
     "series": "cleaned series (.npy)",
     "displacement": "framewise displacement (.npy), beside the series",
+    "checked": "what the check found",
 }
-OUTPUTS = {"trials": "trial index (.parquet)", "labels": "stimulus and action of each trial (.parquet)"}
+OUTPUTS = {
+    "trials": "trial index (.parquet)",
+    "labels": "stimulus, action and source of each trial (.parquet)",
+    "excluded": "trials that are left out, with the reason (.parquet)",
+}
 
 
 @program("trials", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Index a subject's trials, labels apart."""
-    write_trials(config, dataset, subject, inputs.one("series"), outputs.one("trials"), outputs.one("labels"))
+    write_trials(
+        config,
+        dataset,
+        subject,
+        series=inputs.one("series"),
+        checked=inputs.one("checked"),
+        trials=outputs.one("trials"),
+        labels=outputs.one("labels"),
+        excluded=outputs.one("excluded"),
+    )
 
 
 if __name__ == "__main__":

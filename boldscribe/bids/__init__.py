@@ -1,6 +1,7 @@
 """BIDS data sets: names and reading (`layout`), and the preflight (`checks`)."""
 
 from boldscribe.bids.checks import raw_manifest, validate_raw
+from boldscribe.bids.events import lead_in_of, read_events, stimulus_events
 from boldscribe.bids.layout import (
     entities,
     entity_path,
@@ -8,7 +9,6 @@ from boldscribe.bids.layout import (
     find_runs,
     find_t1w,
     metadata,
-    read_events,
     resolution_label,
     run_label,
     subjects,
@@ -20,11 +20,13 @@ __all__ = [
     "find_preprocessed",
     "find_runs",
     "find_t1w",
+    "lead_in_of",
     "metadata",
     "raw_manifest",
     "read_events",
     "resolution_label",
     "run_label",
+    "stimulus_events",
     "subjects",
     "validate_raw",
 ]

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from boldscribe.bids.layout import find_preprocessed, find_runs, find_t1w, metadata, read_events, subjects
+from boldscribe.bids.checked import Checked
+from boldscribe.bids.event_checks import (
+    RunEvents,
+    check_clips,
+    clips_to_read,
+    described_events,
+    first_onsets,
+    onset_problems,
+    read_all_events,
+    remarks,
+    sources_of_both_sides,
+)
+from boldscribe.bids.events import lead_in_of
+from boldscribe.bids.layout import find_runs, find_t1w, metadata, subjects
+from boldscribe.bids.preprocessed import preprocessed_runs
+from boldscribe.bold.splits import separate_sources
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.images import FETCH_AGAIN, image_data, load_image, missing_bytes, repetition_time
 from boldscribe.provenance.assets import manifest
 from boldscribe.sections.data import Dataset
-from boldscribe.stimuli.frames import check_video
 
 TR_RANGE = (0.2, 10.0)
 SHOWN = 25
@@ -53,90 +64,99 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
     return locate_dataset(design) | {"manifest": manifest(*folders)}
 
 
-def validate_raw(config: Config, dataset: str) -> dict[str, Any]:
+def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, Any]:
     """Check that every subject of a raw data set has what preprocessing and trials need.
 
     Per subject: a T1w image, runs, and all the runs that the split names; per image: header, data read through, no NaN, TR
     (sane, and the same in header and sidecar); per run: enough volumes, events with their columns, onsets inside the run, a trial
-    whose window fits. Each video that is going to be read is there and whole; those of adaptation runs alone stay closed.
+    whose window fits. Each video that is going to be read is there, and decoded as it will be: the few that cannot be are listed, and
+    their trials left out. Those of adaptation runs alone stay closed.
     With the engine `derivatives` the raw images are not needed: the runs are those of the derivatives, with masks and confounds.
 
+    Args:
+        config: the experiment.
+        dataset: its name in `config.datasets`.
+        workers: processes that decode videos.
+
     Returns:
-        what was found: `locate_dataset`'s content, and `runs` of each subject.
+        what was found: `locate_dataset`'s content, `runs` of each subject, the attributes of `Checked`, and `remarks`: what a
+        reader of the results should know, by subject.
 
     Raises:
         UserError: all the problems together, each with file, field, what was found, what is expected, and the remedy.
     """
     design = config.datasets[dataset]
     report = locate_dataset(design)
-    images = Path(design.bids_dir)
-    space = None
-    if config.preprocessing.engine == "derivatives":
-        images, space = Path(design.derivatives_dir or ""), config.preprocessing.space
-        if not design.derivatives_dir or not images.is_dir():
-            raise UserError(
-                f"datasets.{dataset}.derivatives_dir",
-                f"found {design.derivatives_dir!r}, expected an existing folder, since the engine "
-                "'derivatives' reads ready fMRIPrep output; correct it, or choose another engine",
-            )
-    problems: list[str] = []
+    images = _images_folder(config, dataset)
+    events, problems = read_all_events(design)
+    lead_in = lead_in_of(design, onsets) if (onsets := first_onsets(events)) else 0.0
     report["runs"] = {}
-    clips: set[str] = set()
     for subject in subjects(design):
-        runs, found = _subject_problems(config, design, subject, images, space, clips)
+        runs, found = _subject_problems(config, design, subject, images)
+        for label, bold in runs.items():
+            found += _run_problems(config, bold, images, events.get(subject, {}).get(label), lead_in)
         problems += found
-        report["runs"][subject] = runs
-    problems += _clip_problems(Path(design.bids_dir) / "stimuli", sorted(clips))
-    if problems:
+        report["runs"][subject] = list(runs)
+    shown = described_events(design, events, lead_in, problems)
+    broken, found = check_clips(design.videos, clips_to_read(design, shown), config.stimuli.largest_broken_share, workers)
+    if problems := problems + found:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError(str(design.bids_dir), *problems[:SHOWN], *more)
-    return report
+    for_training, for_testing = separate_sources(design, dataset, config.seed, *sources_of_both_sides(design, shown))
+    report |= Checked(lead_in, broken, for_training, for_testing).as_report()
+    return report | {"remarks": remarks(design, shown)}
 
 
-def _subject_problems(
-    config: Config,
-    dataset: Dataset,
-    subject: str,
-    images: Path,
-    space: str | None,
-    clips: set[str],
-) -> tuple[list[str], list[str]]:
-    """Runs of a subject, and what is wrong with them; `space` is that of derivatives, None for raw images.
+def _images_folder(config: Config, dataset: str) -> Path:
+    """Where the images that the engine reads are."""
+    design = config.datasets[dataset]
+    if config.preprocessing.engine != "derivatives":
+        return Path(design.bids_dir)
+    if not design.derivatives_dir or not Path(design.derivatives_dir).is_dir():
+        raise UserError(
+            f"datasets.{dataset}.derivatives_dir",
+            f"found {design.derivatives_dir!r}, expected an existing folder, since the engine "
+            "'derivatives' reads ready fMRIPrep output; correct it, or choose another engine",
+        )
+    return Path(design.derivatives_dir)
 
-    Adds to `clips` those that will be read.
-    """
-    root = Path(dataset.bids_dir)
+
+def _subject_problems(config: Config, design: Dataset, subject: str, images: Path) -> tuple[dict[str, Path], list[str]]:
+    """Runs of a subject, by label, and what is wrong with the subject's folder."""
+    root, ready = Path(design.bids_dir), config.preprocessing.engine == "derivatives"
     for folder in {root, images}:
         if not (folder / f"sub-{subject}").is_dir():
             there = ", ".join(sorted(p.name for p in folder.glob("sub-*") if p.is_dir())) or "none"
-            return [], [f"{folder}: found no sub-{subject} (there is {there}); correct train_subjects or validation_subjects"]
+            return {}, [f"{folder}: found no sub-{subject} (there is {there}); correct train_subjects or validation_subjects"]
     try:
-        if space:
-            runs = find_preprocessed(images, subject, dataset.session, dataset.task, space, config.preprocessing.resolution)
+        if ready:
+            runs = preprocessed_runs(images, subject, design, config.preprocessing)
         else:
-            runs = find_runs(images, subject, dataset.session, dataset.task, space=None, desc=None)
-        events = find_runs(root, subject, dataset.session, dataset.task, "events", [".tsv"])
+            runs = find_runs(images, subject, design.session, design.task, space=None, desc=None)
     except UserError as error:
-        return [], [str(error)]
-    problems = [] if space else _t1w_problems(root, subject)
+        return {}, [str(error)]
+    problems = [] if ready else _t1w_problems(root, subject)
     if not runs:
-        session = f"/ses-{dataset.session}" if dataset.session else ""
+        session = f"/ses-{design.session}" if design.session else ""
         problems.append(
-            f"{images}/sub-{subject}{session}/func: found no task-{dataset.task} BOLD run; correct the task, session or space configured"
+            f"{images}/sub-{subject}{session}/func: found no task-{design.task} BOLD run; correct the task, session or space configured"
         )
-    named = [*dataset.adaptation_runs, *dataset.test_runs] if runs and subject in dataset.validation_subjects else []
+    named = [*design.adaptation_runs, *design.test_runs] if runs and subject in design.validation_subjects else []
     if absent := [r for r in named if r not in runs]:
         problems.append(
             f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(absent)}; correct adaptation_runs or test_runs"
         )
-    for label, bold in runs.items():
-        # derivatives are read next, before anything is computed
-        if image_problems := _image_problems(bold, 4, may_hold_nan=space is None):
-            problems += image_problems
-            continue
-        problems += repetition_time_problems(bold, images)
-        problems += _event_problems(config, bold, events.get(label), subject in dataset.train_subjects or label in dataset.test_runs, clips)
-    return list(runs), problems
+    return runs, problems
+
+
+def _run_problems(config: Config, bold: Path, images: Path, events: RunEvents | None, lead_in: float) -> list[str]:
+    """What is wrong with a run's image, and with its events beside it."""
+    # derivatives are read next, before anything is computed
+    if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
+        return found
+    if events is None:
+        return [*repetition_time_problems(bold, images), f"{bold}: found no events.tsv of the same run, expected one; add it"]
+    return [*repetition_time_problems(bold, images), *onset_problems(config.bold, bold, events, lead_in)]
 
 
 def _t1w_problems(root: Path, subject: str) -> list[str]:
@@ -170,39 +190,3 @@ def repetition_time_problems(bold: Path, root: Path) -> list[str]:
     if not math.isclose(header, sidecar, abs_tol=0.01):
         return [f"{bold}: pixdim[4]: found {header:g} s, expected {sidecar:g} s as in the JSON sidecar; correct the wrong one"]
     return []
-
-
-def _event_problems(config: Config, bold: Path, path: Path | None, opened: bool, clips: set[str]) -> list[str]:
-    if path is None:
-        return [f"{bold}: found no events.tsv of the same run, expected one; add it"]
-    try:
-        events = read_events(path)
-    except UserError as error:
-        return [str(error)]
-    image = load_image(bold, 4)
-    n, tr = image.shape[3], repetition_time(image)
-    length = n * tr
-    outside = events.loc[(events["onset"] < 0) | (events["onset"] >= length), "onset"]
-    problems = [f"{path}: onset: found {onset:g} s, expected 0 to {length:g} s, the length of the run; correct it" for onset in outside]
-    if opened:
-        clips |= set(events["stim_file"])
-    needed = math.ceil((events["onset"].min() + config.bold.delay) / tr) + config.bold.n_volumes
-    if not problems and n < needed:
-        problems.append(
-            f"{bold}: volumes: found {n}, expected at least {needed} for the first trial's window of {config.bold.n_volumes} volumes "
-            f"{config.bold.delay:g} s after its onset; take the run out, or change bold.n_volumes or bold.delay"
-        )
-    return problems
-
-
-def _clip_problems(folder: Path, clips: Sequence[str]) -> list[str]:
-    if absent := [clip for clip in clips if not (folder / clip).is_file()]:
-        shown = ", ".join(absent[:3])
-        return [f"{folder}: stim_file: found {len(absent)} file(s) of the events that do not exist there ({shown}); add or rename them"]
-    problems = []
-    for clip in tqdm(clips, "videos", mininterval=5):
-        try:
-            check_video(folder / clip)
-        except UserError as error:
-            problems.append(str(error))
-    return problems

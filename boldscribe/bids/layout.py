@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from bids.layout import parse_file_entities
 from bids.layout.writing import build_path
 
@@ -21,8 +20,6 @@ PATTERN = (
     "sub-{subject}[/ses-{session}]/{datatype}/sub-{subject}[_ses-{session}][_task-{task}][_run-{run}][_from-{from}][_to-{to}]"
     "[_mode-{mode}][_space-{space}][_res-{res}][_desc-{desc}]_{suffix}{extension}"
 )
-EVENT_COLUMNS = ("onset", "duration", "trial_type", "stim_file")
-NO_STIMULUS = {"", "n/a"}
 
 
 def entity_path(
@@ -148,37 +145,6 @@ def metadata(path: Path, root: str | Path) -> dict[str, Any]:
                 except (OSError, ValueError, TypeError) as error:
                     raise UserError(str(sidecar), f"not a JSON object: {error}; repair it, or fetch its content") from None
     return merged
-
-
-def read_events(path: Path) -> pd.DataFrame:
-    """The stimulus events of a run: `onset` and `duration` (s, from the first volume; NaN for n/a), `trial_type`, `stim_file`, by onset.
-
-    Rows without stimulus (`stim_file` empty or n/a: fixation, blanks) are no trials.
-
-    Raises:
-        UserError: missing file or column, times that are not numbers, no stimulus at all.
-    """
-    if not path.is_file():
-        raise UserError(str(path), "the events file does not exist; every run needs one")
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(str(path), f"not a tab-separated table: {error}; repair it") from None
-    if absent := [c for c in EVENT_COLUMNS if c not in table]:
-        raise UserError(
-            str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
-        )
-    events = table.loc[~table["stim_file"].str.strip().isin(NO_STIMULUS), list(EVENT_COLUMNS)].copy()
-    if events.empty:
-        raise UserError(str(path), "stim_file: found no row with a stimulus, expected one per trial; fill in the file names")
-    for column in ("onset", "duration"):
-        seconds = pd.to_numeric(events[column], errors="coerce")
-        wrong = seconds.isna() & ((column == "onset") | (events[column] != "n/a"))
-        if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            raise UserError(str(path), f"{column}: found {events[column].iloc[row]!r}, expected seconds as a number; correct it")
-        events[column] = seconds.astype(float)
-    return events.sort_values("onset", kind="stable").reset_index(drop=True)
 
 
 def subjects(dataset: Dataset) -> list[str]:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from boldscribe.bids import find_preprocessed, metadata
+from boldscribe.bids import find_runs, metadata, stimulus_events
+from boldscribe.bids.preprocessed import preprocessed_runs, start_time
+from boldscribe.bold.betas import separate_responses, standardised, trial_regressors
 from boldscribe.bold.time_steps import average, time_steps
 from boldscribe.bold.windows import displacement_path, voxels_path
 from boldscribe.config import Config
@@ -23,9 +25,11 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic, header_path, save_array, write_json
 from boldscribe.images import image_data, load_image, repetition_time
 from boldscribe.preprocessing.confounds import cosines
+from boldscribe.preprocessing.template import load_template
 from boldscribe.sections.data import Bold, Dataset, PretrainingSet
 
 FREE_VOLUMES = 10
+RESPONSE_SECONDS = 12.0  # from onset to the end of the peak
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Run:
 
     label: str
     bold: Path
-    mask: Path
+    mask: Path | None  # None where the derivatives have none: the template's stands for it
     repetition_time: float
     start_time: float
     confounds_TK: NDArray[np.float64]
@@ -49,14 +53,17 @@ def write_series(
     subject: str,
     derivatives_dir: Path,
     output: Path,
+    *,
     seconds_per_volume: float | None = None,
+    lead_in: float = 0.0,
 ) -> None:
     """Write `sub-XX_bold.npy` with header, `sub-XX_voxels.npy` and `sub-XX_framewise_displacement.npy` (docs/data.md).
 
     Voxels are those in the masks of all the runs. Per run: volumes are smoothed, if configured; motion, tissue, cosine and trend
     regressors are taken out in one projection; then each voxel is z-scored and clipped. Volumes before the steady state
     (`non_steady_state_outlier`) take no part in this and are set to 0, the mean. Runs that are sampled faster than a given time step
-    are averaged to it once they are clean.
+    are averaged to it once they are clean. With `bold.signal: lss` the rows are the responses of the trials instead of volumes, fitted
+    with the same regressors (`boldscribe.bold.betas`), z-scored over the trials of the run.
 
     Args:
         config: the experiment (`bold`, `preprocessing`).
@@ -66,6 +73,7 @@ def write_series(
         derivatives_dir: root of the derivatives, which holds `sub-XX`.
         output: `sub-XX_bold.npy`.
         seconds_per_volume: time step of the series (s); None keeps every run as sampled.
+        lead_in: time from the first volume to the zero of the onsets (s), for the responses of trials.
 
     Raises:
         UserError: no runs, missing or damaged files, NaN, runs on different grids, too few volumes for the regressors.
@@ -73,40 +81,39 @@ def write_series(
     runs = read_runs(config, design, subject, derivatives_dir)
     mask_XYZ, affine = common_mask(runs)
     voxels = np.flatnonzero(mask_XYZ).astype(np.int32)
-    steps_of_runs = [time_steps(len(run.steady), run.repetition_time, seconds_per_volume) for run in runs]
-    n_volumes = sum(map(len, steps_of_runs))
+    trials = trials_of_runs(design, subject, lead_in) if config.bold.signal == "lss" and isinstance(design, Dataset) else None
+    rows_of_runs = [run_rows(run, seconds_per_volume, trials) for run in runs]
+    n_rows = sum(map(len, rows_of_runs))
 
     described: list[dict[str, object]] = []
     with atomic(output) as part:
-        series_TV = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=(n_volumes, len(voxels)))
+        series_TV = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=(n_rows, len(voxels)))
         first = 0
-        for run, steps in zip(tqdm(runs, desc=f"series sub-{subject}", mininterval=5), steps_of_runs, strict=True):
+        for run, rows in zip(tqdm(runs, desc=f"series sub-{subject}", mininterval=5), rows_of_runs, strict=True):
             data_TV = image_data(load_image(run.bold, 4))[mask_XYZ].T
             if config.bold.smoothing_fwhm:
                 data_TV = smooth(data_TV, mask_XYZ, affine, config.bold.smoothing_fwhm)
-            cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, config.bold.clip_sigma)
-            if len(steps) < len(cleaned_TV):
-                cleaned_TV = average(cleaned_TV, run.steady, steps, config.bold.clip_sigma)
-            series_TV[first : first + len(cleaned_TV)] = cleaned_TV
+            series_TV[first : first + len(rows)] = run_signal(data_TV, run, rows, trials, config.bold.clip_sigma)
             described.append(
                 {
                     "run": run.label,
                     "first_volume": first,
-                    "n_volumes": len(cleaned_TV),
+                    "n_volumes": len(rows),
                     "repetition_time": max(run.repetition_time, seconds_per_volume or 0.0),
                     "start_time": run.start_time,
+                    "duration": len(run.steady) * run.repetition_time,
                     "regressors": run.confounds_TK.shape[1],
                 }
             )
-            first += len(cleaned_TV)
+            first += len(rows)
         series_TV.flush()
         del series_TV
     write_json(
         header_path(output),
         {
-            "shape": [n_volumes, len(voxels)],
+            "shape": [n_rows, len(voxels)],
             "dtype": "float16",
-            "axes": ["volume", "voxel"],
+            "axes": ["volume" if trials is None else "trial", "voxel"],
             "units": "standard deviations",
             "dataset": dataset,
             "subject": subject,
@@ -117,10 +124,45 @@ def write_series(
         },
     )
     save_array(voxels_path(output), voxels, axes=["voxel"], units="flat C-order index in grid_shape")
-    displacement = [
-        np.fmax.reduce(run.framewise_displacement[step]) for run, steps in zip(runs, steps_of_runs, strict=True) for step in steps
-    ]
+    displacement = [np.fmax.reduce(run.framewise_displacement[row]) for run, rows in zip(runs, rows_of_runs, strict=True) for row in rows]
     save_array(displacement_path(output), np.array(displacement, np.float32), axes=["volume"], units="mm")
+
+
+def trials_of_runs(design: Dataset, subject: str, lead_in: float) -> dict[str, pd.DataFrame]:
+    """`stimulus_events` of each run of a subject, by run label."""
+    files = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
+    return {run: stimulus_events(design, path, lead_in) for run, path in files.items()}
+
+
+def run_rows(run: Run, seconds_per_volume: float | None, trials: dict[str, pd.DataFrame] | None) -> list[slice]:
+    """The volumes that each row of the series stands for: those of a time step, or of a trial's response.
+
+    Raises:
+        UserError: trials are asked for, and the run has no events.
+    """
+    if trials is None:
+        return time_steps(len(run.steady), run.repetition_time, seconds_per_volume)
+    if run.label not in trials:
+        raise UserError(str(run.bold), "events: found none of this run, expected them for the responses of its trials; add its events.tsv")
+    last = len(run.steady) - 1
+    starts = np.clip(np.round((trials[run.label]["onset"] - run.start_time) / run.repetition_time).astype(int), 0, last)
+    return [slice(start, start + max(1, round(RESPONSE_SECONDS / run.repetition_time))) for start in starts]
+
+
+def run_signal(
+    data_TV: NDArray[np.float32], run: Run, rows: list[slice], trials: dict[str, pd.DataFrame] | None, clip_sigma: float
+) -> NDArray[np.float32]:
+    """What the series holds of a run, (rows, V): cleaned volumes, their means over time steps, or the responses of trials."""
+    if trials is None:
+        cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, clip_sigma)
+        return cleaned_TV if len(rows) == len(cleaned_TV) else average(cleaned_TV, run.steady, rows, clip_sigma)
+    events = trials[run.label]
+    regressors_TN = trial_regressors(
+        events["onset"].to_numpy(), events["duration"].to_numpy(), len(run.steady), run.repetition_time, run.start_time
+    )
+    trend = np.column_stack([np.ones(len(run.steady)), np.linspace(-1, 1, len(run.steady))])
+    nuisance_TK = np.column_stack([trend, run.confounds_TK])[run.steady]
+    return standardised(separate_responses(data_TV[run.steady], regressors_TN[run.steady], nuisance_TK), clip_sigma)
 
 
 def read_runs(config: Config, design: Dataset | PretrainingSet, subject: str, derivatives_dir: Path) -> list[Run]:
@@ -129,21 +171,29 @@ def read_runs(config: Config, design: Dataset | PretrainingSet, subject: str, de
     Raises:
         UserError: none found, or what `read_run` finds.
     """
-    space, resolution = config.preprocessing.space, config.preprocessing.resolution
-    bolds = find_preprocessed(derivatives_dir, subject, design.session, design.task, space, resolution, design.run_entities)
-    return [read_run(label, path, derivatives_dir, config.bold) for label, path in bolds.items()]
+    bolds = preprocessed_runs(derivatives_dir, subject, design, config.preprocessing)
+    return [
+        read_run(label, path, derivatives_dir, config.bold, start_time(path, derivatives_dir, design, subject, label))
+        for label, path in bolds.items()
+    ]
 
 
-def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:
+def read_run(label: str, bold: Path, root: Path, settings: Bold, start: float) -> Run:
     """Collect a run's files and read its confounds; the image data stay on disk.
+
+    Args:
+        label: of the run.
+        bold: preprocessed image.
+        root: derivatives.
+        settings: which confounds.
+        start: its `start_time` (s).
 
     Raises:
         UserError: a file is missing, or too few volumes for the regressors.
     """
     image = load_image(bold, 4)
     n_volumes = image.shape[3]
-    sidecar = metadata(bold, root)
-    tr = float(sidecar.get("RepetitionTime") or repetition_time(image))
+    tr = float(metadata(bold, root).get("RepetitionTime") or repetition_time(image))
     if tr <= 0:
         raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
     mask = bold.with_name(bold.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
@@ -154,7 +204,8 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold) -> Run:
             f"volumes: found {steady.sum()} for {confounds.shape[1]} regressors, mean and trend, expected at least "
             f"{confounds.shape[1] + 2 + FREE_VOLUMES}; choose fewer in bold.motion and bold.tissue, or take the run out",
         )
-    return Run(label, bold, mask, tr, float(sidecar.get("StartTime", 0.0)), confounds.to_numpy(), steady, displacement)
+    has_mask = mask.exists() or "_space-" in bold.name
+    return Run(label, bold, mask if has_mask else None, tr, start, confounds.to_numpy(), steady, displacement)
 
 
 def read_confounds(
@@ -196,7 +247,7 @@ def read_confounds(
 
 
 def _confounds_path(bold: Path) -> Path:
-    stem = bold.name.split("_space-")[0]
+    stem = bold.name.split("_space-")[0].split("_desc-")[0]
     return next(p for suffix in ("timeseries", "regressors") if (p := bold.with_name(f"{stem}_desc-confounds_{suffix}.tsv")).is_file())
 
 
@@ -209,17 +260,20 @@ def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]
     reference = load_image(runs[0].bold, 4)
     mask_XYZ = np.ones(reference.shape[:3], bool)
     for run in runs:
-        mask = load_image(run.mask, 3)
-        for path, image in ((run.bold, load_image(run.bold, 4)), (run.mask, mask)):
+        files = {run.bold: load_image(run.bold, 4)} | ({run.mask: load_image(run.mask, 3)} if run.mask else {})
+        for path, image in files.items():
             if image.shape[:3] != reference.shape[:3] or not np.allclose(image.affine, reference.affine, atol=1e-3):
                 raise UserError(
                     str(path),
                     f"grid: found {image.shape[:3]} with its affine, expected {reference.shape[:3]} and that of "
                     f"{runs[0].bold.name}; preprocess all runs in one space and resolution",
                 )
-        mask_XYZ &= image_data(mask) > 0
+        mask_XYZ &= image_data(files[run.mask]) > 0 if run.mask else load_template(reference.shape[:3], reference.affine).mask
     if not mask_XYZ.any():
-        raise UserError(str(runs[0].mask), "voxels: found none that is in the masks of all the runs; look at the masks and their alignment")
+        raise UserError(
+            str(runs[0].mask or runs[0].bold),
+            "voxels: found none that is in the masks of all the runs; look at the masks and their alignment",
+        )
     return mask_XYZ, np.asarray(reference.affine)
 
 

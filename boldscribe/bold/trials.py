@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boldscribe.bids import find_runs, read_events
+from boldscribe.bids import find_runs, stimulus_events
+from boldscribe.bids.checked import Checked, read_checked
 from boldscribe.bold.windows import displacement_path
 from boldscribe.config import Config
 from boldscribe.errors import UserError
@@ -30,27 +31,40 @@ TRIAL_TYPES = {
     "instruction": "string",
     "high_motion": "float64",
 }
-LABEL_TYPES = {"subject": "string", "trial": "int64", "stim_file": "string", "action": "string"}
+LABEL_TYPES = {"subject": "string", "trial": "int64", "stim_file": "string", "action": "string", "source": "string"}
+EXCLUDED_TYPES = {"subject": "string", "run": "string", "trial": "int64", "role": "string", "reason": "string", "detail": "string"}
+OUTSIDE, BROKEN, UNANSWERED, OTHER_SIDE = (
+    "window leaves the run",
+    "clip cannot be decoded",
+    "no response",
+    "video source is kept for the other side of the split",
+)
 
 
-def write_trials(config: Config, dataset: str, subject: str, series: Path, trials: Path, labels: Path) -> None:
-    """Write `sub-XX_trials.parquet` and `sub-XX_labels.parquet` (docs/data.md).
+def write_trials(
+    config: Config, dataset: str, subject: str, *, series: Path, checked: Path, trials: Path, labels: Path, excluded: Path
+) -> None:
+    """Write `sub-XX_trials.parquet`, `sub-XX_labels.parquet` and `sub-XX_excluded.parquet` (docs/data.md).
 
-    A window is `bold.n_volumes` volumes from the one nearest to onset + `bold.delay`; volume k is at StartTime + k TR. Trials whose
-    window leaves their run, at its end, have no window and are left out of both tables; so are runs of target subjects that are
-    neither for adaptation nor for testing. Trials are numbered before that, so that a number means the same under any setting.
+    A window is `bold.n_volumes` volumes from the one nearest to onset + `bold.delay`; volume k is at StartTime + k TR. With
+    `bold.signal: lss` it is the trial's response, one row of the series. Left out, with their reason, are trials whose window leaves
+    their run at its end, whose clip cannot be decoded, that got no response (`missing_responses`), or whose video source the strict
+    split keeps for the other side. Runs of target subjects that are neither for adaptation nor for testing take no part at all. Trials
+    are numbered before that, so that a number means the same under any setting.
 
     Args:
         config: the experiment (`bold`, `video_llama.instructions`, `seed`).
         dataset: name in `config.datasets`.
         subject: label without `sub-`.
         series: `sub-XX_bold.npy`, whose header names the runs.
-        trials, labels: outputs.
+        checked: findings of `check_dataset`.
+        trials, labels, excluded: outputs.
 
     Raises:
         UserError: a subject in neither role, runs without events or without series, onsets beyond the run, no trial left.
     """
     design = config.datasets[dataset]
+    findings = read_checked(checked)
     _, header = load_array(series)
     displacement, _ = load_array(displacement_path(series))
     events = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
@@ -61,53 +75,79 @@ def write_trials(config: Config, dataset: str, subject: str, series: Path, trial
                 f"{design.bids_dir}/sub-{subject}",
                 f"events: found runs {', '.join(events) or 'none'}, expected run {run['run']} too, since it has BOLD; add its events.tsv",
             )
-        rows += _run_trials(config, run, events[run["run"]], displacement)
+        rows += _run_trials(config, run, design, events[run["run"]], findings.lead_in, displacement)
+    for trial in rows:
+        trial["role"] = role(design, subject, trial["run"])
     table = pd.DataFrame(rows)
     table["dataset"], table["subject"], table["trial"] = dataset, subject, np.arange(len(table))
     table["instruction"] = draw_instructions(config, dataset, subject, len(table))
-    table["role"] = [role(design, subject, run) for run in table["run"]]
+    table["role"] = [trial["role"] for trial in rows]
+    reasons = [_reason_to_exclude(design, findings, trial) for trial in rows]
+    table["reason"], table["detail"] = [r for r, _ in reasons], [d for _, d in reasons]
 
-    outside = table["first_volume"] < 0
-    if outside.any():
-        logging.getLogger(__name__).warning("sub-%s: %d trial(s) left out, whose window leaves the run at its end", subject, outside.sum())
-    kept = table[~outside & (table["role"] != "")]
+    table = table[table["role"] != ""]
+    kept, left_out = table[table["reason"] == ""], table[table["reason"] != ""]
+    for reason, count in left_out["reason"].value_counts().items():
+        logging.getLogger(__name__).warning("sub-%s: %d of %d trials left out: %s", subject, count, len(table), reason)
     if absent := {"train"} - set(kept["role"]) if subject in design.train_subjects else {"adapt", "test"} - set(kept["role"]):
         raise UserError(
             f"datasets.{dataset}",
-            f"sub-{subject}: found no trial for role {' and '.join(sorted(absent))} ({outside.sum()} of {len(table)} windows leave their "
-            "run at its end); correct adaptation_runs, test_runs, bold.delay or bold.n_volumes",
+            f"sub-{subject}: found no trial for role {' and '.join(sorted(absent))} ({len(left_out)} of {len(table)} are left out: "
+            f"{', '.join(sorted(set(left_out['reason']))) or 'no reason'}); correct adaptation_runs, test_runs, bold.delay, "
+            "bold.n_volumes, or what leaves the trials out",
         )
-    for path, types in ((trials, TRIAL_TYPES), (labels, LABEL_TYPES)):
+    for path, rows_of, types in ((trials, kept, TRIAL_TYPES), (labels, kept, LABEL_TYPES), (excluded, left_out, EXCLUDED_TYPES)):
         with atomic(path) as part:
-            kept[list(types)].astype(types).reset_index(drop=True).to_parquet(part, index=False)
+            rows_of[list(types)].astype(types).reset_index(drop=True).to_parquet(part, index=False)
 
 
-def _run_trials(config: Config, run: dict[str, Any], path: Path, displacement: np.ndarray) -> list[dict[str, Any]]:
+def _reason_to_exclude(design: Dataset, findings: Checked, trial: dict[str, Any]) -> tuple[str, str]:
+    """Why a trial takes no part, and more about it; empty where it does. Clips and sources of adaptation trials are nobody's business."""
+    kept_for_the_other = {"train": findings.kept_for_testing, "test": findings.kept_for_training}.get(trial["role"], [])
+    if trial["first_volume"] < 0:
+        return OUTSIDE, f"onset at {trial['onset']:.2f} s"
+    if trial["role"] != "adapt" and trial["stim_file"] in findings.broken_clips:
+        return BROKEN, findings.broken_clips[trial["stim_file"]]
+    if design.missing_responses == "exclude" and not trial["answered"]:
+        return UNANSWERED, ""
+    if trial["source"] in kept_for_the_other:
+        return OTHER_SIDE, trial["source"]
+    return "", ""
+
+
+def _run_trials(
+    config: Config, run: dict[str, Any], design: Dataset, path: Path, lead_in: float, displacement: np.ndarray
+) -> list[dict[str, Any]]:
     """Rows of a run; `first_volume` is -1 where the window leaves the run."""
-    length = run["n_volumes"] * run["repetition_time"]
+    length = run["duration"]
+    settings = config.bold
     rows = []
-    for event in read_events(path).itertuples():
-        onset = float(event.onset)  # type: ignore[arg-type]
+    for i, event in enumerate(stimulus_events(design, path, lead_in).to_dict("records")):
+        onset = event["onset"]
         if not 0 <= onset < length:
             raise UserError(
                 str(path), f"onset: found {onset:g} s, expected 0 to {length:g} s, the length of its run; correct the events, or the TR"
             )
-        first = math.floor((onset + config.bold.delay - run["start_time"]) / run["repetition_time"] + 0.5)
-        inside = first >= 0 and first + config.bold.n_volumes <= run["n_volumes"]
+        first = i if settings.signal == "lss" else first_volume(onset + settings.delay, run["start_time"], run["repetition_time"])
+        inside = first >= 0 and first + settings.n_volumes <= run["n_volumes"]
         row = run["first_volume"] + first
-        moved = displacement[row : row + config.bold.n_volumes] > config.bold.framewise_displacement
+        moved = displacement[row : row + settings.n_volumes] > settings.framewise_displacement
         rows.append(
             {
                 "run": run["run"],
                 "onset": onset,
                 "first_volume": row if inside else -1,
-                "n_volumes": config.bold.n_volumes,
+                "n_volumes": settings.n_volumes,
                 "high_motion": float(moved.mean()) if inside else 0.0,
-                "stim_file": event.stim_file,
-                "action": event.trial_type,
+                **{name: event[name] for name in ("stim_file", "action", "source", "answered")},
             }
         )
     return rows
+
+
+def first_volume(time: float, start_time: float, repetition_time: float) -> int:
+    """Index of the volume nearest to a time of its run; volume k is at StartTime + k TR (all s)."""
+    return math.floor((time - start_time) / repetition_time + 0.5)
 
 
 def role(dataset: Dataset, subject: str, run: str) -> str:

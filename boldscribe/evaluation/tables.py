@@ -10,9 +10,9 @@ import pandas as pd
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation import typeset
-from boldscribe.evaluation.overlap import overlap_sentence
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
 from boldscribe.evaluation.statistics import METRICS, Estimate, estimate, resamples, total, trial_statistics
+from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.files import atomic
 from boldscribe.reproducible import generator
 
@@ -27,10 +27,12 @@ def make_tables(
     *,
     scores: Sequence[Path],
     labels: Sequence[Path],
+    excluded: Sequence[Path],
     csv: Path,
     md: Path,
     tex: Path,
     differences: Path,
+    left_out: Path,
 ) -> None:
     """Make the table of a data set.
 
@@ -39,11 +41,13 @@ def make_tables(
         dataset: its label.
         scores: per-trial scores of all validation subjects and conditions.
         labels: clips of all subjects' trials, to say which of them source subjects saw too.
+        excluded: trials of all subjects that are left out, to say how many and why.
         csv: every score with its 95 % interval, one per line, in percent: the columns `VALUES`. `row` is the paper's
             (`Subject-1`, ..., `Total`), `subject` our label. Published values and chance are conditions without interval;
             `note` says which published value contradicts the paper's own rows.
         md, tex: the paper's layout, as Markdown and LaTeX.
         differences: model minus control with its 95 % interval, one per line: the columns `DIFFERENCES`.
+        left_out: the trials that are left out, one per line.
 
     Raises:
         UserError: scores of a subject or condition are missing or given twice, or conditions have different trials.
@@ -77,13 +81,14 @@ def make_tables(
     contrast_table = _sorted(contrast_table, control=conditions, metric=metrics)
     contrast_table["excludes_zero"] = (contrast_table["low"] > 0) | (contrast_table["high"] < 0)
 
-    overlap = overlap_sentence(config, dataset, labels, table)
-    for path, frame in ((csv, value_table), (differences, contrast_table)):
+    excluded_table = pd.concat([pd.read_parquet(p) for p in excluded], ignore_index=True)
+    data = trials_sentence(config, dataset, labels, table, excluded_table)
+    for path, frame in ((csv, value_table), (differences, contrast_table), (left_out, excluded_table)):
         with atomic(path) as part:
             frame.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
     for path, text in (
-        (md, typeset.markdown(config, dataset, value_table, contrast_table, overlap)),
-        (tex, typeset.latex(config, dataset, value_table, overlap)),
+        (md, typeset.markdown(config, dataset, value_table, contrast_table, data)),
+        (tex, typeset.latex(config, dataset, value_table, data)),
     ):
         with atomic(path) as part:
             part.write_text(text)

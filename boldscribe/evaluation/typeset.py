@@ -31,8 +31,8 @@ def title(config: Config, dataset: str) -> str:
     return f"Table {settings.table}. {settings.title or dataset}" + (": SIMULATED BOLD" if settings.simulated else "")
 
 
-def notes(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> list[str]:
-    """What the numbers are, one sentence or two each; `overlap` says which test clips source subjects saw."""
+def notes(config: Config, dataset: str, values: pd.DataFrame, data: str) -> list[str]:
+    """What the numbers are, one sentence or two each; `data` says which test clips source subjects saw, and what is left out."""
     evaluation, simulated = config.evaluation, config.datasets[dataset].simulated
     published = "The paper does not name its validation subjects: its rows stand beside ours by their order."
     if simulated:
@@ -46,7 +46,7 @@ def notes(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> l
     return [
         published,
         references(config),
-        overlap,
+        data,
         f"Scores are in percent, with 95 % intervals of a percentile bootstrap ({evaluation.bootstrap_samples} resamples of trials within "
         "subjects, seeded). The total is the mean over subjects. Intervals say what other trials of these subjects would give, not what "
         "other subjects would, and are not corrected for the number of comparisons.",
@@ -105,15 +105,15 @@ def verdicts(differences: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def markdown(config: Config, dataset: str, values: pd.DataFrame, differences: pd.DataFrame, overlap: str) -> str:
+def markdown(config: Config, dataset: str, values: pd.DataFrame, differences: pd.DataFrame, data: str) -> str:
     """The whole page of a table: title, verdicts, table, differences, notes."""
     parts = [f"# {title(config, dataset)}", *verdicts(differences), _markdown_table(grid(values))]
     if len(differences):
         parts += ["## Model minus control", f"\\{STAR} the 95 % interval excludes 0.", _markdown_table(difference_grid(differences))]
-    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes(config, dataset, values, overlap))]) + "\n"
+    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes(config, dataset, values, data))]) + "\n"
 
 
-def latex(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> str:
+def latex(config: Config, dataset: str, values: pd.DataFrame, data: str) -> str:
     """The table as a LaTeX float; needs the packages booktabs and graphicx."""
     lines, previous = [], ""
     for row in grid(values):
@@ -121,7 +121,7 @@ def latex(config: Config, dataset: str, values: pd.DataFrame, overlap: str) -> s
             lines.append(r"\midrule")
         lines.append(" & ".join(_escape(cell) for cell in [row[0] if row[0] != previous else "", *row[1:]]) + r" \\")
         previous = row[0]
-    caption = _escape(". ".join([title(config, dataset), " ".join(notes(config, dataset, values, overlap))]))
+    caption = _escape(". ".join([title(config, dataset), " ".join(notes(config, dataset, values, data))]))
     return "\n".join(
         [
             r"\begin{table*}",

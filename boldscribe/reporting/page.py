@@ -13,7 +13,7 @@ from tqdm import tqdm
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation import typeset
-from boldscribe.evaluation.overlap import overlap_sentence
+from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.files import atomic
 from boldscribe.reporting.figures import curve_figure, score_figure
 from boldscribe.reporting.gallery import RULE, examples
@@ -31,6 +31,7 @@ def write_report(
     *,
     tables: Sequence[Path],
     differences: Sequence[Path],
+    left_out: Sequence[Path],
     scores: Sequence[Path],
     labels: Sequence[Path],
     frames: Sequence[Path],
@@ -40,11 +41,11 @@ def write_report(
 ) -> None:
     """Write the report of all data sets as one HTML page that needs no other file.
 
-    Files belong to the data set that their name (`tables`, `differences`) or folder has (docs/data.md).
+    Files belong to the data set that their name (`tables`, `differences`, `left_out`) or folder has (docs/data.md).
 
     Args:
         config: the experiment.
-        tables, differences: of each data set (`make_tables`).
+        tables, differences, left_out: of each data set (`make_tables`).
         scores: per-trial scores of all validation subjects and conditions.
         labels: clip and action of all subjects' trials.
         frames: frame arrays of the test shards.
@@ -64,6 +65,7 @@ def write_report(
             badge=audited[f"{name}.csv"],
             table=tables_by_name[name],
             differences=_one(differences, name, f"{name}_differences.csv"),
+            left_out=_one(left_out, name, f"{name}_left_out.csv"),
             scores=_of(scores, name),
             labels=_of(labels, name),
             frames=_of(frames, name),
@@ -86,6 +88,7 @@ def _section(
     badge: str,
     table: Path,
     differences: Path,
+    left_out: Path,
     scores: Sequence[Path],
     labels: Sequence[Path],
     frames: Sequence[Path],
@@ -94,7 +97,7 @@ def _section(
     """What the page shows of one data set."""
     values, contrasts = pd.read_csv(table, dtype={"subject": str}), pd.read_csv(differences, dtype={"subject": str})
     trials, clips = (pd.concat([pd.read_parquet(p) for p in paths], ignore_index=True) for paths in (scores, labels))
-    overlap = overlap_sentence(config, name, labels, trials)
+    used = trials_sentence(config, name, labels, trials, pd.read_csv(left_out, dtype={"subject": str}))
     return {
         "name": name,
         "badge": badge,
@@ -106,8 +109,8 @@ def _section(
         "figure": score_figure(values),
         "grid": typeset.grid(values),
         "difference_grid": typeset.difference_grid(contrasts),
-        "overlap": overlap,
-        "notes": typeset.notes(config, name, values, overlap),
+        "trials": used,
+        "notes": typeset.notes(config, name, values, used),
         "curves": [(STAGES[stage], curve_figure(path)) for stage, path in curves.items()],
         "examples": examples(trials, clips, frames),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import field_validator, model_validator
@@ -36,6 +37,7 @@ class Dataset(Section):
         None, "ready fMRIPrep derivatives, read by the preprocessing engines 'derivatives' and 'minimal'", "ours"
     )
     stimuli_dir: str | None = key(None, "folder of the videos; null for BIDS_DIR/stimuli", "survey 5")
+    stimulus_column: str = key("stim_file", "column of the events that names the stimulus", "survey 5")
     stimulus_manifest: str | None = key(
         None, "table that names video, action and source of each stimulus, where the events do not (docs/real-data.md)", "ours"
     )
@@ -62,6 +64,11 @@ class Dataset(Section):
     )
 
     @property
+    def videos(self) -> Path:
+        """Folder of the videos, below which `stim_file` names one."""
+        return Path(self.stimuli_dir) if self.stimuli_dir is not None else Path(self.bids_dir) / "stimuli"
+
+    @property
     def run_entities(self) -> tuple[str, ...]:
         """Entities that tell runs apart beside `run`: none, since the split names runs by their number."""
         return ()
@@ -78,6 +85,8 @@ class Dataset(Section):
             labels = getattr(self, name)
             if repeated := sorted({x for x in labels if labels.count(x) > 1}):
                 raise ValueError(f"{name} names {', '.join(repeated)} twice")
+        if self.lead_in == "detect" and self.adapter != "had":
+            raise ValueError("lead_in is 'detect', which is known of HAD alone; give the seconds from the first volume to the onsets' zero")
         if both := sorted(set(self.train_subjects) & set(self.validation_subjects)):
             raise ValueError(
                 f"subject(s) {', '.join(both)} in train_subjects and in validation_subjects: "
@@ -168,6 +177,12 @@ class Bold(Section):
     )
     framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8", gt=0)
     clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8", gt=0)
+
+    @model_validator(mode="after")
+    def _one_response_per_trial(self) -> Bold:
+        if self.signal == "lss" and self.n_volumes != 1:
+            raise ValueError(f"signal is 'lss', which gives one response per trial, but n_volumes is {self.n_volumes}; set it to 1")
+        return self
 
 
 class Stimuli(Section):

@@ -45,7 +45,7 @@ def write_frames(
         UserError: a clip that is missing or cannot be decoded.
     """
     clips = clips_of_shard(records(trials, labels, role=split), shard, config.stimuli.shards)
-    folder = Path(config.datasets[dataset].bids_dir) / "stimuli"
+    folder = config.datasets[dataset].videos
     T, size = config.stimuli.n_frames, config.stimuli.size
     frames, indices, lengths = np.empty((len(clips), T, size, size, 3), np.uint8), [], []
     for i, clip in enumerate(tqdm(clips, "frames", mininterval=5)):

@@ -1,0 +1,146 @@
+"""Stimulus events: what was shown when, in seconds from the first volume of a run, whatever the habits of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from boldscribe.bids import had
+from boldscribe.errors import UserError
+from boldscribe.sections.data import Dataset
+
+TIMES = ("onset", "duration")
+ANSWERS = ("response", "response_time")
+MANIFEST_COLUMNS = ("stimulus", "stim_file", "action", "source")
+NOTHING = {"", "n/a"}
+
+
+def read_events(path: Path, stimulus: str = "stim_file") -> pd.DataFrame:
+    """The stimulus events of a run as its file has them, by onset.
+
+    Args:
+        path: `_events.tsv`.
+        stimulus: column that names the stimulus; rows without one (empty or n/a: fixation, blanks) are no trials.
+
+    Returns:
+        `onset` and `duration` (s; NaN for n/a), `trial_type` where the file has it, the stimulus column, and `answered`: false where
+        the file has a column of responses, with n/a.
+
+    Raises:
+        UserError: missing file or column, times that are not numbers, no stimulus at all.
+    """
+    if not path.is_file():
+        raise UserError(str(path), "the events file does not exist; every run needs one")
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(str(path), f"not a tab-separated table: {error}; repair it") from None
+    if absent := [c for c in (*TIMES, stimulus) if c not in table]:
+        raise UserError(
+            str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
+        )
+    events = table[~table[stimulus].str.strip().isin(NOTHING)].copy()
+    if events.empty:
+        raise UserError(str(path), f"{stimulus}: found no row with a stimulus, expected one per trial; fill in what was shown")
+    for column in TIMES:
+        seconds = pd.to_numeric(events[column], errors="coerce")
+        wrong = seconds.isna() & ((column == "onset") | (events[column] != "n/a"))
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            raise UserError(str(path), f"{column}: found {events[column].iloc[row]!r}, expected seconds as a number; correct it")
+        events[column] = seconds.astype(float)
+    events["answered"] = [not any(row.get(column) in NOTHING for column in ANSWERS) for row in events.to_dict("records")]
+    kept = [*TIMES, *(c for c in ("trial_type",) if c in events and c != stimulus), stimulus, "answered"]
+    return events[kept].sort_values("onset", kind="stable").reset_index(drop=True)
+
+
+def stimulus_events(design: Dataset, path: Path, lead_in: float) -> pd.DataFrame:
+    """The trials of a run.
+
+    Args:
+        design: section of the data set, whose adapter or stimulus manifest says what a stimulus is.
+        path: `_events.tsv`.
+        lead_in: time from the first volume to the zero of the onsets (s): `lead_in_of`.
+
+    Returns:
+        `onset` and `duration` (s from the first volume), `stim_file` (below the folder of the videos), `action`, `source` (of the
+        video: what clips cut from one recording share) and `answered`, by onset.
+
+    Raises:
+        UserError: what `read_events` finds, a stimulus that the manifest lacks, or a clip's name that is not as HAD's are.
+    """
+    events = read_events(path, design.stimulus_column)
+    events["onset"] += lead_in
+    if design.stimulus_manifest is not None:
+        events = _by_manifest(events, design, path)
+    else:
+        events = events.rename(columns={design.stimulus_column: "stim_file"})
+        if design.adapter == "had":
+            clips = [had.parse_clip(name, path) for name in events["stim_file"]]
+            events["action"], events["source"] = [clip.action for clip in clips], [clip.source for clip in clips]
+        elif "trial_type" not in events:
+            raise UserError(
+                str(path), "columns: found no trial_type, expected the action that each clip shows; add it, or name a stimulus_manifest"
+            )
+        else:
+            events["action"], events["source"] = events["trial_type"], events["stim_file"]
+    return events[[*TIMES, "stim_file", "action", "source", "answered"]]
+
+
+def lead_in_of(design: Dataset, first_onsets: Mapping[str, float]) -> float:
+    """Time from the first volume to the zero of a data set's onsets (s): as configured, or found by `had.detect_lead_in`.
+
+    Args:
+        design: section of the data set.
+        first_onsets: first onset of each run (s), by its file.
+
+    Raises:
+        UserError: it is to be detected, and cannot be.
+    """
+    return had.detect_lead_in(first_onsets) if design.lead_in == "detect" else float(design.lead_in)
+
+
+def _by_manifest(events: pd.DataFrame, design: Dataset, path: Path) -> pd.DataFrame:
+    assert design.stimulus_manifest is not None
+    manifest = read_stimulus_manifest(Path(design.stimulus_manifest))
+    names = events[design.stimulus_column].str.strip()
+    if unknown := sorted(set(names) - set(manifest.index)):
+        raise UserError(
+            str(path),
+            f"{design.stimulus_column}: found {', '.join(unknown[:5])}, expected what the column `stimulus` of {design.stimulus_manifest} "
+            "lists; add a row for each (with stim_file n/a for events without a video)",
+        )
+    described = manifest.loc[names.tolist()].reset_index(drop=True)
+    merged = pd.concat([events[[*TIMES, "answered"]], described], axis=1)
+    return merged[~merged["stim_file"].isin(NOTHING)].reset_index(drop=True)
+
+
+@lru_cache(maxsize=8)
+def read_stimulus_manifest(path: Path) -> pd.DataFrame:
+    """The table that names video, action and source of each stimulus (docs/real-data.md): indexed by `stimulus`.
+
+    A source of n/a means that no other clip was cut from the same recording: the clip is its own source.
+
+    Raises:
+        UserError: missing file or column, a stimulus that stands twice, a video without action.
+    """
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise UserError(
+            str(path), f"stimulus_manifest: cannot be read as tab-separated table ({error}); correct the path or the file"
+        ) from None
+    if absent := [c for c in MANIFEST_COLUMNS if c not in table]:
+        raise UserError(str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them")
+    if repeated := sorted(set(table.loc[table["stimulus"].duplicated(), "stimulus"])):
+        raise UserError(str(path), f"stimulus: found {', '.join(repeated[:5])} more than once, expected one row each; remove the others")
+    shown = ~table["stim_file"].isin(NOTHING)
+    if nameless := table.loc[shown & table["action"].isin(NOTHING), "stimulus"].tolist():
+        raise UserError(
+            str(path), f"action: found none for {', '.join(nameless[:5])}, expected the action that the video shows; fill it in"
+        )
+    table["source"] = table["source"].where(~table["source"].isin(NOTHING), table["stim_file"])
+    return table.set_index("stimulus")[list(MANIFEST_COLUMNS[1:])]

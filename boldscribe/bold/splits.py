@@ -1,0 +1,46 @@
+"""Which video sources the strict split keeps for training, and which for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from boldscribe.errors import UserError
+from boldscribe.reproducible import generator
+from boldscribe.sections.data import Dataset
+
+
+def separate_sources(design: Dataset, name: str, seed: int, trained: Iterable[str], tested: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Divide the sources that are seen on both sides, so that training and testing share none.
+
+    A share of them, drawn at random, is kept for testing: source subjects' trials of them are left out of training. Training keeps
+    the others, whose test trials are left out. Where all subjects saw the same clips, the share decides how many are tested.
+
+    Args:
+        design: section of the data set (`split`, `strict_test_share`).
+        name: of the data set.
+        seed: of the experiment.
+        trained: sources of source subjects' clips.
+        tested: sources of the clips of target subjects' test runs.
+
+    Returns:
+        sources kept for training, and for testing; both empty in the split `paper`.
+
+    Raises:
+        UserError: nothing would be left to train on, or to test.
+    """
+    if design.split == "paper":
+        return [], []
+    trained, tested = set(trained), set(tested)
+    shared = sorted(trained & tested)
+    order = generator(seed, "strict split", name).permutation(len(shared))
+    n_tested = round(design.strict_test_share * len(shared))
+    for_testing = sorted(shared[i] for i in order[:n_tested])
+    for_training = sorted(shared[i] for i in order[n_tested:])
+    for side, left in (("training", trained - set(for_testing)), ("testing", tested - set(for_training))):
+        if not left:
+            raise UserError(
+                f"datasets.{name}.strict_test_share",
+                f"found {design.strict_test_share:g}, which leaves no clip for {side}, since {len(shared)} sources are seen by source and "
+                "by target subjects; choose a share between 0 and 1",
+            )
+    return for_training, for_testing

@@ -1,0 +1,257 @@
+"""HAD's layout from its folder to trials: its onsets, its names, its shipped derivatives; the strict split; what is left out, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from boldscribe.bids import had, validate_raw
+from boldscribe.bids.event_checks import check_clips
+from boldscribe.bids.events import read_stimulus_manifest, stimulus_events
+from boldscribe.bids.preprocessed import preprocessed_runs, start_time
+from boldscribe.bold.series import write_series
+from boldscribe.bold.splits import separate_sources
+from boldscribe.bold.trials import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED, write_trials
+from boldscribe.config import Config, parse_config
+from boldscribe.errors import UserError
+from boldscribe.evaluation.trials_used import left_out_sentence, overlap_sentence
+from boldscribe.images import save_image
+from boldscribe.sections.data import Dataset
+from tests.had_layout import SLICE_TIMES, Had
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory: pytest.TempPathFactory) -> Had:
+    """As version 1.1.1: onsets from the end of the lead-in."""
+    return Had(tmp_path_factory.mktemp("had") / "early").write()
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory: pytest.TempPathFactory) -> Had:
+    """The same data as version 2.0.1 has them: onsets from the first volume, underscores in the names."""
+    return Had(tmp_path_factory.mktemp("had") / "late", onsets_from_first_volume=True).write()
+
+
+def experiment(data: Had, **dataset: Any) -> Config:
+    return parse_config(
+        {
+            "datasets": {
+                "had": {
+                    "title": "HAD",
+                    "adapter": "had",
+                    "lead_in": "detect",
+                    "session": "action01",
+                    "bids_dir": str(data.root),
+                    "derivatives_dir": str(data.root / "derivatives/fmriprep"),
+                    "train_subjects": ["01"],
+                    "validation_subjects": ["03"],
+                    "adaptation_runs": [f"{i:02d}" for i in range(1, 10)],
+                    "test_runs": ["10", "11", "12"],
+                    **dataset,
+                }
+            },
+            "preprocessing": {"engine": "derivatives", "resolution": data.voxel},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def report(early: Had) -> dict[str, Any]:
+    """What the preflight finds in the earlier version."""
+    return validate_raw(experiment(early), "had", workers=2)
+
+
+def to_trials(config: Config, folder: Path, subject: str, report: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Series and trials of a subject from what the preflight found, as the rules run them."""
+    (folder / "checked.json").write_text(json.dumps(report))
+    series = folder / f"sub-{subject}_bold.npy"
+    design = config.datasets["had"]
+    write_series(config, design, "had", subject, Path(design.derivatives_dir or ""), series, lead_in=report["lead_in"])
+    paths = {name: folder / f"sub-{subject}_{name}.parquet" for name in ("trials", "labels", "excluded")}
+    write_trials(config, "had", subject, series=series, checked=folder / "checked.json", **paths)
+    trials, labels, excluded = (pd.read_parquet(path) for path in paths.values())
+    return trials, labels, excluded
+
+
+@pytest.fixture(scope="module")
+def target(early: Had, report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """A target subject's trials from the earlier version."""
+    return to_trials(experiment(early), tmp_path_factory.mktemp("trials"), "03", report)
+
+
+def test_both_onset_conventions_give_the_same_trials(target: tuple[pd.DataFrame, ...], late: Had, tmp_path: Path) -> None:
+    trials, labels, _ = target
+    of_late, labels_of_late, _ = to_trials(experiment(late), tmp_path, "03", validate_raw(experiment(late), "had", workers=2))
+    pd.testing.assert_frame_equal(trials, of_late)
+    assert labels["action"].equals(labels_of_late["action"]) and labels["source"].equals(labels_of_late["source"])
+
+
+def test_windows_stand_where_the_clips_were_seen(early: Had, target: tuple[pd.DataFrame, ...]) -> None:
+    """By hand, from the events as they are on disk: 12 s of lead-in, 4 s of delay, volumes in the middle of their slice times."""
+    trials, labels, excluded = target
+    assert len(trials) == 720 and trials["role"].value_counts().to_dict() == {"adapt": 540, "test": 180} and excluded.empty
+    events = early.shown["03", 11]
+    middle = (min(SLICE_TIMES) + max(SLICE_TIMES)) / 2
+    expected = 10 * 156 + np.floor((events["onset"] + 12 + 4 - middle) / 2 + 0.5)
+    of_run = trials["run"] == "11"
+    assert trials.loc[of_run, "first_volume"].tolist() == expected.tolist()
+    assert labels.loc[of_run, "stim_file"].tolist() == events["stim_file"].tolist()
+    assert labels.loc[of_run, "action"].tolist() == [name.split("/")[0] for name in events["stim_file"]]
+    assert labels.loc[trials["role"] == "test", "action"].nunique() == 180, "a cycle of three runs shows each class once"
+
+
+def test_preflight_reports_missing_responses_and_odd_cycles(early: Had, report: dict[str, Any]) -> None:
+    missing = sum((early.shown["01", run]["response"] == "n/a").sum() for run in range(1, 13))
+    assert (
+        report["lead_in"] == 12
+        and report["broken_clips"] == {}
+        and report["remarks"]["01"] == [f"{missing} of 720 trials without response"]
+    )
+    assert "show Archery more than once" in had.cycle_remarks({"01": ["Archery"], "02": ["Surfing"], "03": ["Archery"]})[0]
+
+
+def test_lead_in_is_detected_and_never_assumed() -> None:
+    assert had.detect_lead_in({"a": 0.12, "b": 0.0}) == 12.0 and had.detect_lead_in({"a": 12.12}) == 0.0
+    with pytest.raises(UserError, match=r"b: onset: found a first onset near 0, but one after the lead-in of 12 s in a"):
+        had.detect_lead_in({"a": 12.1, "b": 0.1})
+    with pytest.raises(UserError, match=r"found 7\.5 s for the first clip, expected 0 to 4 s .* or 12 to 16 s"):
+        had.detect_lead_in({"a": 7.5})
+    with pytest.raises(UserError, match="lead_in is 'detect', which is known of HAD alone"):
+        parse_config({"datasets": {"had": {"lead_in": "detect"}}})
+
+
+def test_names_of_clips() -> None:
+    clip = had.parse_clip("Getting a haircut/v_Getting a haircut_id_Kb_uKm1-7hQ_start_52.0_label_1.mp4", Path("events.tsv"))
+    assert clip == had.Clip("Getting a haircut", "Kb_uKm1-7hQ", 52.0)
+    with pytest.raises(UserError, match=r"stim_file: found 'a\.mp4', expected a name like 'Archery/v_Archery"):
+        had.parse_clip("a.mp4", Path("events.tsv"))
+
+
+def test_derivatives_in_native_space_are_refused_with_both_grids(early: Had, tmp_path: Path) -> None:
+    native = tmp_path / "sub-01/sub-01_task-action_run-1_desc-preproc_bold.nii.gz"
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -81.5, -118.0, -62.0
+    save_image(native, np.zeros((83, 89, 77, 2)), affine, tr=2.0)
+    config = experiment(early).model_dump()
+    config["preprocessing"]["resolution"] = 2.0
+    settings = parse_config(config)
+    with pytest.raises(UserError) as error:
+        preprocessed_runs(tmp_path, "01", settings.datasets["had"], settings.preprocessing)
+    found = "a grid of 83 x 89 x 77 voxels of 2 x 2 x 2 mm, axes RAS, first voxel at (-81.5, -118, -62) mm"
+    expected = "a grid of 97 x 115 x 97 voxels of 2 x 2 x 2 mm, axes RAS, first voxel at (-96.5, -132.5, -78.5) mm"
+    assert str(error.value) == (
+        f"{native}: space: found {found}; expected {expected}, that of MNI152NLin2009cAsym. The volumes lie in the subject's own space, "
+        "where voxels of two subjects do not correspond; carry the raw BOLD to the template by ready transforms (preprocessing.engine: "
+        "minimal), or preprocess it"
+    )
+
+
+def test_start_time_of_corrected_volumes(early: Had, tmp_path: Path) -> None:
+    """From the sidecar; where older fMRIPrep leaves it out, from the raw slice times; and 0 where nothing was corrected."""
+    design, plain = experiment(early).datasets["had"], experiment(early, adapter="bids", lead_in=12).datasets["had"]
+    bold = tmp_path / "sub-01_task-action_run-1_desc-preproc_bold.nii.gz"
+    sidecar = Path(str(bold).replace(".nii.gz", ".json"))
+
+    def found(content: dict[str, Any], dataset: Dataset) -> float:
+        sidecar.write_text(json.dumps(content))
+        return start_time(bold, tmp_path, dataset, "01", "01")
+
+    middle = (min(SLICE_TIMES) + max(SLICE_TIMES)) / 2
+    assert found({"StartTime": 0.7}, design) == 0.7 and found({}, design) == middle
+    assert found({}, plain) == 0 and found({"SliceTimingCorrected": True}, plain) == middle
+    assert found({"SliceTimingCorrected": False}, design) == 0
+
+
+def test_trials_are_left_out_with_their_reason(early: Had, report: dict[str, Any], tmp_path: Path) -> None:
+    clip = early.shown["03", 10]["stim_file"][7]
+    of_adaptation = early.shown["03", 1]["stim_file"][0]
+    config = experiment(early, missing_responses="exclude")
+    config = config.model_copy(update={"bold": config.bold.model_copy(update={"delay": 16.0, "n_volumes": 3})})
+    source = early.shown["03", 12]["stim_file"][3].split("_id_")[1][:11]
+    findings = {"broken_clips": {clip: "frames: found 3", of_adaptation: "frames: found 0"}, "kept_for_training": [source]}
+    trials, labels, excluded = to_trials(config, tmp_path, "03", report | findings)
+    unanswered = sum((early.shown["03", run]["response"] == "n/a").sum() for run in range(1, 13))
+    counts = excluded["reason"].value_counts().to_dict()
+    assert counts[BROKEN] == 1 and counts[OTHER_SIDE] == 1 and counts[OUTSIDE] == 12, "the last clip of each run ends too late"
+    assert unanswered - 4 <= counts[UNANSWERED] <= unanswered and len(trials) + len(excluded) == 720
+    broken = excluded[excluded["reason"] == BROKEN].iloc[0]
+    assert (broken["run"], broken["trial"], broken["role"], broken["detail"]) == ("10", 9 * 60 + 7, "test", "frames: found 3")
+    assert set(trials["trial"]) == set(labels["trial"]) and not set(excluded["trial"]) & set(trials["trial"])
+    with_source = config.datasets["had"].model_copy(update={"train_subjects": []})
+    sentence = left_out_sentence(
+        config.model_copy(update={"datasets": {"had": with_source}}), "had", [tmp_path / "sub-03_labels.parquet"], excluded
+    )
+    assert sentence.startswith(f"Of the 720 trials of target subjects {len(excluded)} are left out: 1 (clip cannot be decoded), ")
+
+
+def test_few_broken_clips_are_listed_and_many_stop_the_run(early: Had, tmp_path: Path) -> None:
+    names = early.shown["01", 1]["stim_file"].tolist()
+    for i, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no video" if i == 0 else (early.root / "stimuli" / name).read_bytes())
+    broken, problems = check_clips(tmp_path, names, 0.02, 1)
+    assert list(broken) == names[:1] and not problems
+    message = check_clips(tmp_path, names, 0.01, 1)[1][0]
+    assert f"found 1 of 60 videos that cannot be decoded, expected at most 1% (stimuli.largest_broken_share): {names[0]}: " in message
+
+
+def test_strict_split_shares_no_source() -> None:
+    had_like = Dataset(split="strict")
+    assert separate_sources(had_like, "had", 1, {"a", "b"}, {"b", "c"}) == ([], ["b"])
+    shared = {f"clip{i}" for i in range(100)}
+    urgen_like = Dataset(split="strict", strict_test_share=0.2)
+    for_training, for_testing = separate_sources(urgen_like, "urgen", 1, shared, shared)
+    assert len(for_testing) == 20 and set(for_training) | set(for_testing) == shared and not set(for_training) & set(for_testing)
+    assert separate_sources(urgen_like, "urgen", 2, shared, shared) != (for_training, for_testing)
+    assert separate_sources(Dataset(), "urgen", 1, shared, shared) == ([], [])
+    with pytest.raises(UserError, match=r"strict_test_share: found 1, which leaves no clip for training, since 100 sources"):
+        separate_sources(had_like, "urgen", 1, shared, shared)
+
+
+def test_test_clips_of_a_known_video_are_counted(tmp_path: Path) -> None:
+    config = parse_config({"datasets": {"had": {"train_subjects": ["01"], "validation_subjects": ["03"]}}})
+    clips = {"01": [("a1", "A"), ("b1", "B")], "03": [("a2", "A"), ("c1", "C")]}
+    paths = []
+    for subject, rows in clips.items():
+        table = pd.DataFrame(
+            [(subject, i, clip, source) for i, (clip, source) in enumerate(rows)], columns=["subject", "trial", "stim_file", "source"]
+        )
+        table.to_parquet(paths.append(tmp_path / subject) or tmp_path / subject)  # type: ignore[func-returns-value]
+    scored = pd.DataFrame({"subject": "03", "trial": [0, 1]})
+    assert overlap_sentence(config, "had", paths, scored) == (
+        "No clip of the 2 test trials was shown to a source subject. Those of 1 were cut from a video of which source subjects saw another "
+        "part."
+    )
+
+
+MANIFEST = (
+    "stimulus\tstim_file\taction\tsource\nwalk_3\twalking/3.mp4\twalking\tfilm 1\njump\tjumping.avi\tjumping\tn/a\nrest\tn/a\tn/a\tn/a\n"
+)
+
+
+def test_a_stimulus_manifest_describes_any_data_set(tmp_path: Path) -> None:
+    manifest, events = tmp_path / "stimuli.tsv", tmp_path / "events.tsv"
+    manifest.write_text(MANIFEST)
+    events.write_text("onset\tduration\tcondition\n1\t2\twalk_3\n5\t2\trest\n9\tn/a\tjump\n13\t1\tn/a\n")
+    design = Dataset(stimulus_manifest=str(manifest), stimulus_column="condition")
+    table = stimulus_events(design, events, 3.0)
+    assert table[["onset", "stim_file", "action", "source"]].to_numpy().tolist() == [
+        [4.0, "walking/3.mp4", "walking", "film 1"],
+        [12.0, "jumping.avi", "jumping", "jumping.avi"],
+    ]
+    for old, new, message in (
+        ("jump\t", "hop\t", r"condition: found jump, expected what the column `stimulus`"),
+        ("rest\tn/a", "jump\tn/a", "stimulus: found jump more than once"),
+        ("walking\tfilm", "n/a\tfilm", "action: found none for walk_3"),
+        ("source", "origin", "expected also source"),
+    ):
+        read_stimulus_manifest.cache_clear()
+        manifest.write_text(MANIFEST.replace(old, new))
+        with pytest.raises(UserError, match=message):
+            stimulus_events(design, events, 0.0)
+    read_stimulus_manifest.cache_clear()

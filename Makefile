@@ -42,7 +42,7 @@ demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
 test: setup lint  ## Checks, unit tests and the real DAG at its smallest size
-	pytest
+	pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: setup
 	ruff check .

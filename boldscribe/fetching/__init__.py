@@ -1,0 +1,1 @@
+"""Data, weights, templates and containers from outside, by digest (docs/fetching.md)."""

@@ -11,7 +11,9 @@ import click
 from boldscribe import __version__
 from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError, user_errors
+from boldscribe.fetching.commands import fetch
 from boldscribe.models.conversion.commands import convert
+from boldscribe.offline import forbid_network, is_offline
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
@@ -40,6 +42,8 @@ def main() -> None:
       snakemake --profile slurm          the paper's experiment, on a cluster
       snakemake -n                       what would be run
     """
+    if is_offline():
+        forbid_network("boldscribe")
 
 
 @main.command()
@@ -158,6 +162,7 @@ def crate(results: Path, folder: Path) -> None:
 
 
 main.add_command(convert)
+main.add_command(fetch)
 
 
 @main.command()

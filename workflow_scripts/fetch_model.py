@@ -8,7 +8,7 @@ INPUTS: dict[str, str] = {}
 OUTPUTS = {"model": "folder of the model"}
 
 
-@program("fetch_model", inputs=INPUTS, outputs=OUTPUTS, wildcards=("asset",))
+@program("fetch_model", inputs=INPUTS, outputs=OUTPUTS, wildcards=("asset",), network=True)
 def main(config: Config, inputs: Files, outputs: Files, asset: str) -> None:
     """Provide a model as a folder of safetensors."""
     inputs.use("source", provide(config, asset, outputs.one("model")))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.errors import UserError
+from boldscribe.fetching.verified import verified_files
 from boldscribe.provenance.digests import RECORD, digest
 from boldscribe.provenance.naming import ROOT, name_of
 from boldscribe.provenance.redaction import redact, restore
@@ -106,8 +107,11 @@ def check_locked_version(files: Iterable[Path], version: str) -> None:
 
 
 def manifest(*folders: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """The manifest of a data set: absolute folder, less home and user → path, digest and state of each of its files."""
-    return {redact(str(Path(folder).absolute())): digest(folder)["files"] for folder in folders}
+    """The manifest of a data set: absolute folder, less home and user → path, digest and state of each of its files.
+
+    Files that were verified when they were fetched, and are as they were then, are not read again.
+    """
+    return {redact(str(Path(folder).absolute())): digest(folder, verified_files(folder))["files"] for folder in folders}
 
 
 def manifest_of(path: Path, results: Path) -> Path | None:

@@ -19,6 +19,7 @@ from boldscribe.files import header_path, sha256_of, write_json
 
 RECORD = ".prov.json"
 NOT_CONTENT = (RECORD, ".snakemake_timestamp")  # Snakemake's stamp is put into a folder after it was made
+REPOSITORY = ".git"  # of a data set that was fetched by git-annex: the files that it tracks are content, it is not
 HASHING_THREADS = 4
 STATES = "ledger/states.json"
 
@@ -32,7 +33,8 @@ def record_path(output: str | Path) -> Path:
 def files_of(path: Path) -> list[Path]:
     """The files that make up an output: those of a folder, an array and its header, or the file itself."""
     if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith(NOT_CONTENT))
+        found = (p for p in path.rglob("*") if p.is_file() and not p.name.endswith(NOT_CONTENT))
+        return sorted(p for p in found if REPOSITORY not in p.relative_to(path).parts)
     if path.suffix == ".npy" and header_path(path).exists():
         return [path, header_path(path)]
     return [path]

@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from boldscribe.config import load_config
 from boldscribe.errors import UserError
+from boldscribe.offline import forbid_network, is_offline
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, record
 
@@ -61,6 +62,7 @@ def program(
     outputs: Mapping[str, str],
     wildcards: tuple[str, ...] = (),
     work: bool = False,
+    network: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
 
@@ -69,12 +71,15 @@ def program(
         inputs, outputs: option name → help text; each option takes any number of paths.
         wildcards: further options, handed to the function by name.
         work: whether the step keeps intermediate files in a folder of its own (`--work`, handed over as `work`).
+        network: whether the step may reach other machines; if not, an attempt is an error (`boldscribe.offline`).
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
         def main() -> None:
             arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work)
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+            if not network or is_offline():
+                forbid_network(rule)
             try:
                 _run(rule, function, arguments, inputs, outputs, wildcards, work)
             except UserError as error:

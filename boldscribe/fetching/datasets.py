@@ -1,0 +1,133 @@
+"""A configured data set's files, by its manifest: which are needed, and how they are had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.fetching.annex import annex_get
+from boldscribe.fetching.http import Fetcher
+from boldscribe.fetching.manifest import Entry, Manifest, read_manifest
+from boldscribe.fetching.transfer import lacking, transfer
+from boldscribe.offline import is_offline
+from boldscribe.provenance.naming import ROOT
+
+Backend = Literal["https", "git-annex", "datalad"]
+IMAGES = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is fetched of a data set.
+
+    Attributes:
+        manifest: of the data set.
+        entries: the files.
+        folder: where to.
+    """
+
+    manifest: Manifest
+    entries: list[Entry]
+    folder: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files together."""
+        return sum(entry.size for entry in self.entries)
+
+
+def select(
+    config: Config, dataset: str, *, parts: Sequence[str] = ("raw", "stimuli"), subjects: Sequence[str] | None = None, images: bool = True
+) -> Selection:
+    """The files of a configured data set.
+
+    Args:
+        config: the experiment.
+        dataset: name in `config.datasets`.
+        parts: of `raw`, `stimuli`, `derivatives`.
+        subjects: labels; None for the configured source and target subjects.
+        images: whether the raw images are wanted; events and sidecars are in any case.
+
+    Raises:
+        UserError: no such data set, one without manifest, a manifest that cannot be read, or a subject that it has not.
+    """
+    if dataset not in config.datasets:
+        raise UserError(
+            "datasets", f"found no {dataset!r}, expected one of {', '.join(config.datasets)}; correct the name or the configuration"
+        )
+    design = config.datasets[dataset]
+    if not design.manifest:
+        raise UserError(
+            f"datasets.{dataset}.manifest", "found none, expected the list of its files; such data are to be brought (docs/fetching.md)"
+        )
+    manifest = read_manifest(manifest_path(design.manifest))
+    chosen = manifest.selected(parts, [*design.train_subjects, *design.validation_subjects] if subjects is None else subjects)
+    if not images:
+        chosen = [entry for entry in chosen if entry.part != "raw" or not entry.path.endswith(IMAGES)]
+    return Selection(manifest, chosen, Path(design.bids_dir))
+
+
+def manifest_path(configured: str) -> Path:
+    """Where a manifest lies: as it is named, or in the checkout, whose `data/manifests` holds those that come with it."""
+    return path if (path := Path(configured)).exists() or path.is_absolute() else ROOT / configured
+
+
+def fetch(
+    selection: Selection,
+    *,
+    backend: Backend = "https",
+    base_url: str | None = None,
+    parallel: int = 8,
+    fetcher: Fetcher | None = None,
+) -> None:
+    """Fetch what is lacking of a selection.
+
+    Raises:
+        UserError: what `transfer` and `annex_get` find.
+    """
+    if backend == "https":
+        transfer(
+            selection.entries,
+            selection.folder,
+            lambda entry: selection.manifest.url(entry, base_url),
+            parallel=parallel,
+            fetcher=fetcher,
+        )
+    else:
+        annex_get(selection.manifest, selection.entries, selection.folder, backend, parallel=parallel, git_url=base_url)
+
+
+def complete_dataset(config: Config, dataset: str) -> None:
+    """Fetch what an experiment needs of a measured data set and lacks; files that are there are never replaced.
+
+    A data set without manifest is the user's own, and is left alone.
+
+    Raises:
+        UserError: a file that is there is not the manifest's; files are lacking and the network is switched off; what `fetch` finds.
+    """
+    design = config.datasets[dataset]
+    if design.simulated or not design.manifest:
+        return
+    parts = ("raw", "stimuli") if design.stimuli_dir is None else ("raw",)
+    # ready derivatives replace the raw images, not the events
+    selection = select(config, dataset, parts=parts, images=config.preprocessing.engine != "derivatives")
+    absent = lacking(selection.entries, selection.folder)
+    if not absent:
+        return
+    if other := [e.path for e in absent if (selection.folder / e.path).is_file()]:
+        raise UserError(
+            str(selection.folder),
+            f"found {len(other)} files that are not those of {design.manifest}, as {other[0]}; expected "
+            f"version {selection.manifest.source['version']}; `boldscribe fetch data {dataset}` replaces them; manifest: null keeps yours",
+        )
+    if is_offline():
+        raise UserError(
+            str(selection.folder),
+            f"found {len(absent)} files lacking, expected all {len(selection.entries)} while BOLDSCRIBE_OFFLINE is set; run "
+            f"`boldscribe fetch data {dataset}` where there is a network",
+        )
+    fetch(Selection(selection.manifest, absent, selection.folder))

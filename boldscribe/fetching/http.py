@@ -1,0 +1,226 @@
+"""One file over HTTPS: resumed where it stopped, checked by length and digest, and put in its place whole."""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.exceptions import ChunkedEncodingError, ConnectionError, InvalidSchema, InvalidURL, MissingSchema, Timeout
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from boldscribe.errors import UserError
+from boldscribe.fetching.verified import digests_of
+
+CHUNK = 1 << 20
+RETRIED = {408, 425, 429, 500, 502, 503, 504}
+TIMEOUT = (15.0, 60.0)  # to connect, and between two pieces (s)
+LONGEST_WAIT = 60.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
+RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)")
+
+
+class Stopped(Exception):
+    """Another thread failed, or the user wants to end."""
+
+
+class FatalError(UserError):
+    """What makes it pointless to go on with other files: a full disk, no network."""
+
+
+@dataclass
+class Fetcher:
+    """How files are fetched; one for all threads.
+
+    Attributes:
+        retries: tries in a row that bring no byte, after the first.
+        pause: seconds before the first retry; doubled with each.
+        stop: set when all are to end.
+    """
+
+    retries: int = 5
+    pause: float = 1.0
+    stop: threading.Event = field(default_factory=threading.Event)
+    _local: threading.local = field(default_factory=threading.local)
+
+    def fetch(
+        self, url: str, target: Path, size: int | None, digest: bytes | None, advance: Callable[[int], None] = lambda n: None
+    ) -> tuple[str, str]:
+        """Fetch a file to `target`; what was fetched of it before, in `.NAME.part` beside it, is not fetched again.
+
+        Args:
+            url: where from.
+            target: where to; an existing file is replaced when the new one is whole.
+            size: expected length (bytes); None takes what the server says.
+            digest: expected SHA-256 (32 bytes) or MD5 (16 bytes); None takes any content that is not empty.
+            advance: told of bytes that arrived, and with a negative number of such as were given up.
+
+        Returns:
+            SHA-256 of the content, and its MD5 where that was expected.
+
+        Raises:
+            UserError: the server has not the file, or one of other length, or twice one of another digest.
+            FatalError: the disk is full, or there is no network.
+            Stopped: `stop` was set.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        found: list[str] = []
+        for _ in range(2):
+            self._complete(url, part, size, advance)
+            sha256, md5 = digests_of(part, md5=digest is not None and len(digest) == 16)
+            if digest is None or digest.hex() in (sha256, md5):
+                part.replace(target)
+                return sha256, md5
+            found.append(md5 or sha256)
+            advance(-part.stat().st_size)
+            part.unlink()
+        assert digest is not None
+        raise UserError(
+            url,
+            f"digest of {target.name}: found {' and '.join(dict.fromkeys(found))} in two downloads, expected {digest.hex()}; nothing was "
+            "kept. The store has another content, or something on the way changes it: try another network or --base-url",
+        )
+
+    def _complete(self, url: str, part: Path, size: int | None, advance: Callable[[int], None]) -> None:
+        """Bring the part file to its full length, in as many tries as it takes while each brings something."""
+        failed = 0
+        while True:
+            if self.stop.is_set():
+                raise Stopped
+            before = _length(part)
+            if size is not None and before > size:
+                part.unlink()
+                advance(-size)
+                before = 0
+            if size is not None and before == size and part.exists():
+                return
+            wait, offline = 0.0, False
+            try:
+                if self._receive(url, part, before, size, advance):
+                    return
+                problem = "the end of the connection before that of the file"
+            except _TryAgain as again:
+                problem, wait = str(again), again.wait
+            except (ConnectionError, ChunkedEncodingError, Timeout) as error:
+                problem, offline = f"{type(error).__name__}", _is_offline(error)
+            failed = 0 if _length(part) > before else failed + 1
+            if failed > self.retries:
+                raise _given_up(url, problem, offline)
+            if self.stop.wait(min(max(wait, self.pause * 2**failed), LONGEST_WAIT)):
+                raise Stopped
+
+    def _receive(self, url: str, part: Path, offset: int, size: int | None, advance: Callable[[int], None]) -> bool:
+        """One request; whether the file is whole."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+        try:
+            answer = self._session().get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        except (MissingSchema, InvalidSchema, InvalidURL):
+            raise UserError(url, "found no address of a file, expected https://…; correct --base-url") from None
+        with answer:
+            if offset and (answer.status_code == 416 or not _continues(answer, offset)) and answer.status_code < 500:
+                # a server that cannot resume, or has another idea of the file, begins again
+                advance(-offset)
+                part.unlink()
+                if answer.status_code != 200:
+                    raise _TryAgain(f"the answer {answer.status_code} to a resumed download")
+                offset = 0
+            _check_status(answer, url)
+            total = _total(answer, offset)
+            if size is not None and total is not None and total != size:
+                raise UserError(
+                    url,
+                    f"length: found {total} bytes on the server, expected {size}; it holds another file: use the right version or mirror",
+                )
+            self._write(answer, part, offset, size, url, advance)
+        expected = size if size is not None else total
+        return _length(part) == expected if expected is not None else _length(part) > 0
+
+    def _write(
+        self, answer: requests.Response, part: Path, offset: int, size: int | None, url: str, advance: Callable[[int], None]
+    ) -> None:
+        try:
+            with part.open("ab" if offset else "wb") as stream:
+                for chunk in answer.iter_content(CHUNK):
+                    if self.stop.is_set():
+                        raise Stopped
+                    if size is not None and stream.tell() + len(chunk) > size:
+                        raise UserError(
+                            url, f"length: the server sends more than the expected {size} bytes; use the right version or mirror"
+                        )
+                    stream.write(chunk)
+                    advance(len(chunk))
+        except OSError as error:
+            if isinstance(error, requests.RequestException):
+                raise
+            found = "a full disk or a quota that is used up" if error.errno in FULL else str(error.strerror)
+            raise FatalError(
+                str(part.parent),
+                f"found {found}, expected room for {part.name}; make room or correct the permissions, and run this again: what has arrived "
+                "is kept",
+            ) from None
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+        session: requests.Session = self._local.session
+        return session
+
+
+class _TryAgain(Exception):
+    """An answer after which the same request may succeed; `wait`: seconds that the server asks for."""
+
+    def __init__(self, problem: str, wait: float = 0.0) -> None:
+        super().__init__(problem)
+        self.wait = wait
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _is_offline(error: requests.RequestException) -> bool:
+    """Whether no connection was made at all: no such host, refused, no answer."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(reason, NewConnectionError | ConnectTimeoutError) or isinstance(error, requests.exceptions.ProxyError)
+
+
+def _given_up(url: str, problem: str, offline: bool) -> UserError:
+    place = urlsplit(url)
+    if offline:
+        return FatalError(
+            place.netloc,
+            f"found no connection ({problem}), expected one to fetch {place.path}; run this where there is a network, as on a login node, "
+            "and set HTTPS_PROXY if it needs a proxy",
+        )
+    return UserError(url, f"found {problem} again and again, expected the file; try later: what has arrived is kept")
+
+
+def _continues(answer: Any, offset: int) -> bool:
+    match = RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    return answer.status_code == 206 and match is not None and int(match["first"]) == offset
+
+
+def _check_status(answer: Any, url: str) -> None:
+    if answer.status_code in RETRIED:
+        wait = answer.headers.get("Retry-After", "")
+        raise _TryAgain(f"the answer {answer.status_code} {answer.reason}", float(wait) if wait.isdigit() else 0.0)
+    if answer.status_code not in (200, 206):
+        raise UserError(
+            url, f"found the answer {answer.status_code} {answer.reason}, expected the file; the store may have withdrawn this version"
+        )
+
+
+def _total(answer: Any, offset: int) -> int | None:
+    """Length of the whole file by the server's word, if it gives it."""
+    if answer.status_code == 206:
+        match = RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        return int(match["total"]) if match and match["total"].isdigit() else None
+    length = answer.headers.get("Content-Length", "")
+    return int(length) + offset if length.isdigit() else None

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.exceptions import ChunkedEncodingError, ConnectionError, InvalidSchema, InvalidURL, MissingSchema, Timeout
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from requests.exceptions import ConnectionError, InvalidSchema, InvalidURL, MissingSchema, Timeout
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from boldscribe.errors import UserError
 from boldscribe.fetching.verified import digests_of
@@ -108,8 +108,8 @@ class Fetcher:
                 problem = "the end of the connection before that of the file"
             except _TryAgain as again:
                 problem, wait = str(again), again.wait
-            except (ConnectionError, ChunkedEncodingError, Timeout) as error:
-                problem, offline = f"{type(error).__name__}", _is_offline(error)
+            except (ConnectionError, Timeout, HTTPError) as error:
+                problem, offline = type(error).__name__, _is_offline(error)
             failed = 0 if _length(part) > before else failed + 1
             if failed > self.retries:
                 raise _given_up(url, problem, offline)
@@ -147,7 +147,8 @@ class Fetcher:
     ) -> None:
         try:
             with part.open("ab" if offset else "wb") as stream:
-                for chunk in answer.iter_content(CHUNK):
+                # what has arrived, and not whole pieces: a piece that is cut short would be lost
+                while chunk := answer.raw.read1(CHUNK, decode_content=False):
                     if self.stop.is_set():
                         raise Stopped
                     if size is not None and stream.tell() + len(chunk) > size:
@@ -185,7 +186,7 @@ def _length(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _is_offline(error: requests.RequestException) -> bool:
+def _is_offline(error: Exception) -> bool:
     """Whether no connection was made at all: no such host, refused, no answer."""
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     return isinstance(reason, NewConnectionError | ConnectTimeoutError) or isinstance(error, requests.exceptions.ProxyError)

@@ -2,9 +2,10 @@
 
 
 rule fetch_dataset:
-    """Make sure that a measured data set is there; simulated ones are written by the next two rules."""
+    """Fetch what is lacking of a measured data set; simulated ones are written by the next two rules."""
     input:
         script=ancient("workflow_scripts/fetch_dataset.py"),
+        manifest=dataset_manifest,
     output:
         marker=f"{R}/fetched/{{dataset}}.json",
     params:
@@ -24,7 +25,7 @@ rule fetch_dataset:
     conda:
         "../envs/preprocessing.yaml"
     message:
-        "Look for the data set {wildcards.dataset}"
+        "Fetch the data set {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee {log:q}"
 

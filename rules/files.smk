@@ -46,6 +46,11 @@ PRETRAINING_SERIES = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_bold.npy"
 PRETRAINING_VOXELS = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_voxels.npy"
 
 
+def dataset_manifest(wildcards):
+    """The list of a measured data set's files, by which it is fetched; none for data that the user brings."""
+    return experiment.datasets[wildcards.dataset].manifest or []
+
+
 def raw_subject(wildcards):
     """A subject's raw data: the simulated folder, or the manifest of the measured data set."""
     if experiment.datasets[wildcards.dataset].simulated:

@@ -13,8 +13,8 @@ OUTPUTS = {"marker": "what was found, with the digest of each raw file, as JSON"
 @program("fetch_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), network=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Fetch what is lacking of a measured data set, and make sure that it is there."""
-    complete_dataset(config, dataset)
-    write_json(outputs.one("marker"), raw_manifest(config, dataset))
+    source = complete_dataset(config, dataset)
+    write_json(outputs.one("marker"), raw_manifest(config, dataset) | {"source": source})
 
 
 if __name__ == "__main__":

@@ -101,23 +101,26 @@ def fetch(
         annex_get(selection.manifest, selection.entries, selection.folder, backend, parallel=parallel, git_url=base_url)
 
 
-def complete_dataset(config: Config, dataset: str) -> None:
+def complete_dataset(config: Config, dataset: str) -> dict[str, str]:
     """Fetch what an experiment needs of a measured data set and lacks; files that are there are never replaced.
 
     A data set without manifest is the user's own, and is left alone.
+
+    Returns:
+        what the manifest says of its source; nothing where there is none.
 
     Raises:
         UserError: a file that is there is not the manifest's; files are lacking and the network is switched off; what `fetch` finds.
     """
     design = config.datasets[dataset]
     if design.simulated or not design.manifest:
-        return
+        return {}
     parts = ("raw", "stimuli") if design.stimuli_dir is None else ("raw",)
     # ready derivatives replace the raw images, not the events
     selection = select(config, dataset, parts=parts, images=config.preprocessing.engine != "derivatives")
     absent = lacking(selection.entries, selection.folder)
     if not absent:
-        return
+        return selection.manifest.source
     if other := [e.path for e in absent if (selection.folder / e.path).is_file()]:
         raise UserError(
             str(selection.folder),
@@ -131,3 +134,4 @@ def complete_dataset(config: Config, dataset: str) -> None:
             f"`boldscribe fetch data {dataset}` where there is a network",
         )
     fetch(Selection(selection.manifest, absent, selection.folder))
+    return selection.manifest.source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,147 @@ def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: s
     write_manifest(made, out)
     unversioned = sum(entry.version_id is None and not entry.in_git for entry in made.files)
     click.echo(f"{out}: {len(made.files)} files, {gigabytes(made.size)}, {unversioned} of them large and without a version in the store")
+
+
+@fetch.command("weights")
+@config_option
+@click.option("--asset", help="One of data/models.csv, or captioner; all that are configured by default.")
+@click.option("--revision", metavar="COMMIT", help="Commit of the hub for --asset, where the table has none yet.")
+@click.option("--endpoint", metavar="URL", help="Hub or mirror; by default that of HF_ENDPOINT, or of its client.")
+@parallel_option
+@dry_run_option
+@user_errors
+def weights(configs: Sequence[Path], asset: str | None, revision: str | None, endpoint: str | None, parallel: int, dry_run: bool) -> None:
+    """Model weights, of one commit of their repository on a hub."""
+    from dataclasses import replace
+
+    from boldscribe.config import load_config
+    from boldscribe.fetching.weights import REVISION, configured_weights, fetch_weights
+
+    rows = configured_weights(load_config(*configs))
+    if revision and (not asset or not REVISION.fullmatch(revision)):
+        raise UserError("--revision", f"found {revision!r}, expected 40 hexadecimal digits, together with --asset")
+    if asset and asset not in {row.asset for row in rows}:
+        raise UserError("--asset", f"found {asset!r}, expected one of {', '.join(row.asset for row in rows) or 'none: all are embedded'}")
+    _each(
+        {
+            row.asset: partial(
+                fetch_weights,
+                replace(row, revision=revision) if revision else row,
+                endpoint=endpoint,
+                parallel=parallel,
+                dry_run=dry_run,
+                say=click.echo,
+            )
+            for row in rows
+            if asset in (None, row.asset)
+        }
+    )
+
+
+@fetch.command("templates")
+@config_option
+@base_url_option
+@parallel_option
+@dry_run_option
+@user_errors
+def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_run: bool) -> None:
+    """fMRIPrep's templates, to the folder preprocessing.templateflow_home."""
+    from boldscribe.config import load_config
+    from boldscribe.fetching.templates import fetch_templates, templateflow_home
+    from boldscribe.fetching.templates import templates as table
+    from boldscribe.fetching.transfer import gigabytes, lacking
+
+    folder = templateflow_home(load_config(*configs))
+    files = table()
+    absent = lacking(list(files), folder)
+    for licence in sorted({licence for _, licence in files.values()}):
+        of_it = sorted({entry.path.partition("/")[0] for entry, (_, other) in files.items() if other == licence})
+        click.echo(f"{', '.join(of_it)}; licence: {licence}")
+    click.echo(f"  {len(files)} files; to fetch: {len(absent)} files, {gigabytes(sum(entry.size for entry in absent))}, to {folder}")
+    if not dry_run:
+        fetch_templates(folder, base_url=base_url, parallel=parallel)
+
+
+@fetch.command("containers")
+@config_option
+@click.option("--engine", type=click.Choice(["apptainer", "docker"]), help="By default the configured one.")
+@click.option("--registry", metavar="URL", help="Registry to ask for a digest that is not known; by default that of the image's name.")
+@dry_run_option
+@user_errors
+def containers(configs: Sequence[Path], engine: Any, registry: str | None, dry_run: bool) -> None:
+    """The image of fMRIPrep by its digest: a file for apptainer, or docker's own."""
+    from boldscribe.config import load_config
+    from boldscribe.fetching.containers import fetch_container
+
+    config = load_config(*configs)
+    if (chosen := engine or config.preprocessing.engine) not in ("apptainer", "docker"):
+        click.echo(f"preprocessing.engine {chosen} uses no container")
+        return
+    fetch_container(config, chosen, click.echo, registry=registry, dry_run=dry_run)
+
+
+@fetch.command("unpack")
+@click.argument("archive", type=path)
+@click.argument("folder", type=path)
+@user_errors
+def unpack_command(archive: Path, folder: Path) -> None:
+    """Unpack ARCHIVE, a tar or zip file from elsewhere, to the new FOLDER; nothing is written outside of it."""
+    from boldscribe.fetching.archives import unpack
+
+    unpack(archive, folder)
+    click.echo(folder)
+
+
+@fetch.command("all")
+@config_option
+@parallel_option
+@dry_run_option
+@user_errors
+def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
+    """All that the configured experiment reads: data sets with a manifest, weights, templates, containers."""
+    from boldscribe.config import load_config
+
+    config = load_config(*configs)
+    common: dict[str, Any] = {"configs": configs, "dry_run": dry_run}
+    jobs: dict[str, Callable[[], None]] = {}
+    for name, dataset in config.datasets.items():
+        if dataset.manifest and not dataset.simulated:
+            parts = ("raw", "stimuli") if dataset.stimuli_dir is None else ("raw",)
+            more: dict[str, Any] = {"subjects": None, "derivatives": False, "backend": "https", "base_url": None, "parallel": parallel}
+            jobs[name] = partial(_data, name, parts, **common, **more)
+        elif not dataset.simulated:
+            click.echo(
+                f"{name}: has no manifest; bring the data to {dataset.bids_dir or 'the folder that datasets.' + name + '.bids_dir names'}"
+            )
+    jobs["weights"] = partial(_unwrapped(weights), asset=None, revision=None, endpoint=None, parallel=parallel, **common)
+    if config.preprocessing.engine in ("apptainer", "docker", "bare"):
+        if config.preprocessing.templateflow_home:
+            jobs["templates"] = partial(_unwrapped(templates), base_url=None, parallel=parallel, **common)
+        jobs["containers"] = partial(_unwrapped(containers), engine=None, registry=None, **common)
+    _each(jobs)
+
+
+def _unwrapped(command: click.Command) -> Callable[..., None]:
+    """The function of a command, whose errors are raised and not shown."""
+    function: Any = command.callback
+    unwrapped: Callable[..., None] = function.__wrapped__
+    return unwrapped
+
+
+def _each(jobs: dict[str, Callable[[], None]]) -> None:
+    """Do all jobs; one that fails does not hold up the others.
+
+    Raises:
+        UserError: what failed.
+    """
+    problems = []
+    for name, job in jobs.items():
+        try:
+            job()
+        except UserError as error:
+            problems.append((name, error))
+    if len(problems) == 1:
+        raise problems[0][1]
+    if problems:
+        raise UserError(", ".join(name for name, _ in problems), *[str(error) for _, error in problems])

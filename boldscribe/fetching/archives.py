@@ -1,0 +1,89 @@
+"""Archives from outside: unpacked to a folder of their own, whole or not at all, and nowhere else."""
+
+from __future__ import annotations
+
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from boldscribe.errors import UserError
+from boldscribe.fetching.manifest import check_path
+from boldscribe.files import atomic_folder
+
+LARGEST, MOST = 100 * 10**9, 1_000_000  # bytes and files
+
+
+def unpack(archive: str | Path, folder: str | Path, *, largest: int = LARGEST, most: int = MOST) -> None:
+    """Unpack a tar or zip archive to a new folder.
+
+    Args:
+        archive: tar (compressed or not) or zip.
+        folder: where to; must not exist, or be empty.
+        largest: bytes that it may unpack to; a small archive can be made to fill a disk.
+        most: files that it may hold.
+
+    Raises:
+        UserError: not an archive, or a damaged one; too large; the folder is not empty; a member that leads out of the folder, or
+            that is neither a file, a folder nor a link within.
+    """
+    archive, folder = Path(archive), Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(str(folder), "found files in it, expected an empty or no folder; name another one")
+    try:
+        with atomic_folder(folder) as part:
+            if zipfile.is_zipfile(archive):
+                _unzip(archive, part, largest, most)
+            else:
+                _untar(archive, part, largest, most)
+    except FileNotFoundError as error:
+        if Path(error.filename or "") != archive:
+            raise
+        raise UserError(str(archive), "the archive does not exist; correct the path") from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(str(archive), f"found two members of one name ({error.filename}), expected one; do not use this archive") from None
+    except tarfile.FilterError as error:
+        raise UserError(str(archive), f"found {error}, expected members inside the folder; do not use this archive") from None
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError) as error:
+        raise UserError(str(archive), f"found no whole tar or zip archive ({error}), expected one; download it again") from None
+
+
+def _untar(archive: Path, folder: Path, largest: int, most: int) -> None:
+    size = 0
+    with tarfile.open(archive) as tar:
+        for number, member in enumerate(tar, 1):
+            size += member.size
+            _check_member(archive, member.name, size, number, largest, most)
+            tar.extract(member, folder, filter="data")
+
+
+def _unzip(archive: Path, folder: Path, largest: int, most: int) -> None:
+    size = 0
+    with zipfile.ZipFile(archive) as zipped:
+        for number, member in enumerate(zipped.infolist(), 1):
+            size += member.file_size
+            _check_member(archive, member.filename, size, number, largest, most)
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise UserError(
+                    str(archive), f"{member.filename}: found a link or device, expected files and folders; do not use this archive"
+                )
+            target = folder / member.filename
+            if member.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with zipped.open(member) as source, target.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def _check_member(archive: Path, name: str, size: int, number: int, largest: int, most: int) -> None:
+    check_path(name, str(archive))
+    if size > largest or number > most:
+        raise UserError(
+            str(archive),
+            f"found more than {largest if size > largest else most} {'bytes' if size > largest else 'files'} in it; do not use it",
+        )

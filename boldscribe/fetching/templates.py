@@ -1,0 +1,90 @@
+"""fMRIPrep's templates, to the folder that it looks in: compute nodes have no network, and TemplateFlow's own package leaves empty
+files in their place."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.fetching.http import Fetcher
+from boldscribe.fetching.manifest import Entry
+from boldscribe.fetching.transfer import transfer
+from boldscribe.provenance.naming import ROOT
+
+TABLE = ROOT / "data" / "templates.csv"
+COLUMNS = ["path", "bytes", "digest", "url", "licence"]
+
+
+def templates(table: Path = TABLE) -> dict[Entry, tuple[str, str]]:
+    """The files of the table, each with its address and licence.
+
+    Raises:
+        UserError: a missing table, a column or a value that is none.
+    """
+    try:
+        with table.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError:
+        raise UserError(str(table), "the table of templates does not exist; restore it from the repository") from None
+    found = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            if list(row) != COLUMNS:
+                raise ValueError
+            digest = bytes.fromhex(row["digest"])
+            if len(digest) not in (16, 32):
+                raise ValueError
+            found[Entry(row["path"], int(row["bytes"]), digest)] = (row["url"], row["licence"])
+        except (ValueError, TypeError):
+            raise UserError(
+                str(table),
+                f"line {number}: found {dict(row)}, expected {', '.join(COLUMNS)}, with a number and the digits of a SHA-256 or MD5",
+            ) from None
+    return found
+
+
+def templateflow_home(config: Config, table: Path = TABLE) -> Path:
+    """The folder of the templates.
+
+    Raises:
+        UserError: none is configured, or the table has no files of the configured space.
+    """
+    settings = config.preprocessing
+    if settings.templateflow_home is None:
+        raise UserError(
+            "preprocessing.templateflow_home", "found null, which leaves the templates to the image; name a folder to fetch them to"
+        )
+    spaces = sorted({entry.path.partition("/")[0].removeprefix("tpl-") for entry in templates(table)})
+    if settings.space not in spaces:
+        raise UserError(
+            "preprocessing.space",
+            f"found {settings.space}, expected one of {', '.join(spaces)}, which data/{table.name} has; change it, or enter its files",
+        )
+    return Path(settings.templateflow_home)
+
+
+def fetch_templates(
+    folder: Path, *, base_url: str | None = None, parallel: int = 8, fetcher: Fetcher | None = None, table: Path = TABLE
+) -> None:
+    """Fetch the table's files that are lacking, or empty, in a TemplateFlow folder.
+
+    Args:
+        folder: TEMPLATEFLOW_HOME.
+        base_url: mirror that holds the same tree.
+        parallel: downloads at a time.
+        fetcher: how; a new one by default.
+        table: of the files.
+
+    Raises:
+        UserError: what `transfer` finds.
+    """
+    files = templates(table)
+    transfer(
+        list(files),
+        folder,
+        lambda entry: f"{base_url.rstrip('/')}/{entry.path}" if base_url else files[entry][0],
+        parallel=parallel,
+        fetcher=fetcher,
+    )

@@ -21,7 +21,7 @@ rule frames:
         f"{R}/logs/frames/{{dataset}}_{{split}}-{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/frames/{{dataset}}_{{split}}-{{shard}}.tsv"
-    threads: 1
+    threads: CORES
     resources:
         mem_mb=memory(4000, 1000),
         runtime=minutes(120),
@@ -31,7 +31,7 @@ rule frames:
         "Extract frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
-        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --frames {output.frames:q} 2>&1 | tee {log:q}"
+        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --threads {threads} --frames {output.frames:q} 2>&1 | tee {log:q}"
 
 
 rule video_features:

@@ -68,9 +68,9 @@ def test_uniform_indices_follow_video_llamas_rule() -> None:
 
 
 def test_both_readers_see_the_same(clip: Path) -> None:
-    by_decord, index = read_frames(clip, n_frames=4, size=64, reader="decord")
-    by_pyav, _ = read_frames(clip, n_frames=4, size=64, reader="pyav")
-    assert index.tolist() == [0, 4, 8, 12]
+    by_decord = read_frames(clip, n_frames=4, size=64, reader="decord").images
+    by_pyav, index, n, rate = read_frames(clip, n_frames=4, size=64, reader="pyav")
+    assert (index, n, rate) == ([0, 4, 8, 12], 16, 8.0)
     assert np.abs(by_decord.astype(int) - by_pyav).max() <= 2
     drawn = render(scene(), size=64, fps=8, seconds=2)[index]
     assert np.abs(by_pyav.astype(int) - drawn).mean() < 8, "compression aside, what was drawn"
@@ -86,7 +86,7 @@ def test_pyav_takes_over_where_decord_fails(tmp_path: Path, monkeypatch: pytest.
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     assert frames_module._by_decord(path, 4) is None, "decord reads this AV1 file, so the test shows nothing; choose another"
-    got, index = read_frames(path, n_frames=4, size=64, reader="decord")
+    got, index, _, _ = read_frames(path, n_frames=4, size=64, reader="decord")
     assert np.abs(got.astype(int) - images[index]).mean() < 12
 
 
@@ -112,7 +112,7 @@ def test_half_a_video_is_not_taken_for_a_shorter_one(tmp_path: Path, name: str, 
         for image in render(scene(), size=64, fps=8, seconds=3):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-    assert read_frames(path, n_frames=4, size=64)[1].tolist() == [0, 6, 12, 18]
+    assert read_frames(path, n_frames=4, size=64).indices == [0, 6, 12, 18]
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
     with pytest.raises(UserError, match=r"(frames: found|cannot be read)"):
         read_frames(path, n_frames=4, size=64)

@@ -1,6 +1,7 @@
 """Extract the frames of a shard of clips. Run by hand: `python -m workflow_scripts.frames --help`."""
 
 from boldscribe.config import Config
+from boldscribe.content_cache import ContentCache
 from boldscribe.provenance.program import Files, program
 from boldscribe.stimuli.shards import write_frames
 
@@ -12,10 +13,22 @@ INPUTS = {
 OUTPUTS = {"frames": "frames (.npy)"}
 
 
-@program("frames", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
+@program("frames", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), threads=True, cache=True)
+def main(
+    config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str, threads: int, cache: ContentCache | None
+) -> None:
     """Extract the frames of a shard of clips."""
-    write_frames(config, dataset, split, int(shard), trials=inputs["trials"], labels=inputs["labels"], output=outputs.one("frames"))
+    write_frames(
+        config,
+        dataset,
+        split,
+        int(shard),
+        trials=inputs["trials"],
+        labels=inputs["labels"],
+        output=outputs.one("frames"),
+        workers=threads,
+        cache=cache,
+    )
 
 
 if __name__ == "__main__":

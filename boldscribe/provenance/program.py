@@ -23,9 +23,14 @@ from typing import Any
 # Results on a CPU repeat bit by bit only with the same number of threads; Snakemake sets this variable to the rule's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from boldscribe.config import load_config
+from boldscribe.config import Config, load_config
+from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
+from boldscribe.files import json_digest
 from boldscribe.offline import forbid_network, is_offline
+from boldscribe.processes import cores
+from boldscribe.provenance.environment import packages_of
+from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, record
 
@@ -63,6 +68,8 @@ def program(
     wildcards: tuple[str, ...] = (),
     work: bool = False,
     network: bool = False,
+    threads: bool = False,
+    cache: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
 
@@ -72,16 +79,19 @@ def program(
         wildcards: further options, handed to the function by name.
         work: whether the step keeps intermediate files in a folder of its own (`--work`, handed over as `work`).
         network: whether the step may reach other machines; if not, an attempt is an error (`boldscribe.offline`).
+        threads: whether the step shares its work among processes (`--threads`, handed over as `threads`).
+        cache: whether the step takes what others made of the same content (`paths.cache`, handed over as `cache`); no setting of
+            the step, since it makes no difference to what it makes.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
         def main() -> None:
-            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work)
+            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work, threads)
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
             if not network or is_offline():
                 forbid_network(rule)
             try:
-                _run(rule, function, arguments, inputs, outputs, wildcards, work)
+                _run(rule, function, arguments, inputs, outputs, wildcards, cache)
             except UserError as error:
                 sys.exit(f"error: {error}")
 
@@ -97,6 +107,7 @@ def _parse(
     outputs: Mapping[str, str],
     wildcards: tuple[str, ...],
     work: bool,
+    threads: bool,
 ) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m workflow_scripts.{rule}", description=doc)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s), later ones over earlier ones")
@@ -104,6 +115,8 @@ def _parse(
         parser.add_argument(f"--{name}", required=True)
     if work:
         parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files; a stopped run goes on from there")
+    if threads:
+        parser.add_argument("--threads", type=int, default=cores(), help="processes that share the work (default: one per core)")
     for kind, options in (("input", inputs), ("output", outputs)):
         group = parser.add_argument_group(kind)
         for name, text in options.items():
@@ -118,23 +131,34 @@ def _run(
     inputs: Mapping[str, str],
     outputs: Mapping[str, str],
     wildcards: tuple[str, ...],
-    work: bool,
+    cache: bool,
 ) -> None:
     config = load_config(*arguments.config)
     read: dict[str, Any] = {}
     inputs_given = Files({name: getattr(arguments, name) for name in inputs})
     outputs_made = Files({name: getattr(arguments, name) for name in outputs})
     values = {name: getattr(arguments, name) for name in wildcards}
+    work = getattr(arguments, "work", None)
+    further = {name: getattr(arguments, name) for name in ("work", "threads") if hasattr(arguments, name)}
+    if cache:
+        further["cache"] = _cache_of(rule, config)
     if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
     if int(os.environ.get("RANK", 0)) > 0:  # one of several processes that train together: the first one records for all
-        function(config, inputs_given, outputs_made, **values, **({"work": arguments.work} if work else {}))
+        function(config, inputs_given, outputs_made, **values, **further)
         return
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
     signal.signal(signal.SIGTERM, _end)
-    with record(job), _alone_in(arguments.work if work else None):
-        function(reading(config, read), inputs_given, outputs_made, **values, **({"work": arguments.work} if work else {}))
+    with record(job), _alone_in(work):
+        function(reading(config, read), inputs_given, outputs_made, **values, **further)
         job.container = inputs_given.container
+
+
+def _cache_of(rule: str, config: Config) -> ContentCache | None:
+    """Where a step's outputs are kept by their content: with other code, or other packages, they are others."""
+    if config.paths.cache is None:
+        return None
+    return ContentCache(Path(config.paths.cache) / rule, json_digest([current_fingerprint(rule).sha256, packages_of(rule)]))
 
 
 def _end(number: int, frame: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -15,6 +15,7 @@ from PIL import Image
 from boldscribe.errors import UserError
 
 FRAMES_OF_TOLERANCE = 2  # durations are rounded
+MISSING = "the video is missing; put it in place, or correct stim_file in the events"
 
 
 def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
@@ -22,13 +23,23 @@ def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
     return np.floor(np.arange(n_frames) * n / n_frames).astype(np.int64)
 
 
-def read_frames(
-    path: str | Path,
-    *,
-    n_frames: int,
-    size: int,
-    reader: Literal["decord", "pyav"] = "decord",
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+class ClipFrames(NamedTuple):
+    """Frames taken from a video.
+
+    Attributes:
+        images: uint8 RGB (T, size, size, 3).
+        indices: of each in the video (T).
+        n: frames that the video has.
+        rate: its frames per second; None where the file states no rate.
+    """
+
+    images: NDArray[np.uint8]
+    indices: list[int]
+    n: int
+    rate: float | None
+
+
+def read_frames(path: str | Path, *, n_frames: int, size: int, reader: Literal["decord", "pyav"] = "decord") -> ClipFrames:
     """Read T uniformly spaced frames.
 
     Args:
@@ -37,17 +48,14 @@ def read_frames(
         size: edge that frames are resized to (pixels).
         reader: which library reads; PyAV takes over where decord fails (AV1, and VP9 of some encoders).
 
-    Returns:
-        uint8 RGB frames (T, size, size, 3) and their indices in the video (T).
-
     Raises:
         UserError: what `check_video` finds, or neither reader can decode the file.
     """
     path = Path(path)
-    check_video(path)
+    n, rate = check_video(path)
     frames = _by_decord(path, n_frames) if reader == "decord" else None
-    images, indices = frames if frames is not None else _by_pyav(path, n_frames)
-    return np.stack([_resize(image, size) for image in images]), indices
+    images, indices = frames if frames is not None else _by_pyav(path, n_frames, n)
+    return ClipFrames(np.stack([_resize(image, size) for image in images]), indices.tolist(), n, rate)
 
 
 def check_video(path: Path) -> tuple[int, float | None]:
@@ -60,7 +68,7 @@ def check_video(path: Path) -> tuple[int, float | None]:
         UserError: the file is missing, is no video, or holds fewer frames than its header states.
     """
     if not path.is_file():
-        raise UserError(str(path), "the video is missing; put it in place, or correct stim_file in the events")
+        raise UserError(str(path), MISSING)
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -122,18 +130,29 @@ def _by_decord(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np
         return None
 
 
-def _by_pyav(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _by_pyav(path: Path, n_frames: int, expected: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Frames by PyAV: all are decoded, to count them, and those that are taken are converted to RGB.
+
+    Args:
+        path: video file.
+        n_frames: T.
+        expected: frames that the video seems to have; if it has another number, it is decoded once more.
+    """
+    indices = uniform_indices(expected, n_frames)
+    images, n = {}, 0
     try:
         with av.open(str(path)) as container:
-            video = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            container.streams.video[0].thread_count = 1
+            for n, frame in enumerate(container.decode(video=0), start=1):
+                if n - 1 in indices:
+                    images[n - 1] = frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError) as error:
         raise UserError(
             str(path), f"cannot be decoded as video ({_in_words(error)}): truncated or not a video; fetch the file again"
         ) from None
-    if not video:
+    if n == 0:
         raise UserError(str(path), "holds no frame; fetch the file again")
-    indices = uniform_indices(len(video), n_frames)
-    return np.stack([video[i] for i in indices]), indices
+    return _by_pyav(path, n_frames, n) if n != expected else (np.stack([images[i] for i in indices]), indices)
 
 
 def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

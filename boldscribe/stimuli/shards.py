@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.files import save_array
-from boldscribe.stimuli.frames import check_video, read_frames
+from boldscribe.content_cache import ContentCache
+from boldscribe.errors import UserError
+from boldscribe.files import atomic, header_path, sha256_of, write_json
+from boldscribe.processes import in_processes
+from boldscribe.stimuli.clips import missing_clips
+from boldscribe.stimuli.frames import MISSING, read_frames
 
 
 def records(trials: Sequence[Path], labels: Sequence[Path], role: str) -> pd.DataFrame:
@@ -36,28 +41,82 @@ def write_frames(
     trials: Sequence[Path],
     labels: Sequence[Path],
     output: Path,
+    workers: int = 1,
+    cache: ContentCache | None = None,
 ) -> None:
     """Write the frames of a shard's clips: uint8 (clips, T, size, size, 3).
 
-    The header lists `clips`, and of each `frame_index` (T frames taken), `clip_frames` (frames that it has) and `frames_per_second`.
+    The header lists `clips`, and of each `clip_sha256`, `frame_index` (T frames taken), `clip_frames` (frames that it has) and
+    `frames_per_second`.
+
+    Args:
+        config: the experiment.
+        dataset, split, shard: which clips.
+        trials, labels: of the split's subjects.
+        output: the array; its bytes depend neither on `workers` nor on `cache`.
+        workers: processes that share the clips.
+        cache: where frames of the same clips may lie, and are kept; None for none.
 
     Raises:
         UserError: a clip that is missing or cannot be decoded.
     """
     clips = clips_of_shard(records(trials, labels, role=split), shard, config.stimuli.shards)
-    folder = config.datasets[dataset].videos
-    T, size = config.stimuli.n_frames, config.stimuli.size
-    frames, indices, lengths = np.empty((len(clips), T, size, size, 3), np.uint8), [], []
-    for i, clip in enumerate(tqdm(clips, "frames", mininterval=5)):
-        frames[i], index = read_frames(folder / clip, n_frames=T, size=size, reader=config.stimuli.reader)
-        indices.append(index.tolist())
-        lengths.append(check_video(folder / clip))
-    save_array(
-        output,
-        frames,
-        axes=["clip", "frame", "y", "x", "RGB"],
-        clips=clips,
-        frame_index=indices,
-        clip_frames=[n for n, _ in lengths],
-        frames_per_second=[rate for _, rate in lengths],
-    )
+    folder, settings = config.datasets[dataset].videos, config.stimuli
+    if missing := missing_clips(folder, clips):
+        raise UserError(str(folder / missing[0]), MISSING)
+    digests = [sha256_of(folder / clip) for clip in clips]
+    content = {"clips": digests, "n_frames": settings.n_frames, "size": settings.size, "reader": settings.reader}
+    with atomic(output) as part:
+        header = cache.take(content, part) if cache else None
+        if header is None:
+            header = _decode([folder / clip for clip in clips], digests, config, workers, part)
+            if cache:
+                cache.keep(content, part, header)
+        write_json(header_path(output), {**header, "clips": clips, "clip_sha256": digests})
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of an array of frames that one clip fills: several, if the clip has several names.
+
+    Attributes:
+        clip: the video.
+        rows: of the array.
+        array: file of the array.
+        n_frames, size, reader: see `read_frames`.
+    """
+
+    clip: Path
+    rows: list[int]
+    array: Path
+    n_frames: int
+    size: int
+    reader: Literal["decord", "pyav"]
+
+    def fill(self) -> tuple[list[int], int, float | None]:
+        """Write the clip's frames: the index of each in the clip, the frames that the clip has, and their rate."""
+        found = read_frames(self.clip, n_frames=self.n_frames, size=self.size, reader=self.reader)
+        array = np.lib.format.open_memmap(self.array, mode="r+")
+        array[self.rows] = found.images
+        return found.indices, found.n, found.rate
+
+
+def _decode(clips: Sequence[Path], digests: Sequence[str], config: Config, workers: int, target: Path) -> dict[str, Any]:
+    """Write the frames of clips into an array, decoding each content once; returns the array's header."""
+    T, size, reader = config.stimuli.n_frames, config.stimuli.size, config.stimuli.reader
+    shape = (len(clips), T, size, size, 3)
+    np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    rows: dict[str, list[int]] = {}
+    for row, digest in enumerate(digests):
+        rows.setdefault(digest, []).append(row)
+    work = [_Rows(clips[same[0]], same, target, T, size, reader) for same in rows.values()]
+    found = dict(zip(rows, in_processes(_Rows.fill, work, workers, "frames"), strict=True))
+    index, lengths, rates = zip(*(found[digest] for digest in digests), strict=True) if clips else ([], [], [])
+    return {
+        "shape": list(shape),
+        "dtype": "uint8",
+        "axes": ["clip", "frame", "y", "x", "RGB"],
+        "frame_index": list(index),
+        "clip_frames": list(lengths),
+        "frames_per_second": list(rates),
+    }

@@ -1,18 +1,27 @@
-"""Clips: rendered to the byte, read by either reader, refused when damaged; shards that hold every clip once."""
+"""Clips: rendered to the byte, read by either reader, refused when damaged; shards that hold every clip once, made once."""
 
+import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pandas as pd
 import pytest
 
+from boldscribe.config import Config
+from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
+from boldscribe.files import load_array, sha256_of
+from boldscribe.processes import in_processes
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
 from boldscribe.stimuli import frames as frames_module
+from boldscribe.stimuli import shards as shards_module
+from boldscribe.stimuli.clips import broken_clips, missing_clips
 from boldscribe.stimuli.frames import read_frames, uniform_indices
-from boldscribe.stimuli.shards import clips_of_shard, records
+from boldscribe.stimuli.shards import clips_of_shard, records, write_frames
 from boldscribe.training.connectors import FIELDS, names
 
 
@@ -116,6 +125,7 @@ def test_half_a_video_is_not_taken_for_a_shorter_one(tmp_path: Path, name: str, 
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
     with pytest.raises(UserError, match=r"(frames: found|cannot be read)"):
         read_frames(path, n_frames=4, size=64)
+    assert [*broken_clips(tmp_path, [name], 1)] == [name]
 
 
 def test_shards_hold_every_clip_of_their_role_once(tmp_path: Path) -> None:
@@ -126,3 +136,119 @@ def test_shards_hold_every_clip_of_their_role_once(tmp_path: Path) -> None:
     table = records([tmp_path / "t.parquet"], [tmp_path / "l.parquet"], "train")
     shards = [clips_of_shard(table, i, 2) for i in range(2)]
     assert sorted(shards[0] + shards[1]) == ["a", "b", "c"], "and none of an adaptation trial"
+
+
+def broken_files(clip: Path) -> dict[str, bytes]:
+    """A clip spoilt in ways that downloads and disks spoil files."""
+    whole = clip.read_bytes()
+    middle, count = len(whole) // 3, whole.index(b"stsz") + 12
+    with av.open(str(clip)) as container:
+        in_frame = [p.pos for p in container.demux(video=0) if p.size][8] + 12
+    return {
+        "truncated.mp4": whole[: len(whole) // 2],
+        "empty.mp4": b"",
+        "text.mp4": b"<html>Not found</html>" * 50,
+        "wrong_count.mp4": whole[:count] + (40).to_bytes(4, "big") + whole[count + 4 :],
+        "overwritten.mp4": bytes(64) + whole[64:],
+        "hole.mp4": whole[:middle] + bytes(400) + whole[middle + 400 :],
+        "flipped.mp4": whole[:in_frame] + bytes(b ^ 255 for b in whole[in_frame : in_frame + 8]) + whole[in_frame + 8 :],
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_broken_clips_are_listed_with_a_reason_and_whole_ones_are_not(clip: Path, tmp_path: Path, workers: int) -> None:
+    files = {"whole.mp4": clip.read_bytes(), **broken_files(clip), "deep/whole.mp4": clip.read_bytes()}
+    (tmp_path / "deep").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    found = broken_clips(tmp_path, [*files, "none.mp4"], workers)
+    assert [*found] == [*broken_files(clip)]
+    assert not any(str(tmp_path) in reason for reason in found.values())
+    assert found["wrong_count.mp4"].startswith("frames: found 0, expected 16 as the header states")
+    assert found["hole.mp4"].startswith("frame ") and "cannot be decoded" in found["hole.mp4"]
+    assert "frames are damaged" in found["flipped.mp4"]
+    assert missing_clips(tmp_path, [*files, "none.mp4"]) == ["none.mp4"]
+
+
+def test_a_worker_that_dies_is_reported() -> None:
+    with pytest.raises(UserError, match="a worker process was killed"):
+        list(in_processes(os._exit, [1, 1], 2, "x"))
+
+
+@pytest.fixture
+def shard(demo: Config, tmp_path: Path) -> dict[str, Any]:
+    """Five clips, two of them the same, of one size that is not that of the frames; what `write_frames` is called with."""
+    names = ["a.mp4", "b.mp4", "c.mp4", "again.mp4", "d.mp4"]
+    for i, name in enumerate(names):
+        values = {field: options[i % len(options)] for field, options in VOCABULARY.items()}
+        write_clip(tmp_path / "clips" / name, render(Scene(**values, seed=i), size=64, fps=8, seconds=1)[:, 8:], 8)
+    (tmp_path / "clips" / "again.mp4").write_bytes((tmp_path / "clips" / "b.mp4").read_bytes())
+    index = {"subject": ["01"] * 5, "trial": range(5)}
+    pd.DataFrame({**index, "role": "train"}).to_parquet(tmp_path / "t.parquet")
+    pd.DataFrame({**index, "stim_file": names}).to_parquet(tmp_path / "l.parquet")
+    dataset = demo.datasets["had"].model_copy(update={"stimuli_dir": str(tmp_path / "clips")})
+    config = demo.model_copy(update={"datasets": {"had": dataset}, "stimuli": demo.stimuli.model_copy(update={"size": 32})})
+    return {"config": config, "trials": [tmp_path / "t.parquet"], "labels": [tmp_path / "l.parquet"]}
+
+
+def write(shard: dict[str, Any], output: Path, **options: Any) -> dict[str, Any]:
+    given = {"split": "train", "shard": 0, **shard}
+    write_frames(dataset="had", output=output, **{**given, **options})
+    return load_array(output)[1]
+
+
+@pytest.mark.parametrize("reader", ["decord", "pyav"])
+def test_frames_are_those_of_each_clip_whoever_decodes_them(shard: dict[str, Any], tmp_path: Path, reader: str) -> None:
+    stimuli = shard["config"].stimuli.model_copy(update={"reader": reader})
+    shard["config"] = shard["config"].model_copy(update={"stimuli": stimuli})
+    headers = [write(shard, tmp_path / f"{n}.npy", workers=n) for n in (1, 2)]
+    clips = headers[0]["clips"]
+    alone = [read_frames(tmp_path / "clips" / c, n_frames=4, size=32, reader=stimuli.reader).images for c in clips]
+    np.save(tmp_path / "alone.npy", np.stack(alone))
+    assert len({(tmp_path / f"{name}.npy").read_bytes() for name in ("1", "2", "alone")}) == 1
+    assert headers[0] == headers[1] and clips == ["a.mp4", "again.mp4", "b.mp4", "c.mp4", "d.mp4"]
+    assert headers[0]["clip_sha256"] == [sha256_of(tmp_path / "clips" / c) for c in clips]
+    assert headers[0]["frame_index"] == [[0, 2, 4, 6]] * 5 and headers[0]["clip_frames"] == [8] * 5
+
+
+def test_frames_of_the_same_content_are_decoded_once(
+    shard: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoded: list[str] = []
+
+    def counting(path: Path, **settings: Any) -> frames_module.ClipFrames:
+        decoded.append(path.name)
+        return read_frames(path, **settings)
+
+    monkeypatch.setattr(shards_module, "read_frames", counting)
+    cache, first = ContentCache(tmp_path / "cache", "this code"), tmp_path / "first.npy"
+
+    def decodes(name: str, made_by: str = "this code", **options: Any) -> int:
+        decoded.clear()
+        header = write(shard, tmp_path / name, cache=ContentCache(tmp_path / "cache", made_by), **options)
+        if not options:
+            assert (tmp_path / name).read_bytes() == first.read_bytes() and header == load_array(first)[1]
+        return len(decoded)
+
+    assert decodes("first.npy") == 4, "of five clips, two of which are the same"
+    assert decodes("second.npy") == 0
+    entry = next(cache.folder.glob("*.npy"))
+    assert entry.samefile(first) and not entry.samefile(tmp_path / "second.npy"), "no room is taken, no time stamp shared"
+
+    caplog.set_level(logging.WARNING)
+    for spoilt in (first, entry.with_suffix(".json")):  # the output is changed in place, and the entry with it; the header is
+        content = bytearray(spoilt.read_bytes())
+        content[-20] ^= 1
+        with spoilt.open("r+b") as stream:
+            stream.write(content)
+        assert write(shard, tmp_path / "other.npy", cache=cache) and len(decoded) == 4, spoilt
+        assert "found another content than was written" in caplog.text
+        assert write(shard, first, cache=cache) and (decodes("third.npy"), caplog.clear()) == (0, None)
+
+    assert decodes("other.npy", made_by="other code") == 4
+    stimuli = shard["config"].stimuli
+    for change in ({"size": 48}, {"n_frames": 2}, {"reader": "pyav"}):
+        config = shard["config"].model_copy(update={"stimuli": stimuli.model_copy(update=change)})
+        assert decodes("other.npy", config=config) == 4, change
+    (tmp_path / "clips" / "c.mp4").write_bytes((tmp_path / "clips" / "d.mp4").read_bytes())
+    assert decodes("other.npy", config=shard["config"]) == 3

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bids.layout import parse_file_entities
+from bids.layout import Config, parse_file_entities
 from bids.layout.writing import build_path
 
 from boldscribe.errors import UserError
@@ -55,7 +56,13 @@ def resolution_label(resolution: float) -> str:
 
 def entities(path: Path) -> dict[str, str]:
     """Entities of a file name, with the datatype folder, read by pybids."""
-    return {k: str(v) for k, v in parse_file_entities(str(path), config=["bids", "derivatives"]).items()}
+    return {k: str(v) for k, v in parse_file_entities(str(path), entities=_patterns()).items()}
+
+
+@cache
+def _patterns() -> list[Any]:
+    """The entities of BIDS and its derivatives; pybids would build them anew for each file."""
+    return list((Config.load("bids").entities | Config.load("derivatives").entities).values())
 
 
 def find_runs(

@@ -139,12 +139,12 @@ def _by_pyav(path: Path, n_frames: int, expected: int) -> tuple[NDArray[np.uint8
         expected: frames that the video seems to have; if it has another number, it is decoded once more.
     """
     indices = uniform_indices(expected, n_frames)
-    images, n = {}, 0
+    taken, images, n = set(indices.tolist()), {}, 0
     try:
         with av.open(str(path)) as container:
             container.streams.video[0].thread_count = 1
             for n, frame in enumerate(container.decode(video=0), start=1):
-                if n - 1 in indices:
+                if n - 1 in taken:
                     images[n - 1] = frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError) as error:
         raise UserError(

@@ -1,14 +1,12 @@
 """Reading trial windows, and indexing a data set, against nibabel and pybids: `python -m benchmarks.data --help`.
 
 Windows: a run of HAD's size on fMRIPrep's 2 mm grid (97 x 115 x 97 voxels, 156 volumes, 235,000 of them brain), as `.nii.gz` read by
-nibabel volume by volume, against the cleaned float16 series behind a memory map, as training reads it; once with the file in the page
-cache, and once with it dropped from there. Index: the runs and events of 30 subjects with 12 runs each, in a tree named as HAD's is,
+nibabel window by window, against the cleaned float16 series behind a memory map, as training reads it; both in the page cache. Index: the runs and events of 30 subjects with 12 runs each, in a tree named as HAD's is,
 against a `BIDSLayout` of the same tree.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -44,13 +42,6 @@ def make_run(folder: Path) -> tuple[Path, Path]:
     save_array(array, series.astype(np.float16), subject="01", grid_shape=list(GRID), affine=affine.tolist(), runs=[run])
     np.save(folder / "sub-01_voxels.npy", voxels)
     return nifti, array
-
-
-def dropped(path: Path) -> None:
-    """Take a file out of the page cache."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def make_tree(root: Path) -> None:
@@ -100,15 +91,9 @@ def index_by_pybids(root: Path, sidecars: bool) -> int:
     return trials
 
 
-def compare(title: str, named: dict[str, Callable[[], object]], repeats: int, before: Callable[[], None] = lambda: None) -> None:
-    """Time all in turn after a round that does not count, and print medians and how many times the last is faster."""
-    rounds = []
-    for _ in range(repeats + 1):
-        times = {}
-        for name, function in named.items():
-            before()
-            times[name] = seconds(function)
-        rounds.append(times)
+def compare(title: str, named: dict[str, Callable[[], object]], repeats: int) -> None:
+    """Time all in turn after a round that does not count, and print medians and their ratio to the last one's."""
+    rounds = [{name: seconds(function) for name, function in named.items()} for _ in range(repeats + 1)]
     medians = {name: statistics.median(r[name] for r in rounds[1:]) for name in named}
     print(f"\n{title}; {repeats} repeats in turn\n\n| | ms | ratio |\n| --- | ---: | ---: |")
     for name, value in medians.items():
@@ -132,7 +117,7 @@ def main(repeats: int) -> None:
             def by_nibabel(T: int = T, first: list[int] = first) -> None:
                 image = nib.load(nifti)
                 for f in first:
-                    np.asarray(image.dataobj[..., f : f + T], np.float32)  # type: ignore[attr-defined]
+                    np.asarray(image.dataobj[..., f : f + T], np.float32)
 
             def by_windows(windows: Windows = windows) -> None:
                 for i in range(len(windows)):
@@ -141,8 +126,7 @@ def main(repeats: int) -> None:
             megabytes = [path.stat().st_size / 1e6 for path in (nifti, array)]
             title = f"8 windows of {T} volumes of a run ({megabytes[0]:.0f} MB as .nii.gz, {megabytes[1]:.0f} MB as series)"
             both: dict[str, Callable[[], object]] = {"nibabel, .nii.gz": by_nibabel, "windows, memory map": by_windows}
-            compare(f"{title}, in the page cache", both, repeats)
-            compare(f"{title}, not in the page cache", both, repeats, lambda: [dropped(p) for p in (nifti, array)] and None)
+            compare(title, both, repeats)
         root = folder / "had"
         make_tree(root)
         if not index(root) == index_by_pybids(root, True) == SUBJECTS * RUNS * TRIALS:

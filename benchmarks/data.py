@@ -1,8 +1,8 @@
 """Reading trial windows, and indexing a data set, against nibabel and pybids: `python -m benchmarks.data --help`.
 
-Windows: a run of HAD's size on fMRIPrep's 2 mm grid (97 x 115 x 97 voxels, 156 volumes, 235,000 of them brain), as `.nii.gz` read by
-nibabel window by window, against the cleaned float16 series behind a memory map, as training reads it; both in the page cache. Index: the runs and events of 30 subjects with 12 runs each, in a tree named as HAD's is,
-against a `BIDSLayout` of the same tree.
+Windows: a run of HAD's size on fMRIPrep's 2 mm grid (97 x 115 x 97 voxels, 156 volumes, 235,000 voxels of them brain), as `.nii.gz` read
+by nibabel window by window, against the cleaned float16 series behind a memory map, as training reads it; both in the page cache. Index:
+the runs and events of 30 subjects with 12 runs each, in a tree named as HAD's is, against a `BIDSLayout` of the same tree.
 """
 
 from __future__ import annotations

@@ -130,10 +130,10 @@ def check_experiment(config: Config) -> None:
         for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")
         if not getattr(settings, name)
     ]
-    if config.preprocessing.engine == "derivatives":
+    if config.preprocessing.engine in ("derivatives", "minimal"):
         problems += [
             f"datasets.{dataset}.derivatives_dir: found {settings.derivatives_dir!r}, expected an existing folder, which the engine "
-            "'derivatives' reads; correct it, or choose another engine"
+            f"{config.preprocessing.engine!r} reads; correct it, or choose another engine"
             for dataset, settings in config.datasets.items()
             if not settings.derivatives_dir or not Path(settings.derivatives_dir).is_dir()
         ]

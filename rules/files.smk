@@ -73,7 +73,14 @@ def raw_dataset(wildcards):
         return manifest
     folder = f"{R}/raw/{wildcards.dataset}"
     made = [f"{folder}/dataset_description.json", f"{folder}/stimuli", *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset))]
-    return made + (manifest if experiment.preprocessing.engine == "derivatives" else [])
+    return made + (manifest if experiment.preprocessing.engine in ("derivatives", "minimal") else [])
+
+
+def ready_transforms(wildcards):
+    """A subject's ready transforms, which the engine 'minimal' resamples through."""
+    if experiment.preprocessing.engine != "minimal":
+        return []
+    return f"{experiment.datasets[wildcards.dataset].derivatives_dir}/sub-{wildcards.subject}"
 
 
 def derivatives(wildcards):

@@ -35,6 +35,7 @@ rule fmriprep:
     input:
         script=ancient("workflow_scripts/fmriprep.py"),
         raw=raw_subject,
+        transforms=ready_transforms,
         checked=rules.check_dataset.output.report,
     output:
         subject=directory(f"{R}/derivatives/{{dataset}}/sub-{{subject}}"),
@@ -49,7 +50,7 @@ rule fmriprep:
         f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
     benchmark:
         f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
-    threads: 1 if experiment.preprocessing.engine == "embedded" else 8
+    threads: 1 if experiment.preprocessing.engine in ("embedded", "minimal") else 8
     resources:
         mem_mb=memory(24000, 2000),
         runtime=minutes(720),
@@ -59,7 +60,7 @@ rule fmriprep:
         "Preprocess {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --raw {input.raw:q} --checked {input.checked:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"
+        " --raw {input.raw:q} --transforms {input.transforms:q} --checked {input.checked:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"
 
 
 rule check_pretraining:

@@ -6,7 +6,11 @@ from boldscribe.config import Config
 from boldscribe.preprocessing.engine import preprocess
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {"raw": "the subject's raw data, or the manifest of the data set", "checked": "what the check found"}
+INPUTS = {
+    "raw": "the subject's raw data, or the manifest of the data set",
+    "transforms": "the subject's folder of ready transforms, with the engine 'minimal'",
+    "checked": "what the check found",
+}
 OUTPUTS = {"out": "the subject's folder of derivatives"}
 
 

@@ -59,7 +59,7 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
     """
     design = config.datasets[dataset]
     folders = [] if design.simulated else [design.bids_dir]
-    if config.preprocessing.engine == "derivatives" and design.derivatives_dir:
+    if config.preprocessing.engine in ("derivatives", "minimal") and design.derivatives_dir:
         folders.append(design.derivatives_dir)
     return locate_dataset(design) | {"manifest": manifest(*folders)}
 
@@ -135,7 +135,11 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
             runs = find_runs(images, subject, design.session, design.task, space=None, desc=None)
     except UserError as error:
         return {}, [str(error)]
-    problems = [] if ready else _t1w_problems(root, subject)
+    problems = [] if config.preprocessing.engine in ("derivatives", "minimal") else _t1w_problems(root, subject)
+    if config.preprocessing.engine == "minimal":
+        from boldscribe.preprocessing.transforms import transform_problems
+
+        problems += transform_problems(Path(design.derivatives_dir or ""), root, subject, runs, config.preprocessing.space)
     if not runs:
         session = f"/ses-{design.session}" if design.session else ""
         problems.append(

@@ -30,7 +30,7 @@ class Tissues:
 
 
 def certain_tissues(brain: NDArray[np.bool_], white_matter: NDArray[np.float32], csf: NDArray[np.float32], name: str) -> Tissues:
-    """Voxels that are white matter or CSF with a probability of 0.9 in the template, which stands for the subject's segmentation.
+    """Voxels that are white matter or CSF with a probability above 0.9, by the subject's or the template's maps.
 
     Raises:
         UserError: a compartment without any voxel.
@@ -40,7 +40,7 @@ def certain_tissues(brain: NDArray[np.bool_], white_matter: NDArray[np.float32],
         if not voxels.any():
             raise UserError(
                 name,
-                f"{tissue}: found no voxel of the template's compartment in the field of view, expected some; "
+                f"{tissue}: found no voxel of a probability above {CERTAIN_TISSUE} in the field of view, expected some; "
                 "check the image's coverage, or choose a finer preprocessing.resolution",
             )
     return tissues

@@ -50,6 +50,10 @@ def preprocess(config: Config, dataset: str, subject: str, output_dir: Path, wor
 
         run_fmriprep(config, dataset, subject, output_dir, work_dir)
         container = image_version(config.preprocessing.fmriprep_image)
+    elif config.preprocessing.engine == "minimal":
+        from boldscribe.preprocessing.minimal import resample_subject
+
+        resample_subject(config, dataset, subject, output_dir, work_dir)
     else:
         raise UserError("preprocessing.engine", "found 'derivatives', which are used as they are; choose another engine to make them")
     names = ("dataset_description.json", ".bidsignore")

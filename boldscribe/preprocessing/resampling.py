@@ -36,6 +36,7 @@ def resample_run(
     motion_T44: NDArray[np.float64],
     points_3N: NDArray[np.float64],
     description: str = "resampling",
+    distortion_3N: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Sample every volume where its head is (cubic splines).
 
@@ -45,6 +46,8 @@ def resample_run(
         motion_T44: reference to volume, world coordinates (`motion.realign`).
         points_3N: world coordinates (mm) in the reference of each voxel of the output.
         description: for the progress bar.
+        distortion_3N: how far (mm) the scanner displaced the signal of each point; None for not at all. It acts along the scanner's
+            axes, so it is added after the motion.
 
     Returns:
         (N, T) series, and (N,) voxels that lie in the field of view of all volumes.
@@ -53,8 +56,11 @@ def resample_run(
     covered = np.ones(points_3N.shape[1], bool)
     inverse_affine = np.linalg.inv(affine)
     for t in tqdm(range(len(series_TN)), desc=description, mininterval=5):
-        series_TN[t] = sample(bold_XYZT[..., t], affine, apply_affine(motion_T44[t], points_3N))
-        covered &= inside(apply_affine(inverse_affine @ motion_T44[t], points_3N), bold_XYZT.shape)
+        moved_3N = apply_affine(motion_T44[t], points_3N)
+        if distortion_3N is not None:
+            moved_3N += distortion_3N
+        series_TN[t] = sample(bold_XYZT[..., t], affine, moved_3N)
+        covered &= inside(apply_affine(inverse_affine, moved_3N), bold_XYZT.shape)
     return series_TN.T, covered
 
 

@@ -1,0 +1,251 @@
+"""Raw BOLD to template space through transforms that fMRIPrep has estimated, without fMRIPrep.
+
+OpenNeuroDerivatives holds, for many data sets, what `fmriprep --level minimal` writes: transforms, but no resampled BOLD and no
+confounds. This is the other half: slice timing, one cubic interpolation through motion, field map, coregistration and normalisation,
+and our confounds. It follows fMRIPrep 23.2's `interfaces/resampling.py` in the order and the sense of the transforms.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from tqdm import tqdm
+
+from boldscribe import __version__
+from boldscribe.bids import entities, find_runs, metadata, resolution_label
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic, atomic_folder, write_json
+from boldscribe.images import image_data, load_image, repetition_time, save_image
+from boldscribe.preprocessing.confounds import certain_tissues, confounds_table
+from boldscribe.preprocessing.derivatives import BIDSIGNORE, SubjectFiles
+from boldscribe.preprocessing.itk import ants, grid_points, transform_points
+from boldscribe.preprocessing.motion import apply_affine, rigid_parameters
+from boldscribe.preprocessing.resampling import correct_slice_timing, resample_run, sample
+from boldscribe.preprocessing.template import output_grid
+from boldscribe.preprocessing.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
+
+GENERATOR = "Boldscribe resampling through ready transforms"
+TISSUE_METHOD = "Mean over voxels where the subject's own segmentation, carried to template space, is above 0.9"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The output grid, and the subject's anatomy on it.
+
+    Attributes:
+        shape, affine: of the grid (mm).
+        t1w_points_3N: T1w world coordinates (mm) of its voxels.
+        brain, white_matter, csf: probabilities (N,), of the T1w images.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    t1w_points_3N: NDArray[np.float64]
+    brain: NDArray[np.float32]
+    white_matter: NDArray[np.float32]
+    csf: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """Where a field map says that the scanner put the signal of each point: displacement (3, N) mm, and stretch (N,)."""
+
+    displacement_3N: NDArray[np.float64]
+    stretch_N: NDArray[np.float32]
+
+
+def resample_subject(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path) -> None:
+    """Raw BIDS and ready transforms to BIDS-Derivatives, for one subject.
+
+    Args:
+        config: the experiment; its data set names the derivatives that hold the transforms.
+        dataset: name in `config.datasets`.
+        subject: label without `sub-`.
+        output_dir: root of the derivatives to write.
+        work_dir: scratch folder of this subject; emptied first and removed after success.
+
+    Raises:
+        UserError: all that `transform_problems` finds, no runs, damaged images, slice times that do not fit.
+    """
+    design, space, resolution = config.datasets[dataset], config.preprocessing.space, config.preprocessing.resolution
+    raw, ready = Path(design.bids_dir), Path(design.derivatives_dir or "")
+    bolds = find_runs(raw, subject, design.session, design.task)
+    if not bolds:
+        raise UserError(
+            str(raw / f"sub-{subject}"), f"found no BOLD run of task {design.task}, expected one; check bids_dir, task and session"
+        )
+    if problems := transform_problems(ready, raw, subject, bolds, space):
+        raise UserError(str(ready / f"sub-{subject}"), *problems)
+    shutil.rmtree(work_dir, ignore_errors=True)
+    files = SubjectFiles(work_dir, subject, design.session, design.task, space, resolution_label(resolution))
+    with threadpool_limits(1):
+        grid, anatomy_sources = load_grid(ready, subject, space, resolution)
+        for bold in tqdm(bolds.values(), f"runs of sub-{subject}", mininterval=5):
+            transforms = find_run(ready, raw, bold)
+            used = [*anatomy_sources, *(path for path in vars(transforms).values() if path is not None)]
+            sources = [f"bids:raw:{bold.relative_to(raw)}", *(f"bids:transforms:{path.relative_to(ready)}" for path in used)]
+            about = {"Sources": sources, "Resolution": f"{resolution:g} mm isotropic, in the field of view of MNI152NLin2009cAsym's res-2"}
+            write_run(files, bold, raw, transforms, grid, about)
+    with atomic_folder(output_dir / f"sub-{subject}") as part:
+        for item in sorted((work_dir / f"sub-{subject}").iterdir()):
+            shutil.move(item, part)
+    write_description(output_dir, dataset, raw, ready)
+    shutil.rmtree(work_dir)
+
+
+def load_grid(ready: Path, subject: str, space: str, resolution: float) -> tuple[Grid, list[Path]]:
+    """The output grid with a subject's anatomy, and the files that it came from."""
+    anatomy = find_anatomy(ready, subject, space)
+    try:
+        ants.read_transform(str(anatomy.to_template))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(str(anatomy.to_template), f"ITK cannot read it ({str(error).splitlines()[-1]}); {FETCH}") from None
+    shape, affine = output_grid(resolution)
+    points_3N = transform_points(grid_points(shape, affine), [str(anatomy.to_template)], [False]).T
+
+    def on_grid(path: Path) -> NDArray[np.float32]:
+        image = load_image(path, 3)
+        return sample(image_data(image), image.affine, points_3N, order=1)
+
+    maps = [on_grid(path) for path in (anatomy.mask, anatomy.white_matter, anatomy.csf)]
+    return Grid(shape, affine, points_3N, *maps), list(vars(anatomy).values())
+
+
+def write_run(files: SubjectFiles, bold: Path, raw: Path, transforms: RunTransforms, grid: Grid, about: dict[str, Any]) -> None:
+    """Resample a run and write it with its mask, reference, confounds and sidecars."""
+    image, sidecar = load_image(bold, 4), metadata(bold, raw)
+    tr = float(sidecar.get("RepetitionTime") or repetition_time(image))
+    if tr <= 0:
+        raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
+    motion_T44 = read_affines(transforms.motion)
+    points_3N = apply_affine(read_affine(transforms.to_t1w), grid.t1w_points_3N)
+    distortion, why_not = distortion_at(points_3N, image.affine, image.shape, transforms, sidecar)
+    data, start_time = _slice_timing(image_data(image), sidecar, tr, bold)
+    series_VT, covered = resample_run(
+        data, image.affine, motion_T44, points_3N, f"resampling {bold.name}", distortion.displacement_3N if distortion else None
+    )
+    del data
+    if distortion:
+        series_VT *= distortion.stretch_N[:, None]
+    brain = ndimage.binary_fill_holes(((grid.brain > 0.5) & covered).reshape(grid.shape)).ravel() & covered
+    tissues = certain_tissues(brain, grid.white_matter, grid.csf, str(bold))
+    centre = points_3N[:, brain].mean(axis=1)
+    parameters = np.stack([rigid_parameters(matrix, centre) for matrix in motion_T44])
+    table, confound_metadata = confounds_table(series_VT, tissues, parameters, tr)
+    for name in ("csf", "white_matter", "csf_wm"):
+        confound_metadata[name] = {"Method": TISSUE_METHOD}
+    confound_metadata["global_signal"] = {"Method": "Mean over the brain mask"}
+
+    label = entities(bold).get("run")
+    bold_XYZT = series_VT.reshape(*grid.shape, -1)
+    save_image(files.func(label, "preproc", "bold"), bold_XYZT, grid.affine, tr=tr, dtype="int16", code="mni")
+    mask = brain.reshape(grid.shape).astype(np.uint8)
+    save_image(files.func(label, "brain", "mask"), mask, grid.affine, dtype="uint8", code="mni")
+    save_image(files.func(label, None, "boldref"), bold_XYZT.mean(axis=3), grid.affine, code="mni")
+    with atomic(files.func(label, "confounds", "timeseries", ".tsv", standard=False)) as part:
+        table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.8g")
+    write_json(files.func(label, "confounds", "timeseries", ".json", standard=False), confound_metadata)
+    write_json(files.func(label, "brain", "mask", ".json"), {**about, "Type": "Brain"})
+    write_json(
+        files.func(label, "preproc", "bold", ".json"),
+        {
+            **about,
+            "RepetitionTime": tr,
+            "StartTime": start_time,
+            "SliceTimingCorrected": bool(sidecar.get("SliceTiming")),
+            "SkullStripped": False,
+            "TaskName": files.task,
+            "SusceptibilityDistortionCorrection": distortion is not None,
+            "SusceptibilityDistortionCorrectionNote": why_not
+            or "field map of the derivatives, with the intensities' correction for stretch",
+        },
+    )
+
+
+def distortion_at(
+    points_3N: NDArray[np.float64],
+    affine: NDArray[np.float64],
+    shape: tuple[int, ...],
+    transforms: RunTransforms,
+    sidecar: dict[str, Any],
+) -> tuple[Distortion | None, str]:
+    """The distortion of a run by its field map, at points of its reference (mm); or None, and why there is no correction.
+
+    A field of 1 Hz shifts the signal by the total readout time (s) in voxels along the phase-encoding direction, as in fMRIPrep. Beyond
+    the field map the values of its border are held, where fMRIPrep takes 0.
+    """
+    if transforms.to_fieldmap is None or transforms.fieldmap is None:
+        return None, "the derivatives have no field map for this run"
+    direction = str(sidecar.get("PhaseEncodingDirection", ""))
+    if direction[:1] not in ("i", "j", "k"):
+        return None, "the raw sidecar says no PhaseEncodingDirection"
+    axis = "ijk".index(direction[0])
+    readout = sidecar.get("TotalReadoutTime")
+    if readout is None and "EffectiveEchoSpacing" in sidecar:
+        readout = float(sidecar["EffectiveEchoSpacing"]) * (shape[axis] - 1)
+    if readout is None:
+        return None, "the raw sidecar says neither TotalReadoutTime nor EffectiveEchoSpacing"
+    voxels_per_hz = -float(readout) if direction.endswith("-") else float(readout)
+    image = load_image(transforms.fieldmap, 3)
+    coefficients = np.asarray(ndimage.spline_filter(image_data(image), output=np.float32, mode="nearest"))
+    to_fieldmap = np.linalg.inv(image.affine) @ np.linalg.inv(read_affine(transforms.to_fieldmap))
+    along = affine[:3, axis, None]
+
+    def shift(points_3N: NDArray[np.float64]) -> NDArray[np.float64]:
+        index_3N = apply_affine(to_fieldmap, points_3N)
+        return voxels_per_hz * ndimage.map_coordinates(coefficients, index_3N, order=3, mode="nearest", prefilter=False)
+
+    stretch_N = 1 + shift(points_3N + along / 2) - shift(points_3N - along / 2)
+    return Distortion(along * shift(points_3N), stretch_N.astype(np.float32)), ""
+
+
+def _slice_timing(bold_XYZT: NDArray[np.float32], sidecar: dict[str, Any], tr: float, bold: Path) -> tuple[NDArray[np.float32], float]:
+    """The run at the middle of its acquisition, where the sidecar has slice times, and the time (s) that its volumes refer to."""
+    times = list(sidecar.get("SliceTiming") or [])
+    if not times:
+        return bold_XYZT, 0.0
+    direction = str(sidecar.get("SliceEncodingDirection", "k"))
+    axis = "ijk".index(direction[0])
+    if len(times) != bold_XYZT.shape[axis]:
+        raise UserError(str(bold), f"SliceTiming: found {len(times)} times in the sidecar, expected {bold_XYZT.shape[axis]}; correct it")
+    return correct_slice_timing(bold_XYZT, np.array(times[::-1] if direction.endswith("-") else times), tr, axis)
+
+
+def write_description(output_dir: Path, name: str, raw: Path, ready: Path) -> None:
+    """`dataset_description.json` and `.bidsignore`; the content depends on nothing but the arguments, so jobs may race."""
+    source = metadata(ready / "dataset_description.json", ready)
+    made_by = [f"{maker.get('Name')} {maker.get('Version', '')}".strip() for maker in source.get("GeneratedBy", [])] or [
+        "an unnamed program"
+    ]
+    links = {"raw": os.path.relpath(raw, output_dir), "transforms": os.path.relpath(ready, output_dir)}
+    write_json(
+        output_dir / "dataset_description.json",
+        {
+            "Name": f"{name}: resampled to the template",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [
+                {
+                    "Name": GENERATOR,
+                    "Version": __version__,
+                    "Description": (
+                        "Slice timing, one interpolation and confounds by Boldscribe; "
+                        f"all transforms, masks and tissue maps by {', '.join(made_by)}."
+                    ),
+                }
+            ],
+            "DatasetLinks": links,
+            "SourceDatasets": [{"URL": links["raw"]}, {"URL": links["transforms"], "Version": ", ".join(made_by)}],
+        },
+    )
+    with atomic(output_dir / ".bidsignore") as part:
+        part.write_text("\n".join(BIDSIGNORE) + "\n")

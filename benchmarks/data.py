@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measuring import ROOT, machine, seconds
-from boldscribe.bids.layout import find_runs, read_events
+from boldscribe.bids import find_runs, read_events
 from boldscribe.bold.windows import Windows
 from boldscribe.config import load_config
 from boldscribe.files import save_array

@@ -19,6 +19,14 @@ from boldscribe.sections.data import Bold, Dataset, Paths, Preprocessing, Pretra
 from boldscribe.sections.models import Adaptor, Captioner, Connectors, ScMbm, Tokenizer, VideoLlama
 from boldscribe.sections.training import Decoding, Evaluation, Stage1, Stage2, Training
 
+SIMULATED = {
+    "adapter": "bids",
+    "lead_in": 0.0,
+    "manifest": None,
+    "stimuli_dir": None,
+    "stimulus_column": "stim_file",
+    "stimulus_manifest": None,
+}
 SPACES_OF_A_SUBJECT = ("T1w", "anat", "func", "bold", "boldref", "run", "fsnative")
 
 
@@ -50,13 +58,13 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _place_simulated_data(cls, raw: Any) -> Any:
-        """Simulated data sets are results: they are written to `raw/NAME` there, whatever `bids_dir` says."""
+        """Simulated data sets are plain BIDS among the results, in `raw/NAME`, whatever the measured one of that name is."""
         paths, datasets = (raw.get(name) if isinstance(raw, dict) else None for name in ("paths", "datasets"))
         if not datasets or not isinstance(datasets, dict):
             return raw
         results = paths.get("results", Paths().results) if isinstance(paths, dict) else Paths().results
         placed = {
-            name: {**d, "bids_dir": f"{results}/raw/{name}"} if isinstance(d, dict) and d.get("simulated") else d
+            name: {**d, **SIMULATED, "bids_dir": f"{results}/raw/{name}"} if isinstance(d, dict) and d.get("simulated") else d
             for name, d in datasets.items()
         }
         return {**raw, "datasets": placed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from boldscribe.bids import had, validate_raw
 from boldscribe.bids.event_checks import check_clips
@@ -17,12 +19,18 @@ from boldscribe.bids.preprocessed import preprocessed_runs, start_time
 from boldscribe.bold.series import write_series
 from boldscribe.bold.splits import separate_sources
 from boldscribe.bold.trials import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED, write_trials
+from boldscribe.cli import main
 from boldscribe.config import Config, parse_config
+from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.trials_used import left_out_sentence, overlap_sentence
+from boldscribe.fetching.datasets import complete_dataset
+from boldscribe.fetching.manifest import Entry, Manifest, write_manifest
 from boldscribe.images import save_image
 from boldscribe.sections.data import Dataset
+from tests.file_server import FileServer
 from tests.had_layout import SLICE_TIMES, Had
+from tests.test_fetching import SOURCE
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +71,12 @@ def experiment(data: Had, **dataset: Any) -> Config:
 @pytest.fixture(scope="module")
 def report(early: Had) -> dict[str, Any]:
     """What the preflight finds in the earlier version."""
-    return validate_raw(experiment(early), "had", workers=2)
+    return validate_raw(experiment(early), "had")
 
 
 def to_trials(config: Config, folder: Path, subject: str, report: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Series and trials of a subject from what the preflight found, as the rules run them."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "checked.json").write_text(json.dumps(report))
     series = folder / f"sub-{subject}_bold.npy"
     design = config.datasets["had"]
@@ -86,9 +95,28 @@ def target(early: Had, report: dict[str, Any], tmp_path_factory: pytest.TempPath
 
 def test_both_onset_conventions_give_the_same_trials(target: tuple[pd.DataFrame, ...], late: Had, tmp_path: Path) -> None:
     trials, labels, _ = target
-    of_late, labels_of_late, _ = to_trials(experiment(late), tmp_path, "03", validate_raw(experiment(late), "had", workers=2))
+    of_late, labels_of_late, _ = to_trials(experiment(late), tmp_path, "03", validate_raw(experiment(late), "had"))
     pd.testing.assert_frame_equal(trials, of_late)
     assert labels["action"].equals(labels_of_late["action"]) and labels["source"].equals(labels_of_late["source"])
+
+
+def test_fetched_data_give_the_same_trials(early: Had, target: tuple[pd.DataFrame, ...], tmp_path: Path) -> None:
+    """From a server by manifest, as `boldscribe fetch` and the rule do it; only what the configured subjects need is asked for."""
+    files = {p.relative_to(early.root).as_posix(): p.read_bytes() for p in early.root.rglob("*") if p.is_file()}
+    entries = [Entry(path, len(content), hashlib.sha256(content).digest(), None) for path, content in sorted(files.items())]
+    config = experiment(Had(tmp_path / "had"), manifest=str(tmp_path / "had.parquet"))
+    write_config(config, tmp_path / "config.yaml")
+    with FileServer(files).running() as server:
+        write_manifest(Manifest({**SOURCE, "base_url": server.url}, tuple(entries)), tmp_path / "had.parquet")
+        command = ["fetch", "data", "had", "--derivatives", "--config", str(tmp_path / "config.yaml")]
+        fetched = CliRunner().invoke(main, command)
+        assert fetched.exit_code == 0, fetched.output
+        asked = {path for path, _ in server.requests}
+        assert complete_dataset(config, "had")["accession"] == "ds000000" and {path for path, _ in server.requests} == asked
+    assert not any("sub-02/" in path for path in asked) and sum("_events.tsv" in path for path in asked) == 24
+    trials, labels, _ = to_trials(config, tmp_path / "out", "03", validate_raw(config, "had"))
+    pd.testing.assert_frame_equal(trials, target[0])
+    pd.testing.assert_frame_equal(labels, target[1])
 
 
 def test_windows_stand_where_the_clips_were_seen(early: Had, target: tuple[pd.DataFrame, ...]) -> None:

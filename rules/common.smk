@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from boldscribe.config import check_experiment, parse_config
 from boldscribe.errors import UserError
+from boldscribe.fetching.manifest import manifest_path
 from boldscribe.files import json_digest
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint

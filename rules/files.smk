@@ -48,7 +48,8 @@ PRETRAINING_VOXELS = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_voxels.npy"
 
 def dataset_manifest(wildcards):
     """The list of a measured data set's files, by which it is fetched; none for data that the user brings."""
-    return experiment.datasets[wildcards.dataset].manifest or []
+    manifest = experiment.datasets[wildcards.dataset].manifest
+    return manifest_path(manifest) if manifest else []
 
 
 def raw_subject(wildcards):

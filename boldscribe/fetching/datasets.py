@@ -11,10 +11,9 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.fetching.annex import annex_get
 from boldscribe.fetching.http import Fetcher
-from boldscribe.fetching.manifest import Entry, Manifest, read_manifest
+from boldscribe.fetching.manifest import Entry, Manifest, manifest_path, read_manifest
 from boldscribe.fetching.transfer import lacking, transfer
 from boldscribe.offline import is_offline
-from boldscribe.provenance.naming import ROOT
 
 Backend = Literal["https", "git-annex", "datalad"]
 IMAGES = (".nii", ".nii.gz")
@@ -69,11 +68,6 @@ def select(
     if not images:
         chosen = [entry for entry in chosen if entry.part != "raw" or not entry.path.endswith(IMAGES)]
     return Selection(manifest, chosen, Path(design.bids_dir))
-
-
-def manifest_path(configured: str) -> Path:
-    """Where a manifest lies: as it is named, or in the checkout, whose `data/manifests` holds those that come with it."""
-    return path if (path := Path(configured)).exists() or path.is_absolute() else ROOT / configured
 
 
 def fetch(

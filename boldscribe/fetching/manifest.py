@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
+from boldscribe.provenance.naming import ROOT
 
 SOURCE = b"boldscribe.source"
 PARTS = ("raw", "stimuli", "derivatives")
@@ -167,6 +168,11 @@ def read_manifest(path: str | Path) -> Manifest:
                 str(path), f"{entry.path}: found a digest of {len(entry.digest)} bytes, expected 32 or 16; make the manifest anew"
             )
     return Manifest(source, files)
+
+
+def manifest_path(configured: str) -> Path:
+    """Where a manifest lies: as it is named, or in the checkout, whose `data/manifests` holds those that come with it."""
+    return path if (path := Path(configured)).exists() or path.is_absolute() else ROOT / configured
 
 
 def check_path(path: str, origin: str) -> None:

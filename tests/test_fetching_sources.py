@@ -115,6 +115,13 @@ def test_no_repository(repository, tmp_path):
     for clone, tag, message in ((tmp_path, "1.0.0", "found no commit '1.0.0'"), (repository, "9.9.9", "found no commit '9.9.9'")):
         with pytest.raises(UserError, match=message):
             build_manifest(clone, tag)
+    git(repository, "rm", "-q", "remote.log")
+    git(repository, "commit", "-q", "-m", "no store")
+    with pytest.raises(UserError, match="found no public S3 store in the branch git-annex"):
+        build_manifest(repository, "1.0.0")
+    made = build_manifest(repository, "1.0.0", base_url="https://mirror.example/x")
+    assert made.source["accession"] == "ds000000"
+    assert [made.url(e) for e in made.files if not e.in_git][-1] == "https://mirror.example/x/sub-01/bold.nii.gz"
     git(repository, "branch", "-m", "git-annex", "other")
     with pytest.raises(UserError, match="git fetch origin git-annex:git-annex"):
         build_manifest(repository, "1.0.0")
@@ -194,6 +201,9 @@ def test_rule_completes_a_data_set(configured, monkeypatch):
     monkeypatch.setenv("BOLDSCRIBE_OFFLINE", "1")
     with pytest.raises(UserError, match=r"found 1 files lacking, .* run `boldscribe fetch data tiny` where there is a network"):
         complete_dataset(config, "tiny")
+    answer = CliRunner().invoke(main, ["fetch", "data", "tiny", "--config", str(folder / "config.yaml")])
+    assert answer.exit_code == 1 and "found 1 files lacking while BOLDSCRIBE_OFFLINE is set" in answer.output
+    assert len(server.requests) == asked
     ready = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"engine": "derivatives"})})
     (folder / "tiny" / BOLD).unlink()
     with pytest.raises(UserError, match=r"found 1 files lacking"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,19 @@ path = click.Path(path_type=Path)
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+    return lambda function: reduce(lambda decorated, option: option(decorated), reversed(options), function)
 
 
 config_option = click.option(
     "--config", "configs", type=path, multiple=True, default=[CONFIG], show_default="config.yaml", help="Configuration file(s)."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be fetched, from where and how much, and fetch nothing.")
+subjects_option = click.option("--subjects", metavar="LABELS", help="Subjects, as 01,02; by default the configured ones, or all.")
 base_url_option = click.option("--base-url", metavar="URL", help="Mirror that holds the same tree, instead of the manifest's store.")
 parallel_option = click.option("--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at a time.")
 data_options = _options(
     config_option,
-    click.option("--subjects", metavar="LABELS", help="Subjects, as 01,02; by default those that the configuration names."),
+    subjects_option,
     click.option("--derivatives", is_flag=True, help="The derivatives that the data set carries, too."),
     click.option(
         "--backend",
@@ -94,29 +90,34 @@ def _data(
     from boldscribe.fetching.datasets import fetch as fetch_selection
     from boldscribe.fetching.datasets import select
 
-    chosen = [label.strip().removeprefix("sub-") for label in subjects.split(",")] if subjects else None
-    selection = select(load_config(*configs), dataset, parts=(*parts, "derivatives") if derivatives else parts, subjects=chosen)
+    parts = (*parts, "derivatives") if derivatives else parts
+    selection = select(load_config(*configs), dataset, parts=parts, subjects=_labels(subjects))
     _announce(dataset, selection, base_url)
     if not dry_run:
         fetch_selection(selection, backend=backend, base_url=base_url, parallel=parallel)
         click.echo(f"{selection.folder}: {len(selection.entries)} files are there, each with the size and digest of the manifest")
 
 
+def _labels(subjects: str | None) -> list[str] | None:
+    return [label.strip().removeprefix("sub-") for label in subjects.split(",")] if subjects else None
+
+
 @fetch.command("files")
 @click.argument("manifest", type=path)
 @click.argument("folder", type=path)
+@subjects_option
 @base_url_option
 @parallel_option
 @dry_run_option
 @user_errors
-def files(manifest: Path, folder: Path, base_url: str | None, parallel: int, dry_run: bool) -> None:
+def files(manifest: Path, folder: Path, subjects: str | None, base_url: str | None, parallel: int, dry_run: bool) -> None:
     """All files of a MANIFEST to FOLDER, as of derivatives that the configuration reads."""
     from boldscribe.fetching.datasets import Selection
     from boldscribe.fetching.datasets import fetch as fetch_selection
     from boldscribe.fetching.manifest import PARTS, read_manifest
 
     listed = read_manifest(manifest)
-    selection = Selection(listed, listed.selected(PARTS), folder)
+    selection = Selection(listed, listed.selected(PARTS, _labels(subjects)), folder)
     _announce(manifest.name, selection, base_url)
     if not dry_run:
         fetch_selection(selection, base_url=base_url, parallel=parallel)
@@ -171,21 +172,16 @@ def weights(configs: Sequence[Path], asset: str | None, revision: str | None, en
     from boldscribe.config import load_config
     from boldscribe.fetching.weights import REVISION, configured_weights, fetch_weights
 
-    rows = configured_weights(load_config(*configs))
+    rows = [
+        replace(row, revision=revision) if revision and row.asset == asset else row for row in configured_weights(load_config(*configs))
+    ]
     if revision and (not asset or not REVISION.fullmatch(revision)):
         raise UserError("--revision", f"found {revision!r}, expected 40 hexadecimal digits, together with --asset")
     if asset and asset not in {row.asset for row in rows}:
         raise UserError("--asset", f"found {asset!r}, expected one of {', '.join(row.asset for row in rows) or 'none: all are embedded'}")
     _each(
         {
-            row.asset: partial(
-                fetch_weights,
-                replace(row, revision=revision) if revision else row,
-                endpoint=endpoint,
-                parallel=parallel,
-                dry_run=dry_run,
-                say=click.echo,
-            )
+            row.asset: partial(fetch_weights, row, endpoint=endpoint, parallel=parallel, dry_run=dry_run, say=click.echo)
             for row in rows
             if asset in (None, row.asset)
         }

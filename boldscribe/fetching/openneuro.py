@@ -76,7 +76,7 @@ def build_manifest(clone: Path, tag: str, *, only: Sequence[str] = (), base_url:
     annex = _annex_branch(clone)
     blobs = [blob for blob in _tree(clone, commit) if blob.mode != MODULE and (not only or any(fnmatchcase(blob.path, p) for p in only))]
     git_url = git_url or _origin(clone)
-    store = _store(clone, annex)
+    store = _store(clone, annex, base_url)
     versions = _versions(clone, annex, store)
     files = [
         Entry(blob.path, content.size, content.digest, versions.get((content.key, store.prefix + blob.path)), content.in_git)
@@ -84,7 +84,7 @@ def build_manifest(clone: Path, tag: str, *, only: Sequence[str] = (), base_url:
     ]
     description = _description(clone, commit)
     source = {
-        "accession": store.prefix.strip("/").rpartition("/")[2],
+        "accession": store.prefix.strip("/").rpartition("/")[2] or clone.resolve().name.removesuffix(".git"),
         "version": tag,
         "commit": commit,
         "annex_commit": annex,
@@ -181,18 +181,23 @@ def _description(clone: Path, commit: str) -> dict[str, object]:
     return {}
 
 
-def _store(clone: Path, annex: str) -> Store:
-    """The newest public S3 store of the branch."""
+def _store(clone: Path, annex: str, base_url: str | None) -> Store:
+    """The newest public S3 store of the branch; where it names none, the place that is given, which knows no versions."""
     stores: list[tuple[float, str, str, str]] = []
-    for line in _git(clone, "show", f"{annex}:remote.log", missing="found no remote.log").decode().splitlines():
+    logs = [blob.name for blob in _tree(clone, annex) if blob.path == "remote.log"]
+    for line in [line for content in _blobs(clone, logs) for line in content.decode().splitlines()]:
         uuid, *settings = line.split()
         values = dict(setting.split("=", 1) for setting in settings if "=" in setting)
         if values.get("type") == "S3" and "publicurl" in values:
             prefix = values.get("fileprefix", "")
             time = float(values.get("timestamp", "0s").rstrip("s"))
             stores.append((time, f"{values['publicurl'].rstrip('/')}/{prefix}".rstrip("/"), prefix, uuid))
+    if not stores and base_url:
+        return Store(frozenset(), "", base_url)
     if not stores:
-        raise UserError(str(clone), "found no public S3 store in the branch git-annex, expected one that says where the files are")
+        raise UserError(
+            str(clone), "found no public S3 store in the branch git-annex, expected one; say where the files are with --base-url"
+        )
     _, url, prefix, _ = max(stores)
     return Store(frozenset(uuid for _, other, _, uuid in stores if other == url), prefix, url)
 

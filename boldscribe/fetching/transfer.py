@@ -20,6 +20,7 @@ from boldscribe.errors import UserError
 from boldscribe.fetching.http import FatalError, Fetcher, Stopped
 from boldscribe.fetching.manifest import Entry, check_path
 from boldscribe.fetching.verified import Verified
+from boldscribe.offline import is_offline
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def transfer(
         fetcher: how; a new one by default.
 
     Raises:
-        UserError: another process fetches into this folder, no room, or files that could not be had.
+        UserError: another process fetches into this folder, no room, the network is switched off, or files that could not be had.
     """
     folder = folder.absolute()
     for entry in entries:
@@ -106,6 +107,10 @@ def transfer(
         wanted = lacking(entries, folder, memory)
         if other := [e.path for e in wanted if (folder / e.path).is_file() and (folder / e.path).stat().st_size]:
             log.warning("%d files in %s are not the manifest's and are replaced: %s", len(other), folder, ", ".join(other[:5]))
+        if wanted and is_offline():
+            raise UserError(
+                str(folder), f"found {len(wanted)} files lacking while BOLDSCRIBE_OFFLINE is set, expected it unset where files are fetched"
+            )
         check_disk(wanted, folder)
         _transfer(wanted, folder, url_of, parallel, fetcher or Fetcher(), memory)
 

@@ -73,8 +73,8 @@ def _link(path: Path, asset: str, folder: Path) -> list[Path]:
     if not path.exists():
         raise UserError(
             str(path),
-            f"the weights of {asset} are missing: expected {_expected(asset)} there; put them in place, or change "
-            "the key in the configuration ('boldscribe doctor' lists all of them)",
+            f"the weights of {asset} are missing: expected {_expected(asset)} there; get them with `boldscribe fetch weights` "
+            "(docs/fetching.md) or put them in place, or change the key in the configuration ('boldscribe doctor' lists all of them)",
         )
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     if not any(p.suffix == ".safetensors" for p in files):

@@ -21,8 +21,10 @@ def sample(volume: NDArray[np.float32], affine: NDArray[np.float64], points_3N: 
         order: of the spline; 1 is linear.
     """
     index_3N = apply_affine(np.linalg.inv(affine), points_3N)
-    values = ndimage.map_coordinates(volume, index_3N, order=order, mode=MODE, output=np.float32)
-    return np.where(inside(index_3N, volume.shape), values, np.float32(0))
+    within = inside(index_3N, volume.shape)
+    values = np.zeros(index_3N.shape[1], np.float32)
+    values[within] = ndimage.map_coordinates(volume, index_3N[:, within], order=order, mode=MODE, output=np.float32)
+    return values
 
 
 def inside(index_3N: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:

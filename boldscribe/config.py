@@ -58,7 +58,11 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _place_simulated_data(cls, raw: Any) -> Any:
-        """Simulated data sets are plain BIDS among the results, in `raw/NAME`, whatever the measured one of that name is."""
+        """Drop data sets that are null, and place simulated ones in the results.
+
+        Files are merged key by key, so that a file of one's own cannot leave out `had`; `had: null` does. Simulated data sets
+        are plain BIDS in `raw/NAME` there, whatever the measured one of that name is.
+        """
         paths, datasets = (raw.get(name) if isinstance(raw, dict) else None for name in ("paths", "datasets"))
         if not datasets or not isinstance(datasets, dict):
             return raw
@@ -66,6 +70,7 @@ class Config(Section):
         placed = {
             name: {**d, **SIMULATED, "bids_dir": f"{results}/raw/{name}"} if isinstance(d, dict) and d.get("simulated") else d
             for name, d in datasets.items()
+            if d is not None
         }
         return {**raw, "datasets": placed}
 
@@ -129,10 +134,11 @@ def check_experiment(config: Config) -> None:
     """Refuse an experiment that could not end in tables, though each of its settings is valid.
 
     Raises:
-        UserError: a data set without source subjects, target subjects, adaptation runs or test runs, or without the derivatives
-            that the engine reads.
+        UserError: no data set at all, or one without source subjects, target subjects, adaptation runs or test runs, or without
+            the derivatives that the engine reads.
     """
-    problems = [
+    problems = [] if config.datasets else ["datasets: found none, expected at least one that is not null"]
+    problems += [
         f"datasets.{dataset}.{name}: found none, expected at least one label"
         for dataset, settings in config.datasets.items()
         for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boldscribe.config import Config, load_config, parse_config
+from boldscribe.config import Config, check_experiment, load_config, parse_config
 from boldscribe.config_files import generated_files
 from boldscribe.errors import UserError
 from boldscribe.sections.base import Section
@@ -85,3 +85,14 @@ def test_the_demo_changes_values_only(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.yaml"
     elsewhere.write_text(yaml.safe_dump({"paths": {"results": "results/other"}}))
     assert load_config(ROOT / "config.yaml", DEMO, elsewhere).datasets["urgen"].bids_dir == "results/other/raw/urgen"
+
+
+def test_a_data_set_that_is_null_is_left_out(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("datasets: {had: null, mine: {bids_dir: somewhere}}")
+    assert list(load_config(ROOT / "config.yaml", mine).datasets) == ["urgen", "mine"]
+    back = tmp_path / "back.yaml"
+    back.write_text("datasets: {had: {title: again}}")
+    assert load_config(ROOT / "config.yaml", mine, back).datasets["had"].title == "again"
+    with pytest.raises(UserError, match="datasets: found none"):
+        check_experiment(parse_config({"datasets": {"had": None, "urgen": None}}))

@@ -14,6 +14,7 @@ from boldscribe.errors import UserError, user_errors
 from boldscribe.fetching.commands import fetch
 from boldscribe.models.conversion.commands import convert
 from boldscribe.offline import forbid_network, is_offline
+from boldscribe.planning.commands import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
@@ -163,6 +164,7 @@ def crate(results: Path, folder: Path) -> None:
 
 main.add_command(convert)
 main.add_command(fetch)
+main.add_command(plan)
 
 
 @main.command()

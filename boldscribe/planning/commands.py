@@ -1,0 +1,125 @@
+"""`boldscribe plan`: what an experiment will take, against what is free."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from boldscribe.errors import user_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from boldscribe.planning.free import Verdict
+    from boldscribe.planning.stages import Line, Plan
+
+PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
+WIDTH = 120
+path = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option(
+    "--config", "configs", type=path, multiple=True, help="File over config.yaml, as `snakemake --configfile` takes it; may repeat."
+)
+@click.option("--results", type=path, help="Results tree, whose benchmarks refine the plan; paths.results by default.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Jobs at the same time, as given to Snakemake; what the cores allow by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the source of every figure.")
+@user_errors
+def plan(configs: tuple[Path, ...], results: Path | None, jobs: int | None, as_json: bool) -> None:
+    """Say what an experiment takes before it runs, and whether this machine has it.
+
+    Exit code: 0, it fits; 1, something does not.
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from boldscribe.config import load_config
+    from boldscribe.planning.free import cores, partitions, verdicts
+    from boldscribe.planning.stages import make_plan
+
+    config = load_config(PAPER, *configs)
+    results = results or Path(config.paths.results)
+    made = make_plan(config, results, cores(), jobs)
+    judged = verdicts(config, made, results, partitions())
+    if as_json:
+        content = {
+            "lines": [asdict(line) for line in made.lines],
+            "total": asdict(made.total()),
+            "assumed": made.assumed,
+            "verdicts": [asdict(v) for v in judged],
+        }
+        click.echo(json.dumps(content, indent=1))
+    else:
+        console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+        print_plan(made, console)
+        print_verdicts(judged, console)
+    sys.exit(0 if all(v.fits for v in judged) else 1)
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The lines by data set, the total, and what was assumed."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title="What it takes (GB of disk, hours of cores and GPUs)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for header in ("data set", "stage"):
+        table.add_column(header, no_wrap=True)
+    for header in ("jobs", "download", "kept", "scratch", "files", "CPU h", "GPU h", "memory"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("known from")
+    shown = None
+    for line in plan.lines:
+        name = line.dataset or "all"
+        table.add_row("" if name == shown else name, line.stage, *_cells(line), escape(line.known_from))
+        shown = name
+    table.add_section()
+    table.add_row("", "total", *_cells(plan.total()), "")
+    console.print(table)
+    for sentence in plan.assumed:
+        console.print(f"Not known: {escape(sentence)}.", highlight=False)
+
+
+def _cells(line: Line) -> list[str]:
+    numbers = [line.download / 1e9, line.kept / 1e9, line.scratch / 1e9]
+    files = line.inodes + line.inodes_scratch
+    return [
+        f"{line.jobs:,}" if line.jobs else "",
+        *(_amount(n) for n in numbers),
+        f"{files:,}" if files else "",
+        _amount(line.cpu_hours),
+        _amount(line.gpu_hours),
+        _amount(line.memory),
+    ]
+
+
+def _amount(number: float) -> str:
+    """Two digits after the point for small numbers, none for large ones; nothing for 0."""
+    if number == 0:
+        return ""
+    if number < 0.005:
+        return "<0.01"
+    return f"{number:.2f}" if number < 10 else f"{number:,.1f}" if number < 100 else f"{number:,.0f}"
+
+
+def print_verdicts(judged: list[Verdict], console: Console) -> None:
+    """What is needed and found, and whether it suffices."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Does it fit?", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in ("", "needed", "found", "fits", "remark"):
+        table.add_column(header, overflow="fold")
+    for v in judged:
+        fits = "[green]yes[/green]" if v.fits else "[red]no[/red]"
+        table.add_row(escape(v.what), v.needed, v.found, fits, escape(v.note))
+    console.print(table)

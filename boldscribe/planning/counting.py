@@ -1,0 +1,118 @@
+"""Jobs of each stage and the units that they work through, from the configuration and a data set's counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from boldscribe.config import Config
+from boldscribe.planning.design import Design
+
+VOXELS_AT_2_MM = 235_375  # in the brain, of MNI152NLin2009aSym
+ASSETS = ("llm", "visual_encoder", "connectors", "sentence_encoder", "bertscore_model")
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Of a stage: its jobs, the variant of it that is configured, threads and GPUs of a job, and units in all jobs together."""
+
+    jobs: int
+    variant: str
+    units: Mapping[str, float]
+    threads: int = 1
+    gpus: int = 0
+
+
+def scale(config: Config) -> str:
+    """`small` for the embedded default's models, `full` for the paper's: what the rules ask the machine for depends on it."""
+    return "small" if config.video_llama.llm == "embedded" else "full"
+
+
+def count(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
+    """Jobs and units of each stage of a data set, in the order in which they run."""
+    return preprocessing_amounts(config, dataset, design) | stimulus_amounts(config, design) | training_amounts(config, dataset, design)
+
+
+def preprocessing_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
+    """Simulation, checks, preprocessing, series and trials."""
+    d, size = config.datasets[dataset], scale(config)
+    subjects = len(d.train_subjects) + len(d.validation_subjects)
+    runs = design.source_runs + design.target_runs
+    million_voxels = VOXELS_AT_2_MM * (2 / config.preprocessing.resolution) ** 3 * design.volumes * runs / 1e6
+    units: dict[str, float] = {
+        "subject": subjects,
+        "run": runs,
+        "clip": design.clips["all"],
+        "job": subjects,
+        "million voxels": million_voxels,
+    }
+    engine = config.preprocessing.engine
+    made: dict[str, Amounts] = {}
+    if simulated := d.simulated:
+        made["simulate"] = Amounts(1 + simulated.subjects, "any", {"subject": simulated.subjects, "clip": design.clips["all"]})
+    if not d.simulated or engine == "derivatives":
+        made["fetch_dataset"] = Amounts(1, "any", {"run": runs, "job": 1})
+    made["check_dataset"] = Amounts(1, "any", {"run": runs, "clip": design.clips["train"] + design.clips["test"]})
+    if engine != "derivatives":
+        variant = engine if engine in ("embedded", "minimal") else "fmriprep"
+        made["fmriprep"] = Amounts(subjects, variant, units, threads=8 if variant == "fmriprep" else 1)
+    made["bold_series"] = Amounts(subjects, size, {**units, "array MB": 2 * million_voxels})
+    made["trials"] = Amounts(subjects, "any", units)
+    return made
+
+
+def stimulus_amounts(config: Config, design: Design) -> dict[str, Amounts]:
+    """Frames, features and captions, in shards of the clips of source and of target subjects."""
+    size, widths, s = scale(config), config.video_llama.q_former, config.stimuli
+    gpus, threads = _machine(config)
+    clips, jobs = design.clips["train"] + design.clips["test"], 2 * s.shards
+    frames: dict[str, float] = {"clip": clips, "job": jobs, "array MB": clips * s.n_frames * s.size**2 * 3 / 1e6}
+    features = {"clip": clips, "job": jobs, "array MB": clips * s.n_frames * widths.n_queries * widths.hidden_size * 2 / 1e6}
+    texts = design.trials["train"] + design.trials["test"]
+    own = config.captioner.kind == "video_llama"
+    made = {"frames": Amounts(jobs, size, frames)}
+    if config.paths.cache:
+        made["frames (cache)"] = Amounts(0, "any", frames)
+    made["video_features"] = Amounts(jobs, size, features, threads, gpus)
+    captions = {"token": texts * config.video_llama.max_new_tokens, "job": jobs}
+    made["captions"] = Amounts(jobs, size if own else "video_text", captions, threads if own else 8, gpus if own else 1)
+    return made
+
+
+def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
+    """Pretraining, both stages, decoding, scores and tables."""
+    d, size, widths, s2 = config.datasets[dataset], scale(config), config.video_llama.q_former, config.stage2
+    gpus, threads = _machine(config)
+    training = gpus * config.training.processes
+    targets, conditions = len(d.validation_subjects), len(config.decoding.conditions)
+    trials = sum(design.trials.values())
+    windows = design.source_runs * (design.volumes // config.bold.n_volumes)
+    texts = design.trials["test"] * conditions
+    kept = 1 - config.stage1.holdout
+
+    def amounts(jobs: int, unit: str, amount: float, gpus: int = gpus, array_mb: float = 0) -> Amounts:
+        return Amounts(jobs, size, {unit: amount, "job": jobs, "array MB": array_mb}, threads, gpus)
+
+    return {
+        "pretrain_sc_mbm": amounts(1, "window and epoch", windows * config.sc_mbm.epochs, training),
+        "stage1": amounts(1, "trial and epoch", design.trials["train"] * kept * config.stage1.epochs, training),
+        "fmri_tokens": amounts(3, "trial", trials, array_mb=trials * widths.n_queries * widths.hidden_size * 2 / 1e6),
+        "stage2": amounts(1, "trial", s2.steps * s2.batch_size * s2.accumulate, training),
+        "decode": amounts(targets * conditions, "token", texts * config.decoding.max_new_tokens),
+        "scores": amounts(targets, "text", texts),
+        "tables": Amounts(1, "any", {"job": 1}),
+    }
+
+
+def common_amounts(config: Config) -> dict[str, Amounts]:
+    """What belongs to no data set: models, the report and the lineage."""
+    assets = len(ASSETS) + (config.sc_mbm.checkpoint is not None) + (config.captioner.kind == "video_text")
+    return {
+        "fetch_model": Amounts(assets, scale(config), {"job": assets}),
+        "report": Amounts(2, "any", {"job": 2}),
+    }
+
+
+def _machine(config: Config) -> tuple[int, int]:
+    """GPUs and threads that the rules ask for at the configured scale."""
+    return (1, 8) if scale(config) == "full" else (0, 1)

@@ -1,0 +1,109 @@
+"""What must come from outside, raw data and weights, less what is on disk already."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.planning.costs import Cost
+from boldscribe.planning.design import Design
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Files from outside.
+
+    Attributes:
+        bytes, inodes: that must still be placed on disk.
+        missing: bytes of them that the network brings; the others are the user's to bring.
+        known_from: manifest, or the kinds of the rows of `data/costs.csv`.
+        sources: of these rows.
+        assumed: what could not be known.
+    """
+
+    bytes: float
+    inodes: int
+    missing: float
+    known_from: str
+    sources: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+
+def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fetched | None:
+    """A measured data set's files that are not there; None for a simulated one.
+
+    With a manifest its files are counted one by one, those of its folder `derivatives` aside; without, a folder that is there is
+    taken as whole, and one that is not has the size that HAD would have with as many subjects, runs and clips.
+
+    Raises:
+        UserError: a manifest that cannot be read.
+    """
+    dataset = config.datasets[name]
+    if dataset.simulated:
+        return None
+    if dataset.manifest and Path(dataset.manifest).is_file():
+        return _of_manifest(Path(dataset.manifest), Path(dataset.bids_dir))
+    if (Path(dataset.bids_dir) / "dataset_description.json").is_file():
+        note = f"{name}: {dataset.bids_dir} is taken as whole, since there is no manifest to hold it against"
+        return Fetched(0, 0, 0, "on disk", assumed=(note,) if dataset.manifest else ())
+    subjects = len(dataset.train_subjects) + len(dataset.validation_subjects)
+    amounts = {"subject": subjects, "run": design.source_runs + design.target_runs, "clip": design.clips["all"]}
+    rows = [c for c in costs if c.stage == "raw"]
+    size = sum(c.bytes_kept * amounts[c.unit] for c in rows)
+    note = f"{name}: the manifest {dataset.manifest} is not there; sizes as in HAD's git tree" if dataset.manifest else ""
+    return Fetched(
+        size,
+        round(sum(c.inodes * amounts[c.unit] for c in rows)),
+        size if dataset.manifest else 0,
+        "published" if dataset.manifest else "yours to bring",
+        tuple(c.source for c in rows),
+        (note,) if note else (),
+    )
+
+
+def _of_manifest(manifest: Path, folder: Path) -> Fetched:
+    """Files of a manifest that do not lie in the folder with the size that it says."""
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(manifest, columns=["path", "bytes"])
+    except Exception as error:  # pyarrow raises errors of its own, and others, for a damaged file
+        raise UserError(str(manifest), f"not a manifest with the columns path and bytes: {error}; fetch or make it again") from None
+    table = table[~table["path"].str.startswith("derivatives/")]
+    there = [_size(folder / path) for path in table["path"]]
+    absent = table[[size != expected for size, expected in zip(there, table["bytes"], strict=True)]]
+    missing = float(absent["bytes"].sum())
+    return Fetched(missing, len(absent), missing, f"manifest, {len(table) - len(absent)} of {len(table)} there")
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def weights(config: Config, costs: list[Cost]) -> Fetched:
+    """Weights, container image and templates that are configured and not there."""
+    wanted = {
+        "llm": config.video_llama.llm,
+        "visual_encoder": config.video_llama.visual_encoder,
+        "connectors": config.video_llama.connectors,
+        "sc_mbm": config.sc_mbm.checkpoint,
+        "captioner": config.captioner.model if config.captioner.kind == "video_text" else None,
+        "bertscore_model": config.evaluation.bertscore_model,
+        "sentence_encoder": config.evaluation.sentence_encoder,
+    }
+    engine = config.preprocessing.engine
+    if engine == "apptainer":
+        wanted["container"] = config.preprocessing.fmriprep_sif
+    if engine in ("apptainer", "docker", "bare"):
+        wanted["templates"] = config.preprocessing.templateflow_home
+    absent = {asset for asset, path in wanted.items() if path not in (None, "embedded") and not os.path.lexists(str(path))}
+    rows = [c for c in costs if c.stage == "weights" and c.variant in absent]
+    size = sum(c.bytes_kept for c in rows)
+    kinds = "+".join(dict.fromkeys(c.kind for c in rows)) or "on disk"
+    return Fetched(size, round(sum(c.inodes for c in rows)), size, kinds, tuple(f"{c.variant}: {c.source}" for c in rows))

@@ -1,0 +1,131 @@
+"""What this machine has free, held against a plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from boldscribe.config import Config
+from boldscribe.planning.stages import GB, Plan
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether something suffices: what, how much is needed and found, and a remark."""
+
+    what: str
+    needed: str
+    found: str
+    fits: bool
+    note: str = ""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> int:
+    """GPUs that torch can use here."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def partitions() -> list[str] | None:
+    """Names of Slurm's partitions; None without Slurm. Whether jobs get a place there is not asked."""
+    try:
+        done = subprocess.run(["sinfo", "--noheader", "--format=%P"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return sorted({line.strip().rstrip("*") for line in done.stdout.splitlines() if line.strip()}) if done.returncode == 0 else None
+
+
+def verdicts(config: Config, plan: Plan, results: Path, slurm: list[str] | None) -> list[Verdict]:
+    """Disk and inodes of each file system, then cores, memory and GPUs of the largest job; the latter three Slurm may have elsewhere."""
+    found = _disks(places(config, plan, results))
+    total = plan.total()
+    cluster = f"or on a partition of Slurm: {', '.join(slurm)} (their load is not asked)" if slurm else ""
+    memory = psutil.virtual_memory().total / GB
+    machine: list[tuple[str, float, Callable[[], float], str]] = [
+        ("cores of the largest job", total.threads, cores, "{:.0f}"),
+        ("memory of the largest job", total.memory, lambda: memory, "{:.1f} GB"),
+        ("GPUs of the largest job", total.gpus, gpus, "{:.0f}"),
+    ]
+    for what, needed, look, form in machine:
+        here = look() if needed else 0
+        enough, note = here >= needed, ""
+        if not enough:
+            enough, note = bool(slurm), cluster
+            if what.startswith("cores") and not slurm:
+                enough, note = True, "Snakemake gives the job those that there are; it takes longer"
+        found.append(Verdict(what, form.format(needed), form.format(here) if needed else "not asked", enough, note))
+    return found
+
+
+def places(config: Config, plan: Plan, results: Path) -> dict[Path, tuple[float, int]]:
+    """Bytes and inodes that each folder must still take."""
+    needs: dict[Path, list[float]] = {}
+
+    def add(folder: str | Path, size: float, files: float) -> None:
+        total = needs.setdefault(Path(folder), [0.0, 0.0])
+        total[0] += size
+        total[1] += files
+
+    for line in plan.lines:
+        if line.stage == "raw data":
+            add(config.datasets[line.dataset].bids_dir, line.kept, line.inodes)
+        elif line.stage == "weights":
+            add(Path(config.video_llama.llm).parent if config.video_llama.llm != "embedded" else results, line.kept, line.inodes)
+        elif line.stage == "frames (cache)":
+            add(config.paths.cache or results, line.kept, line.inodes)
+        else:
+            add(results, line.kept, line.inodes)
+    size, files = occupied(results)
+    kept = needs.setdefault(results, [0.0, 0.0])
+    kept[0], kept[1] = max(0.0, kept[0] - size), max(0.0, kept[1] - files)
+    total = plan.total()
+    add(results / "work", total.scratch, total.inodes_scratch)
+    return {folder: (size, round(files)) for folder, (size, files) in needs.items()}
+
+
+def occupied(folder: Path) -> tuple[float, int]:
+    """Bytes and files that a folder holds already; links are not followed."""
+    size = files = 0
+    for path in folder.rglob("*"):
+        try:
+            size, files = size + path.lstat().st_size, files + 1
+        except OSError:  # removed meanwhile
+            continue
+    return size, files
+
+
+def _disks(needs: dict[Path, tuple[float, int]]) -> list[Verdict]:
+    """Per file system: the sums of its folders against what is free there."""
+    systems: dict[int, list[Path]] = {}
+    for folder in needs:
+        systems.setdefault(_existing(folder).stat().st_dev, []).append(folder)
+    found = []
+    for folders in systems.values():
+        here = _existing(folders[0])
+        size, files = (sum(needs[f][i] for f in folders) for i in (0, 1))
+        free, inodes = shutil.disk_usage(here).free, os.statvfs(here)
+        where = ", ".join(dict.fromkeys(map(str, folders)))
+        found.append(Verdict(f"disk of {where}", f"{size / GB:,.1f} GB", f"{free / GB:,.1f} GB", size <= free))
+        if inodes.f_files:
+            found.append(Verdict("files there (inodes)", f"{files:,.0f}", f"{inodes.f_favail:,}", files <= inodes.f_favail))
+        else:
+            found.append(Verdict("files there (inodes)", f"{files:,.0f}", "no limit known", True))
+    return found
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    folder = folder.absolute()
+    return next(p for p in (folder, *folder.parents) if p.exists())

@@ -1,0 +1,217 @@
+"""The plan: counts are those of the workflow, sums those of a calculation by hand, and a lack is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter, namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from boldscribe.cli import main
+from boldscribe.config import Config, merge, parse_config
+from boldscribe.config_files import write_config
+from boldscribe.errors import UserError
+from boldscribe.planning import free
+from boldscribe.planning.costs import COSTS, Cost, read_costs
+from boldscribe.planning.counting import count
+from boldscribe.planning.design import design_of
+from boldscribe.planning.stages import Line, make_plan
+from tests.small_dataset import write_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
+
+
+def changed(config: Config, **changes: object) -> Config:
+    return parse_config(merge(config.model_dump(by_alias=True), changes))
+
+
+def line(config: Config, dataset: str, stage: str, results: Path = Path("absent"), costs: list[Cost] | None = None) -> Line:
+    plan = make_plan(config, results, cores=16, costs=costs)
+    (found,) = [entry for entry in plan.lines if (entry.dataset, entry.stage) == (dataset, stage)]
+    return found
+
+
+def plan_command(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["plan", *arguments])
+
+
+def test_jobs_are_those_that_snakemake_would_run(demo: Config, tmp_path: Path) -> None:
+    command = ["-m", "snakemake", "--profile", "profiles/demo", "-n", "--config", f"paths={{results: {tmp_path}/results}}"]
+    shown = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    expected = Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", shown.split("Job stats:")[1], re.M)})
+    planned: Counter[str] = Counter()
+    for entry in make_plan(demo, tmp_path, cores=2).lines:
+        planned[entry.stage] += entry.jobs
+    assert planned["simulate"] == expected["simulate_stimuli"] + expected["simulate_subject"]
+    assert planned["report"] == expected["report"] + expected["provenance"]
+    same = set(expected) - {"simulate_stimuli", "simulate_subject", "report", "provenance", "all", "total"}
+    assert {rule: planned[rule] for rule in same} == {rule: expected[rule] for rule in same}
+    assert sum(planned.values()) == expected["total"] - 1, "the rule `all` is no job"
+
+
+def test_hours_of_the_paper_by_hand() -> None:
+    config, no_start = Config(), [replace(c, gpu_seconds=0 if c.unit == "job" else c.gpu_seconds) for c in read_costs()]
+    hours = {
+        stage: line(config, "had", stage, costs=no_start).gpu_hours for stage in ("video_features", "pretrain_sc_mbm", "stage1", "stage2")
+    }
+    # benchmarks/projection.py for 21,600 clips; of adaptation runs, which the workflow leaves out, 2,160 are not counted here
+    assert hours == pytest.approx({"video_features": 0.09 * 0.9, "pretrain_sc_mbm": 0.92, "stage1": 0.35, "stage2": 0.38}, abs=0.006)
+    prepared = line(config, "had", "fmriprep")
+    assert prepared.jobs == 30 and prepared.known_from == "published"
+    assert prepared.cpu_hours == pytest.approx((30 * 19900 + 360 * 8860) / 3600)
+    assert prepared.kept == 30 * 0.25e9 + 360 * 129e6
+    assert prepared.scratch == pytest.approx(2 * (2e9 + 12 * 2.5e9)), "two jobs of 8 threads at the same time on 16 cores"
+    series = line(config, "had", "bold_series")
+    assert series.kept == pytest.approx(360 * 156 * 235_375 * 2), "float16"
+    assert line(config, "had", "frames").kept == (21_600 - 4 * 9 * 60) * 8 * 224 * 224 * 3
+    raw = line(config, "had", "raw data")
+    assert raw.download == raw.kept == pytest.approx(360 * 143e6 + 30 * 15e6 + 21_600 * 1e5)
+
+
+def test_simulated_designs_share_clips_or_do_not(demo: Config) -> None:
+    had, urgen = (design_of(demo, name) for name in ("had", "urgen"))
+    assert had.trials == {"train": 384, "adapt": 96, "test": 96} and had.clips == {"train": 384, "test": 96, "all": 576}
+    assert urgen.trials == {"train": 192, "adapt": 96, "test": 96} and urgen.clips == {"train": 96, "test": 48, "all": 96}
+    assert had.volumes == 156 and (had.source_runs, had.target_runs) == (8, 4)
+
+
+def test_what_cannot_be_known_is_said() -> None:
+    result = plan_command("--jobs", "4")
+    assert "urgen: data/urgen is not there; assumed 8 runs per subject" in " ".join(result.output.split())
+    assert max(map(len, result.output.splitlines())) <= 120, "to be pasted"
+
+
+def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "raw", subjects=3)
+    split = {"train_subjects": ["01", "02"], "validation_subjects": ["03"], "adaptation_runs": ["1"], "test_runs": ["2"]}
+    config = parse_config({"datasets": {"mine": {"bids_dir": str(root), **split}}})
+    design = design_of(config, "mine")
+    assert design.trials == {"train": 8, "adapt": 2, "test": 2} and design.clips == {"train": 2, "test": 2, "all": 2}
+    assert (design.source_runs, design.target_runs, design.volumes, design.assumed) == (4, 2, 20, ())
+    assert line(config, "mine", "raw data").known_from == "on disk"
+    (root / "sub-03/func/sub-03_task-action_run-2_events.tsv").write_text("onset\n1\n")
+    assert "could not be counted" in design_of(config, "mine").assumed[0]
+
+
+def test_downloads_are_what_the_manifest_has_and_the_disk_has_not(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.parquet"
+    files = {"sub-01/a.nii.gz": 100, "sub-01/b.nii.gz": 20, "sub-01/cut.nii.gz": 7, "derivatives/fmriprep/c.nii.gz": 5000}
+    pd.DataFrame({"path": list(files), "bytes": list(files.values()), "sha256": "0" * 64}).to_parquet(manifest)
+    (tmp_path / "raw" / "sub-01").mkdir(parents=True)
+    (tmp_path / "raw" / "sub-01" / "b.nii.gz").write_bytes(bytes(20))
+    (tmp_path / "raw" / "sub-01" / "cut.nii.gz").write_bytes(bytes(6))
+    config = changed(Config(), datasets={"had": {"bids_dir": str(tmp_path / "raw"), "manifest": str(manifest)}})
+    raw = line(config, "had", "raw data")
+    assert (raw.download, raw.kept, raw.inodes, raw.known_from) == (107, 107, 2, "manifest, 1 of 3 there")
+    manifest.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="not a manifest with the columns path and bytes"):
+        make_plan(config, tmp_path, cores=1)
+
+
+def benchmark(results: Path, name: str, seconds: float, cpu: object = "NA", memory: object = "NA") -> None:
+    path = results / "benchmarks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:00:01\t{memory}\t{cpu}\n")
+
+
+def test_runs_of_the_same_experiment_replace_the_seeds(demo: Config, tmp_path: Path) -> None:
+    benchmark(tmp_path, "stage1/had.tsv", 100, 90, 1234)
+    benchmark(tmp_path, "decode/had_sub-05_condition-model.tsv", 30, 20)
+    benchmark(tmp_path, "decode/had_sub-05_condition-noise.tsv", 10)
+    write_config(demo, tmp_path / "config.yaml")
+    trained, decoded = line(demo, "had", "stage1", tmp_path), line(demo, "had", "decode", tmp_path)
+    assert (trained.known_from, trained.memory) == ("measured here, n=1", 1.234) and trained.cpu_hours * 3600 == pytest.approx(90)
+    assert decoded.known_from == "measured here, n=2" and decoded.cpu_hours * 3600 == pytest.approx(8 * (20 + 10) / 2)
+    assert line(demo, "urgen", "stage1", tmp_path).known_from == "measured"
+    longer = line(changed(demo, stage1={"epochs": 32}), "had", "stage1", tmp_path).cpu_hours * 3600
+    work = 0.0125 * 384 * 0.9 * 16
+    assert longer == pytest.approx(90 * (2 * work + 6) / (work + 6)), "in proportion to the trials, not to the start"
+    full = changed(demo, video_llama={"llm": "models/llm"})
+    assert line(full, "had", "stage1", tmp_path).known_from == "reckoned", "another model was measured"
+    (tmp_path / "config.yaml").unlink()
+    plan = make_plan(demo, tmp_path, cores=1)
+    assert "left aside" in plan.assumed[0] and not any("here" in entry.known_from for entry in plan.lines)
+
+
+def test_the_demo_fits_and_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    arguments = ["--config", str(DEMO), "--results", str(tmp_path / "results"), "--json"]
+    fits = plan_command(*arguments)
+    content = json.loads(fits.stdout)
+    assert fits.exit_code == 0 and content["total"]["jobs"] == 97 and content["total"]["gpu_hours"] == 0
+    assert all(entry["sources"] for entry in content["lines"] if entry["cpu_hours"])
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 0))
+    full = plan_command(*arguments)
+    assert full.exit_code == 1
+    assert [v["what"].split(" of ")[0] for v in json.loads(full.stdout)["verdicts"] if not v["fits"]] == ["disk"]
+    shown = plan_command(*arguments[:-1])
+    assert re.search(r"disk of .*results.*GB +0\.0 GB +no", shown.output)
+
+
+def test_a_machine_that_is_too_small_is_told_unless_slurm_has_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = Config()
+    plan = make_plan(config, tmp_path, cores=2)
+    monkeypatch.setattr(free, "gpus", lambda: 0)
+    monkeypatch.setattr(free, "cores", lambda: 2)
+    alone = {v.what: v for v in free.verdicts(config, plan, tmp_path, None)}
+    assert not alone["GPUs of the largest job"].fits and "takes longer" in alone["cores of the largest job"].note
+    cluster = {v.what: v for v in free.verdicts(config, plan, tmp_path, ["gpu", "long"])}["GPUs of the largest job"]
+    assert cluster.fits and "gpu, long" in cluster.note
+
+
+def test_what_results_hold_already_is_not_needed_again(demo: Config, tmp_path: Path) -> None:
+    plan = make_plan(demo, tmp_path, cores=2)
+    before = free.places(demo, plan, tmp_path)[tmp_path]
+    (tmp_path / "made.npy").write_bytes(bytes(10**6))
+    after = free.places(demo, plan, tmp_path)[tmp_path]
+    assert before[0] - after[0] == pytest.approx(10**6) and before[1] - after[1] == 1
+
+
+def test_every_stage_of_either_scale_has_a_cost(demo: Config) -> None:
+    costs = read_costs()
+    for config in (Config(), demo, changed(Config(), preprocessing={"engine": "minimal"})):
+        for name in config.datasets:
+            for stage, amounts in count(config, name, design_of(config, name)).items():
+                assert any(c.stage == stage and c.variant in ("any", amounts.variant) and c.unit in amounts.units for c in costs), stage
+
+
+@pytest.mark.parametrize("variant", ["full", "small"])
+def test_memory_is_what_the_rules_ask_for(variant: str) -> None:
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    asked = {
+        name: float(numbers[("full", "small").index(variant)])
+        for name, *numbers in re.findall(r"^rule (\w+):(?:(?!^rule ).)*?mem_mb=memory\((\d+), (\d+)\)", rules, re.M | re.S)
+    }
+    costs = [c for c in read_costs() if c.variant == variant and c.memory_mb and c.stage in asked]
+    assert {c.stage for c in costs} >= {"bold_series", "frames", "video_features", "stage1", "stage2", "decode", "scores"}
+    assert {c.stage: c.memory_mb for c in costs} == {c.stage: asked[c.stage] for c in costs}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("published", "guessed", "line 2: found kind 'guessed', expected one of measured, published, reckoned"),
+        ("143e6", "much", "line 2: could not convert string to float: 'much'"),
+        ("143e6", "-1", "line 2: found a negative number"),
+        ("stage,", "step,", "columns: found step"),
+    ],
+)
+def test_a_damaged_table_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    (tmp_path / "costs.csv").write_text(COSTS.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=re.escape(words)):
+        read_costs(tmp_path / "costs.csv")
+
+
+def test_configurations_are_merged_over_the_papers(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("datasets: {urgen: null}")
+    lines = json.loads(plan_command("--config", str(tmp_path / "mine.yaml"), "--json").stdout)["lines"]
+    assert {entry["dataset"] for entry in lines} == {"had", ""}

@@ -15,6 +15,7 @@ from boldscribe.fetching.commands import fetch
 from boldscribe.models.conversion.commands import convert
 from boldscribe.offline import forbid_network, is_offline
 from boldscribe.planning.commands import plan
+from boldscribe.starting.commands import init
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
@@ -165,6 +166,7 @@ def crate(results: Path, folder: Path) -> None:
 main.add_command(convert)
 main.add_command(fetch)
 main.add_command(plan)
+main.add_command(init)
 
 
 @main.command()

@@ -55,6 +55,8 @@ def preprocessing_amounts(config: Config, dataset: str, design: Design) -> dict[
     made["check_dataset"] = Amounts(1, "any", {"run": runs, "clip": design.clips["train"] + design.clips["test"]})
     if engine != "derivatives":
         variant = engine if engine in ("embedded", "minimal") else "fmriprep"
+        if variant == "fmriprep":
+            made["check_preprocessing"] = Amounts(1, "any", {"job": 1})
         made["fmriprep"] = Amounts(subjects, variant, units, threads=8 if variant == "fmriprep" else 1)
     made["bold_series"] = Amounts(subjects, size, {**units, "array MB": 2 * million_voxels})
     made["trials"] = Amounts(subjects, "any", units)
@@ -70,7 +72,7 @@ def stimulus_amounts(config: Config, design: Design) -> dict[str, Amounts]:
     features = {"clip": clips, "job": jobs, "array MB": clips * s.n_frames * widths.n_queries * widths.hidden_size * 2 / 1e6}
     texts = design.trials["train"] + design.trials["test"]
     own = config.captioner.kind == "video_llama"
-    made = {"frames": Amounts(jobs, size, frames)}
+    made = {"frames": Amounts(jobs, size, frames, threads)}
     if config.paths.cache:
         made["frames (cache)"] = Amounts(0, "any", frames)
     made["video_features"] = Amounts(jobs, size, features, threads, gpus)

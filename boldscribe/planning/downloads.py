@@ -11,6 +11,8 @@ from boldscribe.errors import UserError
 from boldscribe.planning.costs import Cost
 from boldscribe.planning.design import Design
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -44,8 +46,9 @@ def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fe
     dataset = config.datasets[name]
     if dataset.simulated:
         return None
-    if dataset.manifest and Path(dataset.manifest).is_file():
-        return _of_manifest(Path(dataset.manifest), Path(dataset.bids_dir))
+    for manifest in (Path(dataset.manifest), ROOT / dataset.manifest) if dataset.manifest else ():
+        if manifest.is_file():
+            return _of_manifest(manifest, Path(dataset.bids_dir))
     if (Path(dataset.bids_dir) / "dataset_description.json").is_file():
         note = f"{name}: {dataset.bids_dir} is taken as whole, since there is no manifest to hold it against"
         return Fetched(0, 0, 0, "on disk", assumed=(note,) if dataset.manifest else ())

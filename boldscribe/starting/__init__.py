@@ -1,0 +1,1 @@
+"""From a BIDS folder and videos to a configuration, and a list of what is missing: `boldscribe init` (docs/starting.md)."""

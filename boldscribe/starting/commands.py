@@ -1,0 +1,141 @@
+"""`boldscribe init`: a configuration for a BIDS folder and its videos, and what is missing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from boldscribe.errors import UserError, user_errors
+
+if TYPE_CHECKING:
+    from boldscribe.starting.survey import Survey
+
+PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
+SHOWN = 25
+folder = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("bids_dir", type=folder)
+@click.option("--stimuli", type=folder, help="Folder of the videos; BIDS_DIR/stimuli by default.")
+@click.option("--derivatives", type=folder, help="Ready fMRIPrep derivatives, used in place of preprocessing.")
+@click.option("--name", help="Name of the data set in files and rules: letters and digits; made of the folder's by default.")
+@click.option("--task", help="BIDS task label, where there are several.")
+@click.option("--session", help="BIDS session label, where there are several.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Configuration to write, e.g. mine.yaml.")
+@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@click.option("--no-check", is_flag=True, help="Leave out the BIDS validator, and opening images and videos.")
+@user_errors
+def init(
+    bids_dir: Path,
+    stimuli: Path | None,
+    derivatives: Path | None,
+    name: str | None,
+    task: str | None,
+    session: str | None,
+    out: Path,
+    force: bool,
+    no_check: bool,
+) -> None:
+    """Write a configuration for the raw data set in BIDS_DIR, and say what is missing in it.
+
+    Exit code: 0, nothing is missing; 1, something is; the configuration is written in either case.
+    """
+    from boldscribe.files import atomic
+    from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
+    from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
+
+    found = survey(bids_dir, task, session)
+    name = name or ("had" if found.had else label_of(bids_dir.resolve().name))
+    if not (name.isascii() and name.isalnum()):
+        raise UserError("--name", f"found {name!r}, expected letters and digits alone")
+    split = split_of(found)
+    videos = stimuli or bids_dir / "stimuli"
+    manifest = out.with_name(f"{out.stem}_stimuli.tsv") if found.column and found.column != "stim_file" else None
+    if taken := [str(p) for p in (out, manifest) if p and p.exists() and not force]:
+        raise UserError(", ".join(taken), "exists already, and nothing is overwritten; name another file by --out, or give --force")
+    preprocessing, why = engine_of(derivatives, found.task)
+    dataset = dataset_of(found, split, stimuli, derivatives, manifest)
+    with atomic(out) as part:
+        part.write_text(config_text(name, dataset, preprocessing, why, out))
+    if manifest:
+        with atomic(manifest) as part:
+            part.write_text(manifest_text(found, videos if videos.is_dir() else None))
+        found.problems.append(
+            f"{manifest}: made of column {found.column!r} of the events, since they have no stim_file; fill in what is n/a there"
+        )
+    elif found.column is None:
+        found.problems.append("events: found no column that names stimuli, expected stim_file; add it")
+    try:
+        absent, unshown = compare_videos(found, videos)
+    except UserError as error:
+        found.problems.append(str(error))
+        absent, unshown = [], []
+    if absent:
+        found.problems.append(
+            f"{videos}: found {len(absent)} file(s) of the events that do not exist there ({', '.join(absent[:3])}); add or rename them"
+        )
+    _tell(
+        found, split, why, "" if manifest else f"{len(unshown)} video(s) never shown" + (f" ({', '.join(unshown[:3])})" if unshown else "")
+    )
+    if not no_check:
+        _check(found, out, name)
+    for problem in found.problems[:SHOWN]:
+        click.echo(f"missing or wrong: {problem}")
+    if len(found.problems) > SHOWN:
+        click.echo(f"and {len(found.problems) - SHOWN} more")
+    click.echo(f"{out}: written" + (f", and {manifest}" if manifest else ""))
+    sys.exit(1 if found.problems else 0)
+
+
+def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> None:
+    """What was found and what is proposed."""
+    from collections import Counter
+
+    runs = Counter(len(r) for r in found.runs.values())
+    onsets = sorted(found.first_onsets)
+    click.echo(f"{found.name}: {len(found.runs)} subjects, task {found.task}, session {found.session or '(none)'}")
+    if found.others:
+        click.echo(f"  left out: {', '.join(found.others)}")
+    click.echo(f"  runs: {'; '.join(f'{n} of {k} subjects' for n, k in sorted(runs.items()))}")
+    click.echo(f"  repetition time: {', '.join(f'{tr:g} s ({n} runs)' for tr, n in found.repetition_times.most_common()) or 'not found'}")
+    if onsets:
+        click.echo(f"  first onsets: {onsets[0]:g} to {onsets[-1]:g} s{_onset_remark(found, onsets)}")
+    click.echo(f"  stimuli: {len(found.stimuli)} in {found.stimuli.total()} trials; {videos or 'to be named in the list'}")
+    click.echo(f"  field maps: {len(found.fieldmaps)} of {len(found.runs)} subjects")
+    click.echo(f"  adapter: {'had, recognised as ds004488' if found.had else 'bids'}; {why}")
+    click.echo("  split, a proposal:")
+    for key, labels in split.items():
+        click.echo(f"    {key}: {', '.join(labels) or 'none'}")
+
+
+def _onset_remark(found: Survey, onsets: list[float]) -> str:
+    """Onsets count from the first volume; times close to 0 may count from the end of a lead-in, which nobody can see in them."""
+    if found.had:
+        return "; the lead-in is detected"
+    if onsets[-1] < 1:
+        return "; counted from the first volume? If from the end of a lead-in, set lead_in to its length (s)"
+    return ", counted from the first volume"
+
+
+def _check(found: Survey, out: Path, name: str) -> None:
+    """The BIDS validator's errors; then whether the written configuration loads, and the data pass the pipeline's own check."""
+    from boldscribe.bids import validate_raw
+    from boldscribe.config import check_experiment, load_config
+    from boldscribe.starting.validator import validate
+
+    result = validate(found.root)
+    found.problems += [f"BIDS validator: {code}, {n} time(s), first: {place}" for code, (n, place) in result.errors.items()]
+    n_errors = sum(n for n, _ in result.errors.values())
+    click.echo(f"  BIDS validator: {result.left_out or f'{n_errors} errors, {result.warnings} warnings'}")
+    try:
+        config = load_config(PAPER, out)
+        check_experiment(config)
+        validate_raw(config, name)
+    except UserError as error:
+        found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]
+    else:
+        click.echo("  images, events and videos: all that the pipeline will read is there and whole")

@@ -1,0 +1,141 @@
+"""The configuration that is proposed for a data set, as a small commented file, and the list of its stimuli."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from boldscribe.bids import entities
+from boldscribe.config import Config, paper_datasets
+from boldscribe.errors import UserError
+from boldscribe.images import load_image
+from boldscribe.sections.data import Dataset
+from boldscribe.starting.survey import Survey
+
+OWN_TABLE = 3  # of data sets that are not the paper's, whose values stand in its tables 1 and 2
+EMBEDDED_SPACE = "MNI152NLin2009aSym"
+MANIFEST_COLUMNS = ("stimulus", "stim_file", "action", "source")
+
+
+def engine_of(derivatives: Path | None, task: str) -> tuple[dict[str, Any], str]:
+    """Section `preprocessing`: ready derivatives where given, else what this machine has, and why."""
+    if derivatives is not None:
+        return {"engine": "derivatives", **_space_of(derivatives, task)}, f"ready derivatives in {derivatives}"
+    if shutil.which("apptainer"):
+        return {"engine": "apptainer"}, "apptainer is installed"
+    if _docker_runs():
+        return {"engine": "docker"}, "docker is running"
+    if shutil.which("fmriprep"):
+        return {"engine": "bare"}, "fmriprep is installed"
+    why = "no apptainer, running docker or fmriprep here: the embedded workflow, which needs none of them"
+    return {"engine": "embedded", "space": EMBEDDED_SPACE}, why
+
+
+def _docker_runs() -> bool:
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, timeout=20, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _space_of(derivatives: Path, task: str) -> dict[str, Any]:
+    """Space and resolution of preprocessed BOLD; of several spaces the paper's, else the first template.
+
+    Raises:
+        UserError: no preprocessed BOLD of the task, or none in a template space.
+    """
+    files = sorted(derivatives.glob(f"sub-*/**/*task-{task}_*desc-preproc_bold.nii*"))
+    by_space = {found["space"]: path for path in files if "space" in (found := entities(path)) and found["space"].startswith("MNI")}
+    if not by_space:
+        there = ", ".join(sorted({p.name.split("_", 1)[1] for p in files})[:3]) or "none"
+        raise UserError(
+            str(derivatives),
+            f"preprocessed BOLD: found {there}; expected task-{task}…space-MNI…_desc-preproc_bold.nii.gz: all subjects must share a "
+            "template's space; leave --derivatives out to preprocess the raw data",
+        )
+    space = Config().preprocessing.space if Config().preprocessing.space in by_space else min(by_space)
+    size = float(load_image(by_space[space], 4).header.get_zooms()[0])
+    return {"space": space, "resolution": round(size, 3)}
+
+
+def dataset_of(
+    found: Survey, split: dict[str, list[str]], stimuli: Path | None, derivatives: Path | None, manifest: Path | None
+) -> Dataset:
+    """The section of the data set."""
+    paper = paper_datasets()["had"]
+    values: dict[str, Any] = {
+        "title": "HAD" if found.had else found.name[:40],
+        "table": 1 if found.had else OWN_TABLE,
+        "adapter": "had" if found.had else "bids",
+        "bids_dir": str(found.root),
+        "lead_in": paper.lead_in if found.had else 0.0,
+        "manifest": paper.manifest if found.had else None,
+        "derivatives_dir": str(derivatives) if derivatives else None,
+        "stimuli_dir": str(stimuli) if stimuli else None,
+        "stimulus_manifest": str(manifest) if manifest else None,
+        "task": found.task,
+        "session": found.session,
+    }
+    return Dataset.model_validate(values | split)
+
+
+def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why: str, out: Path) -> str:
+    """The file: what differs from config.yaml, each value with a remark where one is needed.
+
+    Data sets of config.yaml are left out by null, since Snakemake merges mappings key by key; for the same reason a data set that
+    bears the name of one of them states all that differs from it.
+    """
+    paper = paper_datasets()
+    base = paper.get(name, Dataset())
+    always = {"title", "bids_dir", "task", "session", "table", *split_keys()}
+    remarks = {
+        "table": "a table of its own, beside the paper's two" if dataset.table == OWN_TABLE else "the paper's table",
+        "adapter": "recognised by its description",
+        "lead_in": "the missing lead-in of some versions is detected",
+        "stimulus_manifest": "fill it in: the events name no video files",
+        "train_subjects": "the split is a proposal: change it as your question asks",
+        "validation_subjects": "decoded, and never trained on with labels",
+        "adaptation_runs": "of target subjects, without labels",
+        "test_runs": "of target subjects, scored",
+    }
+    lines = [
+        f"# Made by `boldscribe init {dataset.bids_dir}`: what differs from config.yaml, over which this file is merged.",
+        f"# What it takes:    boldscribe plan --config {out}",
+        f"# On a cluster:     snakemake --profile slurm --configfile {out}",
+        f"# On this machine:  snakemake --cores all --configfile {out}",
+        "datasets:",
+        *(f"  {other}: null  # of config.yaml; left out" for other in paper if other != name),
+        f"  {json.dumps(name)}:",
+    ]
+    for key in Dataset.model_fields:
+        value = getattr(dataset, key)
+        if key in always or value != getattr(base, key):
+            remark = f"  # {remarks[key]}" if key in remarks else ""
+            lines.append(f"    {key}: {json.dumps(value, ensure_ascii=False)}{remark}")
+    lines += ["", f"# {why}", "preprocessing:", *(f"  {key}: {json.dumps(value)}" for key, value in preprocessing.items())]
+    return "\n".join(lines) + "\n"
+
+
+def split_keys() -> tuple[str, ...]:
+    """Keys of a data set that say who is trained on and what is tested."""
+    return ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")
+
+
+def manifest_text(found: Survey, folder: Path | None) -> str:
+    """A list of stimuli to be filled in: TSV with `stimulus` as the events call it, `stim_file`, `action` and `source`.
+
+    A video is entered where one bears the stimulus' name, an action where the events always give the same in words, and n/a
+    elsewhere; the source is the video that a clip was cut from, for the `strict` split.
+    """
+    videos = {p.stem: p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()} if folder else {}
+    rows = [MANIFEST_COLUMNS]
+    for stimulus in sorted(found.stimuli):
+        actions = {a for a in found.actions[stimulus] if a and a != "n/a"}
+        action = actions.pop() if len(actions) == 1 else ""
+        in_words = action and not action.replace(".", "").isdigit()
+        file = videos.get(stimulus) or videos.get(Path(stimulus).stem) or "n/a"
+        rows.append((stimulus, file, action if in_words else "n/a", "n/a"))
+    return "".join("\t".join(row) + "\n" for row in rows)

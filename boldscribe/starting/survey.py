@@ -1,0 +1,203 @@
+"""What a BIDS folder holds: subjects, sessions, tasks and runs, images and events of each run."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from boldscribe.bids import find_runs, find_t1w, metadata, run_label
+from boldscribe.bids.checks import locate_dataset
+from boldscribe.bids.layout import EVENT_COLUMNS, NO_STIMULUS
+from boldscribe.errors import UserError
+from boldscribe.sections.data import Dataset
+
+ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
+STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")
+VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
+
+
+@dataclass
+class Survey:
+    """What was found, of one task and session.
+
+    Attributes:
+        root, name: of the data set.
+        had: whether it is HAD (ds004488).
+        task, session: chosen.
+        others: further tasks and sessions, with their number of runs.
+        runs: labels of the runs of each subject.
+        repetition_times: in the sidecars, with the number of runs (s).
+        first_onsets: of the first stimulus of each run (s).
+        fieldmaps: subjects who have some.
+        stimuli: what the events show, with the number of trials.
+        actions: kinds of trial that a stimulus was shown as.
+        column: of the events that names stimuli; None where none does.
+        problems: what is missing or wrong, one sentence each.
+    """
+
+    root: Path
+    name: str
+    had: bool
+    task: str = ""
+    session: str | None = None
+    others: list[str] = field(default_factory=list)
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    repetition_times: Counter[float] = field(default_factory=Counter)
+    first_onsets: list[float] = field(default_factory=list)
+    fieldmaps: list[str] = field(default_factory=list)
+    stimuli: Counter[str] = field(default_factory=Counter)
+    actions: dict[str, set[str]] = field(default_factory=dict)
+    column: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> list[str]:
+        """Subjects with at least one run."""
+        return [s for s, runs in self.runs.items() if runs]
+
+
+def survey(root: Path, task: str | None = None, session: str | None = None) -> Survey:
+    """Look through a raw BIDS data set; images are not opened.
+
+    Raises:
+        UserError: no BIDS data set, no BOLD in it, several tasks or sessions of which none is named, or one that it has not.
+    """
+    name = locate_dataset(Dataset(bids_dir=str(root)))["name"]
+    description = json.loads((root / "dataset_description.json").read_text())
+    found = Survey(root, name, had=HAD_NAME in name or ACCESSION in json.dumps(description))
+    bold = sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
+    if not bold:
+        raise UserError(str(root), "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; name the root of a raw data set")
+    named = [dict(part.partition("-")[::2] for part in path.name.split("_")) for path in bold]
+    found.task = _one("--task", "task", Counter(e.get("task", "") for e in named), task, found)
+    of_task = [e for e in named if e.get("task") == found.task]
+    found.session = _one("--session", "session", Counter(e.get("ses", "") for e in of_task), session, found) or None
+    for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
+        _survey_subject(found, folder.name.removeprefix("sub-"))
+    return found
+
+
+def _one(option: str, what: str, there: Counter[str], wanted: str | None, found: Survey) -> str:
+    """The task or session that is meant: the only one, or the one named."""
+    listed = ", ".join(f"{label or '(none)'} ({n} runs)" for label, n in sorted(there.items()))
+    if wanted is None and len(there) > 1:
+        raise UserError(str(found.root), f"{what}s: found {listed}, expected one; name the one meant by {option}")
+    if wanted is not None and wanted not in there:
+        raise UserError(option, f"found {wanted!r}, expected one of: {listed}")
+    chosen = wanted if wanted is not None else next(iter(there))
+    found.others += [f"{what} {label or '(none)'} ({n} runs)" for label, n in sorted(there.items()) if label != chosen]
+    return chosen
+
+
+def _survey_subject(found: Survey, subject: str) -> None:
+    """Images, events and sidecars of a subject."""
+    root = found.root
+    if not subject.isalnum():
+        found.problems.append(f"sub-{subject}: expected letters and digits alone in a label; rename the subject")
+        return
+    try:
+        runs = find_runs(root, subject, found.session, found.task, space=None, desc=None)
+        events = find_runs(root, subject, found.session, found.task, "events", [".tsv"])
+    except UserError as error:
+        found.problems.append(f"sub-{subject}: {error}")
+        return
+    found.runs[subject] = list(runs)
+    if not runs:
+        found.problems.append(f"sub-{subject}: found no BOLD run of task {found.task}; the subject is left out of the split")
+        return
+    if find_t1w(root, subject) is None:
+        found.problems.append(f"sub-{subject}: found no anat/*_T1w.nii.gz, expected one; without it nothing can be aligned to the template")
+    if list(root.glob(f"sub-{subject}/**/fmap/*.nii*")):
+        found.fieldmaps.append(subject)
+    for label, path in runs.items():
+        if not path.exists():
+            found.problems.append(f"{path}: a link without content; fetch it")
+        _survey_sidecar(found, path)
+        if label in events:
+            _survey_events(found, events[label])
+        else:
+            found.problems.append(f"{path}: found no events.tsv of the same run, expected one; add it")
+
+
+def _survey_sidecar(found: Survey, path: Path) -> None:
+    try:
+        tr = metadata(path, found.root).get("RepetitionTime")
+    except UserError as error:
+        found.problems.append(str(error))
+        return
+    if isinstance(tr, (int, float)):
+        found.repetition_times[float(tr)] += 1
+    else:
+        found.problems.append(f"{path}: RepetitionTime: found {tr!r} in its JSON sidecar, expected seconds; add it")
+
+
+def _survey_events(found: Survey, path: Path) -> None:
+    """Columns, onsets and stimuli of a run's events."""
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        found.problems.append(f"{path}: not a tab-separated table ({error}); repair it")
+        return
+    column = next((c for c in STIMULUS_COLUMNS if c in table), None)
+    found.column = found.column or column
+    if absent := [c for c in EVENT_COLUMNS if c not in table]:
+        found.problems.append(
+            f"{path}: columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
+        )
+    shown = table[~table[column].str.strip().isin(NO_STIMULUS)] if column else table
+    if "onset" in table and not (onsets := pd.to_numeric(shown["onset"], errors="coerce").dropna()).empty:
+        found.first_onsets.append(float(onsets.min()))
+    if not column:
+        return
+    if shown.empty:
+        found.problems.append(f"{path}: {column}: found no row with a stimulus, expected one per trial")
+    found.stimuli.update(shown[column])
+    kinds: Any = shown["trial_type"] if "trial_type" in shown else [""] * len(shown)
+    for stimulus, kind in zip(shown[column], kinds, strict=True):
+        found.actions.setdefault(stimulus, set()).add(kind)
+
+
+def compare_videos(found: Survey, folder: Path) -> tuple[list[str], list[str]]:
+    """Hold the events' `stim_file` against a folder of videos.
+
+    Returns:
+        files that the events name and the folder has not, and videos that it has and no event names; relative to the folder.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(str(folder), "the folder of the videos does not exist; name it by --stimuli, or put the videos there")
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and p.exists()}
+    named = set(found.stimuli) if found.column == "stim_file" else set()
+    return sorted(n for n in named - there if not (folder / n).is_file()), sorted(there - named)
+
+
+def label_of(text: str) -> str:
+    """A name for the configuration: the letters and digits of a folder's name."""
+    return "".join(c for c in text if c.isascii() and c.isalnum()) or "mine"
+
+
+def split_of(found: Survey) -> dict[str, list[str]]:
+    """A proposal: the last subjects (13 %, two at least where there are four) are targets; their last quarter of runs is tested."""
+    subjects = found.complete
+    n = max(min(2, len(subjects) - 2), round(0.13 * len(subjects)), 1 if len(subjects) > 1 else 0)
+    sources, targets = subjects[: len(subjects) - n], subjects[len(subjects) - n :]
+    common = [r for r in found.runs[targets[0]] if all(r in found.runs[t] for t in targets)] if targets else []
+    n_test = max(1, round(len(common) / 4)) if len(common) > 1 else 0
+    if not targets:
+        found.problems.append("subjects: found one with runs, expected two at least: one to learn from and one to decode")
+    elif not n_test:
+        there = "; ".join(f"sub-{t} has {', '.join(found.runs[t])}" for t in targets)
+        found.problems.append(f"runs: found fewer than two that all target subjects have ({there}), expected one to adapt and one to test")
+    return {
+        "train_subjects": sources,
+        "validation_subjects": targets,
+        "adaptation_runs": [run_label(r) for r in common[: len(common) - n_test]],
+        "test_runs": [run_label(r) for r in common[len(common) - n_test :]] if n_test else [],
+    }

@@ -66,7 +66,7 @@ def test_hours_of_the_paper_by_hand() -> None:
     # benchmarks/projection.py for 21,600 clips; of adaptation runs, which the workflow leaves out, 2,160 are not counted here
     assert hours == pytest.approx({"video_features": 0.09 * 0.9, "pretrain_sc_mbm": 0.92, "stage1": 0.35, "stage2": 0.38}, abs=0.006)
     prepared = line(config, "had", "fmriprep")
-    assert prepared.jobs == 30 and prepared.known_from == "published"
+    assert prepared.jobs == 30 and prepared.known_from == "published, reckoned"
     assert prepared.cpu_hours == pytest.approx((30 * 19900 + 360 * 8860) / 3600)
     assert prepared.kept == 30 * 0.25e9 + 360 * 129e6
     assert prepared.scratch == pytest.approx(2 * (2e9 + 12 * 2.5e9)), "two jobs of 8 threads at the same time on 16 cores"

@@ -108,5 +108,5 @@ def weights(config: Config, costs: list[Cost]) -> Fetched:
     absent = {asset for asset, path in wanted.items() if path not in (None, "embedded") and not os.path.lexists(str(path))}
     rows = [c for c in costs if c.stage == "weights" and c.variant in absent]
     size = sum(c.bytes_kept for c in rows)
-    kinds = "+".join(dict.fromkeys(c.kind for c in rows)) or "on disk"
+    kinds = ", ".join(dict.fromkeys(c.kind for c in rows)) or "on disk"
     return Fetched(size, round(sum(c.inodes for c in rows)), size, kinds, tuple(f"{c.variant}: {c.source}" for c in rows))

@@ -123,7 +123,7 @@ def _line(
     rows = rows_of(costs, stage, amounts)
     cpu, gpu = _seconds(rows)
     memory = max((c.memory_mb for c, _ in rows), default=0)
-    known = "+".join(dict.fromkeys(c.kind for c, _ in rows if c.cpu_seconds or c.bytes_kept))
+    known = ", ".join(dict.fromkeys(c.kind for c, _ in rows if c.cpu_seconds or c.bytes_kept or c.bytes_scratch))
     same = before is not None and before.variant == amounts.variant and before.gpus == amounts.gpus
     if before is not None and same and (found := measured(results, stage, dataset)):
         cpu, gpu = _refined(cpu, gpu, found, amounts, before, rows_of(costs, stage, before))

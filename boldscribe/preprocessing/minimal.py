@@ -30,6 +30,7 @@ from boldscribe.preprocessing.derivatives import BIDSIGNORE, SubjectFiles
 from boldscribe.preprocessing.itk import ants, grid_points, transform_points
 from boldscribe.preprocessing.motion import apply_affine, rigid_parameters
 from boldscribe.preprocessing.resampling import correct_slice_timing, resample_run, sample
+from boldscribe.preprocessing.susceptibility import Distortion, Readout, distortion_of_field
 from boldscribe.preprocessing.template import output_grid
 from boldscribe.preprocessing.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
 
@@ -53,14 +54,6 @@ class Grid:
     brain: NDArray[np.float32]
     white_matter: NDArray[np.float32]
     csf: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Distortion:
-    """Where a field map says that the scanner put the signal of each point: displacement (3, N) mm, and stretch (N,)."""
-
-    displacement_3N: NDArray[np.float64]
-    stretch_N: NDArray[np.float32]
 
 
 def resample_subject(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path) -> None:
@@ -128,14 +121,10 @@ def write_run(files: SubjectFiles, bold: Path, raw: Path, transforms: RunTransfo
         raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
     motion_T44 = read_affines(transforms.motion)
     points_3N = apply_affine(read_affine(transforms.to_t1w), grid.t1w_points_3N)
-    distortion, why_not = distortion_at(points_3N, image.affine, image.shape, transforms, sidecar)
+    distortion, why_not = run_distortion(image.affine, image.shape[:3], transforms, sidecar)
     data, start_time = _slice_timing(image_data(image), sidecar, tr, bold)
-    series_VT, covered = resample_run(
-        data, image.affine, motion_T44, points_3N, f"resampling {bold.name}", distortion.displacement_3N if distortion else None
-    )
+    series_VT, covered = resample_run(data, image.affine, motion_T44, points_3N, f"resampling {bold.name}", distortion)
     del data
-    if distortion:
-        series_VT *= distortion.stretch_N[:, None]
     brain = ndimage.binary_fill_holes(((grid.brain > 0.5) & covered).reshape(grid.shape)).ravel() & covered
     tissues = certain_tissues(brain, grid.white_matter, grid.csf, str(bold))
     centre = points_3N[:, brain].mean(axis=1)
@@ -171,14 +160,10 @@ def write_run(files: SubjectFiles, bold: Path, raw: Path, transforms: RunTransfo
     )
 
 
-def distortion_at(
-    points_3N: NDArray[np.float64],
-    affine: NDArray[np.float64],
-    shape: tuple[int, ...],
-    transforms: RunTransforms,
-    sidecar: dict[str, Any],
+def run_distortion(
+    affine: NDArray[np.float64], shape: tuple[int, int, int], transforms: RunTransforms, sidecar: dict[str, Any]
 ) -> tuple[Distortion | None, str]:
-    """The distortion of a run by its field map, at points of its reference (mm); or None, and why there is no correction.
+    """The distortion of a run by its field map, on the grid of its reference; or None, and why there is no correction.
 
     A field of 1 Hz shifts the signal by the total readout time (s) in voxels along the phase-encoding direction, as in fMRIPrep. Beyond
     the field map the values of its border are held, where fMRIPrep takes 0.
@@ -189,23 +174,15 @@ def distortion_at(
     if direction[:1] not in ("i", "j", "k"):
         return None, "the raw sidecar says no PhaseEncodingDirection"
     axis = "ijk".index(direction[0])
-    readout = sidecar.get("TotalReadoutTime")
-    if readout is None and "EffectiveEchoSpacing" in sidecar:
-        readout = float(sidecar["EffectiveEchoSpacing"]) * (shape[axis] - 1)
-    if readout is None:
+    seconds = sidecar.get("TotalReadoutTime")
+    if seconds is None and "EffectiveEchoSpacing" in sidecar:
+        seconds = float(sidecar["EffectiveEchoSpacing"]) * (shape[axis] - 1)
+    if seconds is None:
         return None, "the raw sidecar says neither TotalReadoutTime nor EffectiveEchoSpacing"
-    voxels_per_hz = -float(readout) if direction.endswith("-") else float(readout)
+    readout = Readout(axis, -float(seconds) if direction.endswith("-") else float(seconds))
     image = load_image(transforms.fieldmap, 3)
-    coefficients = np.asarray(ndimage.spline_filter(image_data(image), output=np.float32, mode="nearest"))
-    to_fieldmap = np.linalg.inv(image.affine) @ np.linalg.inv(read_affine(transforms.to_fieldmap))
-    along = affine[:3, axis, None]
-
-    def shift(points_3N: NDArray[np.float64]) -> NDArray[np.float64]:
-        index_3N = apply_affine(to_fieldmap, points_3N)
-        return voxels_per_hz * ndimage.map_coordinates(coefficients, index_3N, order=3, mode="nearest", prefilter=False)
-
-    stretch_N = 1 + shift(points_3N + along / 2) - shift(points_3N - along / 2)
-    return Distortion(along * shift(points_3N), stretch_N.astype(np.float32)), ""
+    to_field = np.asarray(np.linalg.inv(read_affine(transforms.to_fieldmap)), np.float64)
+    return distortion_of_field(image_data(image), image.affine, to_field, shape, affine, readout), ""
 
 
 def _slice_timing(bold_XYZT: NDArray[np.float32], sidecar: dict[str, Any], tr: float, bold: Path) -> tuple[NDArray[np.float32], float]:

@@ -9,6 +9,7 @@ from scipy.interpolate import CubicSpline
 from tqdm import tqdm
 
 from boldscribe.preprocessing.motion import MODE, apply_affine
+from boldscribe.preprocessing.susceptibility import Distortion
 
 
 def sample(volume: NDArray[np.float32], affine: NDArray[np.float64], points_3N: NDArray[np.float64], order: int = 3) -> NDArray[np.float32]:
@@ -20,11 +21,17 @@ def sample(volume: NDArray[np.float32], affine: NDArray[np.float64], points_3N: 
         points_3N: world coordinates as columns.
         order: of the spline; 1 is linear.
     """
-    index_3N = apply_affine(np.linalg.inv(affine), points_3N)
+    return sample_index(volume, apply_affine(np.linalg.inv(affine), points_3N), order)[0]
+
+
+def sample_index(
+    volume: NDArray[np.float32], index_3N: NDArray[np.float64], order: int = 3
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Values of a volume at voxel coordinates, 0 outside its grid; and which lie inside."""
     within = inside(index_3N, volume.shape)
     values = np.zeros(index_3N.shape[1], np.float32)
     values[within] = ndimage.map_coordinates(volume, index_3N[:, within], order=order, mode=MODE, output=np.float32)
-    return values
+    return values, within
 
 
 def inside(index_3N: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -38,7 +45,7 @@ def resample_run(
     motion_T44: NDArray[np.float64],
     points_3N: NDArray[np.float64],
     description: str = "resampling",
-    distortion_3N: NDArray[np.float64] | None = None,
+    distortion: Distortion | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Sample every volume where its head is (cubic splines).
 
@@ -48,8 +55,8 @@ def resample_run(
         motion_T44: reference to volume, world coordinates (`motion.realign`).
         points_3N: world coordinates (mm) in the reference of each voxel of the output.
         description: for the progress bar.
-        distortion_3N: how far (mm) the scanner displaced the signal of each point; None for not at all. It acts along the scanner's
-            axes, so it is added after the motion.
+        distortion: of the reference, if it is to be undone: it moves with the head, while its direction is the scanner's, and
+            intensities are multiplied by the volume that they come from.
 
     Returns:
         (N, T) series, and (N,) voxels that lie in the field of view of all volumes.
@@ -57,12 +64,15 @@ def resample_run(
     series_TN = np.empty((bold_XYZT.shape[3], points_3N.shape[1]), np.float32)
     covered = np.ones(points_3N.shape[1], bool)
     inverse_affine = np.linalg.inv(affine)
+    shift_3N, stretch_N = distortion.at(affine, points_3N) if distortion else (None, None)
     for t in tqdm(range(len(series_TN)), desc=description, mininterval=5):
-        moved_3N = apply_affine(motion_T44[t], points_3N)
-        if distortion_3N is not None:
-            moved_3N += distortion_3N
-        series_TN[t] = sample(bold_XYZT[..., t], affine, moved_3N)
-        covered &= inside(apply_affine(inverse_affine, moved_3N), bold_XYZT.shape)
+        index_3N = apply_affine(inverse_affine, apply_affine(motion_T44[t], points_3N))
+        if shift_3N is not None:
+            index_3N += shift_3N
+        series_TN[t], within = sample_index(bold_XYZT[..., t], index_3N)
+        if stretch_N is not None:
+            series_TN[t] *= stretch_N
+        covered &= within
     return series_TN.T, covered
 
 

@@ -28,6 +28,10 @@ class Tissues:
     white_matter: NDArray[np.bool_]
     csf: NDArray[np.bool_]
 
+    def of_brain(self) -> Tissues:
+        """The same compartments as rows of the brain's series alone."""
+        return Tissues(*(rows[self.brain] for rows in (self.brain, self.white_matter, self.csf)))
+
 
 def certain_tissues(brain: NDArray[np.bool_], white_matter: NDArray[np.float32], csf: NDArray[np.float32], name: str) -> Tissues:
     """Voxels that are white matter or CSF with a probability above 0.9, by the subject's or the template's maps.

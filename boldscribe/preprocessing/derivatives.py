@@ -9,14 +9,24 @@ from boldscribe.bids import entity_path
 from boldscribe.files import atomic, write_json
 
 GENERATOR = "Boldscribe embedded preprocessing"
+DISTORTION = "susceptibility distortion correction"
+# of every run; what was done about its distortion is said in its sidecars
 NOT_DONE = [
-    "susceptibility distortion correction",
     "surface reconstruction",
     "boundary-based registration",
     "tissue segmentation of the subject",
 ]
 # what the BIDS validator does not know of derivatives
-BIDSIGNORE = ["*_xfm.*", "*_timeseries.tsv", "*_timeseries.json", "*_boldref.nii.gz", "*_boldref.json", "*.prov.json", "logs/"]
+BIDSIGNORE = [
+    "*_xfm.*",
+    "*_timeseries.tsv",
+    "*_timeseries.json",
+    "*_boldref.nii.gz",
+    "*_boldref.json",
+    "*.prov.json",
+    "logs/",
+    "sub-*/figures",
+]
 
 
 def write_dataset_description(output_dir: Path, name: str, space: str) -> None:
@@ -38,7 +48,8 @@ def write_dataset_description(output_dir: Path, name: str, space: str) -> None:
                     "Name": GENERATOR,
                     "Version": __version__,
                     "Description": (
-                        f"Rigid motion correction, coregistration and SyN normalisation to {space}. Not done: {', '.join(NOT_DONE)}."
+                        f"Rigid motion correction, coregistration and SyN normalisation to {space}. The sidecars say which runs were "
+                        f"corrected for susceptibility distortion. Not done: {', '.join(NOT_DONE)}."
                     ),
                 }
             ],
@@ -94,3 +105,8 @@ class SubjectFiles:
             desc=desc,
             **space,
         )
+
+    def figure(self, run: str | None) -> Path:
+        """The quality figure of a run."""
+        name = self.func(run, "qc", "bold", ".png", standard=False).name
+        return self.root / f"sub-{self.subject}" / "figures" / name

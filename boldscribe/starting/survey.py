@@ -12,10 +12,11 @@ import pandas as pd
 
 from boldscribe.bids import find_runs, find_t1w, metadata, run_label
 from boldscribe.bids.checks import locate_dataset
-from boldscribe.bids.layout import EVENT_COLUMNS, NO_STIMULUS
+from boldscribe.bids.events import NOTHING, TIMES
 from boldscribe.errors import UserError
 from boldscribe.sections.data import Dataset
 
+EVENT_COLUMNS = (*TIMES, "trial_type", "stim_file")
 ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
 STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
@@ -149,7 +150,7 @@ def _survey_events(found: Survey, path: Path) -> None:
         found.problems.append(
             f"{path}: columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
         )
-    shown = table[~table[column].str.strip().isin(NO_STIMULUS)] if column else table
+    shown = table[~table[column].str.strip().isin(NOTHING)] if column else table
     if "onset" in table and not (onsets := pd.to_numeric(shown["onset"], errors="coerce").dropna()).empty:
         found.first_onsets.append(float(onsets.min()))
     if not column:

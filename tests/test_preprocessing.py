@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from boldscribe.preprocessing.fmriprep import check_docker, fmriprep_argv, image_version, run_fmriprep
 from nilearn.datasets import load_mni152_template
 from nilearn.interfaces.fmriprep import load_confounds
 from nipype.algorithms.confounds import compute_dvars
@@ -23,7 +24,6 @@ from boldscribe.images import save_image
 from boldscribe.preprocessing import confounds, steps
 from boldscribe.preprocessing.embedded import preprocess_subject
 from boldscribe.preprocessing.engine import preprocess
-from boldscribe.preprocessing.fmriprep import check_docker, fmriprep_argv, image_version, run_fmriprep
 from boldscribe.preprocessing.motion import Realigner, apply_affine, realign, rigid, rigid_parameters
 from boldscribe.preprocessing.resampling import correct_slice_timing
 from boldscribe.preprocessing.template import SPACE, load_template, output_grid

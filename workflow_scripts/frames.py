@@ -13,7 +13,7 @@ INPUTS = {
 OUTPUTS = {"frames": "frames (.npy)"}
 
 
-@program("frames", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), threads=True, cache=True)
+@program("frames", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), resources=("threads",), cache=True)
 def main(
     config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str, threads: int, cache: ContentCache | None
 ) -> None:

@@ -172,7 +172,7 @@ def coregistration(
 
     def distortion(to_bold: NDArray[np.float64]) -> susceptibility.Distortion:
         from_bold = field[2] @ np.linalg.inv(to_bold)
-        return susceptibility.distortion(field[0], field[1], from_bold, shape, affine, susceptibility.Readout(*readout))
+        return susceptibility.distortion_of_field(field[0], field[1], from_bold, shape, affine, susceptibility.Readout(*readout))
 
     # the distorted image finds the map's place, the map then gives the image to register
     to_bold = register(distortion(to_bold).undo(boldref))

@@ -68,7 +68,7 @@ def program(
     wildcards: tuple[str, ...] = (),
     work: bool = False,
     network: bool = False,
-    threads: bool = False,
+    resources: tuple[str, ...] = (),
     cache: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
@@ -79,19 +79,19 @@ def program(
         wildcards: further options, handed to the function by name.
         work: whether the step keeps intermediate files in a folder of its own (`--work`, handed over as `work`).
         network: whether the step may reach other machines; if not, an attempt is an error (`boldscribe.offline`).
-        threads: whether the step shares its work among processes (`--threads`, handed over as `threads`).
+        resources: integer options that say what the job may use, handed over by name; they do not tell jobs apart.
         cache: whether the step takes what others made of the same content (`paths.cache`, handed over as `cache`); no setting of
             the step, since it makes no difference to what it makes.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
         def main() -> None:
-            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work, threads)
+            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work, resources)
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
             if not network or is_offline():
                 forbid_network(rule)
             try:
-                _run(rule, function, arguments, inputs, outputs, wildcards, cache)
+                _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache)
             except UserError as error:
                 sys.exit(f"error: {error}")
 
@@ -107,7 +107,7 @@ def _parse(
     outputs: Mapping[str, str],
     wildcards: tuple[str, ...],
     work: bool,
-    threads: bool,
+    resources: tuple[str, ...],
 ) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=f"python -m workflow_scripts.{rule}", description=doc)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s), later ones over earlier ones")
@@ -115,8 +115,12 @@ def _parse(
         parser.add_argument(f"--{name}", required=True)
     if work:
         parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files; a stopped run goes on from there")
-    if threads:
-        parser.add_argument("--threads", type=int, default=cores(), help="processes that share the work (default: one per core)")
+    for name in resources:
+        default = cores() if name == "threads" else None
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(
+            option, type=int, default=default, required=default is None, help="what the job may use (threads: one per core)"
+        )
     for kind, options in (("input", inputs), ("output", outputs)):
         group = parser.add_argument_group(kind)
         for name, text in options.items():
@@ -131,6 +135,7 @@ def _run(
     inputs: Mapping[str, str],
     outputs: Mapping[str, str],
     wildcards: tuple[str, ...],
+    resources: tuple[str, ...],
     cache: bool,
 ) -> None:
     config = load_config(*arguments.config)
@@ -139,7 +144,7 @@ def _run(
     outputs_made = Files({name: getattr(arguments, name) for name in outputs})
     values = {name: getattr(arguments, name) for name in wildcards}
     work = getattr(arguments, "work", None)
-    further = {name: getattr(arguments, name) for name in ("work", "threads") if hasattr(arguments, name)}
+    further = {name: getattr(arguments, name) for name in ("work", *resources) if hasattr(arguments, name)}
     if cache:
         further["cache"] = _cache_of(rule, config)
     if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:

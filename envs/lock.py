@@ -1,9 +1,10 @@
-"""Make requirements.lock, requirements-cuda.lock and the conda environments: `python envs/lock.py`, or `make lock`.
+"""Make the locks and the conda environments: `python envs/lock.py`, or `make lock`.
 
 One resolution (uv, hashes for every file) is the only source. It is split in three, since the torch build decides what else
 is needed: requirements-cpu.lock names the CPU build, requirements.lock everything else together with the index's torch,
 requirements-cuda.lock the libraries that the index's Linux build of torch loads. Each conda environment is the part of the
-lock that a family of rules needs.
+lock that a family of rules needs. envs/fmriprep.lock is fMRIPrep's own environment, which never meets the others: for its parser, which the
+tests ask, and as the Python part of an installed fMRIPrep.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ FAMILIES = {
     ],
 }
 HEADER = "# Made by envs/lock.py from requirements.in and requirements-weights.in; do not edit.\n"
+FMRIPREP_HEADER = "# Made by envs/lock.py from envs/fmriprep.in; do not edit.\n"
 
 
 def resolve(source: str, *options: str) -> list[str]:
@@ -126,6 +128,7 @@ def main() -> None:
     rest = [b for b in blocks if not CUDA.match(b)] + weights
     (ROOT / "requirements.lock").write_text(HEADER + "".join(rest))
     (ROOT / "requirements-cuda.lock").write_text(HEADER + "".join(cuda))
+    (ROOT / "envs" / "fmriprep.lock").write_text(FMRIPREP_HEADER + "".join(resolve("envs/fmriprep.in")))
     for family, roots in FAMILIES.items():
         write_environment(family, roots, rest)
 

@@ -26,6 +26,7 @@ include: "rules/report.smk"
 
 localrules:
     all,
+    check_preprocessing,
     fetch_dataset,
     fetch_model,
 

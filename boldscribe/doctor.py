@@ -56,9 +56,8 @@ def examine(config: Config | None = None) -> list[Check]:
         ("embedded weights", _embedded),
         ("connectors", _connectors),
         ("full-scale files", lambda: list(_full_scale_files(config or _config()))),
-        ("docker", _docker),
-        ("other container engines", _engines),
-        ("FreeSurfer licence", lambda: _license(config or _config())),
+        ("container engines", _engines),
+        ("fMRIPrep", lambda: list(_fmriprep(config or _config()))),
         ("Snakemake", _snakemake),
         ("Slurm", _slurm),
     ]
@@ -81,12 +80,17 @@ def abilities(checks: Sequence[Check]) -> dict[str, list[str]]:
     basis = ["Python", "packages", "programs", "Snakemake"]
     demo = [*basis, "embedded weights", "connectors", "memory", "disk"]
     against_demo = [name for name in demo if status.get(name) == "missing"]
-    fmriprep = [name for name in ("docker", "FreeSurfer licence") if status.get(name) != "ok"]
+    fmriprep = [check.name for check in checks if check.name.startswith("fMRIPrep") and check.status != "ok"]
     full = [check.name for check in checks if check.name.startswith(("weights: ", "data: ")) and check.status != "ok"]
     full += [name for name in basis if status.get(name) == "missing"]
     if status.get("Slurm") != "ok":
         full += [name for name in ("GPU", "CPU cores", "memory", "disk") if status.get(name) != "ok"]
-    return {"demo": against_demo, "tests": against_demo, "full scale": [*full, *fmriprep], "fMRIPrep": fmriprep}
+    return {
+        "demo": against_demo,
+        "tests": against_demo,
+        "full scale": [*full, *(name for name in fmriprep if status[name] == "missing")],
+        "fMRIPrep": fmriprep,
+    }
 
 
 def print_report(checks: Sequence[Check], console: Console | None = None) -> None:
@@ -242,27 +246,35 @@ def _answer(*command: str) -> tuple[bool, str]:
     return done.returncode == 0, lines[-1] if lines else f"exit status {done.returncode}"
 
 
-def _docker() -> Check:
-    running, message = _answer("docker", "info", "--format", "{{.ServerVersion}}")
-    if running:
-        return Check("docker", "ok", message)
-    remedy = "needed for fMRIPrep alone: install and start it, or use the engine 'embedded' or 'derivatives'"
-    return Check("docker", "missing", message, remedy)
-
-
 def _engines() -> Check:
-    answers = {name: _answer(name, "--version") for name in ("apptainer", "singularity", "podman")}
-    if found := [f"{name}: {message}" for name, (running, message) in answers.items() if running]:
-        return Check("other container engines", "limited", "; ".join(found), "can run fMRIPrep by hand; then use the engine 'derivatives'")
-    return Check("other container engines", "missing", "no apptainer, singularity or podman", "not needed where docker runs")
+    versions = {
+        "apptainer": ["--version"],
+        "singularity": ["--version"],
+        "docker": ["info", "--format", "docker {{.ServerVersion}}"],
+        "podman": ["--version"],
+    }
+    answers = {name: _answer(name, *options) for name, options in versions.items()}
+    if found := [message for running, message in answers.values() if running]:
+        return Check("container engines", "ok", "; ".join(found))
+    said = [f"{name}: {message}" for name, (_, message) in answers.items() if message != "not installed"]
+    remedy = "needed for fMRIPrep alone; the engines 'embedded', 'derivatives' and 'bare' do without"
+    return Check("container engines", "missing", "; ".join(said) or f"none of {', '.join(versions)}", remedy)
 
 
-def _license(config: Config) -> Check:
-    configured = config.preprocessing.freesurfer_license or os.environ.get("FS_LICENSE")
-    if configured and Path(configured).is_file():
-        return Check("FreeSurfer licence", "ok", configured)
-    found = f"no file {configured}" if configured else "neither preprocessing.freesurfer_license nor FS_LICENSE is set"
-    return Check("FreeSurfer licence", "missing", found, "needed for fMRIPrep alone: free on registration with FreeSurfer; set FS_LICENSE")
+def _fmriprep(config: Config) -> Iterator[Check]:
+    """What the check before fMRIPrep's jobs finds, for the measured data sets."""
+    from boldscribe.preprocessing.fmriprep import ENGINES, examine
+
+    engine = config.preprocessing.engine
+    if engine not in ENGINES:
+        yield Check("fMRIPrep", "limited", f"preprocessing.engine is '{engine}'", f"not needed; to run it, choose {', '.join(ENGINES)}")
+        return
+    for finding in examine(config, [name for name, dataset in config.datasets.items() if dataset.simulated is None]):
+        if finding.error is None:
+            yield Check(f"fMRIPrep {finding.name}", "ok", finding.found)
+        else:
+            found, _, remedy = str(finding.error).rpartition("; ")
+            yield Check(f"fMRIPrep {finding.name}", "missing", found, remedy)
 
 
 def _snakemake() -> Check:

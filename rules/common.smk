@@ -8,6 +8,7 @@ from boldscribe.config import check_experiment, parse_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.manifest import manifest_path
 from boldscribe.files import json_digest
+from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.run import write_run
@@ -29,6 +30,8 @@ EMBEDDED = experiment.video_llama.llm == "embedded"
 GPU, CORES = (0, 1) if EMBEDDED else (1, 8)
 # Captions by Video-LLaMA, from its features; or by another video-text model, from frames, which is large whatever the LLM.
 OWN_CAPTIONS = experiment.captioner.kind == "video_llama"
+# fMRIPrep preprocesses, in its container or installed.
+FMRIPREP = experiment.preprocessing.engine in ("apptainer", "docker", "bare")
 # One process trains, or several that share each batch, one per GPU of a machine.
 PROCESSES = experiment.training.processes
 LAUNCH = "python" if PROCESSES == 1 else f"python -m torch.distributed.run --standalone --nproc-per-node {PROCESSES}"
@@ -57,6 +60,14 @@ def settings(step):
 def code(program):
     """Fingerprint of the code that a program can reach: a changed function reruns the steps that use it, a changed comment none."""
     return lambda wildcards: current_fingerprint(program).sha256
+
+
+def container_digest(wildcards):
+    """Digest of fMRIPrep's image: another one reruns what it made. None is empty here; the check of fMRIPrep says what is missing."""
+    try:
+        return pinned_digest(experiment) if FMRIPREP else ""
+    except UserError:
+        return ""
 
 
 def packages(program):

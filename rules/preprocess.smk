@@ -30,6 +30,35 @@ rule check_dataset:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --raw {input.raw:q} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
+rule check_preprocessing:
+    """Look for all that would stop fMRIPrep, where Snakemake runs: before its jobs wait in a queue."""
+    input:
+        script=ancient("workflow_scripts/check_preprocessing.py"),
+    output:
+        report=f"{R}/checked/{{dataset}}_preprocessing.json",
+    params:
+        module=as_py_module(),
+        code=code("check_preprocessing"),
+        packages=packages("check_preprocessing"),
+        settings=settings("check_preprocessing"),
+        config=CONFIG,
+        container=container_digest,
+    log:
+        f"{R}/logs/check_preprocessing/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/check_preprocessing/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=minutes(10),
+    conda:
+        "../envs/preprocessing.yaml"
+    message:
+        "Check that fMRIPrep can run on {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee {log:q}"
+
+
 rule fmriprep:
     """Motion correction, coregistration, normalisation and confounds of one subject (preprocessing.engine)."""
     input:
@@ -37,6 +66,7 @@ rule fmriprep:
         raw=raw_subject,
         transforms=ready_transforms,
         checked=rules.check_dataset.output.report,
+        preflight=rules.check_preprocessing.output.report if FMRIPREP else [],
     output:
         subject=directory(f"{R}/derivatives/{{dataset}}/sub-{{subject}}"),
     params:
@@ -45,14 +75,15 @@ rule fmriprep:
         packages=packages("fmriprep"),
         settings=settings("fmriprep"),
         config=CONFIG,
+        container=container_digest,
         work=f"{R}/work/fmriprep/{{dataset}}_sub-{{subject}}",
     log:
         f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
     benchmark:
         f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
-    threads: 1 if experiment.preprocessing.engine in ("embedded", "minimal") else 8
+    threads: 8 if FMRIPREP else 1
     resources:
-        mem_mb=memory(24000, 2000),
+        mem_mb=(lambda wildcards, attempt: 24000 * attempt) if FMRIPREP else memory(24000, 2000),
         runtime=minutes(720),
     conda:
         "../envs/preprocessing.yaml"
@@ -60,7 +91,8 @@ rule fmriprep:
         "Preprocess {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --raw {input.raw:q} --transforms {input.transforms:q} --checked {input.checked:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"
+        " --threads {threads} --memory-mb {resources.mem_mb} --raw {input.raw:q} --transforms {input.transforms:q}"
+        " --checked {input.checked:q} --preflight {input.preflight:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"
 
 
 rule check_pretraining:

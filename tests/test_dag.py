@@ -87,6 +87,7 @@ def test_rules_declare_exactly_the_settings_that_they_read(checkout: Checkout) -
     assert declared == observed
     assert declared_slices().keys() - observed.keys() == {
         "captions/video_text",
+        "check_preprocessing",
         "check_pretraining",
         "fetch_dataset",
         "fetch_model/captioner",

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from boldscribe import installation
 from boldscribe.config import Config
 from boldscribe.doctor import Check, abilities, examine, print_report
+from boldscribe.preprocessing.fmriprep import preflight
 
 
 def _program(folder: Path, name: str, script: str) -> None:
@@ -53,18 +54,31 @@ def test_a_machine_without_anything_is_no_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(psutil, "virtual_memory", broken)
     monkeypatch.chdir(tmp_path)
     checks = _by_name(examine())
-    for name in ("docker", "Slurm", "other container engines", "FreeSurfer licence", "programs", "memory", "data: had", "weights: LLM"):
+    for name in (
+        "Slurm",
+        "container engines",
+        "fMRIPrep engine",
+        "fMRIPrep licence",
+        "fMRIPrep templates",
+        "programs",
+        "memory",
+        "data: had",
+        "weights: LLM",
+    ):
         assert checks[name].status == "missing", name
     assert "RuntimeError: no such thing" in checks["memory"].found
     assert checks["Snakemake"].status == "limited"
     can = abilities(list(checks.values()))
-    assert can["demo"] == ["programs", "memory"] and can["fMRIPrep"] == ["docker", "FreeSurfer licence"]
+    assert can["demo"] == ["programs", "memory"] and can["fMRIPrep"][:3] == ["fMRIPrep engine", "fMRIPrep templates", "fMRIPrep licence"]
     assert "Can run demo: no: programs, memory" in _shown(list(checks.values()))
 
 
 def test_full_scale_with_slurm_docker_licence_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs, data, weights = tmp_path / "bin", tmp_path / "data", tmp_path / "llm"
-    _program(programs, "docker", 'test "$1" = info && echo 28.0')
+    _program(
+        programs, "docker", 'case "$*" in *MemTotal*) echo 32000000000;; info*) echo docker 28.0;; image*) echo sha256:1;; *) exit 1;; esac'
+    )
+    monkeypatch.setattr(preflight, "LEAST_DISK", 0.0)
     _program(programs, "sbatch", "echo slurm 24.05")
     monkeypatch.setenv("PATH", f"{programs}:{Path(sys.executable).parent}:/usr/bin:/bin")
     (tmp_path / "license.txt").write_text("licence")
@@ -78,11 +92,16 @@ def test_full_scale_with_slurm_docker_licence_and_files(tmp_path: Path, monkeypa
         {
             "datasets": {"had": {"bids_dir": str(data)}},
             "video_llama": models,
+            "preprocessing": {"engine": "docker", "templateflow_home": None, "fmriprep_digest": "sha256:" + "0" * 64},
             "evaluation": {"bertscore_model": str(weights), "bertscore_baseline": None, "sentence_encoder": "embedded"},
         }
     )
     checks = examine(config)
-    assert _by_name(checks)["docker"] == Check("docker", "ok", "28.0")
+    assert _by_name(checks)["container engines"] == Check("container engines", "ok", "docker 28.0")
+    assert {c.name for c in checks if c.name.startswith("fMRIPrep")} == {
+        *("fMRIPrep engine", "fMRIPrep image", "fMRIPrep memory", "fMRIPrep templates", "fMRIPrep licence"),
+        *("fMRIPrep folders: had", "fMRIPrep links: had"),
+    }
     assert abilities(checks)["fMRIPrep"] == [] and abilities(checks)["full scale"] == []
     (weights / "model.safetensors").rename(weights / "model.bin")
     assert abilities(examine(config))["full scale"] == [
@@ -93,7 +112,12 @@ def test_full_scale_with_slurm_docker_licence_and_files(tmp_path: Path, monkeypa
     ]
     _program(programs, "docker", "echo cannot connect to [bold]daemon >&2; exit 1")
     checks = examine(config)
-    assert _by_name(checks)["docker"].found == "cannot connect to [bold]daemon" and "docker" in abilities(checks)["full scale"]
+    engine = _by_name(checks)["fMRIPrep engine"]
+    assert "found 'cannot connect to [bold]daemon'" in engine.found and engine.remedy.startswith("install docker")
+    assert _by_name(checks)["container engines"].found == "docker: cannot connect to [bold]daemon"
+    assert "fMRIPrep engine" in abilities(checks)["full scale"]
+    other = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"engine": "embedded"})})
+    assert "fMRIPrep" not in abilities(examine(other))["full scale"] and abilities(examine(other))["fMRIPrep"] == ["fMRIPrep"]
     assert "[bold]daemon" in _shown(checks, width=200), "what programs say is shown as it is"
 
 

@@ -1,9 +1,8 @@
-"""The embedded preprocessing on heads whose motion, pose and shape are known; and fMRIPrep's command line."""
+"""The embedded preprocessing on heads whose motion, pose and shape are known."""
 
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from boldscribe.preprocessing.fmriprep import check_docker, fmriprep_argv, image_version, run_fmriprep
 from nilearn.datasets import load_mni152_template
 from nilearn.interfaces.fmriprep import load_confounds
 from nipype.algorithms.confounds import compute_dvars
@@ -243,68 +241,3 @@ def test_bad_runs(tmp_path: Path, run: tuple[np.ndarray, np.ndarray]) -> None:
 def test_wrong_template(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"preprocessing\.space.*expected MNI152NLin2009aSym"):
         preprocess(experiment(tmp_path, space="MNI152NLin2009cAsym"), "had", "01", tmp_path, tmp_path / "work")
-
-
-@pytest.fixture
-def full_scale(tmp_path: Path) -> Config:
-    licence = tmp_path / "license.txt"
-    licence.write_text("free")
-    (tmp_path / "raw").mkdir()
-    return parse_config(
-        {
-            "datasets": {"had": {"bids_dir": str(tmp_path / "raw"), "session": "action01", "train_subjects": ["01"]}},
-            "preprocessing": {"freesurfer_license": str(licence)},
-        }
-    )
-
-
-def test_fmriprep_command_line(full_scale: Config, tmp_path: Path) -> None:
-    """The wrapper's own parser takes its part and leaves fMRIPrep's."""
-    from fmriprep_docker.__main__ import get_parser
-
-    argv = fmriprep_argv(full_scale, "had", "01", tmp_path / "out", tmp_path / "work", n_threads=4)
-    options, rest = get_parser().parse_known_args(argv[3:])
-    assert (options.bids_dir, options.output_dir, options.work_dir) == tuple(str(tmp_path / d) for d in ("raw", "out", "work"))
-    assert options.no_tty and options.user == f"{os.getuid()}:{os.getgid()}" and options.image == "nipreps/fmriprep:25.2.7"
-    assert options.output_spaces == ["MNI152NLin2009cAsym:res-2"] and options.bids_filter_file == str(tmp_path / "work/bids_filter.json")
-    assert rest[:4] == ["--participant-label", "01", "--task-id", "action"] and "--mem_mb" in rest
-
-
-def test_fmriprep_refuses(full_scale: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FS_LICENSE", raising=False)
-    refused: dict[str, tuple[Any, str]] = {
-        "resolution": (9.0, "expected 1 or 2"),
-        "space": (SPACE, "expected one of"),
-        "freesurfer_license": (None, "licence"),
-    }
-    for name, (value, message) in refused.items():
-        change = {name: value}
-        settings = full_scale.preprocessing.model_copy(update=change)
-        with pytest.raises(UserError, match=message):
-            fmriprep_argv(full_scale.model_copy(update={"preprocessing": settings}), "had", "01", tmp_path, tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="found no such command"):
-        check_docker()
-
-
-def test_fmriprep_through_a_recording_docker(full_scale: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What reaches docker, and what is said when fMRIPrep leaves no output or docker has no daemon."""
-    docker = tmp_path / "bin" / "docker"
-    docker.parent.mkdir()
-    docker.write_text(
-        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
-        "case \"$*\" in *free*) echo 'Mem: 32000';; version*) echo 27;; images*) echo id;; esac\n"
-    )
-    docker.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
-    with pytest.raises(UserError, match="preprocessed BOLD: found none"):
-        run_fmriprep(full_scale, "had", "01", tmp_path / "out", tmp_path / "work")
-    last = (tmp_path / "calls").read_text().splitlines()[-1]
-    assert f"{tmp_path}/raw:" in last and f"{tmp_path}/license.txt:" in last and " -it " not in last
-    assert "--participant-label 01" in last and "--output-spaces MNI152NLin2009cAsym:res-2" in last
-    assert json.loads((tmp_path / "work/bids_filter.json").read_text())["bold"]["session"] == "action01"
-    docker.write_text("#!/bin/sh\necho nipreps/fmriprep@sha256:abc\n")
-    assert image_version("nipreps/fmriprep:25.2.7") == {"image": "nipreps/fmriprep:25.2.7", "digest": "sha256:abc"}
-    docker.write_text("#!/bin/sh\necho 'Cannot connect' >&2\nexit 1\n")
-    with pytest.raises(UserError, match="Cannot connect"):
-        run_fmriprep(full_scale, "had", "01", tmp_path / "out", tmp_path / "work")

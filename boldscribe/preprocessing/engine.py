@@ -14,7 +14,8 @@ class Preprocessed:
     """What a subject's preprocessing made and used, beside its folders.
 
     Attributes:
-        dataset_files: files that belong to the derivatives as a whole; every subject's job writes the same.
+        dataset_files: what was written beside the subject's folder: files of the derivatives as a whole, of which every subject's job
+            writes the same, and fMRIPrep's report and logs of the subject.
         templates: files of the template.
         container: image and digest of the container that did the work, if one did.
     """
@@ -24,7 +25,9 @@ class Preprocessed:
     container: dict[str, str | None] | None = None
 
 
-def preprocess(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path) -> Preprocessed:
+def preprocess(
+    config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path, *, threads: int = 1, memory_mb: int = 0
+) -> Preprocessed:
     """Raw BIDS to BIDS-Derivatives of one subject, by `preprocessing.engine`.
 
     Args:
@@ -33,23 +36,28 @@ def preprocess(config: Config, dataset: str, subject: str, output_dir: Path, wor
         subject: label without `sub-`.
         output_dir: root of the data set's derivatives.
         work_dir: scratch folder of this subject.
+        threads, memory_mb: what the job may use; only fMRIPrep asks.
 
     Raises:
         UserError: what the engine finds wrong; or the engine `derivatives`, for which there is nothing to run.
     """
     # each engine's libraries are loaded only where it runs
-    templates, container = [], None
+    templates: list[Path] = []
+    container: dict[str, str | None] | None = None
     if config.preprocessing.engine == "embedded":
         from boldscribe.preprocessing.embedded import preprocess_subject
         from boldscribe.preprocessing.template import template_files
 
         preprocess_subject(config, dataset, subject, output_dir, work_dir)
         templates = template_files()
-    elif config.preprocessing.engine == "docker":
-        from boldscribe.preprocessing.fmriprep import image_version, run_fmriprep
+    elif config.preprocessing.engine in ("apptainer", "docker", "bare"):
+        from boldscribe.preprocessing.containers import pinned_digest
+        from boldscribe.preprocessing.fmriprep import Allotment, run_fmriprep
 
-        run_fmriprep(config, dataset, subject, output_dir, work_dir)
-        container = image_version(config.preprocessing.fmriprep_image)
+        written = run_fmriprep(config, dataset, subject, output_dir, work_dir, Allotment(threads, memory_mb))
+        if config.preprocessing.engine != "bare":
+            container = {"image": config.preprocessing.fmriprep_image, "digest": pinned_digest(config)}
+        return Preprocessed(written, container=container)
     elif config.preprocessing.engine == "minimal":
         from boldscribe.preprocessing.minimal import resample_subject
 

@@ -1,0 +1,118 @@
+"""One subject through fMRIPrep: run in a folder of its own, checked, and put into place as a whole."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+from pathlib import Path
+
+from boldscribe.bids import find_preprocessed, find_runs
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic, atomic_folder, write_json
+from boldscribe.preprocessing.derivatives import BIDSIGNORE
+from boldscribe.preprocessing.fmriprep.command import command, environment
+from boldscribe.preprocessing.fmriprep.crashes import crash_summary
+from boldscribe.preprocessing.fmriprep.options import Allotment, Places, session_filter
+from boldscribe.preprocessing.fmriprep.preflight import check, license_file
+
+log = logging.getLogger(__name__)
+
+
+def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path, allotment: Allotment) -> list[Path]:
+    """Preprocess one subject with fMRIPrep.
+
+    It writes into a folder of its own below `work_dir`, which is emptied first, since fMRIPrep writes all its outputs each time. What
+    it has computed stays after a failure, so that it goes on from there.
+
+    Args:
+        config: the experiment.
+        dataset: name in `config.datasets`.
+        subject: label without `sub-`.
+        output_dir: root of the data set's derivatives.
+        work_dir: scratch folder of this subject.
+        allotment: what the job may use.
+
+    Returns:
+        what was written beside the subject's folder.
+
+    Raises:
+        UserError: what the preflight finds; an exit code, with fMRIPrep's crashes; missing outputs.
+    """
+    check(config, dataset, allotment)
+    design = config.datasets[dataset]
+    root = work_dir.absolute()
+    places = Places(Path(design.bids_dir).absolute(), root / "output", root / "scratch", license_file(config))
+    shutil.rmtree(places.output, ignore_errors=True)
+    for folder in (places.output, places.work / "apptainer"):
+        # else the daemon makes it, as root
+        folder.mkdir(parents=True, exist_ok=True)
+    if design.session:
+        write_json(places.session_filter, session_filter(design.session))
+    argv = command(config, dataset, subject, places, allotment)
+    log.info("%s", " ".join(argv))
+    code = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, env=environment(config)).returncode
+    if code != 0:
+        crashes = crash_summary(places.output) or ["it left no crash file; see its messages above"]
+        raise UserError(
+            f"sub-{subject}",
+            f"fMRIPrep ended with exit code {code}, expected 0; its messages stand above, and the next run goes on from {places.work}",
+            *crashes,
+        )
+    check_outputs(config, dataset, subject, places.output)
+    written = put_into_place(places.output, subject, output_dir)
+    shutil.rmtree(work_dir, ignore_errors=True)
+    return written
+
+
+def check_outputs(config: Config, dataset: str, subject: str, output: Path) -> None:
+    """Make sure that fMRIPrep has written every run.
+
+    Raises:
+        UserError: no run in the wanted space, runs that are missing, or no description of the derivatives.
+    """
+    design, settings = config.datasets[dataset], config.preprocessing
+    made = find_preprocessed(output, subject, design.session, design.task, settings.space, settings.resolution)
+    raw = find_runs(design.bids_dir, subject, design.session, design.task, space=None, desc=None)
+    if absent := [run for run in raw if run not in made]:
+        raise UserError(
+            f"sub-{subject}", f"preprocessed BOLD: found runs {', '.join(made)}, expected also {', '.join(absent)}; see fMRIPrep's report"
+        )
+    if not (output / "dataset_description.json").is_file():
+        raise UserError(f"sub-{subject}", f"found no dataset_description.json in {output}, expected fMRIPrep's; see its messages above")
+
+
+def put_into_place(output: Path, subject: str, output_dir: Path) -> list[Path]:
+    """Move a subject's results to the derivatives, where jobs of other subjects put theirs at the same time.
+
+    The files of the data set as a whole are replaced by equal ones; the report stays beside the subject's folder, whose figures it
+    shows; fMRIPrep's `logs/`, of which each subject has its own, go to `logs/sub-XX`. The subject's folder comes last, and is whole
+    or absent.
+
+    Returns:
+        what was written beside the subject's folder.
+    """
+    written = []
+    for path in sorted(p for p in output.iterdir() if p.is_file()):
+        with atomic(output_dir / path.name) as part:
+            shutil.copyfile(path, part)
+            if path.name == ".bidsignore":
+                lines = path.read_text().splitlines()
+                # our records lie beside the derivatives
+                part.write_text("\n".join([*lines, *(line for line in BIDSIGNORE if line not in lines)]) + "\n")
+        written.append(output_dir / path.name)
+    for path in sorted(p for p in output.iterdir() if p.is_dir() and p.name not in (f"sub-{subject}", "logs")):
+        log.warning("fMRIPrep also wrote %s, which nothing reads: left out of the derivatives", path.name)
+    if (output / "logs").is_dir():
+        _move(output / "logs", output_dir / "logs" / f"sub-{subject}")
+        written.append(output_dir / "logs" / f"sub-{subject}")
+    _move(output / f"sub-{subject}", output_dir / f"sub-{subject}")
+    return written
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a folder, also to another file system; readers see the old one, none, or the whole new one."""
+    with atomic_folder(target) as part:
+        for path in source.iterdir():
+            shutil.move(path, part)

@@ -1,0 +1,97 @@
+"""Which of TemplateFlow's templates fMRIPrep can write in, and which of their files it reads.
+
+Read in the source of fMRIPrep 25.2.7, sMRIPrep 0.19.5 and NiWorkflows 1.14.5, and in TemplateFlow 25.1.2's list of files. TemplateFlow lays
+out its folder with files of 0 bytes in place of images, and fetches each one when it is first asked for: a compute node cannot.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from boldscribe.bids import resolution_label
+from boldscribe.errors import UserError
+from boldscribe.sections.data import Preprocessing
+
+# Space → edges of its voxels (mm). `res-N` is an index of the template, which is the edge for these and not for all:
+# MNI152NLin6Asym's res-3 has voxels of 0.5 mm. fMRIPrep accepts any number, and fails hours later.
+SPACES: dict[str, tuple[int, ...]] = {
+    "MNI152Lin": (1, 2),
+    "MNI152NLin2009cAsym": (1, 2),
+    "MNI152NLin6Asym": (1, 2),
+    "MNI152NLin6Sym": (1,),
+    "NKI": (1,),
+    "OASIS30ANTs": (1,),
+}
+# of every run: brain extraction of the T1w image and of the BOLD reference, and the carpet plot
+ALWAYS = {
+    "OASIS30ANTs": [
+        "res-01_T1w",
+        "res-01_label-brain_probseg",
+        "res-01_desc-BrainCerebellumExtraction_mask",
+        "res-01_label-WM_probseg",
+        "res-01_label-BS_probseg",
+    ],
+    "MNI152NLin2009cAsym": [
+        "res-01_label-brain_probseg",
+        "res-01_desc-carpet_dseg",
+        "res-02_desc-fMRIPrep_boldref",
+        "res-02_desc-brain_mask",
+    ],
+}
+SHOWN = 6
+
+
+def check_space(settings: Preprocessing) -> str:
+    """The space and resolution, if fMRIPrep can write them.
+
+    Raises:
+        UserError: an unknown space, one of surfaces or of age groups, or a resolution that the template lacks.
+    """
+    if settings.space not in SPACES:
+        raise UserError("preprocessing.space", f"found {settings.space}, expected one of {', '.join(SPACES)}; change it")
+    if settings.resolution not in SPACES[settings.space]:
+        edges = " or ".join(map(str, SPACES[settings.space]))
+        raise UserError(
+            "preprocessing.resolution", f"found {settings.resolution:g} mm, expected {edges}, as {settings.space} has; change it"
+        )
+    return f"{settings.space}:res-{resolution_label(settings.resolution)}"
+
+
+def template_files(space: str, resolution: float) -> list[Path]:
+    """Files of TemplateFlow that a run in a space reads, relative to its folder, sorted."""
+    names = {(template, name) for template, names in ALWAYS.items() for name in names}
+    for edge in (1, int(resolution)):  # the first for the registration, the second for the output
+        names |= {(space, f"res-{edge:02d}_T1w"), (space, f"res-{edge:02d}_desc-brain_mask")}
+    return sorted(_path(template, name) for template, name in names)
+
+
+def check_templates(settings: Preprocessing) -> str:
+    """Space and resolution, and that all files of the templates are whole in `templateflow_home`.
+
+    Raises:
+        UserError: what `check_space` finds; no such folder; files that are absent or placeholders, by name.
+    """
+    asked = check_space(settings)
+    if settings.templateflow_home is None:
+        return f"{asked}, from the image" if settings.engine != "bare" else f"{asked}, from TemplateFlow's own folder, not looked at"
+    home = Path(settings.templateflow_home).absolute()
+    remedy = "`boldscribe fetch templates` on a machine with network fills it"
+    if not home.is_dir():
+        raise UserError("preprocessing.templateflow_home", f"found no folder {home}, expected the filled templates; {remedy}")
+    needed = template_files(settings.space, settings.resolution)
+    # not needed where there is none, but asked for where TemplateFlow lists it
+    listed = [p for edge in {1, int(settings.resolution)} if (home / (p := _path(settings.space, f"res-{edge:02d}_T2w"))).exists()]
+    empty = [str(p) for p in [*needed, *listed] if (home / p).exists() and not (home / p).stat().st_size]
+    absent = [str(p) for p in needed if not (home / p).exists()]
+    problems = [
+        f"found {len(names)} {what} ({', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''})"
+        for names, what in ((empty, "placeholder(s) of 0 bytes"), (absent, "file(s) missing"))
+        if names
+    ]
+    if problems:
+        raise UserError(f"preprocessing.templateflow_home {home}", f"{' and '.join(problems)}, expected the images; {remedy}")
+    return f"{asked}, {len(needed)} files in {home}"
+
+
+def _path(template: str, name: str) -> Path:
+    return Path(f"tpl-{template}") / f"tpl-{template}_{name}.nii.gz"

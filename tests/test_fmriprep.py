@@ -404,7 +404,7 @@ def test_paths_that_cannot_be_mounted(lab: Callable[..., Config], tmp_path: Path
 
 def test_a_sif_is_known_by_the_file_beside_it(lab: Callable[..., Config], engines: Engines, tmp_path: Path) -> None:
     engines.say("inspect", labels("nipreps/fmriprep:25.2.7"))
-    (tmp_path / "fmriprep.sif.json").write_text(json.dumps({"digest": DIGEST}))
+    (tmp_path / "fmriprep.sif.json").write_text(json.dumps({"image": f"nipreps/fmriprep@{DIGEST}"}))
     assert DIGEST in check(lab(), "had")["image"]
 
 

@@ -127,16 +127,17 @@ def _apptainer_image(config: Config) -> str:
 
 
 def _recorded_digest(sif: Path, remedy: str) -> str | None:
-    """Digest of the image that a .sif was made from: by its own label, else by the JSON file beside it, `NAME.sif.json`."""
+    """Digest of the image that a .sif was made from: by its own label, else by what fetching wrote to `NAME.sif.json`."""
     inspected = ask(apptainer_program(), "inspect", "--json", str(sif), remedy=remedy)
     try:
         labels = json.loads(inspected)["data"]["attributes"]["labels"] or {}
         beside = sif.with_name(f"{sif.name}.json")
-        recorded = json.loads(beside.read_text())["digest"] if beside.is_file() else None
-    except (ValueError, KeyError, TypeError) as error:
+        source = labels.get(SOURCE_LABEL, "")
+        if "@" not in source and beside.is_file():
+            source = json.loads(beside.read_text())["image"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(str(sif), f"labels: found something unreadable ({error!r}), expected JSON; {remedy}") from None
-    digest = str(labels.get(SOURCE_LABEL, "")).partition("@")[2]
-    return digest or recorded
+    return str(source).partition("@")[2] or None
 
 
 def _bare_version(config: Config) -> str:

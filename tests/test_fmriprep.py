@@ -418,7 +418,7 @@ def test_no_image_runs_without_a_digest(lab: Callable[..., Config], monkeypatch:
 
 
 def test_the_check_is_a_step_before_the_subjects(lab: Callable[..., Config], engines: Engines, tmp_path: Path) -> None:
-    """As the rule calls it, with its record; and Snakemake runs it before any subject."""
+    """As the rule calls it, with its record."""
     settings = tmp_path / "config.json"
     settings.write_text(lab().model_dump_json(by_alias=True))
     report = tmp_path / "results/checked/had_preprocessing.json"
@@ -444,6 +444,17 @@ def test_the_check_is_a_step_before_the_subjects(lab: Callable[..., Config], eng
     report.unlink()
     failed = subprocess.run(argv, check=False, cwd=ROOT, capture_output=True, text=True)
     assert failed.returncode != 0 and "FreeSurfer's licence" in failed.stderr and "Traceback" not in failed.stderr and not report.exists()
+
+
+def test_subjects_wait_for_the_check_and_are_told_what_their_job_may_use(tmp_path: Path) -> None:
+    options = ["--cores", "16", "--set-resources", "fmriprep:mem_mb=17000", "--config", f"paths={json.dumps({'results': str(tmp_path)})}"]
+    plan = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", *options, "--", f"{tmp_path}/derivatives/had/sub-01"]
+    planned = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in planned.splitlines() if "workflow_scripts.fmriprep " in line)
+    assert "--threads 8 --memory-mb 17000" in line and f"--preflight {tmp_path}/checked/had_preprocessing.json" in line
+    assert planned.index("workflow_scripts.check_preprocessing ") < planned.index("workflow_scripts.fmriprep ")
+    local = (ROOT / "Snakefile").read_text().partition("localrules:")[2].partition("\n\n")[0]
+    assert "check_preprocessing," in local, "it runs where Snakemake runs, before anything is queued"
 
 
 def test_templates_of_every_run_are_listed_once() -> None:

@@ -330,6 +330,7 @@ def refusals(root: Path) -> dict[str, tuple[str, dict[str, Any], Callable[[Engin
         "no licence": ("apptainer", {"freesurfer_license": None}, nothing, "found None, expected FreeSurfer's licence"),
         "empty licence": ("apptainer", {}, lambda _: (root / "license.txt").write_text("\n"), "license.txt empty"),
         "no templates": ("apptainer", {"templateflow_home": str(root / "none")}, nothing, "found no folder .*none"),
+        "not in image": ("docker", {"space": "NKI", "resolution": 1.0, "templateflow_home": None}, nothing, "found null, .* not NKI"),
         "template missing": ("bare", {}, lambda _: placeholder.unlink(), rf"1 file\(s\) missing \(.*{placeholder.name}"),
         "template empty": ("docker", {}, lambda _: placeholder.write_bytes(b""), rf"1 placeholder\(s\) of 0 bytes \(.*{placeholder.name}"),
         "resolution": ("apptainer", {"resolution": 9.0}, nothing, f"found 9 mm, expected 1 or 2, as {SPACE} has"),

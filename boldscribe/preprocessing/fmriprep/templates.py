@@ -38,6 +38,8 @@ ALWAYS = {
         "res-02_desc-brain_mask",
     ],
 }
+# that fMRIPrep's images bring (its scripts/fetch_templates.py)
+IN_IMAGE = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
 SHOWN = 6
 
 
@@ -69,11 +71,19 @@ def check_templates(settings: Preprocessing) -> str:
     """Space and resolution, and that all files of the templates are whole in `templateflow_home`.
 
     Raises:
-        UserError: what `check_space` finds; no such folder; files that are absent or placeholders, by name.
+        UserError: what `check_space` finds; no such folder; files that are absent or placeholders, by name; no folder, and a space that
+            the image does not bring.
     """
     asked = check_space(settings)
+    if settings.templateflow_home is None and settings.engine == "bare":
+        return f"{asked}, from TemplateFlow's own folder, not looked at"
     if settings.templateflow_home is None:
-        return f"{asked}, from the image" if settings.engine != "bare" else f"{asked}, from TemplateFlow's own folder, not looked at"
+        if settings.space not in IN_IMAGE:
+            raise UserError(
+                "preprocessing.templateflow_home",
+                f"found null, expected a folder, since the image brings {' and '.join(IN_IMAGE)}, not {settings.space}; name one and fill it",
+            )
+        return f"{asked}, from the image"
     home = Path(settings.templateflow_home).absolute()
     remedy = "`boldscribe fetch templates` on a machine with network fills it"
     if not home.is_dir():

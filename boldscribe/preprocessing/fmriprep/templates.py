@@ -81,7 +81,7 @@ def check_templates(settings: Preprocessing) -> str:
         if settings.space not in IN_IMAGE:
             raise UserError(
                 "preprocessing.templateflow_home",
-                f"found null, expected a folder, since the image brings {' and '.join(IN_IMAGE)}, not {settings.space}; name one and fill it",
+                f"found null, expected a folder: the image brings {' and '.join(IN_IMAGE)}, not {settings.space}; name one and fill it",
             )
         return f"{asked}, from the image"
     home = Path(settings.templateflow_home).absolute()

@@ -20,11 +20,6 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *purpose))
 
 
-def threads_of_job() -> int:
-    """Threads that this job may use: Snakemake sets OMP_NUM_THREADS to those of the rule; 1 by hand."""
-    return max(1, int(os.environ.get("OMP_NUM_THREADS") or 1))
-
-
 def seed_everything(seed: int, *purpose: str | int, threads: int | None = None) -> int:
     """Seed Python, NumPy and torch (CPU and GPUs) for one purpose and ask torch for deterministic algorithms; returns the seed.
 

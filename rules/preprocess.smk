@@ -27,7 +27,8 @@ rule check_dataset:
     message:
         "Check the raw data of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --raw {input.raw:q} --report {output.report:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --threads {threads}"
+        " --raw {input.raw:q} --report {output.report:q} 2>&1 | tee {log:q}"
 
 
 rule check_preprocessing:

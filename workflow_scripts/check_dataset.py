@@ -4,16 +4,15 @@ from boldscribe.bids import validate_raw
 from boldscribe.config import Config
 from boldscribe.files import write_json
 from boldscribe.provenance.program import Files, program
-from boldscribe.reproducible import threads_of_job
 
 INPUTS = {"raw": "raw data, or the manifest of the data set"}
 OUTPUTS = {"report": "what was checked, as JSON"}
 
 
-@program("check_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("check_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), resources=("threads",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, threads: int) -> None:
     """Check a raw data set before compute is spent."""
-    write_json(outputs.one("report"), validate_raw(config, dataset, threads_of_job()))
+    write_json(outputs.one("report"), validate_raw(config, dataset, threads))
 
 
 if __name__ == "__main__":

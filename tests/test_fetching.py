@@ -26,7 +26,7 @@ SOURCE = {
     "git_url": "", "git_files_url": "", "made": "by hand",
 }  # fmt: skip
 FILES = {
-    "dataset_description.json": b"{}",
+    "dataset_description.json": b'{"Name": "Tiny"}',
     "participants.tsv": b"participant_id\nsub-01\nsub-02\n",
     "sub-01/func/sub-01_task-a_run-01_bold.nii.gz": os.urandom(300_000),
     "sub-01/func/sub-01_task-a_run-01_events.tsv": b"onset\tduration\n",

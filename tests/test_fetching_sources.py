@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from boldscribe.fetching.annex import annex_get
 from boldscribe.fetching.datasets import complete_dataset, select
 from boldscribe.fetching.manifest import Entry, Manifest, read_manifest, write_manifest
 from boldscribe.fetching.openneuro import build_manifest
+from boldscribe.provenance.slices import declared_slices
 from tests.file_server import FileServer
 from tests.test_fetching import BOLD, FILES, SOURCE, entry, present
 
@@ -273,3 +275,23 @@ def test_selection(configured):
     config = load_config(folder / "config.yaml")
     paths = {e.path for e in select(config, "tiny", images=False).entries}
     assert BOLD not in paths and BOLD.replace("bold.nii.gz", "events.tsv") in paths
+
+
+def test_the_rule_records_the_source(configured):
+    """The program of the rule, run by hand: what it fetched, from where, and that it read the settings that are declared."""
+    folder, _ = configured
+    options = ["--config", str(folder / "config.yaml"), "--dataset", "tiny"]
+    marker = folder / "results" / "fetched" / "tiny.json"
+    answer = subprocess.run(
+        [sys.executable, "-m", "workflow_scripts.fetch_dataset", *options, "--marker", str(marker)],
+        capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    found = json.loads(marker.read_text())
+    assert (found["source"]["accession"], found["source"]["licence"]) == ("ds000000", "CC0")
+    (files,) = found["manifest"].values()
+    assert {f["path"]: f["sha256"] for f in files}[BOLD] == hashlib.sha256(FILES[BOLD]).hexdigest()
+    read = {
+        key.replace("datasets.tiny.", "datasets.*.") for key in json.loads(marker.with_name("tiny.json.prov.json").read_text())["config"]
+    }
+    assert sorted(read) == declared_slices()["fetch_dataset"]["reads"]

@@ -91,7 +91,10 @@ def _data(
     from boldscribe.fetching.datasets import select
 
     parts = (*parts, "derivatives") if derivatives else parts
-    selection = select(load_config(*configs), dataset, parts=parts, subjects=_labels(subjects))
+    config = load_config(*configs)
+    if dataset not in config.datasets:
+        raise UserError("datasets", f"found no {dataset!r}, expected one of {', '.join(config.datasets)}; correct the name")
+    selection = select(config, dataset, parts=parts, subjects=_labels(subjects))
     _announce(dataset, selection, base_url)
     if not dry_run:
         fetch_selection(selection, backend=backend, base_url=base_url, parallel=parallel)

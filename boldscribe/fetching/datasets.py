@@ -52,12 +52,8 @@ def select(
         images: whether the raw images are wanted; events and sidecars are in any case.
 
     Raises:
-        UserError: no such data set, one without manifest, a manifest that cannot be read, or a subject that it has not.
+        UserError: a data set without manifest, a manifest that cannot be read, or a subject that it has not.
     """
-    if dataset not in config.datasets:
-        raise UserError(
-            "datasets", f"found no {dataset!r}, expected one of {', '.join(config.datasets)}; correct the name or the configuration"
-        )
     design = config.datasets[dataset]
     if not design.manifest:
         raise UserError(

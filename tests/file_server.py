@@ -16,7 +16,8 @@ class FileServer:
 
     Attributes:
         files: path → content.
-        trouble: path → what is to happen to the next requests: `cut`, `flip`, `short`, `long`, `no range`, or a status code.
+        trouble: path → what is to happen to the next requests: `cut`, `flip`, `short`, `long`, `no range`,
+            `chunked` (no length told, and cut), or a status code.
         requests: path and Range header of each request, in order; `versions`: path → versionId asked for.
         sent: path → bytes of content that were sent.
     """
@@ -70,14 +71,17 @@ class FileServer:
                     body = bytes([body[0] ^ 1]) + body[1:]
                 total = len(content) + {"short": -1, "long": 1}.get(str(trouble), 0)
                 self.send_response(206 if first else 200)
-                self.send_header("Content-Length", str(total - first))
+                if trouble == "chunked":
+                    self.send_header("Transfer-Encoding", "chunked")
+                else:
+                    self.send_header("Content-Length", str(total - first))
                 if first:
                     self.send_header("Content-Range", f"bytes {first}-{total - 1}/{total}")
                 self.end_headers()
-                if trouble == "cut":
+                if trouble in ("cut", "chunked"):
                     body = body[: len(body) // 2]
                     self.close_connection = True
-                self.wfile.write(body)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(body), body) if trouble == "chunked" else body)
                 owner.sent[path] += len(body)
 
         return Handler

@@ -122,6 +122,25 @@ def test_server_without_range(server, tiny):
     assert present(tiny.folder) == WHOLE
 
 
+def test_server_that_tells_no_length(server, tiny):
+    """A connection that closes early is found out by the manifest's length where the server tells none."""
+    server.trouble[BOLD] = ["chunked", "chunked"]
+    fetch(tiny, fetcher=quick())
+    assert present(tiny.folder) == WHOLE
+    assert server.sent[BOLD] == len(FILES[BOLD])
+
+
+def test_folder_that_cannot_be_written(server, tiny, tmp_path):
+    """A file where a folder should be: one message, no traceback, and the file stays."""
+    tiny.folder.mkdir(parents=True)
+    (tiny.folder / "sub-01").write_text("mine")
+    with pytest.raises(UserError, match=r"sub-01.*: found .*, expected a place to write files"):
+        fetch(tiny, fetcher=quick())
+    assert (tiny.folder / "sub-01").read_text() == "mine"
+    with pytest.raises(UserError, match="expected a place to write files"):
+        fetch(Selection(tiny.manifest, tiny.entries, tiny.folder / "sub-01" / "in" / "a file"), fetcher=quick())
+
+
 def test_busy_server(server, tiny):
     server.trouble[BOLD] = [503, 500]
     fetch(tiny, fetcher=quick())

@@ -184,7 +184,7 @@ def test_no_weights(hub, table, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"files of sentence_encoder: found none in lab/tiny, expected \*.gguf"):
         fetch_weights(weights_module.replace(row, files=("*.gguf",)), endpoint=hub.url, say=lambda line: None)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="HF_HUB_OFFLINE: found it set"):
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE: found the hub switched off"):
         fetch_weights(row, endpoint=hub.url, say=lambda line: None)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.exceptions import ConnectionError, InvalidSchema, InvalidURL, MissingSchema, Timeout
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from boldscribe.errors import UserError
@@ -108,8 +108,10 @@ class Fetcher:
                 problem = "the end of the connection before that of the file"
             except _TryAgain as again:
                 problem, wait = str(again), again.wait
-            except (ConnectionError, Timeout, HTTPError) as error:
-                problem, offline = type(error).__name__, _is_offline(error)
+            except (requests.RequestException, HTTPError) as error:
+                untrusted = isinstance(error, requests.exceptions.SSLError)
+                problem = "a certificate that is not trusted" if untrusted else type(error).__name__
+                offline = _is_offline(error)
             failed = 0 if _length(part) > before else failed + 1
             if failed > self.retries:
                 raise _given_up(url, problem, offline)

@@ -135,12 +135,14 @@ def _transfer(
                     future.result()
                 except Stopped:
                     continue
+                except OSError as error:
+                    problems.append(_unwritable(folder, error))
                 except UserError as error:
                     problems.append(error)
-                    if isinstance(error, FatalError):
-                        fetcher.stop.set()
-                        pool.shutdown(wait=False, cancel_futures=True)
-                        break
+                if problems and isinstance(problems[-1], FatalError):
+                    fetcher.stop.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    break
         except BaseException:
             fetcher.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -161,8 +163,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process holds it; the message names it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("a+") as lock:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock").open("a+")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -174,6 +180,12 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}))
         lock.flush()
         yield
+
+
+def _unwritable(folder: Path, error: OSError) -> FatalError:
+    return FatalError(
+        str(error.filename or folder), f"found {error.strerror}, expected a place to write files; correct the folder or its permissions"
+    )
 
 
 def _holder(content: str) -> str:

@@ -222,7 +222,9 @@ def _hub_errors(weights: Weights) -> Iterator[None]:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise UserError(place, f"found none on the hub ({type(error).__name__}), expected it; correct the row or the login") from None
     except errors.OfflineModeIsEnabled:
-        raise UserError("HF_HUB_OFFLINE", "found it set, expected not so while weights are fetched; unset it for this command") from None
+        raise UserError(
+            "HF_HUB_OFFLINE", "found the hub switched off by it or BOLDSCRIBE_OFFLINE, expected not so; unset it for this command"
+        ) from None
     except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             place,

@@ -58,7 +58,7 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
         UserError: what `locate_dataset` finds.
     """
     design = config.datasets[dataset]
-    folders = [] if design.simulated else [design.bids_dir]
+    folders = [] if design.simulated else [design.bids_dir, *([design.stimuli_dir] if design.stimuli_dir else [])]
     if config.preprocessing.engine in ("derivatives", "minimal") and design.derivatives_dir:
         folders.append(design.derivatives_dir)
     return locate_dataset(design) | {"manifest": manifest(*folders)}

@@ -153,6 +153,21 @@ def test_manifest_of_had():
         had.selected(subjects=["31"])
 
 
+def test_manifest_of_hads_transforms():
+    """What raw BOLD is brought to the template with: of each run and subject, at one version each."""
+    ready = read_manifest(MANIFESTS / "ds004488-fmriprep-23.2.0.parquet")
+    assert ready.source["commit"] == "c64ac78b08dbdee61bed662afa437f8e16aabc27"
+    assert len(ready.files) == 4261 and all(e.version_id for e in ready.files)
+    endings = {
+        "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt": 12,
+        "from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt": 12,
+        "desc-coreg_boldref.nii.gz": 12,
+        "from-T1w_to-MNI152NLin2009cAsym_mode-image_xfm.h5": 1,
+    }
+    for ending, count in endings.items():
+        assert Counter(e.subject for e in ready.files if e.path.endswith(ending)) == {f"{i:02d}": count for i in range(1, 31)}, ending
+
+
 @pytest.fixture
 def configured(tmp_path):
     """A configuration whose data set is the tiny one, with a server that has it."""

@@ -78,7 +78,8 @@ class Realigner:
         coefficients = self._spline(reference)
 
         mask = np.zeros(reference.shape, bool)
-        inner = tuple(slice(BORDER, -BORDER) for _ in range(3))
+        # a slab of few slices has none to spare
+        inner = tuple(slice(b, n - b) for n in reference.shape for b in [min(BORDER, (n - 1) // 4)])
         mask[inner] = head_mask(reference)[inner]
         step = np.maximum(1, np.round(SAMPLE_DISTANCE / zooms).astype(int))
         lattice = np.zeros_like(mask)

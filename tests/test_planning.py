@@ -98,6 +98,10 @@ def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
     assert design.trials == {"train": 8, "adapt": 2, "test": 2} and design.clips == {"train": 2, "test": 2, "all": 2}
     assert (design.source_runs, design.target_runs, design.volumes, design.assumed) == (4, 2, 20, ())
     assert line(config, "mine", "raw data").known_from == "on disk"
+    (root / "sub-03/anat/sub-03_T1w.nii.gz").unlink()
+    (root / "sub-03/anat/sub-03_T1w.nii.gz").symlink_to("../../.git/annex/objects/SHA256E-s1234567--ab12.nii.gz")
+    raw = line(config, "mine", "raw data")
+    assert (raw.download, raw.kept, raw.inodes) == (1234567, 1234567, 1) and raw.known_from == "git-annex, 1 to get"
     (root / "sub-03/func/sub-03_task-action_run-2_events.tsv").write_text("onset\n1\n")
     assert "could not be counted" in design_of(config, "mine").assumed[0]
 

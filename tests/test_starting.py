@@ -86,7 +86,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no TR": (lambda root: (root / "task-action_bold.json").write_text('{"TaskName": "action"}'), "RepetitionTime: found None"),
     "link without content": (
         lambda root: (func(root, "bold.nii.gz").unlink(), func(root, "bold.nii.gz").symlink_to("annexed")),
-        "run-2_bold.nii.gz: a link without content",
+        "found 1 of 9 images as links without content (",
     ),
     "no video": (lambda root: (root / "stimuli/b.mp4").unlink(), "found 1 file(s) of the events that do not exist there (b.mp4)"),
     "no videos at all": (lambda root: shutil.rmtree(root / "stimuli"), "the folder of the videos does not exist"),
@@ -114,6 +114,16 @@ def test_the_pipelines_own_check_and_the_validator_speak_too_and_nothing_twice(r
     assert "fewer than the header" in result.output, "by opening the image"
     assert "BIDS validator: JSON_KEY_REQUIRED, 1 time(s)" in result.output
     assert result.output.count("sub-02: found no anat/*_T1w.nii.gz") == 1
+
+
+def test_images_that_are_not_there_yet_are_told_once(root: Path) -> None:
+    for path in root.glob("sub-*/func/*_bold.nii.gz"):
+        path.unlink()
+        key = "SHA256E-s1234--" + "ab" * 32 + ".nii.gz"
+        path.symlink_to(f"../../.git/annex/objects/Xw/9q/{key}/{key}")
+    result = start(root)
+    assert "found 6 of 9 images as links without content" in result.output and "not opened" in result.output
+    assert result.output.count("_bold.nii.gz") == 1
 
 
 def test_errors_that_are_none_here_are_not_counted(root: Path) -> None:
@@ -189,6 +199,7 @@ def test_had_is_recognised(root: Path) -> None:
     dataset = written(root).datasets["had"]
     paper = paper_datasets()["had"]
     assert (dataset.adapter, dataset.lead_in, dataset.table, dataset.manifest) == ("had", "detect", 1, paper.manifest)
+    assert load_config(root.parent / "mine.yaml").datasets["had"] == dataset, "read alone, too"
     assert (dataset.session, dataset.bids_dir) == (None, str(root)), "not the values of config.yaml, over which it is merged"
 
 

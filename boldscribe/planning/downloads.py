@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from boldscribe.planning.costs import Cost
 from boldscribe.planning.design import Design
 
 ROOT = Path(__file__).resolve().parents[2]
+ANNEX_KEY = re.compile(r"^[A-Z0-9_]+-s(\d+)-")  # SHA256E-s143000000--digest.nii.gz
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Fetched:
 def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fetched | None:
     """A measured data set's files that are not there; None for a simulated one.
 
-    With a manifest its files are counted one by one, those of its folder `derivatives` aside; without, a folder that is there is
-    taken as whole, and one that is not has the size that HAD would have with as many subjects, runs and clips.
+    With a manifest its files are counted one by one, those of its folder `derivatives` aside; without, git-annex's links without
+    content are, and else a folder that is there is taken as whole; one that is not has the size that HAD would have with as many
+    subjects, runs and clips.
 
     Raises:
         UserError: a manifest that cannot be read.
@@ -50,6 +53,8 @@ def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fe
         if manifest.is_file():
             return _of_manifest(manifest, Path(dataset.bids_dir))
     if (Path(dataset.bids_dir) / "dataset_description.json").is_file():
+        if (annexed := _annexed(Path(dataset.bids_dir))) is not None:
+            return annexed
         note = f"{name}: {dataset.bids_dir} is taken as whole, since there is no manifest to hold it against"
         return Fetched(0, 0, 0, "on disk", assumed=(note,) if dataset.manifest else ())
     subjects = len(dataset.train_subjects) + len(dataset.validation_subjects)
@@ -80,6 +85,13 @@ def _of_manifest(manifest: Path, folder: Path) -> Fetched:
     absent = table[[size != expected for size, expected in zip(there, table["bytes"], strict=True)]]
     missing = float(absent["bytes"].sum())
     return Fetched(missing, len(absent), missing, f"manifest, {len(table) - len(absent)} of {len(table)} there")
+
+
+def _annexed(folder: Path) -> Fetched | None:
+    """Files of which git-annex has only the link, whose name states the size; None where there is no such link."""
+    links = [p.readlink().name for p in folder.rglob("*") if p.is_symlink() and not p.exists() and "derivatives" not in p.parts]
+    sizes = [int(found[1]) for name in links if (found := ANNEX_KEY.match(name))]
+    return Fetched(sum(sizes), len(sizes), sum(sizes), f"git-annex, {len(sizes):,} to get") if sizes else None
 
 
 def _size(path: Path) -> int | None:

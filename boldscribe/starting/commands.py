@@ -127,13 +127,16 @@ def _check(found: Survey, out: Path, name: str) -> None:
     from boldscribe.config import check_experiment, load_config
     from boldscribe.starting.validator import validate
 
-    result = validate(found.root)
+    result = validate(found.root, headers=not found.unfetched)
     found.problems += [f"BIDS validator: {code}, {n} time(s), first: {place}" for code, (n, place) in result.errors.items()]
     n_errors = sum(n for n, _ in result.errors.values())
     click.echo(f"  BIDS validator: {result.left_out or f'{n_errors} errors, {result.warnings} warnings'}")
     try:
         config = load_config(PAPER, out)
         check_experiment(config)
+        if found.unfetched and config.preprocessing.engine != "derivatives":
+            click.echo("  images and videos: not opened, since images are not there yet")
+            return
         validate_raw(config, name)
     except UserError as error:
         found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]

@@ -86,7 +86,8 @@ def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why:
     """The file: what differs from config.yaml, each value with a remark where one is needed.
 
     Data sets of config.yaml are left out by null, since Snakemake merges mappings key by key; for the same reason a data set that
-    bears the name of one of them states all that differs from it.
+    bears the name of one of them states all that differs from it. What differs from the defaults stands there in any case, since some
+    commands read the file alone.
     """
     paper = paper_datasets()
     base = paper.get(name, Dataset())
@@ -112,7 +113,7 @@ def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why:
     ]
     for key in Dataset.model_fields:
         value = getattr(dataset, key)
-        if key in always or value != getattr(base, key):
+        if key in always or value != getattr(base, key) or value != Dataset.model_fields[key].get_default(call_default_factory=True):
             remark = f"  # {remarks[key]}" if key in remarks else ""
             lines.append(f"    {key}: {json.dumps(value, ensure_ascii=False)}{remark}")
     lines += ["", f"# {why}", "preprocessing:", *(f"  {key}: {json.dumps(value)}" for key, value in preprocessing.items())]

@@ -38,6 +38,8 @@ class Survey:
         stimuli: what the events show, with the number of trials.
         actions: kinds of trial that a stimulus was shown as.
         column: of the events that names stimuli; None where none does.
+        images: T1w and BOLD images that are named.
+        unfetched: those of them that are links without content, as git-annex leaves them.
         problems: what is missing or wrong, one sentence each.
     """
 
@@ -54,6 +56,8 @@ class Survey:
     stimuli: Counter[str] = field(default_factory=Counter)
     actions: dict[str, set[str]] = field(default_factory=dict)
     column: str | None = None
+    images: list[Path] = field(default_factory=list)
+    unfetched: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -80,6 +84,10 @@ def survey(root: Path, task: str | None = None, session: str | None = None) -> S
     found.session = _one("--session", "session", Counter(e.get("ses", "") for e in of_task), session, found) or None
     for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
         _survey_subject(found, folder.name.removeprefix("sub-"))
+    found.unfetched = [path for path in found.images if not path.exists()]
+    if found.unfetched:
+        number = f"{len(found.unfetched)} of {len(found.images)} images"
+        found.problems.insert(0, f"{root}: found {number} as links without content ({found.unfetched[0]}); fetch them")
     return found
 
 
@@ -111,13 +119,13 @@ def _survey_subject(found: Survey, subject: str) -> None:
     if not runs:
         found.problems.append(f"sub-{subject}: found no BOLD run of task {found.task}; the subject is left out of the split")
         return
-    if find_t1w(root, subject) is None:
+    t1w = find_t1w(root, subject)
+    found.images += [*([t1w] if t1w else []), *runs.values()]
+    if t1w is None:
         found.problems.append(f"sub-{subject}: found no anat/*_T1w.nii.gz, expected one; without it nothing can be aligned to the template")
     if list(root.glob(f"sub-{subject}/**/fmap/*.nii*")):
         found.fieldmaps.append(subject)
     for label, path in runs.items():
-        if not path.exists():
-            found.problems.append(f"{path}: a link without content; fetch it")
         _survey_sidecar(found, path)
         if label in events:
             _survey_events(found, events[label])

@@ -23,18 +23,23 @@ class Validation:
     left_out: str = ""
 
 
-def validate(root: Path) -> Validation:
+def validate(root: Path, headers: bool = True) -> Validation:
     """Run the validator on a raw data set, without the network.
 
     Two of its errors are no faults here: videos may lie elsewhere than in `stimuli/` (`init` looks for them itself), and may have
     spaces in their names, as HAD's.
+
+    Args:
+        root: of the data set.
+        headers: whether images are opened; some may not be there yet.
     """
     beside = Path(sys.executable).parent / PROGRAM
     program = str(beside) if beside.exists() else shutil.which(PROGRAM)
     if program is None:
         return Validation({}, 0, f"{PROGRAM} is not installed; run `make setup`")
     try:
-        done = subprocess.run([program, str(root), "--format", "json"], capture_output=True, text=True, timeout=SECONDS, check=False)
+        command = [program, str(root), "--format", "json", *([] if headers else ["--ignoreNiftiHeaders"])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         issues = json.loads(done.stdout)["issues"]["issues"]
     except subprocess.TimeoutExpired:
         return Validation({}, 0, f"{PROGRAM} was stopped after {SECONDS} s")

@@ -50,7 +50,7 @@ def preprocessing_amounts(config: Config, dataset: str, design: Design) -> dict[
     made: dict[str, Amounts] = {}
     if simulated := d.simulated:
         made["simulate"] = Amounts(1 + simulated.subjects, "any", {"subject": simulated.subjects, "clip": design.clips["all"]})
-    if not d.simulated or engine == "derivatives":
+    if not d.simulated or engine in ("derivatives", "minimal"):
         made["fetch_dataset"] = Amounts(1, "any", {"run": runs, "job": 1})
     made["check_dataset"] = Amounts(1, "any", {"run": runs, "clip": design.clips["train"] + design.clips["test"]})
     if engine != "derivatives":

@@ -84,7 +84,7 @@ def _of_manifest(manifest: Path, folder: Path) -> Fetched:
     there = [_size(folder / path) for path in table["path"]]
     absent = table[[size != expected for size, expected in zip(there, table["bytes"], strict=True)]]
     missing = float(absent["bytes"].sum())
-    return Fetched(missing, len(absent), missing, f"manifest, {len(table) - len(absent)} of {len(table)} there")
+    return Fetched(missing, len(absent), missing, f"manifest, {len(table) - len(absent):,} of {len(table):,} there")
 
 
 def _annexed(folder: Path) -> Fetched | None:

@@ -440,7 +440,9 @@ def test_the_check_is_a_step_before_the_subjects(lab: Callable[..., Config], eng
 
     record = json.loads(Path(f"{report}.prov.json").read_text())
     observed = observed_slices([record], lab())["check_preprocessing"]
-    assert set(observed) <= set(declared_slices()["check_preprocessing"]["reads"])
+    declared = declared_slices()
+    assert set(observed) <= set(declared["check_preprocessing"]["reads"])
+    assert set(observed) <= {*declared["fmriprep"]["reads"], *declared["fmriprep"]["other_engines"]}, "a licence that moves reruns nothing"
     (tmp_path / "license.txt").unlink()
     report.unlink()
     failed = subprocess.run(argv, check=False, cwd=ROOT, capture_output=True, text=True)

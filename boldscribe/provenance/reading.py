@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from boldscribe.config import Config
 from boldscribe.sections.base import Section
+
+S = TypeVar("S", bound=Section)
 
 
 class _Reading:
@@ -58,3 +60,10 @@ def reading(config: Config, read: dict[str, Any]) -> Config:
     A section that is read as a whole stands under its own name; names of data sets, when they are listed, under `datasets.(names)`.
     """
     return cast(Config, _Reading(config, "", read))
+
+
+def whereabouts(section: S) -> S:
+    """The section itself, of which nothing is noted, for keys that say where something is and not what: a licence, a program, an image
+    that is known by its digest. No result depends on them, and a change of one makes none stale.
+    """
+    return cast(S, section._target) if isinstance(section, _Reading) else section

@@ -12,6 +12,7 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.preprocessing.fmriprep.command import apptainer_program, environment, image_reference, repository
+from boldscribe.provenance.reading import whereabouts
 
 OTHERS = "or choose another preprocessing.engine"
 # of the image that a .sif was built from, where it was built by digest
@@ -50,7 +51,7 @@ def check_engine(config: Config) -> str:
         return f"docker {ask('docker', 'info', '--format', '{{.ServerVersion}}', remedy=remedy)}"
     if engine == "apptainer":
         return ask(apptainer_program(), "--version", remedy=f"install apptainer or load its module, {OTHERS}")
-    return f"{config.preprocessing.fmriprep_command}: {_bare_version(config)}"
+    return f"{whereabouts(config.preprocessing).fmriprep_command}: {_bare_version(config)}"
 
 
 def check_image(config: Config) -> str:
@@ -115,7 +116,7 @@ def _docker_image(config: Config) -> str:
 
 
 def _apptainer_image(config: Config) -> str:
-    sif, pinned = Path(config.preprocessing.fmriprep_sif).absolute(), pinned_digest(config)
+    sif, pinned = Path(whereabouts(config.preprocessing).fmriprep_sif).absolute(), pinned_digest(config)
     repo = repository(config.preprocessing.fmriprep_image)
     remedy = f"`apptainer build {sif.name} docker://{repo}@{pinned}`, which `boldscribe fetch containers` does"
     if not sif.is_file() or not sif.stat().st_size:
@@ -142,4 +143,4 @@ def _recorded_digest(sif: Path, remedy: str) -> str | None:
 
 def _bare_version(config: Config) -> str:
     remedy = f"name the program of fMRIPrep's own environment in preprocessing.fmriprep_command, {OTHERS}"
-    return ask(config.preprocessing.fmriprep_command, "--version", remedy=remedy, env=environment(config)).splitlines()[-1]
+    return ask(whereabouts(config.preprocessing).fmriprep_command, "--version", remedy=remedy, env=environment(config)).splitlines()[-1]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from boldscribe.bids import resolution_label
 from boldscribe.errors import UserError
+from boldscribe.provenance.reading import whereabouts
 from boldscribe.sections.data import Preprocessing
 
 # Space → edges of its voxels (mm). `res-N` is an index of the template, which is the edge for these and not for all:
@@ -74,17 +75,17 @@ def check_templates(settings: Preprocessing) -> str:
         UserError: what `check_space` finds; no such folder; files that are absent or placeholders, by name; no folder, and a space that
             the image does not bring.
     """
-    asked = check_space(settings)
-    if settings.templateflow_home is None and settings.engine == "bare":
+    asked, folder = check_space(settings), whereabouts(settings).templateflow_home
+    if folder is None and settings.engine == "bare":
         return f"{asked}, from TemplateFlow's own folder, not looked at"
-    if settings.templateflow_home is None:
+    if folder is None:
         if settings.space not in IN_IMAGE:
             raise UserError(
                 "preprocessing.templateflow_home",
                 f"found null, expected a folder: the image brings {' and '.join(IN_IMAGE)}, not {settings.space}; name one and fill it",
             )
         return f"{asked}, from the image"
-    home = Path(settings.templateflow_home).absolute()
+    home = Path(folder).absolute()
     remedy = "`boldscribe fetch templates` on a machine with network fills it"
     if not home.is_dir():
         raise UserError("preprocessing.templateflow_home", f"found no folder {home}, expected the filled templates; {remedy}")

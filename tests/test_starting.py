@@ -19,6 +19,7 @@ from boldscribe.bids import validate_raw
 from boldscribe.cli import main
 from boldscribe.config import Config, check_experiment, load_config, paper_datasets, parse_config
 from boldscribe.images import save_image
+from boldscribe.planning.design import design_of
 from boldscribe.starting import proposal
 from boldscribe.starting.survey import Survey, split_of
 from boldscribe.starting.validator import validate
@@ -76,7 +77,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no events": (lambda root: func(root, "events.tsv").unlink(), "run-2_bold.nii.gz: found no events.tsv"),
     "no column": (
         lambda root: func(root, "events.tsv").write_text(EVENTS.replace("trial_type", "kind")),
-        "run-2_events.tsv: columns: found onset, duration, kind, stim_file; expected also trial_type",
+        "run-2_events.tsv: columns: found no trial_type, expected the action that each clip shows",
     ),
     "no stimulus": (
         lambda root: func(root, "events.tsv").write_text("onset\tduration\ttrial_type\tstim_file\n4\t2\trest\tn/a\n"),
@@ -186,7 +187,13 @@ def test_events_that_name_no_videos_give_a_list_to_fill_in(root: Path) -> None:
         {"stimulus": "kick 7", "stim_file": "n/a", "action": "jumping", "source": "n/a"},
     ]
     assert result.exit_code == 1 and "made of column 'stim_id' of the events" in result.output
-    assert written(root).datasets["mydata"].stimulus_manifest == str(listed)
+    dataset = written(root).datasets["mydata"]
+    assert (dataset.stimulus_manifest, dataset.stimulus_column) == (str(listed), "stim_id")
+    listed.write_text(listed.read_text().replace("n/a\tjumping", "b.mp4\tjumping").replace("a.mp4\tn/a", "a.mp4\trunning"))
+    assert validate_raw(written(root), "mydata")["name"] == "Actions", "once it is filled in"
+    assert design_of(written(root), "mydata").clips["all"] == 2
+    other = start(root, "--no-check", "--force", "--column", "trial_type")
+    assert "made of column 'trial_type'" in other.output and "jumping\tn/a" in listed.read_text()
     listed.write_text("filled in")
     (root.parent / "mine.yaml").unlink()
     assert "exists already" in start(root, "--no-check").output and listed.read_text() == "filled in"

@@ -94,7 +94,8 @@ def _counted(dataset: Dataset) -> Design:
     Raises:
         UserError: a subject without runs, events that cannot be read, BOLD whose header cannot be read.
     """
-    from boldscribe.bids import find_runs, read_events, subjects
+    from boldscribe.bids import find_runs, subjects
+    from boldscribe.bids.events import stimulus_events
     from boldscribe.images import load_image
 
     trials, n_runs = {"train": 0, "adapt": 0, "test": 0}, {"source": 0, "target": 0}
@@ -109,7 +110,7 @@ def _counted(dataset: Dataset) -> Design:
         n_runs["source" if source else "target"] += len(runs)
         volumes.append(load_image(next(iter(runs.values())), 4).shape[3])
         for label in runs.keys() & events.keys():
-            shown = read_events(events[label])["stim_file"]
+            shown = stimulus_events(dataset, events[label], 0.0)["stim_file"]
             clips["all"] |= set(shown)
             role = "train" if source else "adapt" if label in dataset.adaptation_runs else "test" if label in dataset.test_runs else None
             if role:

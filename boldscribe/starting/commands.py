@@ -25,6 +25,7 @@ folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--name", help="Name of the data set in files and rules: letters and digits; made of the folder's by default.")
 @click.option("--task", help="BIDS task label, where there are several.")
 @click.option("--session", help="BIDS session label, where there are several.")
+@click.option("--column", help="Column of the events that names the stimuli; stim_file, or one like it, by default.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Configuration to write, e.g. mine.yaml.")
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
 @click.option("--no-check", is_flag=True, help="Leave out the BIDS validator, and opening images and videos.")
@@ -36,6 +37,7 @@ def init(
     name: str | None,
     task: str | None,
     session: str | None,
+    column: str | None,
     out: Path,
     force: bool,
     no_check: bool,
@@ -48,7 +50,7 @@ def init(
     from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
-    found = survey(bids_dir, task, session)
+    found = survey(bids_dir, task, session, column)
     name = name or ("had" if found.had else label_of(bids_dir.resolve().name))
     if not (name.isascii() and name.isalnum()):
         raise UserError("--name", f"found {name!r}, expected letters and digits alone")
@@ -65,10 +67,10 @@ def init(
         with atomic(manifest) as part:
             part.write_text(manifest_text(found, videos if videos.is_dir() else None))
         found.problems.append(
-            f"{manifest}: made of column {found.column!r} of the events, since they have no stim_file; fill in what is n/a there"
+            f"{manifest}: made of column {found.column!r} of the events, which names no video files; fill in what is n/a there"
         )
     elif found.column is None:
-        found.problems.append("events: found no column that names stimuli, expected stim_file; add it")
+        found.problems.append("events: found no column that names stimuli, expected stim_file; add it, or name another by --column")
     try:
         absent, unshown = compare_videos(found, videos)
     except UserError as error:

@@ -75,6 +75,7 @@ def dataset_of(
         "manifest": paper.manifest if found.had else None,
         "derivatives_dir": str(derivatives) if derivatives else None,
         "stimuli_dir": str(stimuli) if stimuli else None,
+        "stimulus_column": found.column if manifest else "stim_file",
         "stimulus_manifest": str(manifest) if manifest else None,
         "task": found.task,
         "session": found.session,

@@ -16,7 +16,6 @@ from boldscribe.bids.events import NOTHING, TIMES
 from boldscribe.errors import UserError
 from boldscribe.sections.data import Dataset
 
-EVENT_COLUMNS = (*TIMES, "trial_type", "stim_file")
 ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
 STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
@@ -66,15 +65,20 @@ class Survey:
         return [s for s, runs in self.runs.items() if runs]
 
 
-def survey(root: Path, task: str | None = None, session: str | None = None) -> Survey:
+def survey(root: Path, task: str | None = None, session: str | None = None, column: str | None = None) -> Survey:
     """Look through a raw BIDS data set; images are not opened.
+
+    Args:
+        root: of the data set.
+        task, session: BIDS labels, where there are several.
+        column: of the events, that names the stimuli; the first of `STIMULUS_COLUMNS` that a run has by default.
 
     Raises:
         UserError: no BIDS data set, no BOLD in it, several tasks or sessions of which none is named, or one that it has not.
     """
     name = locate_dataset(Dataset(bids_dir=str(root)))["name"]
     description = json.loads((root / "dataset_description.json").read_text())
-    found = Survey(root, name, had=HAD_NAME in name or ACCESSION in json.dumps(description))
+    found = Survey(root, name, had=HAD_NAME in name or ACCESSION in json.dumps(description), column=column)
     bold = sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
     if not bold:
         raise UserError(str(root), "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; name the root of a raw data set")
@@ -152,12 +156,17 @@ def _survey_events(found: Survey, path: Path) -> None:
     except (OSError, ValueError) as error:
         found.problems.append(f"{path}: not a tab-separated table ({error}); repair it")
         return
-    column = next((c for c in STIMULUS_COLUMNS if c in table), None)
-    found.column = found.column or column
-    if absent := [c for c in EVENT_COLUMNS if c not in table]:
+    found.column = found.column or next((c for c in STIMULUS_COLUMNS if c in table), None)
+    needed = [*TIMES, found.column or "stim_file"]
+    if absent := [c for c in needed if c not in table]:
         found.problems.append(
             f"{path}: columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
         )
+    if found.column == "stim_file" and "trial_type" not in table and not found.had:
+        found.problems.append(
+            f"{path}: columns: found no trial_type, expected the action that each clip shows; add it, or name a stimulus_manifest"
+        )
+    column = found.column if found.column in table else None
     shown = table[~table[column].str.strip().isin(NOTHING)] if column else table
     if "onset" in table and not (onsets := pd.to_numeric(shown["onset"], errors="coerce").dropna()).empty:
         found.first_onsets.append(float(onsets.min()))

@@ -30,6 +30,9 @@ FAMILIES = {
         "av",
         "pillow",
         "pydantic",
+        "requests",
+        "matplotlib",
+        "psutil",
         "tqdm",
     ],
     "models": [

@@ -111,14 +111,27 @@ class Realigner:
     def register(self, volume: Volume, start: Affine) -> Affine:
         """Transform from reference to volume (world to world, mm), starting from another volume's."""
         coefficients = self._spline(volume)
-        matrix = start
+        matrix = best = start
+        smallest, update = np.inf, np.zeros(6)
         for _ in range(ITERATIONS):
             sampled_N = self._sample(coefficients, apply_affine(self.inverse_affine @ matrix, self.points_3N))
-            update = (self.solve_7N @ (sampled_N - self.values_N))[:6]
-            matrix = matrix @ np.linalg.inv(rigid(update, self.centre))
+            misfit = self._misfit(sampled_N)
+            if misfit < smallest:
+                smallest, best = misfit, matrix
+                update = (self.solve_7N @ (sampled_N - self.values_N))[:6]
+            else:
+                # a volume before the steady state has another contrast: its steps may overshoot, or lead away
+                update = update / 2
+            matrix = best @ np.linalg.inv(rigid(update, self.centre))
             if np.abs(update * PER_PARAMETER).max() < TOLERANCE:
-                break
-        return matrix
+                return matrix
+        return best
+
+    def _misfit(self, sampled_N: NDArray[np.float64]) -> float:
+        """Share of a volume's variance that the reference does not explain."""
+        centred_N, reference_N = sampled_N - sampled_N.mean(), self.values_N - self.values_N.mean()
+        power = float(centred_N @ centred_N) * float(reference_N @ reference_N)
+        return 1 - float(centred_N @ reference_N) * abs(float(centred_N @ reference_N)) / power if power > 0 else np.inf
 
 
 def realign(bold_XYZT: Volume, affine: Affine, description: str = "motion") -> tuple[NDArray[np.float64], NDArray[np.float64]]:

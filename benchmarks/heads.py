@@ -20,7 +20,7 @@ from boldscribe.preprocessing.motion import apply_affine, rigid
 Array = NDArray[np.float64]
 CENTRE = np.array([0.0, -18.0, 10.0])
 POSE = np.array([3.0, -4.0, 5.0, 0.06, -0.04, 0.05])  # of the head in the scanner: mm, rad
-BEND, WAVELENGTH = 3.0, 90.0  # amplitude per axis and period of the bending (mm)
+BEND, WAVELENGTH = 3.0, 150.0  # amplitude per axis and period of the bending (mm)
 T1W_GRID = ((192, 224, 192), 1.0)
 BOLD_GRID = ((100, 100, 72), 2.0)  # HAD's
 TR, MULTIBAND = 2.0, 3

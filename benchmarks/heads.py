@@ -35,6 +35,12 @@ def grid(shape: tuple[int, int, int], voxel: float) -> Array:
     return affine
 
 
+def bend_by(amplitude: float) -> None:
+    """Choose the amplitude of the bending in this process (mm per axis)."""
+    global BEND
+    BEND = amplitude
+
+
 def bend(points_3N: Array) -> Array:
     """From the head's own coordinates to the template's (mm)."""
     x, y, z = points_3N * (2 * np.pi / WAVELENGTH)

@@ -213,15 +213,17 @@ def report(
 @click.command()
 @click.option("--volumes", default=156, show_default=True, help="Volumes of the run.")
 @click.option("--reference", default=6, show_default=True, help="Volumes on which antspyx's motion correction is run.")
+@click.option("--bend", default=heads.BEND, show_default=True, help="How far the head is bent away from the template (mm per axis).")
 @click.option("--repeat/--no-repeat", default=True, show_default=True, help="Preprocess twice and compare the bytes.")
-def main(volumes: int, reference: int, repeat: bool) -> None:
+def main(volumes: int, reference: int, bend: float, repeat: bool) -> None:
     """Simulate, preprocess, compare with the truth and print."""
+    heads.bend_by(bend)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 
         def apart(function: Callable[..., Any], *given: Any) -> Any:
             """In a fresh process, so that its memory is its own."""
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), heads.bend_by, (bend,)) as pool:
                 return pool.submit(function, *given).result()
 
         apart(simulate, folder / "raw", volumes)
@@ -229,7 +231,9 @@ def main(volumes: int, reference: int, repeat: bool) -> None:
         distorted = apart(correct_distorted, folder / "raw", folder / "distorted", files["anatomy"])
         theirs = apart(ants_motion, folder / "raw", reference)
         shape = "x".join(map(str, (*heads.BOLD_GRID[0], volumes)))
-        print(f"One run of {shape} voxels of {heads.BOLD_GRID[1]:g} mm, T1w of 1 mm, output on the 2 mm grid.\n")
+        print(
+            f"One run of {shape} voxels of {heads.BOLD_GRID[1]:g} mm, T1w of 1 mm, output on the 2 mm grid; the head is bent by up to {bend:g} mm per axis.\n"
+        )
         report(files, distorted, theirs, volumes)
         own = seconds["motion"][0] / volumes
         print(f"It takes {theirs[2]:.2f} s a volume, the embedded realigner {own:.3f} s: **{theirs[2] / own:.0f} times as long**.\n")

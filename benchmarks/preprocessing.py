@@ -231,9 +231,8 @@ def main(volumes: int, reference: int, bend: float, repeat: bool) -> None:
         distorted = apart(correct_distorted, folder / "raw", folder / "distorted", files["anatomy"])
         theirs = apart(ants_motion, folder / "raw", reference)
         shape = "x".join(map(str, (*heads.BOLD_GRID[0], volumes)))
-        print(
-            f"One run of {shape} voxels of {heads.BOLD_GRID[1]:g} mm, T1w of 1 mm, output on the 2 mm grid; the head is bent by up to {bend:g} mm per axis.\n"
-        )
+        print(f"One run of {shape} voxels of {heads.BOLD_GRID[1]:g} mm, T1w of 1 mm, output on the 2 mm grid.")
+        print(f"The head is bent away from the template by up to {bend:g} mm per axis.\n")
         report(files, distorted, theirs, volumes)
         own = seconds["motion"][0] / volumes
         print(f"It takes {theirs[2]:.2f} s a volume, the embedded realigner {own:.3f} s: **{theirs[2] / own:.0f} times as long**.\n")

@@ -23,6 +23,7 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "-
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the tests: those of the real DAG, which have one run in common, go to one, and first; the rest goes by file."""
     for item in items:

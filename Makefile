@@ -14,7 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8589934592
 RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \
 	exec snakemake --profile profiles/demo "$$@"' run
 
-.PHONY: help setup demo demo-snr0 demo-seed test lint lock connectors clean
+.PHONY: help setup demo demo-snr0 demo-seed test test-dag test-units lint lock connectors clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -42,7 +42,13 @@ demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
 test: setup lint  ## Checks, unit tests and the real DAG at its smallest size
-	pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-dag test-units
+
+test-dag: setup  ## The tests that share one run of the real DAG
+	pytest -m dag
+
+test-units: setup  ## All other tests
+	pytest -m "not dag"
 
 lint: setup
 	ruff check .

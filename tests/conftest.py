@@ -23,13 +23,12 @@ SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "-
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests: those of the real DAG, which have one run in common, go to one, and first; the rest goes by file."""
+    """Mark the tests that share one run of the real DAG, which `make test` gives a process of their own."""
     for item in items:
-        of_dag = "checkout" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("dag" if of_dag else item.path.name))
-    items.sort(key=lambda item: "checkout" not in getattr(item, "fixturenames", ()))
+        if "checkout" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.dag)
 
 
 @pytest.fixture(scope="session")

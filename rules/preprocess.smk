@@ -84,7 +84,7 @@ rule fmriprep:
         f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
     threads: 8 if FMRIPREP else 1
     resources:
-        mem_mb=(lambda wildcards, attempt: 24000 * attempt) if FMRIPREP else memory(24000, 2000),
+        mem_mb=(lambda wildcards, attempt: 24000 * attempt) if FMRIPREP else memory(24000, 3000),
         runtime=minutes(720),
     conda:
         "../envs/preprocessing.yaml"

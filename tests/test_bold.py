@@ -26,6 +26,7 @@ from boldscribe.bold.windows import Windows, place_in_grid
 from boldscribe.config import Config, parse_config
 from boldscribe.errors import UserError
 from boldscribe.images import save_image
+from boldscribe.provenance.reading import reading
 
 SPACE, TR, N_VOLUMES, SHAPE = "MNI152NLin2009cAsym", 2.0, 60, (7, 8, 6)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -448,7 +449,7 @@ def canonical_response(onset: float, times: np.ndarray) -> np.ndarray:
 
 def test_series_of_responses(root: Path) -> None:
     """One row per trial, found again by its index; with an onset convention that leaves a lead-in out."""
-    config = experiment(root, signal="lss", n_volumes=1)
+    config = reading(experiment(root, signal="lss", n_volumes=1), {})  # as a step has it
     path = root / "bold/sub-01_bold.npy"
     write_series(config, config.datasets["had"], "had", "01", root / "derivatives", path, lead_in=2.0)
     betas_NV, header = np.load(path), json.loads(path.with_suffix(".json").read_text())

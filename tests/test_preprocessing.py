@@ -388,7 +388,7 @@ def test_distortion_is_undone(phase_difference: tuple[np.ndarray, ...], directio
         true[1] = voxels[1] - shift(true)
     half = np.array([[0.0], [0.5], [0.0]])
     distorted = (pattern(true) / (1 + shift(true + half) - shift(true - half))).reshape(FIELD_SHAPE).astype(np.float32)
-    found = susceptibility.distortion(hertz, FIELD_AFFINE, np.eye(4), FIELD_SHAPE, FIELD_AFFINE, susceptibility.Readout(*readout))
+    found = susceptibility.distortion_of_field(hertz, FIELD_AFFINE, np.eye(4), FIELD_SHAPE, FIELD_AFFINE, susceptibility.Readout(*readout))
     left = np.abs(found.shift.ravel() - shift(voxels))[head.ravel()] * 3.0
     before = np.abs(shift(voxels))[head.ravel()] * 3.0
     assert before.max() > 15 and before.mean() > 2 and left.mean() < 0.1 and left.max() < 1

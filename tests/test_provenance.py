@@ -306,7 +306,7 @@ def test_a_program_shows_a_users_mistake_without_traceback(tmp_path: Path) -> No
     config = tmp_path / "config.yaml"
     config.write_text("sed: 1")
     command = [sys.executable, "-m", "workflow_scripts.tables", "--config", str(config), "--dataset", "had", "--scores", "none.parquet"]
-    command += [part for name in ("csv", "md", "tex", "differences") for part in (f"--{name}", str(tmp_path / name))]
+    command += [part for name in ("csv", "md", "tex", "differences", "left-out") for part in (f"--{name}", str(tmp_path / name))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.strip() == f"error: {config}: sed: unknown key; check its spelling against `boldscribe config`"

@@ -29,6 +29,7 @@ from boldscribe.evaluation.trials_used import left_out_sentence, overlap_sentenc
 from boldscribe.fetching.datasets import complete_dataset
 from boldscribe.fetching.manifest import Entry, Manifest, write_manifest
 from boldscribe.images import save_image
+from boldscribe.provenance.reading import reading
 from boldscribe.sections.data import Dataset
 from tests.file_server import FileServer
 from tests.had_layout import SLICE_TIMES, Had
@@ -73,11 +74,12 @@ def experiment(data: Had, **dataset: Any) -> Config:
 @pytest.fixture(scope="module")
 def report(early: Had) -> dict[str, Any]:
     """What the preflight finds in the earlier version."""
-    return validate_raw(experiment(early), "had")
+    return validate_raw(reading(experiment(early), {}), "had")
 
 
 def to_trials(config: Config, folder: Path, subject: str, report: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Series and trials of a subject from what the preflight found, as the rules run them."""
+    """Series and trials of a subject from what the preflight found, as the rules run them, with their settings watched."""
+    config = reading(config, {})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checked.json").write_text(json.dumps(report))
     series = folder / f"sub-{subject}_bold.npy"

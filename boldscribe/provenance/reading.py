@@ -17,6 +17,11 @@ class _Reading:
     def __init__(self, target: Section | Mapping[str, Any], name: str, read: dict[str, Any]) -> None:
         self._target, self._name, self._read = target, name, read
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """That of what it stands for, so that `isinstance` tells sections apart."""
+        return type(self._target)
+
     def __getattr__(self, attribute: str) -> Any:
         target = self._target
         if isinstance(target, Section) and attribute in type(target).model_fields:

@@ -20,7 +20,7 @@ AFTER_SCORES = {
     *(f"scores/{d}/sub-03_condition-{c}.parquet" for d in ("had", "urgen") for c in ("model", "llm", "shuffled", "noise")),
 }
 AFTER_TABLES = {
-    *(f"tables/{d}{end}" for d in ("had", "urgen") for end in (".csv", ".md", ".tex", "_differences.csv")),
+    *(f"tables/{d}{end}" for d in ("had", "urgen") for end in (".csv", ".md", ".tex", "_differences.csv", "_left_out.csv")),
     "report.html",
     "provenance.html",
 }

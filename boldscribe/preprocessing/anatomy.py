@@ -101,6 +101,8 @@ def register_to_template(brain: NDArray[np.float32], affine: NDArray[np.float64]
         initial_transform=linear["fwdtransforms"][0],
         syn_metric="mattes",
         grad_step=0.4,
+        # without elasticity the warp wanders by 2 mm in evenly bright tissue, even where an affine alone errs by less
+        total_sigma=1,
         reg_iterations=(40, 40, 10),
     )
     return TemplateRegistration(syn["fwdtransforms"], syn["invtransforms"])

@@ -34,7 +34,7 @@ from boldscribe.fetching.weights import configured_weights, fetch_weights
 from boldscribe.models.hub_folder import stated_revisions
 from boldscribe.preprocessing import containers as containers_module
 from boldscribe.preprocessing.containers import containers, pinned_digest
-from tests.file_server import FileServer
+from tests.file_server import FileServer, serving
 
 ROOT = Path(__file__).parents[1]
 COMMIT, DIGEST = "0123456789abcdef0123456789abcdef01234567", f"sha256:{'ab' * 32}"
@@ -94,15 +94,8 @@ class Hub:
                     code = "RepoNotFound" if "nobody" in path else "RevisionNotFound"
                     self.answer(404, **{"X-Error-Code": code})
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
-        try:
+        with serving(Handler) as self.url:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
 
 
 def git_blob(content: bytes) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from boldscribe.bids import had
-from boldscribe.bids.events import read_events, stimulus_events
+from boldscribe.bids.events import described, read_events
 from boldscribe.bids.layout import find_runs, subjects
 from boldscribe.errors import UserError
 from boldscribe.images import load_image, repetition_time
@@ -61,14 +61,14 @@ def first_onsets(events: Events) -> dict[str, float]:
 
 def described_events(design: Dataset, events: Events, lead_in: float, problems: list[str]) -> Events:
     """The trials of every run (`stimulus_events`); adds to `problems` what their descriptions lack."""
-    described: Events = {}
+    trials: Events = {}
     for subject, runs in events.items():
         for run, one in ((run, one) for run, one in runs.items() if len(one.table)):
             try:
-                described.setdefault(subject, {})[run] = RunEvents(one.path, stimulus_events(design, one.path, lead_in))
+                trials.setdefault(subject, {})[run] = RunEvents(one.path, described(one.table, design, one.path, lead_in))
             except UserError as error:
                 problems.append(str(error))
-    return described
+    return trials
 
 
 def onset_problems(settings: Bold, bold: Path, events: RunEvents, lead_in: float) -> list[str]:

@@ -72,8 +72,12 @@ def stimulus_events(design: Dataset, path: Path, lead_in: float) -> pd.DataFrame
     Raises:
         UserError: what `read_events` finds, a stimulus that the manifest lacks, or a clip's name that is not as HAD's are.
     """
-    events = read_events(path, design.stimulus_column)
-    events["onset"] += lead_in
+    return described(read_events(path, design.stimulus_column), design, path, lead_in)
+
+
+def described(events: pd.DataFrame, design: Dataset, path: Path, lead_in: float) -> pd.DataFrame:
+    """What `stimulus_events` gives, of events that `read_events` has read from `path`."""
+    events = events.assign(onset=events["onset"] + lead_in)
     if design.stimulus_manifest is not None:
         events = _by_manifest(events, design, path)
     else:

@@ -1,0 +1,69 @@
+"""The site's settings: `site.yaml` in the checkout, which git ignores. They say where jobs run, and no result depends on them.
+
+Its section `partitions` is in the format of Snakemake's Slurm plugin, which picks the best-fitting partition for each job.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from boldscribe.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "site.yaml"
+
+
+class Site(BaseModel):
+    """What this cluster calls things; `boldscribe init --cluster` asks Slurm and writes it. Without the file: nothing of it is known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiment: list[str] = Field(
+        default_factory=list, description="configuration files over config.yaml that are meant where --configfile gives none"
+    )
+    account: str | None = Field(None, description="who pays (sbatch --account); none: Slurm's default for the user")
+    qos: str | None = Field(None, description="quality of service (sbatch --qos)")
+    constraint: str | None = Field(None, description="features that nodes must have (sbatch --constraint)")
+    partitions: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="partition: its limits, of which the plugin picks the one that fits a job best"
+    )
+    gpu_model: str | None = Field(None, description="model of GPU that is asked for, as Slurm names it, e.g. a100")
+    gres: str | None = Field(None, description="asked for in place of a GPU by model, e.g. a MIG slice: gpu:1g.10gb:1")
+    embedded_gpus: int = Field(0, ge=0, description="GPUs for each GPU rule of the embedded default too, which can do without")
+    scratch: str | None = Field(
+        None, description="folder on the node's own disk for copies of large inputs; $TMPDIR, $USER and the like are resolved on the node"
+    )
+    leave_before: int = Field(300, ge=0, description="seconds before its time limit at which a training saves its state and is queued again")
+
+
+@cache
+def load_site(path: Path = SITE) -> Site:
+    """The site's settings; all defaults where there is no file.
+
+    Raises:
+        UserError: not YAML, an unknown key or a value of the wrong kind.
+    """
+    if not path.exists():
+        return Site()
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+        return Site.model_validate(content)
+    except yaml.YAMLError as error:
+        raise UserError(str(path), f"not YAML: {error}; write it anew by `boldscribe init --cluster --force`") from None
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: found {e['input']!r}: {e['msg'].lower()}" for e in error.errors()]
+        raise UserError(str(path), *problems, "see docs/hpc.md, or write it anew by `boldscribe init --cluster --force`") from None
+
+
+def scratch_folder(site: Site) -> Path | None:
+    """The folder on this node for copies of large inputs; None where the site names none, or a variable of its name is not set here."""
+    if site.scratch is None:
+        return None
+    folder = os.path.expandvars(site.scratch)
+    return None if "$" in folder else Path(folder)

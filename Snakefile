@@ -8,6 +8,7 @@
 configfile: f"{workflow.basedir}/config.yaml"
 
 
+include: "rules/site.smk"
 include: "rules/common.smk"
 include: "rules/files.smk"
 include: "rules/fetch.smk"
@@ -39,8 +40,13 @@ rule all:
     default_target: True
 
 
+REQUESTS.everywhere(workflow.rules)
+
+
 onstart:
-    write_run(experiment, [f"{workflow.basedir}/config.yaml", *workflow.config_settings.configfiles], dict(workflow.config_settings.config))
+    take_over(Path.cwd())
+    spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
+    write_run(experiment, [f"{workflow.basedir}/config.yaml", *EXPERIMENT], dict(workflow.config_settings.config))
 
 
 onsuccess:

@@ -17,6 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from boldscribe.processes import cores
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.reading import reading
-from boldscribe.provenance.record import Job, record
+from boldscribe.provenance.record import Job, attempt_of, record
 
 
 class Files:
@@ -154,9 +155,18 @@ def _run(
         return
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
     signal.signal(signal.SIGTERM, _end)
+    print(_header(job), file=sys.stderr, flush=True)
     with record(job), _alone_in(work):
         function(reading(config, read), inputs_given, outputs_made, **values, **further)
         job.container = inputs_given.container
+
+
+def _header(job: Job) -> str:
+    """First line of an attempt in the step's log, which holds all of them."""
+    values = " ".join([job.rule, *(f"{name}={value}" for name, value in job.wildcards.items())])
+    slurm = os.environ.get("SLURM_JOB_ID")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"=== {values} | attempt {attempt_of(job)} | {f'Slurm job {slurm}' if slurm else 'no Slurm'} | {os.uname().nodename} | {now} ==="
 
 
 def _cache_of(rule: str, config: Config) -> ContentCache | None:

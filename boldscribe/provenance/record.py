@@ -98,11 +98,16 @@ def _start(job: Job) -> _Start:
     code = current_fingerprint(job.rule)
     return _Start(
         when=datetime.now(UTC).isoformat(),
-        attempt=1 + sum(entry["wildcards"] == dict(job.wildcards) for entry in new_failures(job.results, job.rule)),
+        attempt=attempt_of(job),
         materials=materials(job),
         code={**code_version(job.rule), "fingerprint": _shared(job.results, "code", code.parts)},
         packages=_shared(job.results, "packages", packages_of(job.rule)),
     )
+
+
+def attempt_of(job: Job) -> int:
+    """Number of this attempt at a step: failed ones since the ledger was last closed, and this one."""
+    return 1 + sum(entry["wildcards"] == dict(job.wildcards) for entry in new_failures(job.results, job.rule))
 
 
 def materials(job: Job) -> dict[str, list[dict[str, Any]]]:

@@ -44,8 +44,7 @@ REQUESTS.everywhere(workflow.rules)
 
 
 onstart:
-    take_over(Path.cwd())
-    spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
+    start_on_site()
     write_run(experiment, [f"{workflow.basedir}/config.yaml", *EXPERIMENT], dict(workflow.config_settings.config))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from boldscribe.cluster.controller import leave, look_around, take_over
+from boldscribe.cluster.controller import look_around, take_over
 from boldscribe.cluster.requests import Requests
 from boldscribe.cluster.retries import spare_mistakes
 from boldscribe.config import check_experiment, parse_config
@@ -82,3 +82,16 @@ def container_digest(wildcards):
 def packages(program):
     """Digest of the versions of all packages that a program uses."""
     return lambda wildcards: json_digest(packages_of(program))
+
+
+def start_on_site():
+    """Before the first job of a run: one controller at a time, jobs that fit a partition, no second try after a user's mistake."""
+    take_over(Path.cwd())
+    spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
+    if workflow.executor_plugin.name == "slurm":
+        from boldscribe.cluster.submissions import check_partitions
+
+        try:
+            check_partitions(workflow)
+        except UserError as error:
+            raise WorkflowError(str(error))

@@ -8,6 +8,7 @@ job that makes the same file would be started otherwise.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import getpass
 import json
@@ -71,17 +72,24 @@ def take_over(folder: Path, pause: float = 15, tell: Any = sys.stderr) -> None:
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     about = {"process": os.getpid(), "host": socket.gethostname(), "user": getpass.getuser(), "since": since, "command": command}
     write_json(_path(folder), about)
-    _wait_for_orphans(folder, pause, tell)
+    atexit.register(leave, folder)
+    if _wait_for_orphans(folder, pause, tell):
+        print("They have ended: what is left to do is looked at again.", file=tell, flush=True)
+        shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
+        leave(folder)
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
 
 
 def leave(folder: Path) -> None:
-    """At the end of a run: the folder is free."""
-    _path(folder).unlink(missing_ok=True)
+    """At the end of a run, however it ends but by SIGKILL: the folder is free."""
+    if _held:
+        _path(folder).unlink(missing_ok=True)
     while _held:
         _held.pop().close()
 
 
-def _wait_for_orphans(folder: Path, pause: float, tell: Any) -> None:
+def _wait_for_orphans(folder: Path, pause: float, tell: Any) -> bool:
+    """Wait for jobs that nobody waits for; gives whether there were any, whose outputs the plan does not know."""
     orphans = jobs_of(folder) or []
     waiting = [job for job in orphans if job.waits]
     if waiting:
@@ -97,6 +105,7 @@ def _wait_for_orphans(folder: Path, pause: float, tell: Any) -> None:
                 flush=True,
             )
         time.sleep(pause)
+    return shown is not None
 
 
 def _names(jobs: list[QueuedJob], shown: int = 5) -> str:

@@ -33,8 +33,8 @@ class Requests:
             full, embedded: at each scale, whatever the input.
             of_input: MB for each MB of the input on top, as far as its files are there.
         """
-        base, most = embedded if self.embedded else full, self._largest("max_mem_mb")
-        return lambda wildcards, input, attempt: int(min((base + of_input * megabytes(input)) * attempt, most))
+        base = embedded if self.embedded else full
+        return lambda wildcards, input, attempt: self._grown(base + of_input * megabytes(input), attempt, "max_mem_mb")
 
     def minutes(self, full: int, embedded: int, of_input: float = 0) -> Resource:
         """Longest run time of a job (min), more with each attempt.
@@ -43,8 +43,8 @@ class Requests:
             full, embedded: at each scale, whatever the input.
             of_input: minutes for each GB of the input on top.
         """
-        base, most = embedded if self.embedded else full, self._largest("max_runtime")
-        return lambda wildcards, input, attempt: int(min((base + of_input * megabytes(input) / 1000) * attempt, most))
+        base = embedded if self.embedded else full
+        return lambda wildcards, input, attempt: self._grown(base + of_input * megabytes(input) / 1000, attempt, "max_runtime")
 
     def gpus(self, n: int = 1, needed: bool = False) -> int:
         """GPUs of a job; none where the site hands them out as a generic resource (`gres`).
@@ -77,10 +77,11 @@ class Requests:
     def _wanted(self, n: int, needed: bool) -> int:
         return n * max(1 if needed else 0, self.site.embedded_gpus if self.embedded else 1)
 
-    def _largest(self, limit: str) -> float:
-        """What the partition with the highest limit allows: beyond it a request would be refused."""
-        found = [minutes_of(p[limit]) if limit == "max_runtime" else p[limit] for p in self.site.partitions.values() if limit in p]
-        return max(found) if found and len(found) == len(self.site.partitions) else inf
+    def _grown(self, first: float, attempt: int, limit: str) -> int:
+        """What an attempt asks for: more than the one before, but no more than a partition has, since that would be refused."""
+        limits = [minutes_of(p[limit]) if limit == "max_runtime" else p[limit] for p in self.site.partitions.values() if limit in p]
+        most = max(limits) if limits and len(limits) == len(self.site.partitions) else inf
+        return int(min(first * attempt, max(first, most)))
 
 
 def megabytes(paths: Iterable[Any]) -> float:

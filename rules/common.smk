@@ -43,7 +43,8 @@ OWN_CAPTIONS = experiment.captioner.kind == "video_llama"
 FMRIPREP = experiment.preprocessing.engine in ("apptainer", "docker", "bare")
 # One process trains, or several that share each batch, one per GPU of a machine.
 PROCESSES = experiment.training.processes
-LAUNCH = "python" if PROCESSES == 1 else f"python -m torch.distributed.run --standalone --nproc-per-node {PROCESSES}"
+# Slurm sends SIGTERM to all processes of a job: the shell and `tee` must outlive the training, which saves its state first.
+LAUNCH = "trap '' TERM; python" + (f" -m torch.distributed.run --standalone --nproc-per-node {PROCESSES}" if PROCESSES > 1 else "")
 
 
 wildcard_constraints:

@@ -24,6 +24,7 @@ from typing import Any
 # Results on a CPU repeat bit by bit only with the same number of threads; Snakemake sets this variable to the rule's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from boldscribe.cluster import leaving
 from boldscribe.config import Config, load_config
 from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
@@ -95,6 +96,9 @@ def program(
                 _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache)
             except UserError as error:
                 sys.exit(f"error: {error}")
+            except leaving.Left as left:
+                leaving.queue_again(left)
+                raise
 
         return main
 
@@ -151,10 +155,14 @@ def _run(
     if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
     if int(os.environ.get("RANK", 0)) > 0:  # one of several processes that train together: the first one records for all
-        function(config, inputs_given, outputs_made, **values, **further)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the rules' shells ignore it, which their processes inherit
+        try:
+            function(config, inputs_given, outputs_made, **values, **further)
+        except leaving.Left:
+            leaving.end_last()
         return
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
-    signal.signal(signal.SIGTERM, _end)
+    leaving.end_on_sigterm()
     print(_header(job), file=sys.stderr, flush=True)
     with record(job), _alone_in(work):
         function(reading(config, read), inputs_given, outputs_made, **values, **further)
@@ -174,11 +182,6 @@ def _cache_of(rule: str, config: Config) -> ContentCache | None:
     if config.paths.cache is None:
         return None
     return ContentCache(Path(config.paths.cache) / rule, json_digest([current_fingerprint(rule).sha256, packages_of(rule)]))
-
-
-def _end(number: int, frame: object) -> None:
-    """A job that is cancelled or preempted ends as one that failed, so that the ledger hears of it."""
-    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -116,8 +116,13 @@ class Checkout:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout for the tests that share one run of the DAG."""
+    return new_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+def new_checkout(folder: Path) -> Checkout:
     """This code as it lies here, committed or not, in a repository of its own, where all of it is committed."""
-    made = Checkout(tmp_path_factory.mktemp("checkout"))
+    made = Checkout(folder)
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).exists():

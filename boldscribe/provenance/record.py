@@ -29,7 +29,7 @@ from boldscribe.provenance.redaction import redact
 from boldscribe.provenance.slices import portable, without_parts
 from boldscribe.provenance.versions import code_version
 
-SLURM = {"job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT"}
+SLURM = {"job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT", "gpus": "CUDA_VISIBLE_DEVICES"}
 
 
 @dataclass
@@ -154,7 +154,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
             "started": start.when,
             "ended": datetime.now(UTC).isoformat(),
             "exit": "completed",
-            "slurm": {name: os.environ[variable] for name, variable in SLURM.items() if variable in os.environ} or None,
+            "slurm": {name: os.environ[v] for name, v in SLURM.items() if v in os.environ} if "SLURM_JOB_ID" in os.environ else None,
         },
         "materials": used,
         "code": start.code,

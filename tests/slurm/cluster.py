@@ -24,6 +24,7 @@ SLURM_PACKAGES = ["slurmctld", "slurmd", "slurm-client", "slurmdbd", "munge", "m
 ETC = Path("/etc/slurm")
 MARK = "# made by tests/slurm/cluster.py\n"
 NODES = ("node1", "node2")
+UP = {"idle", "mixed", "allocated", "completing"}
 # In the order in which they must end: those that others need last.
 DAEMONS = (*(f"slurmd-{node}" for node in NODES), "slurmctld", "slurmdbd", "mariadb", "munged")
 SLURM_CONF = """ClusterName=ci
@@ -129,7 +130,7 @@ def up(folder: Path, cpus: int | None = None) -> None:
     _run("slurmctld")
     for node in NODES:
         start_node(node)
-    _wait(lambda: set(_output("sinfo", "-h", "-N", "-o", "%T").split()) <= {"idle", "mixed", "allocated", "completing"}, "its nodes")
+    _wait(lambda: len(states := _output("sinfo", "-h", "-N", "-o", "%T").split()) > 1 and not set(states) - UP, "its nodes")
 
 
 def start_node(node: str) -> None:

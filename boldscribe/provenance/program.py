@@ -31,7 +31,7 @@ from boldscribe.errors import UserError
 from boldscribe.files import json_digest
 from boldscribe.offline import forbid_network, is_offline
 from boldscribe.processes import cores
-from boldscribe.provenance.environment import packages_of
+from boldscribe.provenance.environment import check_packages, packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, attempt_of, record
@@ -143,6 +143,7 @@ def _run(
     resources: tuple[str, ...],
     cache: bool,
 ) -> None:
+    check_packages(rule)
     config = load_config(*arguments.config)
     read: dict[str, Any] = {}
     inputs_given = Files({name: getattr(arguments, name) for name in inputs})

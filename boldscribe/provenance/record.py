@@ -20,6 +20,7 @@ from boldscribe.errors import UserError
 from boldscribe.files import json_digest, sha256_of, write_json
 from boldscribe.provenance.access import Access
 from boldscribe.provenance.assets import locked_asset, manifest_of
+from boldscribe.provenance.deployment import deployment
 from boldscribe.provenance.digests import digest, record_path, recorded_digest
 from boldscribe.provenance.environment import hardware, lock_digest, packages_of, randomness
 from boldscribe.provenance.fingerprint import current_fingerprint
@@ -162,6 +163,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
         "environment": {
             "lock_sha256": lock_digest(),
             "packages": start.packages,
+            "deployment": deployment(),
             "container": job.container,
         },
         "hardware": hardware(),

@@ -159,7 +159,28 @@ def differences(root: Path = ROOT) -> list[str]:
         for kind, start, end, wanted_start, wanted_end in difflib.SequenceMatcher(None, *lines, autojunk=False).get_opcodes():
             if kind != "equal":
                 found += _different_lines(f"envs/{name}", start, lines[0][start:end], lines[1][wanted_start:wanted_end])
+    for path in sorted((root / "envs").glob("*.pin.txt")):
+        found += _contradictions(f"envs/{path.name}", path.read_text(), expected.get(f"{path.name.partition('.')[0]}.yaml", ""))
     return found
+
+
+def _contradictions(name: str, pins: str, environment: str) -> Iterator[str]:
+    """Where an explicit list of conda packages is not one of the environment that it stands for."""
+    wanted = dict(re.findall(r"(?m)^  - (\S+) ==(\S+)$", environment))
+    listed: dict[str, str] = {}
+    lines = [line.strip() for line in pins.splitlines() if line.strip() and not line.startswith("#")]
+    if "@EXPLICIT" not in lines:
+        yield f"{name}: found no line @EXPLICIT, which makes it an explicit list"
+    for line in (line for line in lines if line != "@EXPLICIT"):
+        if (file := re.fullmatch(r"\S+/(\S+)-([^-/]+)-[^-/]+\.(?:conda|tar\.bz2)(#\S+)?", line)) is None:
+            yield f"{name}: found {line!r}, expected the address of a conda package"
+            continue
+        listed[file[1]] = file[2]
+        if not re.fullmatch(r"#([0-9a-f]{32}|(sha256:)?[0-9a-f]{64})", file[3] or ""):
+            yield f"{name}: {file[1]} {file[2]} has no digest, expected #MD5 or #sha256:DIGEST after its address"
+    for package, version in wanted.items():
+        if listed.get(package) != version:
+            yield f"{name}: found {package} {listed.get(package, 'nowhere')}, expected {version}; make it anew with snakedeploy"
 
 
 def _different_lines(name: str, start: int, found: list[str], wanted: list[str]) -> Iterator[str]:

@@ -114,6 +114,16 @@ class Checkout:
         return Checkout(folder, dict(self.variables))
 
 
+def copy_code(folder: Path) -> Path:
+    """Copy all files of this checkout, committed or not, that git does not ignore."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout for the tests that share one run of the DAG."""
@@ -122,12 +132,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def new_checkout(folder: Path) -> Checkout:
     """This code as it lies here, committed or not, in a repository of its own, where all of it is committed."""
-    made = Checkout(folder)
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).exists():
-            (made.root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, made.root / name, follow_symlinks=False)
+    made = Checkout(copy_code(folder))
     who = ["-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false"]
     made.run("git", "init", "-q")
     made.run("git", "add", "-A")

@@ -253,7 +253,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.check:
         if found := differences():
-            sys.exit("\n".join([*found, "The locks are the source; write the environments anew: python envs/lock.py --environments"]))
+            remedy = "The locks are the source. If they are as committed, write envs/ from them: python envs/lock.py --environments"
+            sys.exit("\n".join([*found, remedy]))
         return
     if not chosen.environments:
         write_locks(chosen.keep)

@@ -19,6 +19,7 @@ from boldscribe.models.embedded import package_file, unpack
 
 pytest_plugins = ["tests.training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
+os.environ["BOLDSCRIBE_SITE"] = os.devnull  # the settings of whoever runs the tests are not meant
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2"]
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
 

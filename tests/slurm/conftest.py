@@ -50,6 +50,10 @@ class OnSlurm(Checkout):
 
     weights: dict[str, bytes] = field(default_factory=dict)
 
+    def environment(self) -> dict[str, str]:
+        """With this checkout's own site.yaml."""
+        return {**super().environment(), "BOLDSCRIBE_SITE": ""}
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `snakemake --profile slurm`; targets come first."""
         command = [*SNAKEMAKE[:3], *arguments, "--profile", "slurm", *OFTEN]

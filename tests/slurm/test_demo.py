@@ -10,6 +10,7 @@ import pytest
 
 from boldscribe.provenance.tree import read_tree
 from tests.conftest import Checkout, new_checkout
+from tests.slurm.conftest import OnSlurm
 
 pytestmark = [pytest.mark.slurm_demo, pytest.mark.slow]
 GPU_RULES = {"video_features", "captions", "pretrain_sc_mbm", "stage1", "fmri_tokens", "stage2", "decode", "scores"}
@@ -27,7 +28,7 @@ def timed(checkout: Checkout, *command: str) -> float:
 @pytest.fixture(scope="module")
 def both(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, Checkout]:
     """The finished demo: on this machine, and on Slurm."""
-    here, there = (new_checkout(tmp_path_factory.mktemp(name)) for name in ("here", "there"))
+    here, there = (OnSlurm(new_checkout(tmp_path_factory.mktemp(name)).root) for name in ("here", "there"))
     seconds_here = timed(here, "snakemake", "--profile", "profiles/demo")
     there.run(
         "boldscribe", "init", "--cluster", "--account", "neuro", "--partition", "cpu", "--partition", "gpu", "--gpu-model", "fake",

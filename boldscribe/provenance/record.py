@@ -44,6 +44,7 @@ class Job:
         wildcards: values that tell this job from the rule's others.
         config_read: dotted configuration key → value; grows while the step runs.
         container: image and digest of the container that did the work, if one did.
+        staged: inputs that were read from copies on the node's own disk, with their size (bytes) and the time that it took (s).
     """
 
     rule: str
@@ -53,6 +54,7 @@ class Job:
     wildcards: Mapping[str, str] = field(default_factory=dict)
     config_read: Mapping[str, Any] = field(default_factory=dict)
     container: dict[str, str | None] | None = None
+    staged: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
             "ended": datetime.now(UTC).isoformat(),
             "exit": "completed",
             "slurm": {name: os.environ[v] for name, v in SLURM.items() if v in os.environ} if "SLURM_JOB_ID" in os.environ else None,
+            **({"staged": job.staged} if job.staged else {}),
         },
         "materials": used,
         "code": start.code,

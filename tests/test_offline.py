@@ -150,7 +150,8 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     places = {
         "datasets": {"urgen": None, "had": {"bids_dir": str(tmp_path / "had")}},
         "video_llama": {"llm": str(tmp_path / "llm"), "visual_encoder": str(tmp_path / "visual_encoder"), "connectors": "embedded"},
-        "evaluation": {"bertscore_model": str(tmp_path / "roberta"), "sentence_encoder": str(tmp_path / "minilm"), "bertscore_baseline": None},
+        "evaluation": {"bertscore_model": str(tmp_path / "roberta"), "sentence_encoder": str(tmp_path / "minilm")}
+        | {"bertscore_baseline": None},
         "preprocessing": {"templateflow_home": str(tmp_path / "templateflow"), "fmriprep_sif": str(tmp_path / "fmriprep.sif")},
     }  # fmt: skip
     own = tmp_path / "own.yaml"

@@ -74,6 +74,7 @@ class Scratch:
         wanted = list(dict.fromkeys(p for name in names for p in inputs.get(name, []) if p.is_file() and p not in self.places))
         if not wanted:
             return
+        names = [name for name in names if set(inputs.get(name, [])) & set(wanted)]
         before = set(self._held)
         try:
             digests = {path: recorded_digest(path) for path in wanted}

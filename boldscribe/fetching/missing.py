@@ -98,7 +98,7 @@ def check_assets(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], 
     """
     of_rule: dict[str, set[str]] = {}
     for rule, wildcards in jobs:
-        of_rule.setdefault(rule, set()).add(wildcards["asset" if rule == "fetch_model" else "dataset"] if wildcards else "")
+        of_rule.setdefault(rule, set()).add(wildcards.get("asset" if rule == "fetch_model" else "dataset", ""))
     models, datasets = of_rule.get("fetch_model", set()), of_rule.get("fetch_dataset", set()) | of_rule.get("fetch_pretraining", set())
 
     def is_needed(one: Missing) -> bool:

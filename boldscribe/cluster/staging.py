@@ -4,9 +4,9 @@
                           /views/…/0/sub-01_bold.npy   links to copies, under the names and beside the neighbours of the inputs
                           /.lock                       held while copies are made: one process of a node does so at a time
 
-A copy counts once it is whole and has the digest of its original. Who reads a copy holds a shared lock on it, which the system lets
-go when the process ends in whatever way; a copy that nobody holds may be removed. A step never fails for want of a copy: it then
-reads its inputs where they are.
+A copy counts once it is whole and has the digest of its original. A process holds a lock on its folder of links, which the system lets
+go when the process ends in whatever way: a copy that no held folder links to may be removed. A step never fails for want of a copy:
+it then reads its inputs where they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +34,7 @@ from boldscribe.provenance.digests import file_state, files_of, record_path, rec
 MARGIN_SHARE, MARGIN_BYTES = 0.05, 1 << 30  # of what is copied, or at least: room that is left to others
 CHUNK = 8 << 20
 THREADS = 4
+PATIENCE = 10.0  # s: that a job at its end waits for another's copying, before it leaves its copies to be removed later
 PART, USED = ".part", ".used"  # beside a copy: one that is being made, and a file whose time says when it was used last
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ class Scratch:
     def __init__(self, folder: Path, free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free) -> None:
         self.folder = folder / f"boldscribe-{os.getuid()}"
         self._free = free
-        self._held: dict[str, int] = {}  # digest of a copy → descriptor that its lock hangs on
-        self._view: tuple[Path, int] | None = None
+        self._view: tuple[Path, int] | None = None  # folder of links, and the descriptor that its lock hangs on
+        self._used: set[str] = set()  # digests of the copies that are linked there
         self._folders: dict[Path, Path] = {}  # of inputs → their place in the view
         self.places: dict[Path, Path] = {}
         self.names: list[str] = []
@@ -75,17 +76,13 @@ class Scratch:
         if not wanted:
             return
         names = [name for name in names if set(inputs.get(name, [])) & set(wanted)]
-        before = set(self._held)
         try:
             digests = {path: recorded_digest(path) for path in wanted}
             self._prepare()
             with self._alone():
-                self._sweep()
-                self._hold(digests)
+                self._provide(digests)
                 self._link(digests, [p for paths in inputs.values() for p in paths])
         except (_NoCopyError, OSError) as error:
-            for sha256 in self._held.keys() - before:
-                self._let_go(sha256)
             log.warning("%s: no copies of %s there, which are read where they are: %s", self.folder, ", ".join(names), error)
             return
         finally:
@@ -95,14 +92,16 @@ class Scratch:
         log.info("%s: %s of %s, after %.1f s", self.folder, gigabytes(size), ", ".join(names), time.perf_counter() - clock)
 
     def close(self) -> None:
-        """Remove the links, and the copies that no other job reads."""
-        for sha256 in list(self._held):
-            self._let_go(sha256)
-        if self._view is not None:
-            shutil.rmtree(self._view[0], ignore_errors=True)
-            os.close(self._view[1])
-            self._view = None
+        """Remove the links, and the copies that no other process reads."""
+        if self._view is None:
+            return
+        shutil.rmtree(self._view[0], ignore_errors=True)
+        os.close(self._view[1])
+        self._view = None
         self.places.clear()
+        with suppress(OSError), self._alone(seconds=PATIENCE):
+            for sha256 in self._used - self._in_use():
+                self._remove(sha256)
 
     def declared(self, text: str) -> str:
         """A message in which inputs have the names that the user knows."""
@@ -116,89 +115,89 @@ class Scratch:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         stat = self.folder.lstat()
         if self.folder.is_symlink() or stat.st_uid != os.getuid() or stat.st_mode & 0o077:
-            raise _NoCopyError("the folder is another user's, or others can write there; remove it")
+            raise _NoCopyError("the folder is another user's, or others have rights there; remove it")
         for name in ("copies", "views"):
             (self.folder / name).mkdir(exist_ok=True)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, seconds: float | None = None) -> Iterator[None]:
+        """Hold the lock of the folder.
+
+        Raises:
+            BlockingIOError: others held it for longer than so many seconds.
+        """
         with (self.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("%s: another process of this node copies; waiting for its end", self.folder)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            last = None if seconds is None else time.monotonic() + seconds
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if last is None:
+                        log.info("%s: another process of this node copies; waiting for its end", self.folder)
+                        fcntl.flock(lock, fcntl.LOCK_EX)
+                        break
+                    if time.monotonic() > last:
+                        raise
+                    time.sleep(0.1)
             yield
 
-    def _sweep(self) -> None:
-        """Remove what killed processes left half done: links, and copies that were not finished; finished copies are kept."""
-        for part in (self.folder / "copies").glob(f"*{PART}"):
-            part.unlink(missing_ok=True)  # nobody else copies now
+    def _in_use(self) -> set[str]:
+        """Digests of the copies that live processes read; the links of processes that have ended are removed."""
+        found = set()
         for view in (self.folder / "views").iterdir():
-            with suppress(OSError):
-                descriptor = os.open(view, os.O_RDONLY)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(view, ignore_errors=True)
-                finally:
-                    os.close(descriptor)
+            descriptor = os.open(view, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(view, ignore_errors=True)
+            except BlockingIOError:
+                found |= {file.readlink().name for file in view.glob("*/*") if file.is_symlink()}
+            except OSError:  # its process removes it just now
+                continue
+            finally:
+                os.close(descriptor)
+        return found
 
-    def _hold(self, digests: Mapping[Path, dict[str, Any]]) -> None:
-        """Find or make a copy of each file, and lock it against removal."""
+    def _provide(self, digests: Mapping[Path, dict[str, Any]]) -> None:
+        """Find or make a copy of each file."""
         originals: dict[str, Path] = {}
         for path, digest in digests.items():
             for file, entry in zip(files_of(path), digest["files"], strict=True):
                 originals.setdefault(entry["sha256"], file)
+        in_use = self._in_use()
+        for part in (self.folder / "copies").glob(f"*{PART}"):
+            part.unlink(missing_ok=True)  # of a process that was killed: nobody else copies now
         memory = Verified(self.folder / "copies")
         missing = {}
         for sha256, original in originals.items():
-            if sha256 in self._held:
+            if memory.holds(sha256, bytes.fromhex(sha256)):
+                self._last_use(sha256).touch()
                 continue
-            if self._lock(sha256):
-                if memory.holds(sha256, bytes.fromhex(sha256)):
-                    continue
+            if self._copy_of(sha256).exists():
                 log.warning("%s: the copy of %s is damaged, and is made anew", self.folder, original)
-                self._let_go(sha256, shared=True)
+                self._remove(sha256)
             missing[sha256] = original
-        self._make_room(sum(file.stat().st_size for file in missing.values()))
-        self._copy(missing, memory)
+        self._make_room(sum(file.stat().st_size for file in missing.values()), in_use | originals.keys())
+        try:
+            self._copy(missing, memory)
+        except BaseException:
+            for sha256 in missing:
+                self._remove(sha256)
+            raise
         memory.write()
 
-    def _lock(self, sha256: str) -> bool:
-        """Hold a copy, if there is one."""
-        try:
-            descriptor = os.open(self._copy_of(sha256), os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if os.fstat(descriptor).st_nlink == 0:  # removed while we waited
-            os.close(descriptor)
-            return False
-        self._used(sha256).touch()
-        self._held[sha256] = descriptor
-        return True
+    def _remove(self, sha256: str) -> None:
+        self._copy_of(sha256).unlink(missing_ok=True)
+        self._last_use(sha256).unlink(missing_ok=True)
 
-    def _let_go(self, sha256: str, *, shared: bool = False) -> None:
-        """Remove a copy that no other process reads; `shared`: even one that others read, whose maps of it stay."""
-        descriptor = self._held.pop(sha256)
-        try:
-            if not shared:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for file in (self._copy_of(sha256), self._used(sha256)):
-                file.unlink(missing_ok=True)
-        except OSError:
-            pass
-        finally:
-            os.close(descriptor)
-
-    def _make_room(self, needed: int) -> None:
+    def _make_room(self, needed: int, keep: Set[str]) -> None:
         """Remove copies that nobody reads, least recently used first, until what is needed fits with a margin."""
         margin = max(int(MARGIN_SHARE * needed), MARGIN_BYTES) if needed else 0
         for used in sorted((self.folder / "copies").glob(f"*{USED}"), key=lambda file: file.stat().st_mtime):
             if self._free(self.folder) >= needed + margin:
                 return
-            if used.stem not in self._held and self._lock(used.stem):
-                self._let_go(used.stem)
+            if used.stem not in keep:
+                self._remove(used.stem)
         if (free := self._free(self.folder)) < needed + margin:
             raise _NoCopyError(f"found {gigabytes(free)} free, expected {gigabytes(needed)} and a margin of {gigabytes(margin)}")
 
@@ -211,10 +210,7 @@ class Scratch:
             try:
                 if (found := _copy_file(originals[sha256], part, stop)) != sha256:
                     raise _NoCopyError(f"the copy of {originals[sha256]} has the digest {found[:12]}…, expected {sha256[:12]}…")
-                self._used(sha256).touch()
-                descriptor = os.open(part, os.O_RDONLY)
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
-                self._held[sha256] = descriptor
+                self._last_use(sha256).touch()
                 part.rename(target)
                 memory.remember(sha256, sha256)
             finally:
@@ -239,6 +235,7 @@ class Scratch:
             if path.parent not in self._folders:
                 self._folders[path.parent] = self._view[0] / str(len(self._folders))
                 self._folders[path.parent].mkdir()
+            self._used |= {entry["sha256"] for entry in digest["files"]}
             place = places[path] = self._folders[path.parent] / path.name
             files = [dict(entry) for entry in digest["files"]]
             for file, entry in zip(files_of(path), files, strict=True):
@@ -256,7 +253,7 @@ class Scratch:
     def _copy_of(self, sha256: str) -> Path:
         return self.folder / "copies" / sha256
 
-    def _used(self, sha256: str) -> Path:
+    def _last_use(self, sha256: str) -> Path:
         return self.folder / "copies" / f"{sha256}{USED}"
 
 

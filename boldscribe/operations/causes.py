@@ -79,7 +79,13 @@ def diagnose(evidence: Evidence) -> Cause:
             return cause
     lines = _last(evidence)
     last = next((line for line in reversed(lines) if re.match(r"^[\w.]+(Error|Exception|Interrupt|Exit)\b", line)), "")
-    told = f"The last error was `{_short(last)}`. " if last else ""
+    told = (
+        f"The last error was `{_short(last)}`. "
+        if last
+        else f"Snakemake says: {_short(evidence.controller)}. "
+        if evidence.controller
+        else ""
+    )
     return Cause(UNKNOWN, f"{told}Read the log; if it is none of your doing, report it with the log and `boldscribe doctor`.", lines)
 
 
@@ -202,7 +208,7 @@ def _memory(e: Evidence, told: str, megabytes: int, found: re.Match[str] | None 
         OUT_OF_MEMORY,
         f"{told}Snakemake asks for more at the next attempt where the profile retries; for good: "
         f"`--set-resources {e.rule}:mem_mb={amount}`. Without Slurm, run fewer jobs at a time (`--cores`).",
-        _around(e, found) if found else _last(e) + _telling(e.slurm_log),
+        _around(e, found) if found else tuple(dict.fromkeys(_last(e) + _telling(e.slurm_log))),
     )
 
 

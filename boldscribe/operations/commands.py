@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 
 PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
 WIDTH = 120
+# reasons for which a job waits for ever
+NEVER = (
+    "PartitionConfig",
+    "PartitionTimeLimit",
+    "PartitionNodeLimit",
+    "BadConstraints",
+    "InvalidAccount",
+    "InvalidQOS",
+    "QOSMaxMemoryPerJob",
+    "QOSMaxCpuPerJobLimit",
+    "QOSMaxGRESPerJob",
+    "QOSMaxWallDurationPerJobLimit",
+    "AssocMaxCpuPerJobLimit",
+    "AssocMaxWallDurationPerJobLimit",
+    "JobHeldUser",
+    "JobHeldAdmin",
+    "DependencyNeverSatisfied",
+)
 path = click.Path(path_type=Path)
 
 
@@ -98,6 +116,14 @@ def sentences(overview: Overview, folder: Path) -> Sequence[str]:
         said.append(f"No Snakemake is at work in {folder} on this machine; the run's command goes on from here: {left}.")
     if unnamed := sum(overview.unnamed.values()):
         said.append(f"{unnamed} tasks of job arrays are in the queue, of which Slurm does not say which subjects or shards they are.")
+    stuck = [s for s in overview.states if s.reason.partition(",")[0].strip("()") in NEVER]
+    if stuck:
+        reasons = ", ".join(dict.fromkeys(s.reason for s in stuck))
+        numbers = " ".join(s.slurm for s in stuck[:5])
+        said.append(
+            f"{len(stuck)} queued jobs will not start as they are ({reasons}): `boldscribe plan` says what partitions allow; "
+            f"scancel {numbers}{' ...' if len(stuck) > 5 else ''}, and start again with less."
+        )
     if overview.other:
         said.append(f"{overview.other} more jobs in the queue are from this folder and of another experiment.")
     if counts["failed"]:

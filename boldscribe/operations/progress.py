@@ -7,18 +7,21 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any, TextIO
 
 from boldscribe.config import Config
 from boldscribe.operations.jobs import Job
 from boldscribe.operations.logs import planned_jobs
-from boldscribe.operations.schedule import Room, duration, makespan, needs_of
+from boldscribe.operations.schedule import Need, Room, duration, makespan, needs_of
 from boldscribe.operations.status import DONE, FAILED, QUEUED, RUNNING, Overview, survey
 from boldscribe.planning.stages import stage_lines
 from boldscribe.processes import cores
 
 INTERVAL = 60.0  # seconds between two lines
+STEADY = 5  # jobs after which a run's pace is believed
+SLOWEST = 10.0  # times the time that was reckoned
 
 
 def at_once(finished: Sequence[Mapping[str, Any]], since: datetime) -> int:
@@ -49,12 +52,38 @@ def room_for(overview: Overview, since: datetime, most: int | None = None) -> Ro
     return Room(jobs=seen or most or 1)
 
 
-def time_left(overview: Overview, todo: Sequence[Job], room: Room) -> float:
-    """Seconds until the jobs that are to be done are done, by what such jobs took, here or by the table of costs."""
-    lines = stage_lines(overview.config, overview.results, cores(), None if room.cores < float("inf") else 1)
-    now = datetime.now(UTC)
-    elapsed = {s.job: (now - s.since).total_seconds() for s in overview.states if s.state == RUNNING and s.since and s.job in set(todo)}
-    return makespan(todo, needs_of(todo, lines), room, elapsed)
+def time_left(overview: Overview, todo: Sequence[Job], room: Room, since: datetime | None = None) -> float:
+    """Seconds until jobs are done, by what such jobs took, here or by the table of costs, and at the pace of the run so far.
+
+    Args:
+        overview: where the run stands.
+        todo: the jobs.
+        room: for how many there is room at a time.
+        since: when the run started; None if there is none, and so no pace.
+    """
+    lines = stage_lines(overview.config, overview.results, cores(), None if room.cores < inf else 1)
+    needs = needs_of([s.job for s in overview.states], lines)
+    now, wanted = datetime.now(UTC), set(todo)
+    elapsed = {s.job: (now - s.since).total_seconds() for s in overview.states if s.state == RUNNING and s.since}
+    left = makespan(todo, needs, room, {job: seconds for job, seconds in elapsed.items() if job in wanted})
+    return left * (_pace(overview, since, needs, room, elapsed) if since else 1.0)
+
+
+def _pace(overview: Overview, since: datetime, needs: Mapping[Job, Need], room: Room, elapsed: Mapping[Job, float]) -> float:
+    """By how much longer than reckoned the run has taken so far: for starts of jobs, time in the queue, a busy machine. At least 1."""
+    ended = ended_since(overview, since)
+    if len(ended) < STEADY:
+        return 1.0
+    past = [s.job for s in overview.states if s.job in ended or s.job in elapsed]
+    took = {job: Need(elapsed[job], needs[job].cores, needs[job].gpus) if job in elapsed else needs[job] for job in past}
+    reckoned = makespan(past, took, room)
+    return min(SLOWEST, max(1.0, (datetime.now(UTC) - since).total_seconds() / reckoned)) if reckoned else 1.0
+
+
+def ended_since(overview: Overview, since: datetime) -> set[Job]:
+    """Jobs that were completed since a time."""
+    paths = {o["path"] for e in overview.finished if datetime.fromisoformat(e["ended"]) >= since for o in e["outputs"]}
+    return {s.job for s in overview.states if any(name in paths for name in s.job.outputs)}
 
 
 def to_do(overview: Overview) -> list[Job]:
@@ -68,9 +97,9 @@ def time_left_sentence(overview: Overview, since: datetime) -> str:
     if not todo:
         return ""
     room = room_for(overview, since)
-    places = f"{int(room.jobs)} at a time" if room.cores == float("inf") else f"{int(room.cores)} cores"
-    queue = ", time in the queue aside" if overview.slurm and room.cores == float("inf") else ""
-    return f"about {duration(time_left(overview, todo, room))} left with {places}{queue}"
+    places = f"{int(room.jobs)} at a time" if room.cores == inf else f"{int(room.cores)} cores"
+    queue = ", time in the queue aside" if overview.slurm and room.cores == inf else ""
+    return f"about {duration(time_left(overview, todo, room, since))} left with {places}{queue}"
 
 
 class Progress(threading.Thread):
@@ -113,7 +142,7 @@ class Progress(threading.Thread):
             except Exception:
                 return
             if line != shown and not self._end.is_set():
-                self.out.write(f"{line}\n")
+                self.out.write(f"[{datetime.now():%H:%M}] {line}\n")
                 self.out.flush()
             shown = line
 
@@ -129,26 +158,25 @@ class Progress(threading.Thread):
         failed = sum(s.state == FAILED and s.since is not None and s.since >= self.started for s in overview.states)
         parts = [f"{total - len(todo)} of {total} jobs done"]
         parts += [f"{n} {name}" for n, name in ((counts[RUNNING], "running"), (counts[QUEUED], "queued"), (failed, "failed")) if n]
-        left = time_left(overview, todo, room_for(overview, self.started, self.most)) if todo else 0.0
-        return f"[{datetime.now():%H:%M}] {', '.join(parts)}" + (f"; about {duration(left)} left" if todo else "")
+        left = time_left(overview, todo, room_for(overview, self.started, self.most), self.started) if todo else 0.0
+        return f"{', '.join(parts)}" + (f"; about {duration(left)} left" if todo else "")
 
     def split(self, overview: Overview) -> tuple[list[Job], int]:
         """Jobs of this run that are left to do, and how many it has in all.
 
         Snakemake's log says how many of each rule it has set out to run: also such as are done, but by other code or settings.
         """
-        ended = {o["path"] for e in overview.finished if datetime.fromisoformat(e["ended"]) >= self.started for o in e["outputs"]}
-        now = [s.job for s in overview.states if any(name in ended for name in s.job.outputs)]
+        now = ended_since(overview, self.started)
         left = [s.job for s in overview.states if s.state != DONE]
         planned = planned_jobs(self.log)
         if not planned:
             return left, len(left) + len(now)
-        finished, again = set(now), Counter(job.rule for job in now)
+        again = Counter(job.rule for job in now)
         todo: list[Job] = []
         for rule, number in planned.items():
             wanted = max(0, number - again[rule])
             unfinished = [job for job in left if job.rule == rule]
-            others = [s.job for s in overview.states if s.job.rule == rule and s.state == DONE and s.job not in finished]
+            others = [s.job for s in overview.states if s.job.rule == rule and s.state == DONE and s.job not in now]
             todo += (unfinished + others)[:wanted]
         order = {s.job: i for i, s in enumerate(overview.states)}
         return sorted(todo, key=lambda job: order[job]), sum(planned.values())

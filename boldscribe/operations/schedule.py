@@ -59,16 +59,12 @@ def makespan(jobs: Iterable[Job], needs: Mapping[Job, Need], room: Room, elapsed
         elapsed: seconds that a job has been running for already; such jobs go first.
     """
     jobs, elapsed = list(jobs), elapsed or {}
-    left = set(jobs)
-    before = {job: [other for other in others if other in left] for job, others in waits_for(jobs).items()}
-    behind: dict[Job, list[Job]] = {job: [] for job in jobs}
-    for job, others in before.items():
+    behind = _behind(jobs)
+    waiting = dict.fromkeys(jobs, 0)
+    for others in behind.values():
         for other in others:
-            behind[other].append(job)
-    waiting = {job: len(others) for job, others in before.items()}
-    tail: dict[Job, float] = {}  # longest chain from a job to the end: what has the longest goes first
-    for job in reversed(jobs):
-        tail[job] = needs[job].seconds + max((tail[other] for other in behind[job]), default=0.0)
+            waiting[other] += 1
+    tail = _tails(jobs, behind, needs)  # what has the longest chain behind it goes first
     ready: dict[tuple[str, str], deque[Job]] = {}
     running: list[tuple[float, int, Job, Need]] = []
     clock, count = 0.0, 0
@@ -101,9 +97,34 @@ def makespan(jobs: Iterable[Job], needs: Mapping[Job, Need], room: Room, elapsed
     return clock
 
 
-def longest_chain(jobs: Iterable[Job], needs: Mapping[Job, Need]) -> float:
-    """Seconds of the jobs that must follow on each other whatever the room."""
-    return makespan(jobs, needs, Room())
+def longest_chain(jobs: Iterable[Job], needs: Mapping[Job, Need]) -> list[Job]:
+    """The jobs that follow on each other and take longest together: with however much room, a run is no shorter than they are."""
+    jobs = list(jobs)
+    behind = _behind(jobs)
+    tail = _tails(jobs, behind, needs)
+    chain: list[Job] = []
+    following = jobs
+    while following:
+        chain.append(max(following, key=lambda job: tail[job]))
+        following = behind[chain[-1]]
+    return chain
+
+
+def _behind(jobs: list[Job]) -> dict[Job, list[Job]]:
+    """Job → those of the jobs that wait for it."""
+    behind: dict[Job, list[Job]] = {job: [] for job in jobs}
+    for job, others in waits_for(jobs).items():
+        for other in others:
+            behind[other].append(job)
+    return behind
+
+
+def _tails(jobs: list[Job], behind: Mapping[Job, list[Job]], needs: Mapping[Job, Need]) -> dict[Job, float]:
+    """Seconds of the longest chain from each job to the end."""
+    tail: dict[Job, float] = {}
+    for job in reversed(jobs):  # each stands after those that it waits for
+        tail[job] = needs[job].seconds + max((tail[other] for other in behind[job]), default=0.0)
+    return tail
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from boldscribe.provenance.ledger import read_ledger
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "not yet")
 SLACK = timedelta(seconds=10)  # between a log's last line and the ledger's entry
+FRESH = timedelta(minutes=1)  # a log that is written to runs: the queue may have been looked at before, or the job be on another machine
 AFTERWORD = timedelta(minutes=2)  # in which Snakemake may still write to Slurm's log of a job that is done
 
 
@@ -116,7 +118,9 @@ def survey(config: Config, results: Path, folder: Path, explain: bool = True) ->
             failed.setdefault((entry["rule"], frozenset(entry["wildcards"].items())), []).append(entry)
     queue, here = slurm.jobs_of(folder), steps(folder)
     placed, unnamed, other = _placed(jobs, queue or [], results)
-    errors = controller_errors(controller_log(folder))
+    errors = {
+        os.path.realpath(folder / key) if "/" in key else key: said for key, said in controller_errors(controller_log(folder)).items()
+    }
     made: list[State] = []
     suspects: list[tuple[int, Job, _Trace]] = []
     for job in jobs:
@@ -223,7 +227,7 @@ def _trace(
         attempt = begun = None
     entries = [e for e in _entries_of(job, failed, attempt) if _time(e["ended"]) > after]
     logs = [p for p in slurm_logs(folder, job) if _written(p) > after + AFTERWORD]
-    controller = errors.get(str(log), errors.get(job.rule, ""))
+    controller = errors.get(os.path.realpath(log), errors.get(job.rule, ""))
     if begun is None and not entries and not logs and not controller:
         return None
     last = entries[-1] if entries else None
@@ -262,7 +266,11 @@ def _entries_of(
 
 
 def _failed(job: Job, results: Path, folder: Path, trace: _Trace, account: Account | None) -> State:
-    slurm_log = trace.slurm_log
+    """The state of a job that is neither in the queue nor done: failed, unless its log is being written to."""
+    slurm_log, attempt = trace.slurm_log, trace.attempt
+    goes_on = account is None or account.state in ("RUNNING", "PENDING", "COMPLETING", "REQUEUED")
+    if attempt and goes_on and not trace.exit and not trace.controller and datetime.now(UTC) - attempt.written < FRESH:
+        return State(job, RUNNING, attempt.started or attempt.written, attempt.node, slurm=trace.slurm)
     if account is not None and "_" in account.task:
         slurm_log = task_log(folder, job.rule, account.task)
     evidence = Evidence(job.rule, trace.exit, trace.attempt, (tail(slurm_log) or "") if slurm_log else "", account, trace.controller)

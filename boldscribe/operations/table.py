@@ -41,7 +41,7 @@ def render(overview: Overview, sentences: Sequence[str]) -> RenderableType:
 
 def _stages(title: str, states: Sequence[State], overview: Overview) -> Table:
     """Stages of no subject, a line each."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), show_header=False)
     table.add_column("stage", no_wrap=True, min_width=18)
     table.add_column("state", overflow="fold")
     for rule in dict.fromkeys(s.job.rule for s in states):

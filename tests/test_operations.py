@@ -209,7 +209,9 @@ def test_slurms_queue_is_told_apart_by_folder_comment_and_header(config: Config,
     (tmp_path / ".snakemake").mkdir()
     shown = " ".join(CliRunner().invoke(main, ["status", "results"]).output.split())
     assert "1 queued jobs will not start as they are (PartitionConfig)" in shown and "scancel 85" in shown
-    assert f"from {datetime.fromisoformat(later):%d %b %H:%M}" in shown and "2 tasks of job arrays" in shown
+    assert "2 tasks of job arrays" in shown
+    (waits,) = [s for s in overview.states if s.reason == "Priority"]
+    assert f"(Priority, from {datetime.fromisoformat(later):%d %b %H:%M})" in cell([waits])
     assert "0 of 2, 1 running, 2 queued" in shown
 
 

@@ -106,7 +106,8 @@ def sentences(overview: Overview, folder: Path) -> Sequence[str]:
     said = [f"{overview.results}: {counts[DONE]} of {len(overview.states)} jobs done" + (f", {others}" if others else "") + "."]
     controller = at_work(folder)
     if controller is not None:
-        left = time_left_sentence(overview, datetime.fromisoformat(controller["since"]).astimezone(UTC))
+        started = datetime.fromisoformat(controller["since"]).astimezone(UTC)
+        left = time_left_sentence(overview, started, "slurm" in controller["command"])
         since = controller["since"].replace("T", " ")[:16]
         said.append(
             f"Snakemake is at work: process {controller['process']} on {controller['host']}, since {since}; {left or 'all is done'}."

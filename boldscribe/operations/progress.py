@@ -21,6 +21,7 @@ from boldscribe.processes import cores
 
 INTERVAL = 60.0  # seconds between two lines
 STEADY = 5  # jobs after which a run's pace is believed
+OVERDUE = 0.2  # part of its time that a job is thought to have left at least
 SLOWEST = 10.0  # times the time that was reckoned
 
 
@@ -65,8 +66,11 @@ def time_left(overview: Overview, todo: Sequence[Job], room: Room, since: dateti
     needs = needs_of([s.job for s in overview.states], lines)
     now, wanted = datetime.now(UTC), set(todo)
     elapsed = {s.job: (now - s.since).total_seconds() for s in overview.states if s.state == RUNNING and s.since}
-    left = makespan(todo, needs, room, {job: seconds for job, seconds in elapsed.items() if job in wanted})
-    return left * (_pace(overview, since, needs, room, elapsed) if since else 1.0)
+    pace = _pace(overview, since, needs, room, elapsed) if since else 1.0
+    paced = {job: Need(pace * need.seconds, need.cores, need.gpus) for job, need in needs.items()}
+    # a job that has taken longer than was reckoned is not about to end for that
+    ran = {job: min(seconds, (1 - OVERDUE) * paced[job].seconds) for job, seconds in elapsed.items() if job in wanted}
+    return makespan(todo, paced, room, ran)
 
 
 def _pace(overview: Overview, since: datetime, needs: Mapping[Job, Need], room: Room, elapsed: Mapping[Job, float]) -> float:
@@ -91,12 +95,12 @@ def to_do(overview: Overview) -> list[Job]:
     return [s.job for s in overview.states if s.state != DONE]
 
 
-def time_left_sentence(overview: Overview, since: datetime) -> str:
-    """`at least 6 min left with 4 jobs at a time`; empty where nothing is left."""
+def time_left_sentence(overview: Overview, since: datetime, on_slurm: bool = False) -> str:
+    """`about 6 min left with 4 jobs at a time`; empty where nothing is left."""
     todo = to_do(overview)
     if not todo:
         return ""
-    room = room_for(overview, since)
+    room = room_for(overview, since, 1 if on_slurm else None)
     places = f"{int(room.jobs)} at a time" if room.cores == inf else f"{int(room.cores)} cores"
     queue = ", time in the queue aside" if overview.slurm and room.cores == inf else ""
     return f"about {duration(time_left(overview, todo, room, since))} left with {places}{queue}"

@@ -207,7 +207,7 @@ def _memory(e: Evidence, told: str, megabytes: int, found: re.Match[str] | None 
     return Cause(
         OUT_OF_MEMORY,
         f"{told}Snakemake asks for more at the next attempt where the profile retries; for good: "
-        f"`--set-resources {e.rule}:mem_mb={amount}`. Without Slurm, run fewer jobs at a time (`--cores`).",
+        f"`--set-resources {e.rule}:mem_mb={amount}`" + ("." if e.account else ", or fewer jobs at a time (`--cores`)."),
         _around(e, found) if found else tuple(dict.fromkeys(_last(e) + _telling(e.slurm_log))),
     )
 

@@ -106,7 +106,7 @@ def controller_errors(log: Path | None) -> dict[str, str]:
     """A job's log, or its rule where it names none → what Snakemake said of its failure: the last time, in one line."""
     found: dict[str, str] = {}
     for match in CONTROLLER_ERROR.finditer(tail(log) or "" if log else ""):
-        place = re.search(r"^    log: (.*?)(?: \(check log file|$)", match["body"], re.M)
+        place = re.search(r"^    log: ([^,\n]*?)(?:, | \(check log file|$)", match["body"], re.M)
         said = "" if match["message"].strip() == "None" else match["message"]
         ending = re.search(r"returned non-zero exit status \d+|died with [^\n]*", match["exception"] or "")
         found[place[1].strip() if place else match["rule"]] = " ".join(f"{said} {ending[0] if ending else ''}".split())

@@ -162,8 +162,10 @@ class Progress(threading.Thread):
         failed = sum(s.state == FAILED and s.since is not None and s.since >= self.started for s in overview.states)
         parts = [f"{total - len(todo)} of {total} jobs done"]
         parts += [f"{n} {name}" for n, name in ((counts[RUNNING], "running"), (counts[QUEUED], "queued"), (failed, "failed")) if n]
-        left = time_left(overview, todo, room_for(overview, self.started, self.most), self.started) if todo else 0.0
-        return f"{', '.join(parts)}" + (f"; about {duration(left)} left" if todo else "")
+        again = {s.job for s in overview.states if s.state == FAILED}  # if it is tried again, it will be queued before long
+        todo_now = [job for job in todo if job not in again]
+        left = time_left(overview, todo_now, room_for(overview, self.started, self.most), self.started) if todo_now else 0.0
+        return f"{', '.join(parts)}" + (f"; about {duration(left)} left" if todo_now else "")
 
     def split(self, overview: Overview) -> tuple[list[Job], int]:
         """Jobs of this run that are left to do, and how many it has in all.

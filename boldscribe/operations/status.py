@@ -274,6 +274,6 @@ def _failed(job: Job, results: Path, folder: Path, trace: _Trace, account: Accou
     if account is not None and "_" in account.task:
         slurm_log = task_log(folder, job.rule, account.task)
     evidence = Evidence(job.rule, trace.exit, trace.attempt, (tail(slurm_log) or "") if slurm_log else "", account, trace.controller)
-    logs = tuple(p for p in (job.log(results), slurm_log) if p is not None and p.exists())
+    logs = tuple(p for p in (job.log(results), slurm_log) if p is not None and p.is_file() and p.stat().st_size)
     failure = Failure(job, diagnose(evidence), trace.attempts, trace.slurm, account, logs)
     return State(job, FAILED, trace.since, slurm=trace.slurm, failure=failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ def begin(config: Config, folder: Path, logs: Sequence[str], most: int | None, q
 
     progress = Progress(config, Path(config.paths.results), folder, Path(logs[0]) if logs else None, most)
     _progress[:] = [progress]
+    atexit.register(progress.stop)  # nothing is to be written while the interpreter ends
     if not {"ALL", "PROGRESS"} & {getattr(q, "name", str(q)).upper() for q in quiet or ()}:
         progress.start()
 

@@ -32,6 +32,7 @@ from boldscribe.operations.schedule import Need, Room, duration, longest_chain, 
 from boldscribe.operations.status import DONE, FAILED, QUEUED, RUNNING, WAITING, Overview, State, survey
 from boldscribe.operations.steps import steps
 from boldscribe.operations.table import cell
+from boldscribe.provenance.deployment import absence
 from boldscribe.provenance.record import Job as Recorded
 from boldscribe.provenance.record import record
 from tests.conftest import ROOT, Checkout
@@ -267,6 +268,8 @@ def text_of(text: str) -> Attempt:
          "GPU memory full", "batch_size"),
         (Evidence("s", "failed: RuntimeError", text_of("RuntimeError: No CUDA GPUs are available\n")), "GPU or driver", "nvidia-smi"),
         (Evidence("s", "failed: SystemExit", text_of("epoch 3\n")), "stopped", "Run the same command"),
+        (Evidence("s", "left: SIGURG", text_of("epoch 3\n")), "stopped", "told by SIGURG to end"),
+        (Evidence("s", "", text_of(f"error: {absence('stage1', ['peft', 'torch'])}\n")), "missing package", "boldscribe doctor"),
         (Evidence("s", "failed: KeyError", text_of(real("{}['subject']"))), "unknown", "KeyError: 'subject'"),
     ],
 )  # fmt: skip

@@ -69,7 +69,8 @@ GPU_TROUBLE = (
 )
 NO_NETWORK = r"Temporary failure in name resolution|Name or service not known|Max retries exceeded|ConnectionError|Network is unreachable"
 OFFLINE = r"found an attempt to reach (\S+) over the network"
-LEFT = r"failed: (SystemExit|KeyboardInterrupt)"
+NOT_INSTALLED = r"package \S+: found none in "
+LEFT = r"left: (\w+)|failed: (SystemExit|KeyboardInterrupt)"
 
 
 def diagnose(evidence: Evidence) -> Cause:
@@ -161,6 +162,8 @@ def _by_log(e: Evidence) -> Cause | None:
     if found := re.search(NO_MEMORY, e.text, re.M):
         return _memory(e, "", 0, found)
     mistake = _mistake(e)
+    if re.search(NOT_INSTALLED, "\n".join(mistake)):
+        return Cause("missing package", "Do what the message says; `boldscribe doctor` says what else is missing.", mistake)
     if mistake and e.exit in ("", "failed: UserError"):
         return Cause(MISTAKE, "Do what the message says, then run the same command again; it is not tried again before.", mistake)
     both = f"{e.text}\n{e.slurm_log}"
@@ -191,8 +194,14 @@ def _by_ending(e: Evidence) -> Cause | None:
     """What the way in which it ended says, where the log says nothing."""
     if re.search(KILLED, f"{e.controller}\n{e.slurm_log}", re.M) or (e.account and e.account.exit_code.endswith(":9")):
         return _memory(e, "It was killed (SIGKILL) and could say nothing; most often that is for want of memory. ", 0)
-    if re.match(LEFT, e.exit):
-        return Cause("stopped", "It was told to end (Ctrl-C, `scancel`, a limit). Run the same command again to go on.", _last(e))
+    if found := re.match(LEFT, e.exit):
+        told = f"by {found[1]} " if found[1] else ""
+        return Cause(
+            "stopped",
+            f"It was told {told}to end (Ctrl-C, `scancel`, preemption, a limit that came near). Run the same command again: trainings go "
+            "on from the state that they saved.",
+            _last(e),
+        )
     if not e.exit and e.attempt is not None and not e.controller and not e.state:
         return Cause(
             "ended without word",

@@ -423,6 +423,9 @@ def test_a_real_run_ends_with_a_message(checkout: Checkout, tmp_path: Path) -> N
     target = "results/tiny/raw/had/stimuli"
     done = clone.snakemake(target, "--forcerun", "simulate_stimuli")
     assert re.search(r"Done in \d+ s: 1 jobs\.\n  made:    1 of simulate_stimuli", done.stdout) and kept.read_text() in done.stdout + "\n"
-    failed = clone.run(sys.executable, "-m", "snakemake", "results/fetched/urgen.json", "--cores", "1", check=False)
-    assert failed.returncode == 1 and "fetch_dataset urgen: input at fault (attempt 1)" in failed.stdout
-    assert "| error: " in failed.stdout and "log: results/logs/fetch_dataset/urgen.log" in failed.stdout
+    (clone.root / "data" / "urgen").mkdir()
+    (clone.root / "data" / "urgen" / "dataset_description.json").write_text('{"Name": "no subject", "BIDSVersion": "1.10.0"}')
+    failed = clone.run(sys.executable, "-m", "snakemake", "results/checked/urgen.json", "--cores", "1", check=False)
+    assert failed.returncode == 1 and "check_dataset urgen: input at fault (attempt 1)" in failed.stdout
+    assert "|   - data/urgen: found no sub-01" in failed.stdout and "log: results/logs/check_dataset/urgen.log" in failed.stdout
+    assert "1 failed, 1 of 927 jobs of the experiment are done" in failed.stdout

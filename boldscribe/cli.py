@@ -17,6 +17,7 @@ from boldscribe.offline import forbid_network, is_offline
 from boldscribe.operations.commands import status
 from boldscribe.planning.commands import plan
 from boldscribe.starting.commands import init
+from boldscribe.usage_table import usage
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
@@ -169,6 +170,7 @@ main.add_command(fetch)
 main.add_command(plan)
 main.add_command(status)
 main.add_command(init)
+main.add_command(usage)
 
 
 @main.command()

@@ -8,6 +8,7 @@
 configfile: f"{workflow.basedir}/config.yaml"
 
 
+include: "rules/site.smk"
 include: "rules/common.smk"
 include: "rules/files.smk"
 include: "rules/fetch.smk"
@@ -39,8 +40,12 @@ rule all:
     default_target: True
 
 
+REQUESTS.everywhere(workflow.rules)
+
+
 onstart:
-    write_run(experiment, [f"{workflow.basedir}/config.yaml", *workflow.config_settings.configfiles], dict(workflow.config_settings.config))
+    start_on_site()
+    write_run(experiment, [f"{workflow.basedir}/config.yaml", *EXPERIMENT], dict(workflow.config_settings.config))
 
 
 onsuccess:

@@ -27,8 +27,10 @@ rule captions:
     threads: CORES if OWN_CAPTIONS else 8
     resources:
         mem_mb=memory(64000, 2000 if OWN_CAPTIONS else 64000),
-        runtime=minutes(240),
-        gpu=GPU if OWN_CAPTIONS else 1,
+        runtime=minutes(240, 60),
+        gpu=gpus(needed=not OWN_CAPTIONS),
+        gpu_model=gpu_model(needed=not OWN_CAPTIONS),
+        gres=gres(needed=not OWN_CAPTIONS),
     conda:
         "../envs/models.yaml"
     message:
@@ -36,4 +38,4 @@ rule captions:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --trials {input.trials:q} --labels {input.labels:q} --clips {input.clips:q}"
-        " --models {input.models:q} --captions {output.captions:q} 2>&1 | tee {log:q}"
+        " --models {input.models:q} --captions {output.captions:q} 2>&1 | tee -a {log:q}"

@@ -1,9 +1,13 @@
 """The experiment's settings, and what each rule asks of the machine."""
 
 import json
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from boldscribe.cluster.controller import look_around, take_over
+from boldscribe.cluster.requests import Requests
+from boldscribe.cluster.retries import spare_mistakes
 from boldscribe.config import check_experiment, parse_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.manifest import manifest_path
@@ -13,6 +17,9 @@ from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.run import write_run
 from boldscribe.provenance.slices import declared_slice
+
+if workflow.is_main_process:
+    look_around(Path.cwd())
 
 try:
     experiment = parse_config(config, "config.yaml with --configfile and --config")
@@ -26,15 +33,18 @@ DATASETS = list(experiment.datasets)
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
 CONDITIONS = experiment.decoding.conditions
 EMBEDDED = experiment.video_llama.llm == "embedded"
-# Beside the embedded default's small models, the paper's want a GPU and several cores for its input.
-GPU, CORES = (0, 1) if EMBEDDED else (1, 8)
+# Beside the embedded default's small models, the paper's want several cores for a GPU's input, and its memory.
+CORES = 1 if EMBEDDED else 8
+REQUESTS = Requests(SITE, EMBEDDED)
+memory, minutes, gpus, gpu_model, gres = REQUESTS.memory, REQUESTS.minutes, REQUESTS.gpus, REQUESTS.gpu_model, REQUESTS.gres
 # Captions by Video-LLaMA, from its features; or by another video-text model, from frames, which is large whatever the LLM.
 OWN_CAPTIONS = experiment.captioner.kind == "video_llama"
 # fMRIPrep preprocesses, in its container or installed.
 FMRIPREP = experiment.preprocessing.engine in ("apptainer", "docker", "bare")
 # One process trains, or several that share each batch, one per GPU of a machine.
 PROCESSES = experiment.training.processes
-LAUNCH = "python" if PROCESSES == 1 else f"python -m torch.distributed.run --standalone --nproc-per-node {PROCESSES}"
+# Slurm sends SIGTERM to all processes of a job: the shell and `tee` must outlive the training, which saves its state first.
+LAUNCH = "trap '' TERM; python" + (f" -m torch.distributed.run --standalone --nproc-per-node {PROCESSES}" if PROCESSES > 1 else "")
 
 
 wildcard_constraints:
@@ -75,11 +85,14 @@ def packages(program):
     return lambda wildcards: json_digest(packages_of(program))
 
 
-def memory(full, embedded):
-    """Memory (MB) of a rule: at full scale, and for the embedded default; more with each attempt."""
-    return lambda wildcards, attempt: (embedded if EMBEDDED else full) * attempt
+def start_on_site():
+    """Before the first job of a run: one controller at a time, jobs that fit a partition, no second try after a user's mistake."""
+    take_over(Path.cwd())
+    spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
+    if workflow.executor_plugin.name == "slurm":
+        from boldscribe.cluster.submissions import check_partitions
 
-
-def minutes(full):
-    """Longest run time (min), more with each attempt."""
-    return lambda wildcards, attempt: full * attempt
+        try:
+            check_partitions(workflow)
+        except UserError as error:
+            raise WorkflowError(str(error))

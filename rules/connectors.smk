@@ -22,11 +22,11 @@ rule train_connectors:
     threads: 1
     resources:
         mem_mb=memory(8000, 4000),
-        runtime=minutes(240),
+        runtime=minutes(240, 60),
     conda:
         "../envs/models.yaml"
     message:
         "Train the connectors of the miniature Video-LLaMA"
     shell:
         "python -m {params.module} --config {params.config:q} --models {input.models:q} --work {params.work:q}"
-        " --folder {output.folder:q} 2>&1 | tee {log:q}"
+        " --folder {output.folder:q} 2>&1 | tee -a {log:q}"

@@ -27,8 +27,10 @@ rule decode:
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
-        runtime=minutes(120),
-        gpu=GPU,
+        runtime=minutes(120, 30),
+        gpu=gpus(),
+        gpu_model=gpu_model(),
+        gres=gres(),
     conda:
         "../envs/models.yaml"
     message:
@@ -37,4 +39,4 @@ rule decode:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --subject {wildcards.subject} --condition {wildcards.condition}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --tokens {input.tokens:q}"
-        " --stage1 {input.stage1:q} --stage2 {input.stage2:q} --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee {log:q}"
+        " --stage1 {input.stage1:q} --stage2 {input.stage2:q} --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee -a {log:q}"

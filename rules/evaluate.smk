@@ -29,15 +29,17 @@ rule scores:
     threads: CORES
     resources:
         mem_mb=memory(16000, 1500),
-        runtime=minutes(60),
-        gpu=GPU,
+        runtime=minutes(60, 30),
+        gpu=gpus(),
+        gpu_model=gpu_model(),
+        gres=gres(),
     conda:
         "../envs/evaluation.yaml"
     message:
         "Score {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --models {input.models:q} --decoded {input.decoded:q} --captions {input.captions:q} --scores {output.scores:q} 2>&1 | tee {log:q}"
+        " --models {input.models:q} --decoded {input.decoded:q} --captions {input.captions:q} --scores {output.scores:q} 2>&1 | tee -a {log:q}"
 
 
 rule tables:
@@ -70,8 +72,8 @@ rule tables:
         f"{R}/benchmarks/tables/{{dataset}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=minutes(30),
+        mem_mb=memory(1000, 1000),
+        runtime=minutes(30, 30),
     conda:
         "../envs/evaluation.yaml"
     message:
@@ -79,4 +81,4 @@ rule tables:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q}"
         " --labels {input.labels:q} --excluded {input.excluded:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
-        " --differences {output.differences:q} --left-out {output.left_out:q} 2>&1 | tee {log:q}"
+        " --differences {output.differences:q} --left-out {output.left_out:q} 2>&1 | tee -a {log:q}"

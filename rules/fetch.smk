@@ -20,14 +20,14 @@ rule fetch_dataset:
         f"{R}/benchmarks/fetch_dataset/{{dataset}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=minutes(60),
+        mem_mb=memory(1000, 1000),
+        runtime=minutes(60, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
         "Fetch the data set {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee -a {log:q}"
 
 
 rule simulate_stimuli:
@@ -49,15 +49,15 @@ rule simulate_stimuli:
         f"{R}/benchmarks/simulate_stimuli/{{dataset}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=minutes(60),
+        mem_mb=memory(2000, 2000),
+        runtime=minutes(60, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
         "Render the clips of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --stimuli {output.stimuli:q} --description {output.description:q} 2>&1 | tee {log:q}"
+        " --stimuli {output.stimuli:q} --description {output.description:q} 2>&1 | tee -a {log:q}"
 
 
 rule simulate_subject:
@@ -79,15 +79,15 @@ rule simulate_subject:
         f"{R}/benchmarks/simulate_subject/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=minutes(60),
+        mem_mb=memory(2000, 2000),
+        runtime=minutes(60, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
         "Simulate BOLD of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --stimuli {input.stimuli:q} --out {output.subject:q} 2>&1 | tee {log:q}"
+        " --stimuli {input.stimuli:q} --out {output.subject:q} 2>&1 | tee -a {log:q}"
 
 
 rule fetch_model:
@@ -108,14 +108,14 @@ rule fetch_model:
         f"{R}/benchmarks/fetch_model/{{asset}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=minutes(60),
+        mem_mb=memory(4000, 4000),
+        runtime=minutes(60, 30),
     conda:
         "../envs/models.yaml"
     message:
         "Provide the model {wildcards.asset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee -a {log:q}"
 
 
 rule fetch_pretraining:
@@ -136,12 +136,12 @@ rule fetch_pretraining:
         f"{R}/benchmarks/fetch_pretraining/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=minutes(60),
+        mem_mb=memory(1000, 1000),
+        runtime=minutes(60, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
         "Enter {wildcards.dataset} sub-{wildcards.subject} in a manifest, for pretraining"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --marker {output.marker:q} 2>&1 | tee {log:q}"
+        " --marker {output.marker:q} 2>&1 | tee -a {log:q}"

@@ -25,8 +25,10 @@ rule fmri_tokens:
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),
-        runtime=minutes(120),
-        gpu=GPU,
+        runtime=minutes(120, 30),
+        gpu=gpus(),
+        gpu_model=gpu_model(),
+        gres=gres(),
     conda:
         "../envs/models.yaml"
     message:
@@ -34,4 +36,4 @@ rule fmri_tokens:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --role {wildcards.role}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --stage1 {input.stage1:q}"
-        " --models {input.models:q} --tokens {output.tokens:q} 2>&1 | tee {log:q}"
+        " --models {input.models:q} --tokens {output.tokens:q} 2>&1 | tee -a {log:q}"

@@ -21,14 +21,14 @@ rule check_dataset:
     threads: CORES
     resources:
         mem_mb=memory(8000, 2000),
-        runtime=minutes(120),
+        runtime=minutes(120, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
         "Check the raw data of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --threads {threads}"
-        " --raw {input.raw:q} --report {output.report:q} 2>&1 | tee {log:q}"
+        " --raw {input.raw:q} --report {output.report:q} 2>&1 | tee -a {log:q}"
 
 
 rule check_preprocessing:
@@ -50,14 +50,14 @@ rule check_preprocessing:
         f"{R}/benchmarks/check_preprocessing/{{dataset}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=minutes(10),
+        mem_mb=memory(1000, 1000),
+        runtime=minutes(10, 10),
     conda:
         "../envs/preprocessing.yaml"
     message:
         "Check that fMRIPrep can run on {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee -a {log:q}"
 
 
 rule fmriprep:
@@ -84,8 +84,8 @@ rule fmriprep:
         f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
     threads: 8 if FMRIPREP else 1
     resources:
-        mem_mb=(lambda wildcards, attempt: 24000 * attempt) if FMRIPREP else memory(24000, 3000),
-        runtime=minutes(720),
+        mem_mb=memory(24000, 24000 if FMRIPREP else 3000),
+        runtime=minutes(720, 720 if FMRIPREP else 60),
     conda:
         "../envs/preprocessing.yaml"
     message:
@@ -93,7 +93,7 @@ rule fmriprep:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --threads {threads} --memory-mb {resources.mem_mb} --raw {input.raw:q} --transforms {input.transforms:q}"
-        " --checked {input.checked:q} --preflight {input.preflight:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee {log:q}"
+        " --checked {input.checked:q} --preflight {input.preflight:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee -a {log:q}"
 
 
 rule check_pretraining:
@@ -114,11 +114,11 @@ rule check_pretraining:
         f"{R}/benchmarks/check_pretraining/{{dataset}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=minutes(240),
+        mem_mb=memory(4000, 4000),
+        runtime=minutes(240, 60),
     conda:
         "../envs/preprocessing.yaml"
     message:
         "Check the derivatives of {wildcards.dataset}, for pretraining"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --grid {output.grid:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --grid {output.grid:q} 2>&1 | tee -a {log:q}"

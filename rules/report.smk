@@ -32,7 +32,7 @@ rule report:
     threads: 1
     resources:
         mem_mb=memory(4000, 1500),
-        runtime=minutes(30),
+        runtime=minutes(30, 30),
     conda:
         "../envs/evaluation.yaml"
     message:
@@ -40,7 +40,7 @@ rule report:
     shell:
         "python -m {params.module} --config {params.config:q} --tables {input.tables:q} --differences {input.differences:q}"
         " --left-out {input.left_out:q} --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
-        " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee {log:q}"
+        " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee -a {log:q}"
 
 
 rule provenance:
@@ -62,11 +62,11 @@ rule provenance:
         f"{R}/benchmarks/provenance.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=minutes(30),
+        mem_mb=memory(2000, 2000),
+        runtime=minutes(30, 30),
     conda:
         "../envs/evaluation.yaml"
     message:
         "Close the ledger and write the provenance page"
     shell:
-        "python -m {params.module} --config {params.config:q} --report {input.report:q} --html {output.html:q} 2>&1 | tee {log:q}"
+        "python -m {params.module} --config {params.config:q} --report {input.report:q} --html {output.html:q} 2>&1 | tee -a {log:q}"

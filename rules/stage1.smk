@@ -29,8 +29,11 @@ rule pretrain_sc_mbm:
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
-        runtime=minutes(1440),
-        gpu=GPU * PROCESSES,
+        runtime=minutes(1440, 60),
+        gpu=gpus(PROCESSES),
+        gpu_model=gpu_model(PROCESSES),
+        gres=gres(PROCESSES),
+        slurm_extra=REQUESTS.leave(),
     conda:
         "../envs/models.yaml"
     message:
@@ -39,7 +42,7 @@ rule pretrain_sc_mbm:
         "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q}"
         " --models {input.models:q} --work {params.work:q}"
-        " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee {log:q}"
+        " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee -a {log:q}"
 
 
 rule stage1:
@@ -70,8 +73,11 @@ rule stage1:
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
-        runtime=minutes(1440),
-        gpu=GPU * PROCESSES,
+        runtime=minutes(1440, 60),
+        gpu=gpus(PROCESSES),
+        gpu_model=gpu_model(PROCESSES),
+        gres=gres(PROCESSES),
+        slurm_extra=REQUESTS.leave(),
     conda:
         "../envs/models.yaml"
     message:
@@ -79,4 +85,4 @@ rule stage1:
     shell:
         "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
-        " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"
+        " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q}"

@@ -28,8 +28,11 @@ rule stage2:
     threads: CORES
     resources:
         mem_mb=memory(96000, 2500),
-        runtime=minutes(1440),
-        gpu=GPU * PROCESSES,
+        runtime=minutes(1440, 60),
+        gpu=gpus(PROCESSES),
+        gpu_model=gpu_model(PROCESSES),
+        gres=gres(PROCESSES),
+        slurm_extra=REQUESTS.leave(),
     conda:
         "../envs/models.yaml"
     message:
@@ -38,4 +41,4 @@ rule stage2:
         "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
         " --tokens {input.tokens:q} --target-tokens {input.target_tokens:q}"
-        " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee {log:q}"
+        " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q}"

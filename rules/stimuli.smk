@@ -24,14 +24,14 @@ rule frames:
     threads: CORES
     resources:
         mem_mb=memory(4000, 1000),
-        runtime=minutes(120),
+        runtime=minutes(120, 30),
     conda:
         "../envs/models.yaml"
     message:
         "Extract frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
-        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --threads {threads} --frames {output.frames:q} 2>&1 | tee {log:q}"
+        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --threads {threads} --frames {output.frames:q} 2>&1 | tee -a {log:q}"
 
 
 rule video_features:
@@ -55,12 +55,14 @@ rule video_features:
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),
-        runtime=minutes(120),
-        gpu=GPU,
+        runtime=minutes(120, 30),
+        gpu=gpus(),
+        gpu_model=gpu_model(),
+        gres=gres(),
     conda:
         "../envs/models.yaml"
     message:
         "Encode the frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --models {input.models:q} --frames {input.frames:q} --features {output.features:q} 2>&1 | tee {log:q}"
+        " --models {input.models:q} --frames {input.frames:q} --features {output.features:q} 2>&1 | tee -a {log:q}"

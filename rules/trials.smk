@@ -25,7 +25,7 @@ rule bold_series:
     threads: 1
     resources:
         mem_mb=memory(16000, 1000),
-        runtime=minutes(120),
+        runtime=minutes(120, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
@@ -33,7 +33,7 @@ rule bold_series:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --derivatives {input.derivatives:q} --raw {input.raw:q} --checked {input.checked:q} --series {output.series:q}"
-        " --voxels {output.voxels:q} --displacement {output.displacement:q} 2>&1 | tee {log:q}"
+        " --voxels {output.voxels:q} --displacement {output.displacement:q} 2>&1 | tee -a {log:q}"
 
 
 rule pretraining_series:
@@ -60,7 +60,7 @@ rule pretraining_series:
     threads: 1
     resources:
         mem_mb=memory(16000, 1000),
-        runtime=minutes(120),
+        runtime=minutes(120, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
@@ -68,7 +68,7 @@ rule pretraining_series:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --derivatives {input.derivatives:q} --manifest {input.manifest:q} --checked {input.checked:q} --series {output.series:q} --voxels {output.voxels:q}"
-        " --displacement {output.displacement:q} 2>&1 | tee {log:q}"
+        " --displacement {output.displacement:q} 2>&1 | tee -a {log:q}"
 
 
 rule trials:
@@ -95,8 +95,8 @@ rule trials:
         f"{R}/benchmarks/trials/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=minutes(30),
+        mem_mb=memory(1000, 1000),
+        runtime=minutes(30, 30),
     conda:
         "../envs/preprocessing.yaml"
     message:
@@ -104,4 +104,4 @@ rule trials:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --raw {input.raw:q} --series {input.series:q} --displacement {input.displacement:q} --checked {input.checked:q}"
-        " --trials {output.trials:q} --labels {output.labels:q} --excluded {output.excluded:q} 2>&1 | tee {log:q}"
+        " --trials {output.trials:q} --labels {output.labels:q} --excluded {output.excluded:q} 2>&1 | tee -a {log:q}"

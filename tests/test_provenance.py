@@ -150,7 +150,7 @@ def test_a_cancelled_job_is_in_the_ledger(tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
-    assert [e["exit"] for e in read_ledger(tmp_path).entries] == ["failed: SystemExit"]
+    assert [e["exit"] for e in read_ledger(tmp_path).entries] == ["left: SIGTERM"]
 
 
 def test_what_a_step_opens_without_having_declared_it_is_recorded(tmp_path: Path) -> None:

@@ -27,19 +27,24 @@ class Site(BaseModel):
     experiment: list[str] = Field(
         default_factory=list, description="configuration files over config.yaml that are meant where --configfile gives none"
     )
-    account: str | None = Field(None, description="who pays (sbatch --account); none: Slurm's default for the user")
-    qos: str | None = Field(None, description="quality of service (sbatch --qos)")
-    constraint: str | None = Field(None, description="features that nodes must have (sbatch --constraint)")
+    account: str | None = Field(default=None, description="who pays (sbatch --account); none: Slurm's default for the user")
+    qos: str | None = Field(default=None, description="quality of service (sbatch --qos)")
+    constraint: str | None = Field(default=None, description="features that nodes must have (sbatch --constraint)")
     partitions: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="partition: its limits, of which the plugin picks the one that fits a job best"
     )
-    gpu_model: str | None = Field(None, description="model of GPU that is asked for, as Slurm names it, e.g. a100")
-    gres: str | None = Field(None, description="asked for in place of a GPU by model, e.g. a MIG slice: gpu:1g.10gb:1")
-    embedded_gpus: int = Field(0, ge=0, description="GPUs for each GPU rule of the embedded default too, which can do without")
-    scratch: str | None = Field(
-        None, description="folder on the node's own disk for copies of large inputs; $TMPDIR, $USER and the like are resolved on the node"
+    gpu_model: str | None = Field(default=None, description="model of GPU that is asked for, as Slurm names it, e.g. a100")
+    gres: str | None = Field(
+        default=None, description="asked for in place of a GPU by model, e.g. a slice: gpu:1g.10gb; the number is added"
     )
-    leave_before: int = Field(300, ge=0, description="seconds before its time limit at which a training saves its state and is queued again")
+    embedded_gpus: int = Field(default=0, ge=0, description="GPUs for each GPU rule of the embedded default too, which can do without")
+    scratch: str | None = Field(
+        default=None,
+        description="folder on the node's own disk for copies of large inputs; $TMPDIR, $USER and the like are resolved on the node",
+    )
+    leave_before: int = Field(
+        default=300, ge=0, description="seconds before the time limit at which a training saves its state and is queued again"
+    )
 
 
 @cache

@@ -28,12 +28,19 @@ path = click.Path(path_type=Path)
 @click.option("--results", type=path, help="Results tree, whose benchmarks refine the plan; paths.results by default.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Jobs at the same time, as given to Snakemake; what the cores allow by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the source of every figure.")
+@click.option("--sbatch", is_flag=True, help="Print what Slurm would be asked for instead: a line per rule, of its largest job.")
 @user_errors
-def plan(configs: tuple[Path, ...], results: Path | None, jobs: int | None, as_json: bool) -> None:
+def plan(configs: tuple[Path, ...], results: Path | None, jobs: int | None, as_json: bool, sbatch: bool) -> None:
     """Say what an experiment takes before it runs, and whether this machine has it.
 
     Exit code: 0, it fits; 1, something does not.
     """
+    if sbatch:
+        from boldscribe.cluster.submissions import submissions
+
+        for line in submissions(configs):
+            click.echo(f"{line.jobs:>5} x  {line.command}")
+        return
     import json
     from dataclasses import asdict
 

@@ -45,16 +45,21 @@ class Ledger:
 
 
 def add_entry(results: str | Path, entry: Mapping[str, Any]) -> Path:
-    """Add an entry, of a job that has ended, in a file of its own; returns that file."""
-    exit_ = "completed" if entry["exit"] == "completed" else "failed"
+    """Add an entry, of a job that has ended, in a file of its own; returns that file. `exit` is `completed`, `failed: …` or `left: …`."""
+    exit_ = entry["exit"].partition(":")[0]
     path = folder_of(results) / "new" / f"{entry['ended'].replace(':', '')}_{entry['rule']}_{exit_}_{uuid.uuid4().hex}.json"
     write_json(path, entry)
     return path
 
 
 def new_failures(results: str | Path, rule: str) -> Iterator[dict[str, Any]]:
-    """Entries of a rule's jobs that failed since the ledger was last closed."""
-    for path in (folder_of(results) / "new").glob(f"[0-9]*_{rule}_failed_*.json"):
+    """Entries of a rule's jobs that failed since the ledger was last closed; one that left on a signal has not."""
+    return new_entries(results, rule, "failed")
+
+
+def new_entries(results: str | Path, rule: str, exit_: str) -> Iterator[dict[str, Any]]:
+    """Entries of a rule's jobs that ended so (`completed`, `failed` or `left`) since the ledger was last closed."""
+    for path in (folder_of(results) / "new").glob(f"[0-9]*_{rule}_{exit_}_*.json"):
         yield json.loads(path.read_text())
 
 

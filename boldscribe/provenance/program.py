@@ -17,12 +17,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 # Results on a CPU repeat bit by bit only with the same number of threads; Snakemake sets this variable to the rule's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from boldscribe.cluster import leaving
 from boldscribe.config import Config, load_config
 from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
@@ -32,7 +34,7 @@ from boldscribe.processes import cores
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.reading import reading
-from boldscribe.provenance.record import Job, record
+from boldscribe.provenance.record import Job, attempt_of, record
 
 
 class Files:
@@ -94,6 +96,9 @@ def program(
                 _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache)
             except UserError as error:
                 sys.exit(f"error: {error}")
+            except leaving.Left as left:
+                leaving.queue_again(left)
+                raise
 
         return main
 
@@ -150,13 +155,26 @@ def _run(
     if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
     if int(os.environ.get("RANK", 0)) > 0:  # one of several processes that train together: the first one records for all
-        function(config, inputs_given, outputs_made, **values, **further)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the rules' shells ignore it, which their processes inherit
+        try:
+            function(config, inputs_given, outputs_made, **values, **further)
+        except leaving.Left:
+            leaving.end_last()
         return
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
-    signal.signal(signal.SIGTERM, _end)
+    leaving.end_on_sigterm()
+    print(_header(job), file=sys.stderr, flush=True)
     with record(job), _alone_in(work):
         function(reading(config, read), inputs_given, outputs_made, **values, **further)
         job.container = inputs_given.container
+
+
+def _header(job: Job) -> str:
+    """First line of an attempt in the step's log, which holds all of them."""
+    values = " ".join([job.rule, *(f"{name}={value}" for name, value in job.wildcards.items())])
+    slurm = os.environ.get("SLURM_JOB_ID")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"=== {values} | attempt {attempt_of(job)} | {f'Slurm job {slurm}' if slurm else 'no Slurm'} | {os.uname().nodename} | {now} ==="
 
 
 def _cache_of(rule: str, config: Config) -> ContentCache | None:
@@ -164,11 +182,6 @@ def _cache_of(rule: str, config: Config) -> ContentCache | None:
     if config.paths.cache is None:
         return None
     return ContentCache(Path(config.paths.cache) / rule, json_digest([current_fingerprint(rule).sha256, packages_of(rule)]))
-
-
-def _end(number: int, frame: object) -> None:
-    """A job that is cancelled or preempted ends as one that failed, so that the ledger hears of it."""
-    raise SystemExit(128 + number)
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from boldscribe.cluster.leaving import Left
 from boldscribe.errors import UserError
 from boldscribe.files import json_digest, sha256_of, write_json
 from boldscribe.provenance.access import Access
@@ -22,7 +23,7 @@ from boldscribe.provenance.assets import locked_asset, manifest_of
 from boldscribe.provenance.digests import digest, record_path, recorded_digest
 from boldscribe.provenance.environment import hardware, lock_digest, packages_of, randomness
 from boldscribe.provenance.fingerprint import current_fingerprint
-from boldscribe.provenance.ledger import add_entry, folder_of, new_failures
+from boldscribe.provenance.ledger import add_entry, folder_of, new_entries, new_failures
 from boldscribe.provenance.naming import name_of
 from boldscribe.provenance.redaction import redact
 from boldscribe.provenance.slices import portable, without_parts
@@ -59,6 +60,7 @@ class _Start:
 
     when: str
     attempt: int
+    left: int
     materials: dict[str, list[dict[str, Any]]]
     code: dict[str, Any]
     packages: str
@@ -87,7 +89,8 @@ def record(job: Job) -> Iterator[Job]:
             raise FileNotFoundError(f"{job.rule} ended without making {', '.join(missing)}")
         common = _common(job, start, access)
     except BaseException as error:
-        add_entry(job.results, _entry(job, start, f"failed: {type(error).__name__}", [], cost))
+        exit_ = str(error) if isinstance(error, Left) else f"failed: {type(error).__name__}"
+        add_entry(job.results, _entry(job, start, exit_, [], cost))
         raise
     common = redact(common)
     outputs = [_write(job, path, common) for path in _paths(job.outputs)]
@@ -98,11 +101,22 @@ def _start(job: Job) -> _Start:
     code = current_fingerprint(job.rule)
     return _Start(
         when=datetime.now(UTC).isoformat(),
-        attempt=1 + sum(entry["wildcards"] == dict(job.wildcards) for entry in new_failures(job.results, job.rule)),
+        attempt=attempt_of(job),
+        left=_mine(job, new_entries(job.results, job.rule, "left")),
         materials=materials(job),
         code={**code_version(job.rule), "fingerprint": _shared(job.results, "code", code.parts)},
         packages=_shared(job.results, "packages", packages_of(job.rule)),
     )
+
+
+def attempt_of(job: Job) -> int:
+    """Number of this attempt at a step: failed ones since the ledger was last closed, and this one."""
+    return 1 + _mine(job, new_failures(job.results, job.rule))
+
+
+def _mine(job: Job, entries: Iterable[Mapping[str, Any]]) -> int:
+    """How many entries are of this job, and not of another one of the rule."""
+    return sum(entry["wildcards"] == dict(job.wildcards) for entry in entries)
 
 
 def materials(job: Job) -> dict[str, list[dict[str, Any]]]:
@@ -136,6 +150,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
             "wildcards": dict(job.wildcards),
             "argv": [Path(sys.argv[0]).name, *(name_of(a, job.results) if "/" in a else a for a in sys.argv[1:])],
             "attempt": start.attempt,
+            "left": start.left,
             "started": start.when,
             "ended": datetime.now(UTC).isoformat(),
             "exit": "completed",

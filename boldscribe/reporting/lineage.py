@@ -58,7 +58,7 @@ def write_lineage(output: Path) -> None:
         rules=rules,
         counts=[(v, n) for v in reversed(VERDICTS) if (n := Counter(f.verdict for f in report.findings.values())[v])],
         entries=len(report.tree.ledger.entries),
-        failures=[e for e in report.tree.ledger.entries if e["exit"] != "completed"],
+        failures=[e for e in report.tree.ledger.entries if e["exit"].startswith("failed")],
     )
     with atomic(output) as part:
         part.write_text(page, encoding="utf-8")

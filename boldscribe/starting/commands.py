@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from boldscribe.cluster.commands import cluster_options, write_site
 from boldscribe.errors import UserError, user_errors
 
 if TYPE_CHECKING:
@@ -19,16 +20,18 @@ folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("bids_dir", type=folder)
+@click.argument("bids_dir", type=folder, required=False)
 @click.option("--stimuli", type=folder, help="Folder of the videos; BIDS_DIR/stimuli by default.")
 @click.option("--derivatives", type=folder, help="Ready fMRIPrep derivatives, used in place of preprocessing.")
 @click.option("--name", help="Name of the data set in files and rules: letters and digits; made of the folder's by default.")
 @click.option("--task", help="BIDS task label, where there are several.")
 @click.option("--session", help="BIDS session label, where there are several.")
 @click.option("--column", help="Column of the events that names the stimuli; stim_file, or one like it, by default.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Configuration to write, e.g. mine.yaml.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Configuration to write, e.g. mine.yaml.")
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
 @click.option("--no-check", is_flag=True, help="Leave out the BIDS validator, and opening images and videos.")
+@click.option("--cluster", is_flag=True, help="Ask Slurm, and write site.yaml, in place of a configuration; the options below go with it.")
+@cluster_options
 @user_errors
 def init(
     bids_dir: Path,
@@ -38,14 +41,21 @@ def init(
     task: str | None,
     session: str | None,
     column: str | None,
-    out: Path,
+    out: Path | None,
     force: bool,
     no_check: bool,
+    cluster: bool,
+    **site: Any,
 ) -> None:
     """Write a configuration for the raw data set in BIDS_DIR, and say what is missing in it.
 
     Exit code: 0, nothing is missing; 1, something is; the configuration is written in either case.
     """
+    if cluster:
+        write_site(force, **site)
+        return
+    if bids_dir is None or out is None:
+        raise UserError("boldscribe init", "expected BIDS_DIR and --out, or --cluster")
     from boldscribe.files import atomic
     from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey

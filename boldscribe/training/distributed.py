@@ -21,6 +21,8 @@ from torch.autograd import Function
 from boldscribe.errors import UserError
 from boldscribe.models.device import best_device
 
+_on_cpu: list[dist.ProcessGroup] = []  # the processes again, for what must not wait for a GPU
+
 
 def rank() -> int:
     """Number of this process, from 0; torchrun says it in the environment."""
@@ -42,10 +44,12 @@ def process_group() -> Iterator[torch.device]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=1))
+    _on_cpu.append(dist.new_group(backend="gloo", timeout=timedelta(hours=1)))
     logging.getLogger(__name__).info("process %d of %d, on %s", rank() + 1, n_processes(), device)
     try:
         yield device
     finally:
+        _on_cpu.clear()
         dist.destroy_process_group()
 
 
@@ -153,3 +157,18 @@ def total(value: float) -> float:
     summed = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(summed)
     return summed.item()
+
+
+def largest(value: int) -> int:
+    """The largest over processes, agreed upon by their CPUs; GPUs go on computing."""
+    if n_processes() == 1:
+        return value
+    found = torch.tensor(value)
+    dist.all_reduce(found, dist.ReduceOp.MAX, _on_cpu[0])
+    return int(found.item())
+
+
+def barrier() -> None:
+    """Wait for all processes to come here."""
+    if n_processes() > 1:
+        dist.barrier(_on_cpu[0])

@@ -7,6 +7,8 @@ CPU and on GPUs, need not be kept, and a resumed run draws what an uninterrupted
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +19,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from boldscribe.cluster import leaving
 from boldscribe.files import atomic
 from boldscribe.reproducible import seed_everything
 from boldscribe.training.checkpoints import Checkpoints, pack, unpack
-from boldscribe.training.distributed import average, average_gradients, rank
+from boldscribe.training.distributed import average, average_gradients, barrier, largest, rank
 from boldscribe.training.schedule import adamw, set_learning_rate
 
+ASKED = (None, signal.SIGURG, signal.SIGTERM)  # a process that was asked for more decides for all
 CHECKPOINT_SHARE = 0.02  # of the time may be spent on checkpoints: how often they come follows from how long they take
 
 
@@ -77,14 +81,29 @@ class Optimisation:
         self.curve, self._unwritten, self.stopped = state["curve"], state["unwritten"], state["stopped"]
 
     def __iter__(self) -> Iterator[int]:
-        """The numbers of the steps that are left; before each, its learning rate and seeds are set, after it the state is saved if due."""
-        saved, pause = time.monotonic(), 0.0
+        """The numbers of the steps that are left; before each, its learning rate and seeds are set, after it the state is saved if due.
+
+        Raises:
+            Left: a signal asked the training to leave; its state is saved as it was after the last finished step.
+        """
+        with leaving.until_the_step_ends():
+            yield from self._steps()
+
+    def _steps(self) -> Iterator[int]:
+        start, saved, pause = self.done, time.monotonic(), 0.0
         progress = tqdm(
-            range(self.done, self.steps), self.purpose[0], initial=self.done, total=self.steps, mininterval=5, disable=rank() > 0
+            range(start, self.steps),
+            self.purpose[0],
+            initial=start,
+            total=self.steps,
+            mininterval=5,
+            disable=rank() > 0,
+            file=leaving.Tolerant(sys.stderr),
         )
         for step in progress:
             if self.stopped:
                 break
+            self._leave_if_asked(start)
             seed_everything(self.seed, *self.purpose, step, *([rank()] if rank() else []))
             set_learning_rate(self.optimiser, self.rate(step))
             yield step
@@ -92,6 +111,7 @@ class Optimisation:
                 self.save()
                 saved = time.monotonic()
                 pause = (saved - now) / CHECKPOINT_SHARE
+        self._leave_if_asked(start, at_the_end=True)
 
     def update(self, values: Mapping[str, Tensor]) -> None:
         """One optimiser step along the gradients that have been gathered.
@@ -124,6 +144,16 @@ class Optimisation:
         """The learning curve as a table (.parquet)."""
         with atomic(path) as part:
             pd.DataFrame(self.curve).to_parquet(part, index=False)
+
+    def _leave_if_asked(self, start: int, at_the_end: bool = False) -> None:
+        """Save and leave if one of the processes was asked to; with all steps done, only where there is no time to write the outputs."""
+        number = ASKED[largest(ASKED.index(leaving.asked()))]
+        if number is None or (at_the_end and number is signal.SIGURG):
+            return
+        if rank() == 0 and self.done > start:
+            self.save()
+        barrier()
+        leaving.leave(number, gained=self.done > start)
 
     def _read(self) -> None:
         self._unwritten += [dict(zip(names, values.tolist(), strict=True)) for names, values in self._pending]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
+from boldscribe.cluster import leaving
 from boldscribe.config import Config
 from boldscribe.files import atomic
 from boldscribe.models.device import autocast
@@ -48,6 +49,7 @@ def pretrain_sc_mbm(
     Raises:
         UserError: a trial or series of a target subject among the input, a checkpoint of another size, or a batch that the processes
             cannot share.
+        Left: a signal asked the training to leave; it goes on from its checkpoint when it is called again.
     """
     check_divisible(config.sc_mbm.batch_size, "sc_mbm.batch_size")
     index = pd.concat([pd.read_parquet(p) for p in trials])
@@ -63,7 +65,7 @@ def pretrain_sc_mbm(
     }
     start = [Path(config.sc_mbm.checkpoint)] if config.sc_mbm.checkpoint else []
     checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, [*series, *further, *start])
-    with process_group() as device:
+    with leaving.listening(), process_group() as device:
         seed_everything(config.seed, "sc_mbm", dataset)
         model = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes)
         if start:

@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
+from boldscribe.cluster import leaving
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import load_array, write_json
@@ -63,6 +64,7 @@ def train_stage1(
     Raises:
         UserError: something of a target subject among the input, a trial without label, a clip without features, or a batch that
             the processes cannot share.
+        Left: a signal asked the training to leave; it goes on from its checkpoint when it is called again.
     """
     check_divisible(config.stage1.batch_size, "stage1.batch_size", config.stage1.accumulate)
     table = source_trials(config, dataset, trials, labels)
@@ -71,7 +73,7 @@ def train_stage1(
     settings |= {"seed": config.seed, "precision": config.training.precision, "compile": config.training.compile}
     files = [*series, *trials, *labels, *features, sc_mbm, Path(config.video_llama.connectors)]
     checkpoints = Checkpoints("stage1", work_dir, settings, files)
-    with process_group() as device:
+    with leaving.listening(), process_group() as device:
         x_NLD = video_tokens(config, features, table["stim_file"].tolist(), device)
         seed_everything(config.seed, "stage1", dataset)
         training = Stage1(config, dataset, windows, x_NLD, new_encoder(config, sc_mbm), table["stim_file"], checkpoints, device)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from boldscribe.cluster import leaving
 from boldscribe.config import Config
 from boldscribe.encoding import read_fmri_tokens
 from boldscribe.errors import UserError
@@ -71,6 +72,7 @@ def train_stage2(
     Raises:
         UserError: a label or caption of a target subject among the input, a record without caption or tokens, tokens of another
             role, or a batch that the processes cannot share.
+        Left: a signal asked the training to leave; it goes on from its checkpoint when it is called again.
     """
     s, v = config.stage2, config.video_llama
     check_divisible(s.batch_size * s.accumulate, "stage2.batch_size x stage2.accumulate")
@@ -80,7 +82,7 @@ def train_stage2(
     settings = {"stage2": s.model_dump(), "prompt": v.prompt, "dtype": v.dtype, "seed": config.seed}
     models = [Path(v.connectors), *sorted(model_folder(v.llm, "llm", models_dir).glob("*.safetensors"))]
     checkpoints = Checkpoints("stage2", work_dir, settings, [*trials, *labels, *captions, tokens, target_tokens, *models])
-    with process_group() as device:
+    with leaving.listening(), process_group() as device:
         training = Stage2(config, dataset, source, z_target, load_llm(config, models_dir), checkpoints, device)
         training.run()
     if rank() > 0:

@@ -1,0 +1,136 @@
+"""One controller at a time: the Snakemake that submits a folder's jobs, and what it leaves when it is killed.
+
+A running controller holds a lock of the file system, which ends with its process, and writes beside it who it is. The next one sees
+from that whether Snakemake's own lock, which outlives a killed process, still means anything; and it looks for jobs that go on in
+Slurm's queue though nobody waits for them. Those that have not started are taken out; those that run are waited for, since a second
+job that makes the same file would be started otherwise.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import getpass
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from boldscribe.cluster.queue import QueuedJob, cancel, jobs_of
+from boldscribe.files import write_json
+
+_held: list[IO[str]] = []  # the lock, for as long as this process lives
+
+
+def look_around(folder: Path, tell: Any = sys.stderr) -> None:
+    """Before a run or a dry run: say that a controller is at work in the folder, or clear what a dead one has left locked.
+
+    Args:
+        folder: the working directory, whose `.snakemake` it is about.
+        tell: stream for the message.
+    """
+    known = _known(folder)
+    if known is None:
+        return
+    who = f"process {known['process']} on {known['host']}, of {known['user']}, since {known['since']} (`{known['command']}`)"
+    if _is_held(folder):
+        print(
+            f"A Snakemake is at work in {folder}: {who}. A second run of the same files is refused by its lock; wait for its end, or stop "
+            f"it there by `kill -INT {known['process']}`, which ends its jobs too. Dry runs and other commands that only look are safe.",
+            file=tell,
+        )
+    elif known["host"] == socket.gethostname():
+        shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
+        _path(folder).unlink(missing_ok=True)
+        print(f"An earlier Snakemake was killed here: {who}. Its lock is removed, and this one goes on from what there is.", file=tell)
+    else:
+        print(
+            f"An earlier Snakemake did not end in order, or is at work on another machine: {who}. If it no longer runs there, "
+            "`snakemake --unlock` removes its lock.",
+            file=tell,
+        )
+
+
+def take_over(folder: Path, pause: float = 15, tell: Any = sys.stderr) -> None:
+    """At the start of a run: hold the lock, and wait for jobs that an earlier controller has left running.
+
+    Args:
+        folder: the working directory.
+        pause: time between looks at the queue (s).
+        tell: stream for messages.
+    """
+    lock = _path(folder).with_suffix(".lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # Snakemake's own lock has been taken by now: nobody else is here
+    _held[:] = [lock]
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    about = {"process": os.getpid(), "host": socket.gethostname(), "user": getpass.getuser(), "since": since, "command": command}
+    write_json(_path(folder), about)
+    atexit.register(leave, folder)
+    if _wait_for_orphans(folder, pause, tell):
+        print("They have ended: what is left to do is looked at again.", file=tell, flush=True)
+        shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
+        leave(folder)
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
+
+
+def leave(folder: Path) -> None:
+    """At the end of a run, however it ends but by SIGKILL: the folder is free."""
+    if _held:
+        _path(folder).unlink(missing_ok=True)
+    while _held:
+        _held.pop().close()
+
+
+def _wait_for_orphans(folder: Path, pause: float, tell: Any) -> bool:
+    """Wait for jobs that nobody waits for; gives whether there were any, whose outputs the plan does not know."""
+    orphans = jobs_of(folder) or []
+    waiting = [job for job in orphans if job.waits]
+    if waiting:
+        cancel(waiting)
+        print(f"Taken out of Slurm's queue, to be submitted anew: {_names(waiting)}, which an earlier call left.", file=tell)
+    shown = None
+    while running := [job for job in jobs_of(folder) or [] if not job.waits]:
+        if shown != (shown := [job.id for job in running]):
+            print(
+                f"Waiting for {len(running)} job(s) that an earlier call left running: {_names(running)}. To end them instead: scancel "
+                + " ".join(job.id for job in running),
+                file=tell,
+                flush=True,
+            )
+        time.sleep(pause)
+    return shown is not None
+
+
+def _names(jobs: list[QueuedJob], shown: int = 5) -> str:
+    some = ", ".join(f"{job.comment.removeprefix('rule_').replace('_wildcards_', ' ')} ({job.id})" for job in jobs[:shown])
+    return some + (f" and {len(jobs) - shown} more" if len(jobs) > shown else "")
+
+
+def _path(folder: Path) -> Path:
+    return folder / ".snakemake" / "controller.json"
+
+
+def _known(folder: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(_path(folder).read_text())
+        return content if content["process"] != os.getpid() else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with _path(folder).with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,1 @@
+"""A real Slurm on this one machine, for tests."""

@@ -46,6 +46,7 @@ REQUESTS.everywhere(workflow.rules)
 onstart:
     start_on_site()
     write_run(experiment, [f"{workflow.basedir}/config.yaml", *EXPERIMENT], dict(workflow.config_settings.config))
+    tell_missing([(job.rule.name, dict(job.wildcards)) for job in workflow.dag.needrun_jobs()])
 
 
 onsuccess:

@@ -5,8 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Packages whose import name is not their own name.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "ants": "antspyx",
+    "bids": "pybids",
+    "dateutil": "python-dateutil",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 # The packages of boldscribe/models/embedded.py and, in each, the file of weights.
 WEIGHTS = {
@@ -19,6 +31,22 @@ WEIGHTS = {
 def pins(lock: Path) -> list[tuple[str, str]]:
     """Name and version of each package that a lock names."""
     return re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text())
+
+
+def canonical(name: str) -> str:
+    """The one spelling of a package's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def distribution_of(module: str) -> str:
+    """Name of the package that carries a module, as far as it can be told where the package is not installed."""
+    return canonical(DISTRIBUTIONS.get(module, module))
+
+
+@cache
+def locked_versions() -> dict[str, str]:
+    """Name → version of all packages that the locks name."""
+    return {canonical(name): version for lock in sorted(ROOT.glob("requirements*.lock")) for name, version in pins(lock)}
 
 
 def same_release(version: str, other: str) -> bool:

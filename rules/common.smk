@@ -58,6 +58,16 @@ wildcard_constraints:
     asset="llm|visual_encoder|connectors|sc_mbm|captioner|sentence_encoder|bertscore_encoder",
 
 
+def tell_missing(jobs):
+    """Stop before anything is run or queued if jobs read what is not on this machine; all of it is named at once."""
+    from boldscribe.fetching.missing import check_assets  # reads tables and manifests: not for each job's process
+
+    try:
+        check_assets(experiment, jobs, f" --config {CONFIG}")
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
 def settings(step):
     """The settings that a step reads (rules/settings.yaml); a change of one of them reruns the steps that read it, and no others."""
 

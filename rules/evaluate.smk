@@ -75,7 +75,7 @@ rule tables:
         mem_mb=memory(1000, 1000),
         runtime=minutes(30, 30),
     conda:
-        "../envs/evaluation.yaml"
+        "../envs/report.yaml"
     message:
         "Make the table of {wildcards.dataset}"
     shell:

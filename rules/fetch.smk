@@ -23,7 +23,7 @@ rule fetch_dataset:
         mem_mb=memory(1000, 1000),
         runtime=minutes(60, 30),
     conda:
-        "../envs/preprocessing.yaml"
+        "../envs/data.yaml"
     message:
         "Fetch the data set {wildcards.dataset}"
     shell:
@@ -52,7 +52,7 @@ rule simulate_stimuli:
         mem_mb=memory(2000, 2000),
         runtime=minutes(60, 30),
     conda:
-        "../envs/preprocessing.yaml"
+        "../envs/data.yaml"
     message:
         "Render the clips of {wildcards.dataset}"
     shell:
@@ -82,7 +82,7 @@ rule simulate_subject:
         mem_mb=memory(2000, 2000),
         runtime=minutes(60, 30),
     conda:
-        "../envs/preprocessing.yaml"
+        "../envs/data.yaml"
     message:
         "Simulate BOLD of {wildcards.dataset} sub-{wildcards.subject}"
     shell:

@@ -23,7 +23,7 @@ rule check_dataset:
         mem_mb=memory(8000, 2000),
         runtime=minutes(120, 30),
     conda:
-        "../envs/preprocessing.yaml"
+        "../envs/data.yaml"
     message:
         "Check the raw data of {wildcards.dataset}"
     shell:

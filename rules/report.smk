@@ -34,7 +34,7 @@ rule report:
         mem_mb=memory(4000, 1500),
         runtime=minutes(30, 30),
     conda:
-        "../envs/evaluation.yaml"
+        "../envs/report.yaml"
     message:
         "Write the report"
     shell:
@@ -65,7 +65,7 @@ rule provenance:
         mem_mb=memory(2000, 2000),
         runtime=minutes(30, 30),
     conda:
-        "../envs/evaluation.yaml"
+        "../envs/report.yaml"
     message:
         "Close the ledger and write the provenance page"
     shell:

@@ -19,6 +19,7 @@ from boldscribe.models.embedded import package_file, unpack
 
 pytest_plugins = ["tests.training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
+os.environ["BOLDSCRIBE_SITE"] = os.devnull  # the settings of whoever runs the tests are not meant
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2"]
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
 
@@ -114,15 +115,25 @@ class Checkout:
         return Checkout(folder, dict(self.variables))
 
 
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """This code as it lies here, committed or not, in a repository of its own, where all of it is committed."""
-    made = Checkout(tmp_path_factory.mktemp("checkout"))
+def copy_code(folder: Path) -> Path:
+    """Copy all files of this checkout, committed or not, that git does not ignore."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).exists():
-            (made.root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, made.root / name, follow_symlinks=False)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout for the tests that share one run of the DAG."""
+    return new_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+def new_checkout(folder: Path) -> Checkout:
+    """This code as it lies here, committed or not, in a repository of its own, where all of it is committed."""
+    made = Checkout(copy_code(folder))
     who = ["-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false"]
     made.run("git", "init", "-q")
     made.run("git", "add", "-A")

@@ -15,13 +15,15 @@ INPUTS = {
     "models": "model folders",
 }
 OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}
+STAGED = ("series", "further")  # read in every epoch
 
 
-@program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True)
+@program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True, stage=STAGED)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
     """Masked brain modelling on BOLD, of source subjects and of people who are in no table."""
-    inputs.use("further", further_series(config))  # a thousand and more: too many for a command line
-    inputs.use("further_voxels", map(voxels_path, inputs["further"]))
+    further = further_series(config)  # a thousand and more: too many for a command line
+    inputs.use("further_voxels", map(voxels_path, further))  # first: what lies beside a copy is what is declared by then
+    inputs.use("further", further)
     pretrain_sc_mbm(
         config,
         dataset,

@@ -16,9 +16,10 @@ INPUTS = {
     "models": "model folders",
 }
 OUTPUTS = {"folder": "trained encoder"}
+STAGED = ("series",)  # read in every epoch
 
 
-@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True)
+@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True, stage=STAGED)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
     """Stage I: align the fMRI tokens with the video tokens of the same clip."""
     train_stage1(

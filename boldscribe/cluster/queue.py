@@ -55,9 +55,7 @@ def cancel(jobs: list[QueuedJob]) -> None:
 
 
 def _parse(line: str, folder: Path) -> QueuedJob | None:
-    parts = line.split("|", 5)
-    comment, _, place = parts[-1].rpartition("|") if len(parts) == 6 else ("", "", "")
-    if not comment.startswith(("rule_", "group_")) or Path(place).resolve() != folder.resolve():
+    parts = line.split("|", 6)
+    if len(parts) != 7 or not parts[5].startswith(("rule_", "group_")) or Path(parts[6]).resolve() != folder.resolve():
         return None
-    number, state, nodes, used, reason = parts[:5]
-    return QueuedJob(number, state, nodes, used, reason, comment)
+    return QueuedJob(*parts[:6])

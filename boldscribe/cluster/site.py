@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from boldscribe.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-SITE = ROOT / "site.yaml"
+# one for this checkout, or one that a lab shares and names in the environment
+SITE = Path(os.environ.get("BOLDSCRIBE_SITE") or ROOT / "site.yaml")
 
 
 class Site(BaseModel):

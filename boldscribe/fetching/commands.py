@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from pathlib import Path
@@ -272,6 +273,25 @@ def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
             jobs["templates"] = partial(_unwrapped(templates), base_url=None, parallel=parallel, **common)
         jobs["containers"] = partial(_unwrapped(containers), engine=None, registry=None, **common)
     _each(jobs)
+
+
+@fetch.command("missing")
+@config_option
+@user_errors
+def missing_command(configs: Sequence[Path]) -> None:
+    """Say what the configured experiment reads from outside and is not here, each with its command; asks no network.
+
+    Exit code: 0, all is here; 1, something is not.
+    """
+    from boldscribe.config import load_config
+    from boldscribe.fetching.missing import config_options, missing
+
+    found = missing(load_config(*configs), config_options(configs))
+    for one in found:
+        click.echo(one)
+    if found:
+        sys.exit(1)
+    click.echo("all that the configuration names is here")
 
 
 def _unwrapped(command: click.Command) -> Callable[..., None]:

@@ -26,9 +26,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from boldscribe.errors import UserError
 from boldscribe.files import sha256_of, write_json
+from boldscribe.installation import locked_versions
 from boldscribe.provenance.crate_graph import SOFTWARE, Graph, Job, Reference, jobs_of, moment, step_identity, tool_identity, unique
 from boldscribe.provenance.crate_run import COMPLETED, Run, format_of
-from boldscribe.provenance.environment import lock_digest, locked_versions
+from boldscribe.provenance.environment import lock_digest
 from boldscribe.provenance.fingerprint import ROOT
 from boldscribe.provenance.redaction import redact
 from boldscribe.provenance.statement import statement

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from boldscribe.files import json_digest
 from boldscribe.provenance.assets import asset_lock
 from boldscribe.provenance.crate_graph import SOFTWARE, Graph, Job, Reference, moment, step_identity, tool_identity, unique
+from boldscribe.provenance.deployment import in_words
 from boldscribe.provenance.statement import NAMESPACE
 from boldscribe.provenance.tree import Output, Tree
 
@@ -68,7 +69,8 @@ class Run:
             name=job.title,
             description=(
                 f"Attempt {activity['attempt']}, with code of commit {code['commit']}"
-                f"{'' if code['committed'] else ', changed since'} (fingerprint {code['fingerprint']}); repeatable: {randomness['class']}."
+                f"{'' if code['committed'] else ', changed since'} (fingerprint {code['fingerprint']}); repeatable: {randomness['class']}; "
+                f"packages of a {in_words(record['environment'].get('deployment'))}."
             ),
             instrument={"@id": tool_identity(rule)},
             agent={"@id": SOFTWARE},

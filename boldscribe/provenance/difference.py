@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from boldscribe.provenance.deployment import in_words
 from boldscribe.provenance.digests import digest
 from boldscribe.provenance.fingerprint import changed_parts
 from boldscribe.provenance.tree import Output, Tree, read_tree
@@ -170,13 +171,18 @@ def _edited_files(made: Output) -> str:
 
 
 def _by_machine(name: str, x: dict[str, Any], y: dict[str, Any]) -> Iterator[Cause]:
-    """Other outputs of the same inputs, code and settings: the machine, or chance on a GPU."""
+    """Other outputs of the same inputs, code and settings: the installation, the machine, or chance on a GPU."""
+    places = [r["environment"].get("deployment") for r in (x, y)]
+    # conda's Python is not built as another is, though their versions agree
+    moved = None not in places and len({(place["kind"], place["environment"]) for place in places}) > 1
+    if moved:
+        yield Cause("environment", name, f"installation: {in_words(places[0])} in A, {in_words(places[1])} in B")
     machines = [{k: r["hardware"][k] for k in ("cpu", "gpu")} for r in (x, y)]
     if machines[0] != machines[1]:
         yield Cause("hardware", name, f"{machines[0]} in A, {machines[1]} in B")
     elif "statistical" in (x["randomness"]["class"], y["randomness"]["class"]):
         yield Cause("chance", name, "computed on a GPU, where the same computation repeats only up to rounding")
-    elif x["environment"]["packages"] == y["environment"]["packages"]:
+    elif x["environment"]["packages"] == y["environment"]["packages"] and not moved:
         yield Cause("chance", name, "nothing that was recorded differs, so that this step does not repeat; report it")
 
 

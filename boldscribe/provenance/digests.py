@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -101,10 +102,18 @@ def combined(files: list[dict[str, Any]], folder: bool = False) -> str:
     return hashlib.sha256("".join(f"{f['sha256']}  {f['path']}\n" for f in files).encode()).hexdigest()
 
 
+_read: dict[Path, list[dict[str, Any]]] = {}  # what this process has read, and when it was as old as SETTLED at the least
+SETTLED = 2.0  # s: within this a file could change once more and show the same times
+
+
 def recorded_digest(path: str | Path) -> dict[str, Any]:
-    """The digest of an output, believing its own record where the files are as they were when it was written."""
+    """The digest of an output, believing its own record, and what this process read of it before, where the files are as they were then."""
     try:
         known = json.loads(record_path(path).read_text())["subject"]["files"]
     except (OSError, ValueError, KeyError):
         known = []
-    return digest(path, known)
+    path = Path(path).absolute()
+    found = digest(path, [*known, *_read.get(path, [])])
+    if all(file["state"][2] / 1e9 < time.time() - SETTLED for file in found["files"]):
+        _read[path] = found["files"]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -19,12 +20,12 @@ import psutil
 from packaging.requirements import Requirement
 
 from boldscribe.files import json_digest, sha256_of
-from boldscribe.installation import pins, same_release
+from boldscribe.installation import DISTRIBUTIONS, canonical, locked_versions, same_release
 from boldscribe.provenance.cache import remembered, state_of
+from boldscribe.provenance.deployment import REMEDY, absence, place
 from boldscribe.provenance.fingerprint import ROOT, current_fingerprint
 
-# Packages whose import name is not their own name; for others, Python's metadata are searched, which takes longer.
-DISTRIBUTIONS = {"PIL": "pillow", "ants": "antspyx", "bids": "pybids", "yaml": "pyyaml"}
+SHOWN = 4
 
 
 def packages_of(program: str) -> dict[str, str]:
@@ -33,10 +34,39 @@ def packages_of(program: str) -> dict[str, str]:
     Args:
         program: name of the rule and of its program.
     """
+    return _packages(program)[0]
+
+
+def check_packages(program: str) -> None:
+    """Stop a step before it computes if a package that it uses is not installed; warn if one is not of the locked version.
+
+    Another version is no error, since it may be meant: records say it, and the audit's verdict is `unpinned`.
+
+    Args:
+        program: name of the rule and of its program.
+
+    Raises:
+        UserError: packages of the lock that the program's code imports, or that these require, are not installed here.
+    """
+    installed, absent = _packages(program)
+    locked = locked_versions()
+    if lacking := [name for name in absent if name in locked]:  # others are optional, and asked for where they are used
+        raise absence(program, lacking)
+    if other := [f"{name} {installed[name]} for {locked[name]}" for name in _differing(installed) if name in locked]:
+        some = ", ".join(other[:SHOWN]) + (f" and {len(other) - SHOWN} more" if len(other) > SHOWN else "")
+        logging.getLogger(__name__).warning(
+            "packages of other versions than requirements.lock's in %s: %s; an audit will call the results unpinned; %s",
+            *(place(), some, REMEDY),
+        )
+
+
+@cache
+def _packages(program: str) -> tuple[dict[str, str], list[str]]:
+    """Packages that a program uses: those installed, with their versions, and the names of the others."""
     imported = current_fingerprint(program).packages
     state = _installation_state() + json_digest(sorted(imported))
-    found: dict[str, str] = remembered(f"packages-{program}", state, lambda: dict(_required(imported)))
-    return found
+    installed, absent = remembered(f"installed-{program}", state, lambda: _required(imported))
+    return installed, absent
 
 
 @cache
@@ -50,16 +80,19 @@ def _installation_state() -> str:
 
 
 @cache
-def _required(imported: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    found = {"python": platform.python_version()}
+def _required(imported: frozenset[str]) -> tuple[dict[str, str], list[str]]:
+    found: dict[str, str] = {"python": platform.python_version()}
+    absent: set[str] = set()
     waiting = [_distribution(name) for name in imported]
     while waiting:
-        if (name := _canonical(waiting.pop())) not in found:
+        if (name := canonical(waiting.pop())) not in found:
             version, requirements = _installed(name)
             if version:
                 found[name] = version
                 waiting += requirements
-    return tuple(sorted(found.items()))
+            else:
+                absent.add(name)
+    return dict(sorted(found.items())), sorted(absent)
 
 
 @cache
@@ -77,13 +110,9 @@ def _installed(name: str) -> tuple[str | None, list[str]]:
 @cache
 def _distribution(module: str) -> str:
     name = DISTRIBUTIONS.get(module, module)
-    if _installed(_canonical(name))[0] is not None or find_spec(module) is None:
+    if _installed(canonical(name))[0] is not None or find_spec(module) is None:
         return name
     return next(iter(metadata.packages_distributions().get(module, [name])))
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @cache
@@ -93,18 +122,14 @@ def lock_digest() -> str | None:
     return sha256_of(lock) if lock.exists() else None
 
 
-@cache
-def locked_versions() -> dict[str, str]:
-    """Name → version of all packages that the locks name."""
-    return {_canonical(name): version for lock in sorted(ROOT.glob("requirements*.lock")) for name, version in pins(lock)}
-
-
 def unlocked(packages: dict[str, str]) -> list[str]:
     """Packages that differ from the lock, as `name version`."""
+    return [f"{name} {packages[name]}" for name in _differing(packages)]
+
+
+def _differing(packages: dict[str, str]) -> list[str]:
     locked = locked_versions()
-    return [
-        f"{name} {version}" for name, version in packages.items() if name != "python" and not same_release(locked.get(name, ""), version)
-    ]
+    return [name for name, version in packages.items() if name != "python" and not same_release(locked.get(name, ""), version)]
 
 
 @cache

@@ -14,6 +14,7 @@ from rich.tree import Tree as Lines
 
 from boldscribe.errors import UserError
 from boldscribe.provenance.assets import asset_lock
+from boldscribe.provenance.deployment import in_words
 from boldscribe.provenance.naming import name_of
 from boldscribe.provenance.run import results_of
 from boldscribe.provenance.tree import Output, Tree, read_tree
@@ -172,8 +173,9 @@ def facts(output: Output) -> Iterator[str]:
     state = {True: "", False: " with uncommitted changes", None: " in no git checkout"}[code["committed"]]
     yield f"code: commit {code['commit']}{state}, fingerprint {code['fingerprint'][:16]}"
     container = environment["container"]
-    yield f"packages: {environment['packages'][:16]}, lock {str(environment['lock_sha256'])[:16]}" + (
-        f", container {container['image']} {container.get('digest')}" if container else ""
+    yield (
+        f"packages: {environment['packages'][:16]}, lock {str(environment['lock_sha256'])[:16]}, {in_words(environment.get('deployment'))}"
+        + (f", container {container['image']} {container.get('digest')}" if container else "")
     )
     gpus = ", ".join(f"{g['model']} (driver {g['driver']}, CUDA {g['cuda']})" for g in hardware["gpu"] or []) or "no GPU"
     seeds = ", ".join(map(str, record["randomness"]["seeds"])) or "none read"

@@ -18,38 +18,57 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Results on a CPU repeat bit by bit only with the same number of threads; Snakemake sets this variable to the rule's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from boldscribe.cluster import leaving
+from boldscribe.cluster.site import load_site, scratch_folder
 from boldscribe.config import Config, load_config
 from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
 from boldscribe.files import json_digest
-from boldscribe.offline import forbid_network, is_offline
+from boldscribe.offline import forbid_as_parent, forbid_network, is_offline, plainly
 from boldscribe.processes import cores
-from boldscribe.provenance.environment import packages_of
+from boldscribe.provenance.environment import check_packages, packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, attempt_of, record
 
+if TYPE_CHECKING:
+    from boldscribe.cluster.staging import Scratch
+
+
+forbid_as_parent()  # a worker process of a step imports the step's program
+
 
 class Files:
-    """The files of a step by name: `files["series"]` is a list, `files.one("series")` the only one."""
+    """The files of a step by name: `files["series"]` is a list, `files.one("series")` the only one.
+
+    Attributes:
+        paths: as they were declared.
+        container: image and digest of the container that did the work, if one did.
+        scratch: where copies of some are read in their stead, if there are any; `on_scratch`: the names of those.
+    """
 
     def __init__(self, paths: Mapping[str, list[Path]]) -> None:
         self.paths = dict(paths)
-        self.container: dict[str, str | None] | None = None  # image and digest of the container that did the work, if one did
+        self.container: dict[str, str | None] | None = None
+        self.scratch: Scratch | None = None
+        self.on_scratch: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> list[Path]:
-        return self.paths[name]
+        places = self.scratch.places if self.scratch else {}
+        return [places.get(path, path) for path in self.paths[name]]
 
     def use(self, name: str, paths: Iterable[Path]) -> None:
         """Declare further files that the step found by itself, such as weights inside an installed package."""
         self.paths[name] = [*self.paths.get(name, []), *paths]
+        if self.scratch and name in self.on_scratch:
+            self.scratch.stage(self.paths, [name])
 
     def one(self, name: str) -> Path:
         """The only file of that name.
@@ -57,7 +76,7 @@ class Files:
         Raises:
             UserError: several files were given.
         """
-        if len(paths := self.paths[name]) != 1:
+        if len(paths := self[name]) != 1:
             raise UserError(f"--{name.replace('_', '-')}", f"found {len(paths)} files, expected one")
         return paths[0]
 
@@ -72,6 +91,7 @@ def program(
     network: bool = False,
     resources: tuple[str, ...] = (),
     cache: bool = False,
+    stage: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
 
@@ -84,6 +104,8 @@ def program(
         resources: integer options that say what the job may use, handed over by name; they do not tell jobs apart.
         cache: whether the step takes what others made of the same content (`paths.cache`, handed over as `cache`); no setting of
             the step, since it makes no difference to what it makes.
+        stage: inputs that the step reads many times; it gets copies on the node's own disk where the site names a folder there
+            (`boldscribe.cluster.staging`).
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
@@ -91,9 +113,12 @@ def program(
             arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work, resources)
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
             if not network or is_offline():
-                forbid_network(rule)
+                models = [path.name for path in getattr(arguments, "models", [])] or [getattr(arguments, "asset", "")]
+                forbid_network(
+                    job_name(rule, {name: getattr(arguments, name) for name in wildcards}), partial(_advise, arguments.config, models)
+                )
             try:
-                _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache)
+                _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache, stage)
             except UserError as error:
                 sys.exit(f"error: {error}")
             except leaving.Left as left:
@@ -142,7 +167,9 @@ def _run(
     wildcards: tuple[str, ...],
     resources: tuple[str, ...],
     cache: bool,
+    stage: tuple[str, ...],
 ) -> None:
+    check_packages(rule)
     config = load_config(*arguments.config)
     read: dict[str, Any] = {}
     inputs_given = Files({name: getattr(arguments, name) for name in inputs})
@@ -157,16 +184,47 @@ def _run(
     if int(os.environ.get("RANK", 0)) > 0:  # one of several processes that train together: the first one records for all
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the rules' shells ignore it, which their processes inherit
         try:
-            function(config, inputs_given, outputs_made, **values, **further)
+            with plainly(), _staged(inputs_given, stage):
+                function(config, inputs_given, outputs_made, **values, **further)
         except leaving.Left:
             leaving.end_last()
         return
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
     leaving.end_on_sigterm()
     print(_header(job), file=sys.stderr, flush=True)
-    with record(job), _alone_in(work):
+    with record(job), _alone_in(work), plainly(), _staged(inputs_given, stage) as scratch:
         function(reading(config, read), inputs_given, outputs_made, **values, **further)
         job.container = inputs_given.container
+        if scratch and scratch.names:
+            job.staged = {"inputs": scratch.names, "bytes": scratch.bytes, "seconds": round(scratch.seconds, 1)}
+
+
+def _advise(configs: list[Path], models: list[str], host: str) -> str:
+    """What to do about an attempt to reach a host."""
+    from boldscribe.fetching.missing import advise  # not for every step: it is seldom asked
+
+    return advise(host, configs, models)
+
+
+def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
+    """A job for people: `decode had sub-05 condition-model`."""
+    bare = ("dataset", "asset")
+    short = {"subject": "sub"}
+    return " ".join([rule, *(value if name in bare else f"{short.get(name, name)}-{value}" for name, value in wildcards.items())])
+
+
+@contextmanager
+def _staged(inputs: Files, names: tuple[str, ...]) -> Iterator[Scratch | None]:
+    """Let inputs be read from the node's own disk while the block runs, where there is one."""
+    folder = scratch_folder(load_site()) if names else None
+    if folder is None:
+        yield None
+        return
+    from boldscribe.cluster.staging import staged
+
+    with staged(folder, inputs.paths, names) as scratch:
+        inputs.scratch, inputs.on_scratch = scratch, names
+        yield scratch
 
 
 def _header(job: Job) -> str:

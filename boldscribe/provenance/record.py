@@ -20,6 +20,7 @@ from boldscribe.errors import UserError
 from boldscribe.files import json_digest, sha256_of, write_json
 from boldscribe.provenance.access import Access
 from boldscribe.provenance.assets import locked_asset, manifest_of
+from boldscribe.provenance.deployment import deployment
 from boldscribe.provenance.digests import digest, record_path, recorded_digest
 from boldscribe.provenance.environment import hardware, lock_digest, packages_of, randomness
 from boldscribe.provenance.fingerprint import current_fingerprint
@@ -29,7 +30,7 @@ from boldscribe.provenance.redaction import redact
 from boldscribe.provenance.slices import portable, without_parts
 from boldscribe.provenance.versions import code_version
 
-SLURM = {"job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT"}
+SLURM = {"job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT", "gpus": "CUDA_VISIBLE_DEVICES"}
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Job:
         wildcards: values that tell this job from the rule's others.
         config_read: dotted configuration key → value; grows while the step runs.
         container: image and digest of the container that did the work, if one did.
+        staged: inputs that were read from copies on the node's own disk, with their size (bytes) and the time that it took (s).
     """
 
     rule: str
@@ -52,6 +54,7 @@ class Job:
     wildcards: Mapping[str, str] = field(default_factory=dict)
     config_read: Mapping[str, Any] = field(default_factory=dict)
     container: dict[str, str | None] | None = None
+    staged: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
             "started": start.when,
             "ended": datetime.now(UTC).isoformat(),
             "exit": "completed",
-            "slurm": {name: os.environ[variable] for name, variable in SLURM.items() if variable in os.environ} or None,
+            "slurm": {name: os.environ[v] for name, v in SLURM.items() if v in os.environ} if "SLURM_JOB_ID" in os.environ else None,
+            **({"staged": job.staged} if job.staged else {}),
         },
         "materials": used,
         "code": start.code,
@@ -162,6 +166,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
         "environment": {
             "lock_sha256": lock_digest(),
             "packages": start.packages,
+            "deployment": deployment(),
             "container": job.container,
         },
         "hardware": hardware(),

@@ -8,6 +8,7 @@ by polling, not by cgroups. The configuration has to lie in /etc/slurm, since Sn
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ SLURM_PACKAGES = ["slurmctld", "slurmd", "slurm-client", "slurmdbd", "munge", "m
 ETC = Path("/etc/slurm")
 MARK = "# made by tests/slurm/cluster.py\n"
 NODES = ("node1", "node2")
+UP = {"idle", "mixed", "allocated", "completing"}
 # In the order in which they must end: those that others need last.
 DAEMONS = (*(f"slurmd-{node}" for node in NODES), "slurmctld", "slurmdbd", "mariadb", "munged")
 SLURM_CONF = """ClusterName=ci
@@ -39,6 +41,7 @@ SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
+AuthInfo=cred_expire=10
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
@@ -63,6 +66,7 @@ PartitionName=gpu Nodes=node1 DefaultTime=10 MaxTime=1440 PriorityTier=1
 PartitionName=pair Nodes=node1,node2 DefaultTime=10 MaxTime=1440 PriorityTier=1
 PartitionName=high Nodes=node1 DefaultTime=10 MaxTime=60 PriorityTier=10
 """
+# A requeued job waits as long as credentials live (cred_expire): two minutes by default.
 # GPUs are told apart by device files, of which any will do.
 GRES_CONF = "NodeName=node1 Name=gpu Type=fake File=/dev/null\nNodeName=node1 Name=gpu Type=fake File=/dev/zero\n"
 GRES_CONF += "NodeName=node2 Name=gpu Type=fake File=/dev/full\nNodeName=node2 Name=gpu Type=fake File=/dev/random\n"
@@ -77,6 +81,14 @@ StoragePass=ci
 LogFile={folder}/log/slurmdbd.log
 PidFile={folder}/run/slurmdbd.pid
 """
+
+
+def running() -> Path | None:
+    """Folder of the cluster of this kind that runs here; None if none does."""
+    configuration = ETC / "slurm.conf"
+    if not configuration.exists() or not (content := configuration.read_text()).startswith(MARK) or not _works("sinfo", "-h"):
+        return None
+    return Path(re.findall(r"(?m)^StateSaveLocation=(.*)/state$", content)[0])
 
 
 def missing() -> str:
@@ -118,7 +130,7 @@ def up(folder: Path, cpus: int | None = None) -> None:
     _run("slurmctld")
     for node in NODES:
         start_node(node)
-    _wait(lambda: _output("sinfo", "-h", "-N", "-o", "%T").split().count("idle") >= len(NODES), "nodes to be idle")
+    _wait(lambda: len(states := _output("sinfo", "-h", "-N", "-o", "%T").split()) > 1 and not set(states) - UP, "its nodes")
 
 
 def start_node(node: str) -> None:

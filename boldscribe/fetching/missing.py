@@ -1,0 +1,196 @@
+"""What an experiment reads from outside and is not here, each with the command that brings it; asks no network."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from boldscribe.config import Config, load_config
+from boldscribe.errors import UserError
+from boldscribe.fetching.datasets import select
+from boldscribe.fetching.templates import templateflow_home, templates
+from boldscribe.fetching.weights import configured_weights
+from boldscribe.offline import asset_of, is_offline
+from boldscribe.provenance.naming import ROOT
+
+CONTAINERS = ("apptainer", "docker", "bare")
+BASELINE = "evaluation.bertscore_baseline"
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that is not here.
+
+    Attributes:
+        kind: `data`, `weights`, `templates` or `containers`.
+        asset: what steps call it: a data set, or the name of a folder in `models/`.
+        key: of the configuration.
+        found: what is there instead.
+        remedy: what to do, with the command.
+    """
+
+    kind: str
+    asset: str
+    key: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: found {self.found}; {self.remedy}"
+
+
+def missing(config: Config, options: str = "") -> list[Missing]:
+    """All of it, by presence and size; digests are compared where files are fetched and read.
+
+    Args:
+        config: the experiment.
+        options: to add to commands, as `--config FILE`.
+
+    Raises:
+        UserError: a manifest or table that cannot be read.
+    """
+    return [*_data(config, options), *_weights(config, options), *_preprocessing(config, options)]
+
+
+def config_options(configs: Sequence[Path]) -> str:
+    """What to add to a command so that it reads these configuration files; nothing for the checkout's own alone."""
+    if [path.absolute() for path in configs] == [ROOT / "config.yaml"]:
+        return ""
+    return "".join(f" --config {shlex.quote(str(path))}" for path in configs)
+
+
+def advise(host: str, configs: Sequence[Path], models: Sequence[str]) -> str:
+    """What to do about an attempt to reach a host: what the configuration names and is not here, as far as the host may have it.
+
+    Args:
+        host: its name or address.
+        configs: configuration files of the step.
+        models: names of the model folders that the step reads; of weights that are not here, these alone are named, if any is one.
+    """
+    kind, options = asset_of(host), config_options(configs)
+    found = [m for m in missing(load_config(*configs), options) if kind in (None, m.kind)]
+    found = [m for m in found if m.kind == "weights" and m.asset in models] or found
+    if not found:
+        command = f"boldscribe fetch {kind if kind not in (None, 'data') else 'all'}{options}"
+        return (
+            "all that the configuration names is on this machine, so that a program or library asks for something else; where that is an "
+            f"asset, run `{command}` on a login node (docs/fetching.md)"
+        )
+    more = f"; and {len(found) - SHOWN} more: `boldscribe fetch missing{options}`" if len(found) > SHOWN else ""
+    return "not on this machine: " + "; ".join(map(str, found[:SHOWN])) + more
+
+
+def check_assets(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], options: str) -> None:
+    """Make sure, before anything is run or queued, that what jobs read from outside is here.
+
+    Data that a job of the run fetches by itself need not be.
+
+    Args:
+        config: the experiment.
+        jobs: rule and wildcards of each job of the run.
+        options: to add to commands.
+
+    Raises:
+        UserError: names all that is missing, each with its command.
+    """
+    of_rule: dict[str, set[str]] = {}
+    for rule, wildcards in jobs:
+        of_rule.setdefault(rule, set()).add(wildcards.get("asset" if rule == "fetch_model" else "dataset", ""))
+    models, datasets = of_rule.get("fetch_model", set()), of_rule.get("fetch_dataset", set()) | of_rule.get("fetch_pretraining", set())
+
+    def is_needed(one: Missing) -> bool:
+        if one.kind == "data":
+            return one.asset in datasets and (is_offline() or one.key != f"datasets.{one.asset}")
+        if one.key == BASELINE:
+            return "scores" in of_rule
+        return one.asset in models if one.kind == "weights" else "check_preprocessing" in of_rule
+
+    if needed := [one for one in missing(config, options) if is_needed(one)]:
+        raise UserError("not on this machine, and needed by this run", *map(str, needed), "nothing was started")
+
+
+def _data(config: Config, options: str) -> list[Missing]:
+    found = []
+    for name, dataset in config.datasets.items():
+        key = f"datasets.{name}"
+        if dataset.simulated:
+            continue
+        if dataset.manifest:
+            parts = ("raw", "stimuli") if dataset.stimuli_dir is None else ("raw",)
+            selection = select(config, name, parts=parts, images=config.preprocessing.engine != "derivatives")
+            sizes = [_size(selection.folder / entry.path) for entry in selection.entries]
+            if absent := sum(size != entry.size for size, entry in zip(sizes, selection.entries, strict=True)):
+                text = f"{absent:,} of {len(selection.entries):,} files lacking in {selection.folder}"
+                found.append(Missing("data", name, key, text, _command(f"data {name}", options)))
+        elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
+            text = f"no data set in {dataset.bids_dir or 'null'}"
+            found.append(Missing("data", name, f"{key}.bids_dir", text, "bring it, it has no manifest"))
+        if config.preprocessing.engine in ("derivatives", "minimal") and not _is_there(dataset.derivatives_dir):
+            text = f"no folder {dataset.derivatives_dir}"
+            found.append(Missing("data", name, f"{key}.derivatives_dir", text, "bring it (docs/fetching.md)"))
+    for name, extra in config.pretraining.items():
+        if not _is_there(extra.derivatives_dir):
+            text = f"no folder {extra.derivatives_dir}"
+            found.append(Missing("data", name, f"pretraining.{name}.derivatives_dir", text, "bring it (docs/pretraining.md)"))
+    return found
+
+
+def _weights(config: Config, options: str) -> list[Missing]:
+    wanted = [
+        ("llm", "video_llama.llm", config.video_llama.llm),
+        ("visual_encoder", "video_llama.visual_encoder", config.video_llama.visual_encoder),
+        ("connectors", "video_llama.connectors", config.video_llama.connectors),
+        ("sc_mbm", "sc_mbm.checkpoint", config.sc_mbm.checkpoint),
+        ("captioner", "captioner.model", config.captioner.model if config.captioner.kind == "video_text" else None),
+        ("bertscore_encoder", "evaluation.bertscore_model", config.evaluation.bertscore_model),
+        ("bertscore_encoder", BASELINE, config.evaluation.bertscore_baseline),
+        ("sentence_encoder", "evaluation.sentence_encoder", config.evaluation.sentence_encoder),
+    ]
+    fetched = {row.asset: row for row in configured_weights(config)}
+    found = []
+    for asset, key, place in wanted:
+        if place in (None, "embedded") or _is_there(place):
+            continue
+        row = fetched.get(asset)
+        remedy = "convert the published checkpoint (docs/weights.md), or put your own there"
+        if key == BASELINE:
+            remedy = "take it from the package bert_score, or set it to null"
+        elif row is not None:
+            remedy = _command(f"weights --asset {asset}", options, row.repo)
+        elif asset == "llm" and (source := fetched.get("video_llama_source")) is not None and not _is_there(source.folder):
+            remedy = f"{_command('weights --asset video_llama_source', options, source.repo)}, then `boldscribe convert` (docs/weights.md)"
+        found.append(Missing("weights", asset, key, f"no {place}", remedy))
+    return found
+
+
+def _preprocessing(config: Config, options: str) -> list[Missing]:
+    settings, found = config.preprocessing, []
+    if settings.engine in CONTAINERS and settings.templateflow_home:
+        folder = templateflow_home(config)
+        if absent := sum(_size(folder / entry.path) != entry.size for entry in templates()):
+            key = "preprocessing.templateflow_home"
+            found.append(Missing("templates", "templates", key, f"{absent} files lacking in {folder}", _command("templates", options)))
+    if settings.engine == "apptainer" and not _is_there(settings.fmriprep_sif):
+        text = f"no image {settings.fmriprep_sif}"
+        found.append(Missing("containers", "container", "preprocessing.fmriprep_sif", text, _command("containers", options)))
+    return found
+
+
+def _command(arguments: str, options: str, origin: str = "") -> str:
+    return f"run `boldscribe fetch {arguments}{options}` on a login node" + (f" ({origin})" if origin else "")
+
+
+def _is_there(place: str | Path | None) -> bool:
+    """A file, or a folder that is not empty."""
+    path = Path(place or "")
+    return bool(place) and (path.is_file() or (path.is_dir() and any(path.iterdir())))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

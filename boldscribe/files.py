@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from boldscribe.errors import UserError
+
+if TYPE_CHECKING:  # Snakemake reads this module at the start of every job, and needs no arrays
+    from numpy.typing import NDArray
 
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -86,6 +86,8 @@ def header_path(path: str | Path) -> Path:
 
 def save_array(path: str | Path, array: NDArray[Any], **header: Any) -> None:
     """Write an array as `.npy` with its JSON header: `shape` and `dtype`, and what the caller adds (axes, units, ...)."""
+    import numpy as np
+
     write_json(header_path(path), {"shape": list(array.shape), "dtype": str(array.dtype), **header})
     with atomic(path) as part:
         np.save(part, array)
@@ -97,6 +99,8 @@ def load_array(path: str | Path) -> tuple[NDArray[Any], dict[str, Any]]:
     Raises:
         UserError: file or header missing, truncated, or in disagreement about the shape.
     """
+    import numpy as np
+
     try:
         header = json.loads(header_path(path).read_text())
         array = np.load(path, mmap_mode="r", allow_pickle=False)

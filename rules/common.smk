@@ -1,6 +1,7 @@
 """The experiment's settings, and what each rule asks of the machine."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -73,15 +74,20 @@ def settings(step):
     """The settings that a step reads (rules/settings.yaml); a change of one of them reruns the steps that read it, and no others."""
 
     def values(wildcards):
-        dataset = getattr(wildcards, "dataset", None)
-        return json.dumps(declared_slice(experiment, step.format(**dict(wildcards.items())), dataset), sort_keys=True)
+        return settings_of(step.format(**dict(wildcards.items())), wildcards.get("dataset"))
 
     return values
 
 
+@cache
+def settings_of(step, dataset):
+    """Settings of a step's jobs on a data set, as JSON: worked out once, not for each job."""
+    return json.dumps(declared_slice(experiment, step, dataset), sort_keys=True)
+
+
 def code(program):
     """Fingerprint of the code that a program can reach: a changed function reruns the steps that use it, a changed comment none."""
-    return lambda wildcards: current_fingerprint(program).sha256
+    return current_fingerprint(program).sha256
 
 
 def container_digest(wildcards):
@@ -94,7 +100,7 @@ def container_digest(wildcards):
 
 def packages(program):
     """Digest of the versions of all packages that a program uses."""
-    return lambda wildcards: json_digest(packages_of(program))
+    return json_digest(packages_of(program))
 
 
 def start_on_site():

@@ -18,11 +18,12 @@ from scipy import stats
 from boldscribe.bids import entity_path
 from boldscribe.bids.checked import Checked
 from boldscribe.bold.betas import separate_responses, trial_regressors
+from boldscribe.bold.placement import place_in_grid
 from boldscribe.bold.ready import check_pretraining_set, subject_manifest
 from boldscribe.bold.series import clean, smooth, write_series
 from boldscribe.bold.time_steps import average, time_steps
 from boldscribe.bold.trials import write_trials
-from boldscribe.bold.windows import Windows, place_in_grid
+from boldscribe.bold.windows import Windows
 from boldscribe.config import Config, parse_config
 from boldscribe.errors import UserError
 from boldscribe.images import save_image

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from boldscribe.bold.windows import voxels_path
+from boldscribe.bold.placement import voxels_path
 from boldscribe.cluster.staging import Scratch, staged
 from boldscribe.config import Config
 from boldscribe.errors import UserError
@@ -33,7 +33,7 @@ import json, os, sys, time
 from pathlib import Path
 import numpy as np
 import boldscribe.provenance.program as steps
-from boldscribe.bold.windows import voxels_path
+from boldscribe.bold.placement import voxels_path
 from boldscribe.cluster.site import Site
 from boldscribe.files import load_array, write_json
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from boldscribe.bold.windows import voxels_path
+from boldscribe.bold.placement import voxels_path
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 from boldscribe.training.pretrain import pretrain_sc_mbm

@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from boldscribe.bids.checks import SHOWN, repetition_time_problems
+from boldscribe.bold.placement import LARGEST_LOSS, place_in_grid
 from boldscribe.bold.runs import common_mask, read_runs
 from boldscribe.bold.time_steps import time_steps
-from boldscribe.bold.windows import LARGEST_LOSS, place_in_grid
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.images import load_image

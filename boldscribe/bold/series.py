@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from boldscribe.bids import find_runs, stimulus_events
 from boldscribe.bold.betas import separate_responses, standardised, trial_regressors
+from boldscribe.bold.placement import displacement_path, voxels_path
 from boldscribe.bold.runs import Run, common_mask, read_runs
 from boldscribe.bold.time_steps import average, time_steps
-from boldscribe.bold.windows import displacement_path, voxels_path
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, header_path, save_array, write_json

@@ -12,7 +12,7 @@ import pandas as pd
 
 from boldscribe.bids import find_runs, stimulus_events
 from boldscribe.bids.checked import Checked, read_checked
-from boldscribe.bold.windows import displacement_path
+from boldscribe.bold.placement import displacement_path
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array

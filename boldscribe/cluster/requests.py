@@ -34,7 +34,7 @@ class Requests:
             of_input: MB for each MB of the input on top, as far as its files are there.
         """
         base = embedded if self.embedded else full
-        return lambda wildcards, input, attempt: self._grown(base + of_input * megabytes(input), attempt, "max_mem_mb")
+        return lambda wildcards, input, attempt: self._grown(base + _of_input(of_input, input), attempt, "max_mem_mb")
 
     def minutes(self, full: int, embedded: int, of_input: float = 0) -> Resource:
         """Longest run time of a job (min), more with each attempt.
@@ -44,7 +44,7 @@ class Requests:
             of_input: minutes for each GB of the input on top.
         """
         base = embedded if self.embedded else full
-        return lambda wildcards, input, attempt: self._grown(base + of_input * megabytes(input) / 1000, attempt, "max_runtime")
+        return lambda wildcards, input, attempt: self._grown(base + _of_input(of_input / 1000, input), attempt, "max_runtime")
 
     def gpus(self, n: int = 1, nodes: int = 1, needed: bool = False) -> int:
         """GPUs of a job; none where they are asked for as a generic resource (`gres`).
@@ -91,6 +91,11 @@ class Requests:
         limits = [minutes_of(p[limit]) if limit == "max_runtime" else p[limit] for p in self.site.partitions.values() if limit in p]
         most = max(limits) if limits and len(limits) == len(self.site.partitions) else inf
         return int(min(first * attempt, max(first, most)))
+
+
+def _of_input(factor: float, paths: Iterable[Any]) -> float:
+    """What the input's size adds. Most rules ask for nothing more, and a dry run asks for each job: then no file is looked at."""
+    return factor * megabytes(paths) if factor else 0
 
 
 def megabytes(paths: Iterable[Any]) -> float:

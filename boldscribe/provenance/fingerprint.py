@@ -23,7 +23,7 @@ from typing import Any
 
 from boldscribe.files import json_digest
 from boldscribe.provenance.cache import remembered, state_of
-from boldscribe.provenance.modules import Module, chain, exists, imported_modules, imports, parse_module
+from boldscribe.provenance.modules import Module, chain, exists, imported_modules, imports, parse_module, walk
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("boldscribe", "workflow_scripts")
@@ -123,10 +123,11 @@ class Code:
 
     def _follow(self, module: Module, statement: ast.stmt, found: _References) -> None:
         """Collect what the names and strings of a statement stand for."""
-        origins = module.imports | imports(module.name, statement)
-        found.modules |= {m for m in imported_modules(module.name, statement) if _counts(m)}
+        nodes = walk(statement)
+        origins = module.imports | imports(module.name, nodes)
+        found.modules |= {m for m in imported_modules(module.name, nodes) if _counts(m)}
         followed: set[ast.AST] = set()  # names that were followed with their attributes
-        for node in ast.walk(statement):
+        for node in nodes:
             if isinstance(node, ast.Attribute):
                 start, attributes = chain(node)
                 if start is not None and start.id in origins and start not in followed:

@@ -191,7 +191,7 @@ class Stimuli(Section):
     reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV takes over where decord fails", "survey 2: Video-LLaMA")
     n_frames: int = key(8, "uniformly spaced frames per clip", "survey 2: Video-LLaMA", ge=1, le=32)
     size: int = key(224, "edge of a frame (pixels)", "survey 2: Video-LLaMA", ge=32)
-    shards: int = key(64, "jobs that the clips of a data set are divided into", "ours", ge=1)
+    shards: int = key(8, "jobs that the clips of source subjects, and those of target subjects, are divided into", "ours", ge=1)
     largest_broken_share: float = key(
         0.02, "clips that cannot be decoded are left out with their trials, up to this share; beyond, the run stops", "ours", ge=0, le=1
     )

@@ -43,4 +43,4 @@ rule stage2:
         "{params.launch} {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
         " --tokens {input.tokens:q} --target-tokens {input.target_tokens:q}"
-        " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q}"
+        " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -54,7 +54,7 @@ def test_requests_grow_with_attempt_and_input_up_to_what_the_site_has(tmp_path: 
         stream.truncate(5_000_000_000)
     requests = Requests(SITE, embedded=False)
     memory, minutes = requests.memory(64000, 2000, of_input=1.5), requests.minutes(1440, 60, of_input=10)
-    assert memory(None, [], 1) == 64000 and memory(None, [big], 1) == 71500 and memory(None, [big], 2) == 143000
+    assert memory(None, [], 1) == 64000 and memory(None, [big], 1) == memory(None, [tmp_path], 1) == 71500 and memory(None, [big], 2) == 143000
     assert memory(None, [big], 9) == 257000, "no partition has more"
     assert minutes(None, [tmp_path / "not-made-yet"], 1) == 1440 and minutes(None, [big], 1) == 1490 and minutes(None, [], 9) == 3600
     assert requests.memory(300000, 1)(None, [], 2) == 300000, "what the first attempt needs is asked for, and refused, as it is"
@@ -64,7 +64,7 @@ def test_requests_grow_with_attempt_and_input_up_to_what_the_site_has(tmp_path: 
 def test_gpus_are_asked_for_by_number_by_model_or_as_slices() -> None:
     def asked(site: Site, embedded: bool, n: int = 2, needed: bool = False) -> tuple[int, str, str]:
         requests = Requests(site, embedded)
-        return requests.gpus(n, needed), requests.gpu_model(n, needed), requests.gres(n, needed)
+        return requests.gpus(n, 1, needed), requests.gpu_model(n, 1, needed), requests.gres(n, 1, needed)
 
     assert asked(SITE, embedded=False) == (2, "a100", "")
     assert asked(SITE, embedded=True) == (0, "", "")
@@ -72,6 +72,8 @@ def test_gpus_are_asked_for_by_number_by_model_or_as_slices() -> None:
     assert asked(Site(gres="gpu:1g.10gb"), embedded=False) == (0, "", "gpu:1g.10gb:2")
     assert asked(Site(gres="gpu:1g.10gb", embedded_gpus=1), embedded=True, n=1) == (0, "", "gpu:1g.10gb:1")
     assert asked(Site(), embedded=False) == (2, "", "")
+    several = Requests(SITE, embedded=False)
+    assert (several.gpus(8, 2), several.gres(8, 2)) == (0, "gpu:a100:4"), "of each node, since a total might be spread unevenly"
 
 
 def test_partitions_are_read_as_slurm_prints_them_and_taken_by_its_plugin(tmp_path: Path) -> None:
@@ -149,10 +151,10 @@ def test_rules_that_fit_no_partition_are_named(tmp_path: Path) -> None:
 def test_the_queue_of_a_folder_is_told_from_that_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, other = tmp_path / "a b|c", tmp_path / "other"
     lines = [
-        f"12|RUNNING|node1|1:02|None|rule_stage1_wildcards_had|{here}",
-        f"13|PENDING||0:00|Resources|rule_frames_wildcards_had_train_001|{here}",
-        f"14|RUNNING|node1|1:02|None|rule_stage1_wildcards_had|{other}",
-        f"15|RUNNING|node1|1:02|None|a job of another kind|{here}",
+        f"12|RUNNING|node1|1:02|None|N/A|2026-11-26T07:00:00|2026-11-26T07:01:00|rule_stage1_wildcards_had|{here}",
+        f"13|PENDING||0:00|Resources|N/A|2026-11-26T07:00:00|N/A|rule_frames_wildcards_had_train_001|{here}",
+        f"14|RUNNING|node1|1:02|None|N/A|2026-11-26T07:00:00|2026-11-26T07:01:00|rule_stage1_wildcards_had|{other}",
+        f"15|RUNNING|node1|1:02|None|N/A|2026-11-26T07:00:00|2026-11-26T07:01:00|a job of another kind|{here}",
     ]
     program = tmp_path / "bin" / "squeue"
     program.parent.mkdir()

@@ -54,7 +54,9 @@ def test_requests_grow_with_attempt_and_input_up_to_what_the_site_has(tmp_path: 
         stream.truncate(5_000_000_000)
     requests = Requests(SITE, embedded=False)
     memory, minutes = requests.memory(64000, 2000, of_input=1.5), requests.minutes(1440, 60, of_input=10)
-    assert memory(None, [], 1) == 64000 and memory(None, [big], 1) == memory(None, [tmp_path], 1) == 71500 and memory(None, [big], 2) == 143000
+    assert (
+        memory(None, [], 1) == 64000 and memory(None, [big], 1) == memory(None, [tmp_path], 1) == 71500 and memory(None, [big], 2) == 143000
+    )
     assert memory(None, [big], 9) == 257000, "no partition has more"
     assert minutes(None, [tmp_path / "not-made-yet"], 1) == 1440 and minutes(None, [big], 1) == 1490 and minutes(None, [], 9) == 3600
     assert requests.memory(300000, 1)(None, [], 2) == 300000, "what the first attempt needs is asked for, and refused, as it is"

@@ -189,6 +189,25 @@ def test_a_dead_controllers_lock_is_removed_and_a_living_ones_left(tmp_path: Pat
     assert "was killed here" in look() and not locks.exists() and not known.exists()
 
 
+def test_jobs_of_a_controller_that_makes_other_files_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".snakemake").mkdir()
+    monkeypatch.setattr(controller, "jobs_of", lambda folder: pytest.fail("the queue is not to be touched"))
+    with (tmp_path / ".snakemake" / "controller.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        controller.take_over(tmp_path, on_slurm=True)
+        assert not (tmp_path / ".snakemake" / "controller.json").exists()
+
+
+def test_a_queue_that_does_not_answer_stops_a_run_on_slurm_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".snakemake").mkdir()
+    monkeypatch.setattr(controller, "jobs_of", lambda folder: None)
+    controller.take_over(tmp_path)
+    controller.leave(tmp_path)
+    with pytest.raises(UserError, match="squeue: no answer"):
+        controller.take_over(tmp_path, on_slurm=True, pause=0)
+    controller.leave(tmp_path)
+
+
 def test_the_controller_says_who_it_is_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".snakemake").mkdir()
     monkeypatch.setattr(controller, "jobs_of", lambda folder: None)

@@ -47,11 +47,12 @@ onstart:
     start_on_site()
     write_run(experiment, [f"{workflow.basedir}/config.yaml", *EXPERIMENT], dict(workflow.config_settings.config))
     tell_missing([(job.rule.name, dict(job.wildcards)) for job in workflow.dag.needrun_jobs()])
+    hooks.begin(experiment, Path.cwd(), log, workflow.resource_settings.nodes, workflow.output_settings.quiet)
 
 
 onsuccess:
-    print(f"Done. Tables: {R}/tables, report: {R}/report.html, lineage: {R}/provenance.html")
+    hooks.succeed(experiment, Path.cwd())
 
 
 onerror:
-    print(f"Stopped at an error. The failed rule's message stands above and in {R}/logs; run the same command again to go on.")
+    hooks.fail(experiment, Path.cwd())

@@ -14,8 +14,10 @@ from boldscribe.errors import UserError, user_errors
 from boldscribe.fetching.commands import fetch
 from boldscribe.models.conversion.commands import convert
 from boldscribe.offline import forbid_network, is_offline
+from boldscribe.operations.commands import status
 from boldscribe.planning.commands import plan
 from boldscribe.starting.commands import init
+from boldscribe.usage_table import usage
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
@@ -166,7 +168,9 @@ def crate(results: Path, folder: Path) -> None:
 main.add_command(convert)
 main.add_command(fetch)
 main.add_command(plan)
+main.add_command(status)
 main.add_command(init)
+main.add_command(usage)
 
 
 @main.command()

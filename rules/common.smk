@@ -13,6 +13,7 @@ from boldscribe.config import check_experiment, parse_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.manifest import manifest_path
 from boldscribe.files import json_digest
+from boldscribe.operations import hooks
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
@@ -37,15 +38,16 @@ EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want several cores for a GPU's input, and its memory.
 CORES = 1 if EMBEDDED else 8
 REQUESTS = Requests(SITE, EMBEDDED)
-memory, minutes, gpus, gpu_model, gres = REQUESTS.memory, REQUESTS.minutes, REQUESTS.gpus, REQUESTS.gpu_model, REQUESTS.gres
+memory, minutes, tasks = REQUESTS.memory, REQUESTS.minutes, REQUESTS.tasks
+gpus, gpu_model, gres = REQUESTS.gpus, REQUESTS.gpu_model, REQUESTS.gres
 # Captions by Video-LLaMA, from its features; or by another video-text model, from frames, which is large whatever the LLM.
 OWN_CAPTIONS = experiment.captioner.kind == "video_llama"
 # fMRIPrep preprocesses, in its container or installed.
 FMRIPREP = experiment.preprocessing.engine in ("apptainer", "docker", "bare")
-# One process trains, or several that share each batch, one per GPU of a machine.
-PROCESSES = experiment.training.processes
+# One process trains, or several that share each batch, one per GPU, on one node or several.
+PROCESSES, NODES = experiment.training.processes, experiment.training.nodes
 # Slurm sends SIGTERM to all processes of a job: the shell and `tee` must outlive the training, which saves its state first.
-LAUNCH = "trap '' TERM; python" + (f" -m torch.distributed.run --standalone --nproc-per-node {PROCESSES}" if PROCESSES > 1 else "")
+LAUNCH = f"trap '' TERM; python -m boldscribe.training.launch --processes {PROCESSES} --nodes {NODES} --"
 
 
 wildcard_constraints:

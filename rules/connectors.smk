@@ -29,4 +29,4 @@ rule train_connectors:
         "Train the connectors of the miniature Video-LLaMA"
     shell:
         "python -m {params.module} --config {params.config:q} --models {input.models:q} --work {params.work:q}"
-        " --folder {output.folder:q} 2>&1 | tee -a {log:q}"
+        " --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -39,4 +39,4 @@ rule decode:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --subject {wildcards.subject} --condition {wildcards.condition}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --tokens {input.tokens:q}"
-        " --stage1 {input.stage1:q} --stage2 {input.stage2:q} --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee -a {log:q}"
+        " --stage1 {input.stage1:q} --stage2 {input.stage2:q} --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -39,7 +39,7 @@ rule scores:
         "Score {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --models {input.models:q} --decoded {input.decoded:q} --captions {input.captions:q} --scores {output.scores:q} 2>&1 | tee -a {log:q}"
+        " --models {input.models:q} --decoded {input.decoded:q} --captions {input.captions:q} --scores {output.scores:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule tables:
@@ -81,4 +81,4 @@ rule tables:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q}"
         " --labels {input.labels:q} --excluded {input.excluded:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
-        " --differences {output.differences:q} --left-out {output.left_out:q} 2>&1 | tee -a {log:q}"
+        " --differences {output.differences:q} --left-out {output.left_out:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -27,7 +27,7 @@ rule fetch_dataset:
     message:
         "Fetch the data set {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee -a {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --marker {output.marker:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule simulate_stimuli:
@@ -57,7 +57,7 @@ rule simulate_stimuli:
         "Render the clips of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --stimuli {output.stimuli:q} --description {output.description:q} 2>&1 | tee -a {log:q}"
+        " --stimuli {output.stimuli:q} --description {output.description:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule simulate_subject:
@@ -87,7 +87,7 @@ rule simulate_subject:
         "Simulate BOLD of {wildcards.dataset} sub-{wildcards.subject}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --stimuli {input.stimuli:q} --out {output.subject:q} 2>&1 | tee -a {log:q}"
+        " --stimuli {input.stimuli:q} --out {output.subject:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule fetch_model:
@@ -115,7 +115,7 @@ rule fetch_model:
     message:
         "Provide the model {wildcards.asset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee -a {log:q}"
+        "python -m {params.module} --config {params.config:q} --asset {wildcards.asset} --model {output.model:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule fetch_pretraining:
@@ -144,4 +144,4 @@ rule fetch_pretraining:
         "Enter {wildcards.dataset} sub-{wildcards.subject} in a manifest, for pretraining"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --marker {output.marker:q} 2>&1 | tee -a {log:q}"
+        " --marker {output.marker:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

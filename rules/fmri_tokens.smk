@@ -36,4 +36,4 @@ rule fmri_tokens:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --role {wildcards.role}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --stage1 {input.stage1:q}"
-        " --models {input.models:q} --tokens {output.tokens:q} 2>&1 | tee -a {log:q}"
+        " --models {input.models:q} --tokens {output.tokens:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

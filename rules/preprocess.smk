@@ -28,7 +28,7 @@ rule check_dataset:
         "Check the raw data of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --threads {threads}"
-        " --raw {input.raw:q} --report {output.report:q} 2>&1 | tee -a {log:q}"
+        " --raw {input.raw:q} --report {output.report:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule check_preprocessing:
@@ -57,7 +57,7 @@ rule check_preprocessing:
     message:
         "Check that fMRIPrep can run on {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee -a {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --report {output.report:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule fmriprep:
@@ -93,7 +93,7 @@ rule fmriprep:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --threads {threads} --memory-mb {resources.mem_mb} --raw {input.raw:q} --transforms {input.transforms:q}"
-        " --checked {input.checked:q} --preflight {input.preflight:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee -a {log:q}"
+        " --checked {input.checked:q} --preflight {input.preflight:q} --work {params.work:q} --out {output.subject:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule check_pretraining:
@@ -121,4 +121,4 @@ rule check_pretraining:
     message:
         "Check the derivatives of {wildcards.dataset}, for pretraining"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --grid {output.grid:q} 2>&1 | tee -a {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --grid {output.grid:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

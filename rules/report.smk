@@ -40,7 +40,7 @@ rule report:
     shell:
         "python -m {params.module} --config {params.config:q} --tables {input.tables:q} --differences {input.differences:q}"
         " --left-out {input.left_out:q} --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
-        " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee -a {log:q}"
+        " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule provenance:
@@ -69,4 +69,4 @@ rule provenance:
     message:
         "Close the ledger and write the provenance page"
     shell:
-        "python -m {params.module} --config {params.config:q} --report {input.report:q} --html {output.html:q} 2>&1 | tee -a {log:q}"
+        "python -m {params.module} --config {params.config:q} --report {input.report:q} --html {output.html:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

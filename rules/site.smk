@@ -23,5 +23,7 @@ if not workflow.config_settings.configfiles:
         configfile: file
 
 
+# A job that is queued again adds to its log.
+os.environ.setdefault("SBATCH_OPEN_MODE", "append")
 if SITE.partitions:
     os.environ.setdefault("SNAKEMAKE_SLURM_PARTITIONS", str(SITE_FILE))

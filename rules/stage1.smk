@@ -30,19 +30,21 @@ rule pretrain_sc_mbm:
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(1440, 60),
-        gpu=gpus(PROCESSES),
-        gpu_model=gpu_model(PROCESSES),
-        gres=gres(PROCESSES),
+        nodes=NODES,
+        tasks=tasks(PROCESSES, NODES),
+        gpu=gpus(PROCESSES, NODES),
+        gpu_model=gpu_model(PROCESSES, NODES),
+        gres=gres(PROCESSES, NODES),
         slurm_extra=REQUESTS.leave(),
     conda:
         "../envs/models.yaml"
     message:
         "Pretrain SC-MBM for {wildcards.dataset}"
     shell:
-        "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q}"
         " --models {input.models:q} --work {params.work:q}"
-        " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee -a {log:q}"
+        " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule stage1:
@@ -74,15 +76,17 @@ rule stage1:
     resources:
         mem_mb=memory(64000, 2000),
         runtime=minutes(1440, 60),
-        gpu=gpus(PROCESSES),
-        gpu_model=gpu_model(PROCESSES),
-        gres=gres(PROCESSES),
+        nodes=NODES,
+        tasks=tasks(PROCESSES, NODES),
+        gpu=gpus(PROCESSES, NODES),
+        gpu_model=gpu_model(PROCESSES, NODES),
+        gres=gres(PROCESSES, NODES),
         slurm_extra=REQUESTS.leave(),
     conda:
         "../envs/models.yaml"
     message:
         "Stage I on {wildcards.dataset}"
     shell:
-        "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
-        " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q}"
+        " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -29,16 +29,18 @@ rule stage2:
     resources:
         mem_mb=memory(96000, 2500),
         runtime=minutes(1440, 60),
-        gpu=gpus(PROCESSES),
-        gpu_model=gpu_model(PROCESSES),
-        gres=gres(PROCESSES),
+        nodes=NODES,
+        tasks=tasks(PROCESSES, NODES),
+        gpu=gpus(PROCESSES, NODES),
+        gpu_model=gpu_model(PROCESSES, NODES),
+        gres=gres(PROCESSES, NODES),
         slurm_extra=REQUESTS.leave(),
     conda:
         "../envs/models.yaml"
     message:
         "Stage II on {wildcards.dataset}"
     shell:
-        "{params.launch} -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
         " --tokens {input.tokens:q} --target-tokens {input.target_tokens:q}"
-        " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q}"
+        " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -31,7 +31,7 @@ rule frames:
         "Extract frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
-        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --threads {threads} --frames {output.frames:q} 2>&1 | tee -a {log:q}"
+        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --threads {threads} --frames {output.frames:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule video_features:
@@ -64,5 +64,5 @@ rule video_features:
     message:
         "Encode the frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --models {input.models:q} --frames {input.frames:q} --features {output.features:q} 2>&1 | tee -a {log:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
+        " --models {input.models:q} --frames {input.frames:q} --features {output.features:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -33,7 +33,7 @@ rule bold_series:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --derivatives {input.derivatives:q} --raw {input.raw:q} --checked {input.checked:q} --series {output.series:q}"
-        " --voxels {output.voxels:q} --displacement {output.displacement:q} 2>&1 | tee -a {log:q}"
+        " --voxels {output.voxels:q} --displacement {output.displacement:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule pretraining_series:
@@ -68,7 +68,7 @@ rule pretraining_series:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --derivatives {input.derivatives:q} --manifest {input.manifest:q} --checked {input.checked:q} --series {output.series:q} --voxels {output.voxels:q}"
-        " --displacement {output.displacement:q} 2>&1 | tee -a {log:q}"
+        " --displacement {output.displacement:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule trials:
@@ -104,4 +104,4 @@ rule trials:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --raw {input.raw:q} --series {input.series:q} --displacement {input.displacement:q} --checked {input.checked:q}"
-        " --trials {output.trials:q} --labels {output.labels:q} --excluded {output.excluded:q} 2>&1 | tee -a {log:q}"
+        " --trials {output.trials:q} --labels {output.labels:q} --excluded {output.excluded:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

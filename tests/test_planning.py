@@ -16,18 +16,30 @@ import pytest
 from click.testing import CliRunner, Result
 
 from boldscribe.cli import main
+from boldscribe.cluster.site import Site
 from boldscribe.config import Config, merge, parse_config
 from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
-from boldscribe.planning import free
+from boldscribe.operations.jobs import jobs_of
+from boldscribe.operations.schedule import longest_chain, needs_of
+from boldscribe.planning import free, queue
 from boldscribe.planning.costs import COSTS, Cost, read_costs
 from boldscribe.planning.counting import count
 from boldscribe.planning.design import design_of
 from boldscribe.planning.stages import Line, make_plan
+from boldscribe.planning.wall import wall
 from tests.small_dataset import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
+
+SLURM = Path(__file__).parent / "slurm_outputs"
+
+
+@pytest.fixture(autouse=True)
+def without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are for this machine alone, whether or not there is a Slurm here."""
+    monkeypatch.setattr(queue, "look", lambda: None)
 
 
 def changed(config: Config, **changes: object) -> Config:
@@ -162,15 +174,77 @@ def test_the_demo_fits_and_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, 
     assert re.search(r"disk of .*results.*GB +0\.0 GB +no", shown.output)
 
 
-def test_a_machine_that_is_too_small_is_told_unless_slurm_has_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_machine_that_is_too_small_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = Config()
     plan = make_plan(config, tmp_path, cores=2)
     monkeypatch.setattr(free, "gpus", lambda: 0)
     monkeypatch.setattr(free, "cores", lambda: 2)
     alone = {v.what: v for v in free.verdicts(config, plan, tmp_path, None)}
     assert not alone["GPUs of the largest job"].fits and "takes longer" in alone["cores of the largest job"].note
-    cluster = {v.what: v for v in free.verdicts(config, plan, tmp_path, ["gpu", "long"])}["GPUs of the largest job"]
-    assert cluster.fits and "gpu, long" in cluster.note
+
+
+def slurm(*changes: tuple[str, str]) -> list[queue.Partition]:
+    """What Slurm printed of two nodes, less one of them's GPUs where `changes` say so."""
+    partitions, nodes = ((SLURM / f"{name}.txt").read_text() for name in ("partitions", "nodes"))
+    for old, new in changes:
+        assert old in partitions + nodes
+        partitions, nodes = partitions.replace(old, new), nodes.replace(old, new)
+    return queue.parse(partitions, nodes, "gpu\ncpu,gpu\n")
+
+
+def test_what_slurm_says_of_partitions_and_nodes() -> None:
+    busy = ("CPUAlloc=0", "CPUAlloc=1"), ("GresUsed=gpu:fake:0(IDX:N/A)", "GresUsed=gpu:fake:1(IDX:0)"), ("AllocMem=0", "AllocMem=4000")
+    found = {p.name: p for p in slurm(*busy)}
+    assert {n: (p.default, p.minutes, p.waiting, len(p.nodes)) for n, p in found.items()} == {
+        "cpu": (True, 1440, 1, 1), "gpu": (False, 1440, 2, 1), "pair": (False, 1440, 0, 2), "high": (False, 60, 0, 1)
+    }  # fmt: skip
+    node = found["gpu"].nodes[0]
+    assert (node.cpus, node.cpus_free, node.gpus, node.gpus_free, node.memory_free, node.models) == (2, 1, 2, 1, 19593, {"fake"})
+    assert queue.row(found["pair"]) == ["pair", "24 h", "0 of 2", "2 of 4", "2 of 4 (fake)", "2 CPUs, 24 GB, 2 GPUs", "0"]
+    down = slurm(("State=IDLE", "State=IDLE+DRAIN"))[0]
+    assert not down.nodes[0].up and queue.row(down)[2:4] == ["0 of 1", "0 of 2"]
+
+
+def test_what_rules_ask_for_is_held_against_partitions(demo: Config, tmp_path: Path) -> None:
+    big = ("CPUTot=2", "CPUTot=64"), ("RealMemory=23593", "RealMemory=250000")
+    config = Config()
+    plan = make_plan(config, tmp_path, cores=2)
+    asked = {a.rule: a for a in queue.asks(config, plan, Site())}
+    assert str(asked["stage2"]) == "8 CPUs, 96.0 GB, 24 h, 1 GPU" and asked["captions"].memory == 64000 and "fetch_model" not in asked
+    small = {a.rule: a for a in queue.asks(demo, make_plan(demo, tmp_path, cores=2), Site(embedded_gpus=1, gpu_model="fake"))}
+    assert str(small["stage1"]) == "1 CPU, 2.0 GB, 60 min, 1 fake GPU" and small["captions"].memory == 2000 and small["trials"].gpus == 0
+
+    def judged(slurm: list[queue.Partition], **site: object) -> dict[str, free.Verdict]:
+        found = free.verdicts(config, plan, tmp_path, slurm, Site.model_validate(site))
+        return {v.what: v for v in found if v.what.startswith("jobs of")}
+
+    fits = judged(slurm(*big))
+    assert list(fits) == ["jobs of all stages"] and fits["jobs of all stages"].found == "cpu"
+    short = judged(slurm(*big), partitions={"high": {}})
+    [what] = [w for w, v in short.items() if not v.fits]
+    assert "stage1" in what and "trials" not in what and short[what].found == "high: allows 60 min"
+    assert short[what].note == "cpu, gpu, pair would do: name it in site.yaml (`boldscribe init --cluster`)"
+    here = judged(slurm())
+    assert any("cpu: nodes have 2 CPUs, 23.6 GB" in v.found and "--set-resources stage2:mem_mb=23593" in v.note for v in here.values())
+    other = judged(slurm(*big), gpu_model="a100")
+    assert any("nodes have 0 a100 GPUs" in v.found and "gpu_model" in v.note for v in other.values() if not v.fits)
+
+
+def test_every_rule_says_what_it_asks_for() -> None:
+    bodies = queue.rule_texts(ROOT / "rules")
+    names = {"FMRIPREP": True, "OWN_CAPTIONS": True, "EMBEDDED": False}
+    for rule, body in bodies.items():
+        for key in ("mem_mb=memory", "runtime=minutes"):
+            assert min(queue._numbers(body, key, names)) > 0, rule
+
+
+def test_the_least_time_of_a_run(demo: Config, tmp_path: Path) -> None:
+    lines = [replace(entry, job_seconds=60.0) for entry in make_plan(demo, tmp_path, cores=2).lines]
+    chain = longest_chain(jobs_of(demo), needs_of(jobs_of(demo), lines))
+    rules = "simulate_stimuli simulate_subject check_dataset fmriprep bold_series trials frames video_features stage1 fmri_tokens stage2"
+    assert [job.rule for job in chain] == [*rules.split(), "decode", "scores", "tables", "report", "provenance"]
+    alone, many = wall(demo, tmp_path, None, 1), wall(demo, tmp_path, slurm(("CPUTot=2", "CPUTot=64")), 50)
+    assert alone.seconds > many.seconds >= many.chain_seconds and "time in the queue" in many.sentence()
 
 
 def test_what_results_hold_already_is_not_needed_again(demo: Config, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ INPUTS = {
 OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 
 
-@program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
     """Caption the clips of a shard, one answer per record and its instruction."""
     write_captions(
         config,

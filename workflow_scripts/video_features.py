@@ -8,8 +8,8 @@ INPUTS = {"frames": "frames (.npy)", "models": "model folders"}
 OUTPUTS = {"features": "tokens (.npy)"}
 
 
-@program("video_features", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("video_features", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
     """Encode frames with the frozen visual encoder and image Q-Former."""
     write_features(config, frames=inputs.one("frames"), models_dir=inputs["models"][0].parent, output=outputs.one("features"))
 

@@ -18,6 +18,8 @@ OPTIONS = (
     click.option(
         "--embedded-gpus", type=click.IntRange(min=0), help="GPUs for each GPU rule of the embedded default too; none by default."
     ),
+    click.option("--constraint", help="Features that nodes must have."),
+    click.option("--leave-before", type=click.IntRange(min=0), help="Seconds before its limit at which a training leaves; 300 by default."),
     click.option("--scratch", help="Folder on a node's own disk, e.g. '$TMPDIR'."),
     click.option("--experiment", multiple=True, help="Configuration that is meant where --configfile gives none; may repeat."),
 )

@@ -80,6 +80,11 @@ def take_over(folder: Path, pause: float = 15, tell: Any = sys.stderr) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
 
 
+def at_work(folder: Path) -> dict[str, Any] | None:
+    """The controller that is at work in a folder: `process`, `host`, `user`, `since` and `command`; None where there is none."""
+    return _known(folder) if _is_held(folder) else None
+
+
 def leave(folder: Path) -> None:
     """At the end of a run, however it ends but by SIGKILL: the folder is free."""
     if _held:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-FIELDS = "%A|%T|%N|%M|%r|%k|%Z"  # job, state, nodes, time used, reason, comment, folder: the last may hold anything
+# job, state, nodes, time used, reason, number in its array, submitted, start, comment, folder: the last may hold anything
+FIELDS = "%A|%T|%N|%M|%r|%K|%V|%S|%k|%Z"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,10 @@ class QueuedJob:
         nodes: where it runs; empty while it waits.
         used: time since its start.
         reason: why it waits.
-        comment: `rule_NAME` or `rule_NAME_wildcards_VALUES`.
+        comment: `rule_NAME` or `rule_NAME_wildcards_VALUES`; tasks of an array all have the first one's.
+        task: number in its array; empty for others.
+        submitted: when.
+        starts: when it started, or is expected to; None where Slurm has not reckoned that.
     """
 
     id: str
@@ -29,6 +34,19 @@ class QueuedJob:
     used: str
     reason: str
     comment: str
+    task: str = ""
+    submitted: datetime | None = None
+    starts: datetime | None = None
+
+    @property
+    def rule(self) -> str:
+        """The rule, or group, that it is of."""
+        return self.comment.partition("_wildcards_")[0].partition("_")[2]
+
+    @property
+    def wildcards(self) -> str:
+        """Its wildcards, as the plugin joins them."""
+        return self.comment.partition("_wildcards_")[2]
 
     @property
     def waits(self) -> bool:
@@ -38,7 +56,7 @@ class QueuedJob:
 
 def jobs_of(folder: Path, timeout: float = 30) -> list[QueuedJob] | None:
     """The user's jobs that Snakemake has submitted from a folder; None where Slurm is not to be asked."""
-    command = ["squeue", "--noheader", "--user", str(os.getuid()), f"--format={FIELDS}"]
+    command = ["squeue", "--noheader", "--array", "--user", str(os.getuid()), f"--format={FIELDS}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -55,7 +73,17 @@ def cancel(jobs: list[QueuedJob]) -> None:
 
 
 def _parse(line: str, folder: Path) -> QueuedJob | None:
-    parts = line.split("|", 6)
-    if len(parts) != 7 or not parts[5].startswith(("rule_", "group_")) or Path(parts[6]).resolve() != folder.resolve():
+    parts = line.split("|", 9)
+    if len(parts) != 10 or not parts[8].startswith(("rule_", "group_")) or Path(parts[9]).resolve() != folder.resolve():
         return None
-    return QueuedJob(*parts[:6])
+    number, state, nodes, used, reason, task, submitted, starts, comment = parts[:9]
+    task = task if task.isdigit() else ""
+    return QueuedJob(number, state, nodes, used, reason, comment, task, slurm_time(submitted), slurm_time(starts))
+
+
+def slurm_time(text: str) -> datetime | None:
+    """A time as Slurm writes it, which is this machine's; None for `N/A`, `Unknown` and the like."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None

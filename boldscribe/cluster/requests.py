@@ -46,23 +46,32 @@ class Requests:
         base = embedded if self.embedded else full
         return lambda wildcards, input, attempt: self._grown(base + _of_input(of_input / 1000, input), attempt, "max_runtime")
 
-    def gpus(self, n: int = 1, needed: bool = False) -> int:
-        """GPUs of a job; none where the site hands them out as a generic resource (`gres`).
+    def gpus(self, n: int = 1, nodes: int = 1, needed: bool = False) -> int:
+        """GPUs of a job; none where they are asked for as a generic resource (`gres`).
 
         Args:
             n: how many, at full scale.
+            nodes: that share them equally.
             needed: at the embedded default's scale too, which can do without otherwise.
         """
-        return 0 if self.site.gres else self._wanted(n, needed)
+        return 0 if self.site.gres or nodes > 1 else self._wanted(n, needed)
 
-    def gpu_model(self, n: int = 1, needed: bool = False) -> str:
+    def gpu_model(self, n: int = 1, nodes: int = 1, needed: bool = False) -> str:
         """Their model; empty for any."""
-        return self.site.gpu_model or "" if self.gpus(n, needed) else ""
+        return self.site.gpu_model or "" if self.gpus(n, nodes, needed) else ""
 
-    def gres(self, n: int = 1, needed: bool = False) -> str:
-        """Generic resource that stands for a job's GPUs, such as slices of one; empty where GPUs are asked for by number."""
-        wanted = self._wanted(n, needed)
-        return f"{self.site.gres}:{wanted}" if self.site.gres and wanted else ""
+    def gres(self, n: int = 1, nodes: int = 1, needed: bool = False) -> str:
+        """Generic resource of each node that stands for its GPUs; empty where GPUs are asked for by number.
+
+        It stands for slices of a GPU, and for the GPUs of jobs on several nodes: their number alone would be spread in any way.
+        """
+        wanted = self._wanted(n, needed) // nodes
+        kind = self.site.gres or (":".join(["gpu", *filter(None, [self.site.gpu_model])]) if nodes > 1 else None)
+        return f"{kind}:{wanted}" if kind and wanted else ""
+
+    def tasks(self, n: int = 1, nodes: int = 1) -> int:
+        """Slurm's tasks of a job: one per node. For jobs with GPUs the plugin would read them as tasks per GPU: none are asked for."""
+        return nodes if nodes > 1 and not self._wanted(n, needed=False) else 0
 
     def leave(self) -> str:
         """Option of sbatch by which a training hears, in time, that its time ends (SIGURG, which all others ignore)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from boldscribe.planning.free import Verdict
+    from boldscribe.planning.queue import Partition
     from boldscribe.planning.stages import Line, Plan
 
 PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
@@ -46,26 +48,36 @@ def plan(configs: tuple[Path, ...], results: Path | None, jobs: int | None, as_j
 
     from rich.console import Console
 
+    from boldscribe.cluster.site import load_site
     from boldscribe.config import load_config
-    from boldscribe.planning.free import cores, partitions, verdicts
+    from boldscribe.planning import queue
+    from boldscribe.planning.free import cores, verdicts
     from boldscribe.planning.stages import make_plan
+    from boldscribe.planning.wall import wall
 
     config = load_config(PAPER, *configs)
     results = results or Path(config.paths.results)
     made = make_plan(config, results, cores(), jobs)
-    judged = verdicts(config, made, results, partitions())
+    partitions, site = queue.look(), load_site()
+    judged = verdicts(config, made, results, partitions, site)
+    duration = wall(config, results, queue.usable(partitions, site) if partitions else None, jobs)
     if as_json:
         content = {
             "lines": [asdict(line) for line in made.lines],
             "total": asdict(made.total()),
             "assumed": made.assumed,
             "verdicts": [asdict(v) for v in judged],
+            "partitions": None if partitions is None else [queue.as_json(p) for p in partitions],
+            "wall": asdict(duration),
         }
         click.echo(json.dumps(content, indent=1))
     else:
         console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
         print_plan(made, console)
+        if partitions:
+            print_partitions(partitions, queue.usable(partitions, site), console)
         print_verdicts(judged, console)
+        console.print(duration.sentence(), highlight=False)
     sys.exit(0 if all(v.fits for v in judged) else 1)
 
 
@@ -129,4 +141,19 @@ def print_verdicts(judged: list[Verdict], console: Console) -> None:
     for v in judged:
         fits = "[green]yes[/green]" if v.fits else "[red]no[/red]"
         table.add_row(escape(v.what), v.needed, v.found, fits, escape(v.note))
+    console.print(table)
+
+
+def print_partitions(partitions: Sequence[Partition], used: Sequence[Partition], console: Console) -> None:
+    """Slurm's partitions: limits, what is free now, who waits."""
+    from rich import box
+    from rich.table import Table
+
+    from boldscribe.planning.queue import row
+
+    table = Table(title="Slurm's partitions now (free of all)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in ("partition", "time limit", "nodes", "CPUs", "GPUs", "largest node", "jobs waiting", "used"):
+        table.add_column(header, overflow="fold")
+    for partition in partitions:
+        table.add_row(*row(partition), "yes" if partition in used else "")
     console.print(table)

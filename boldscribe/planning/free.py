@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from boldscribe.cluster.site import Site
 from boldscribe.config import Config
+from boldscribe.planning.queue import Ask, Partition, against, asks, remedy, usable
 from boldscribe.planning.stages import GB, Plan
 
 
@@ -38,20 +39,20 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
-def partitions() -> list[str] | None:
-    """Names of Slurm's partitions; None without Slurm. Whether jobs get a place there is not asked."""
-    try:
-        done = subprocess.run(["sinfo", "--noheader", "--format=%P"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return sorted({line.strip().rstrip("*") for line in done.stdout.splitlines() if line.strip()}) if done.returncode == 0 else None
+def verdicts(config: Config, plan: Plan, results: Path, slurm: Sequence[Partition] | None, site: Site | None = None) -> list[Verdict]:
+    """Disk and inodes of each file system, then what the largest jobs take: of this machine, or of Slurm where it is there.
 
-
-def verdicts(config: Config, plan: Plan, results: Path, slurm: list[str] | None) -> list[Verdict]:
-    """Disk and inodes of each file system, then cores, memory and GPUs of the largest job; the latter three Slurm may have elsewhere."""
+    Args:
+        config: the experiment.
+        plan: what it takes.
+        results: its tree.
+        slurm: all partitions; None without Slurm.
+        site: says which of them jobs may go to.
+    """
     found = _disks(places(config, plan, results))
+    if slurm is not None:
+        return found + on_slurm(asks(config, plan, site or Site()), usable(slurm, site or Site()), slurm)
     total = plan.total()
-    cluster = f"or on a partition of Slurm: {', '.join(slurm)} (their load is not asked)" if slurm else ""
     memory = psutil.virtual_memory().total / GB
     machine: list[tuple[str, float, Callable[[], float], str]] = [
         ("cores of the largest job", total.threads, cores, "{:.0f}"),
@@ -61,11 +62,40 @@ def verdicts(config: Config, plan: Plan, results: Path, slurm: list[str] | None)
     for what, needed, look, form in machine:
         here = look() if needed else 0
         enough, note = here >= needed, ""
-        if not enough:
-            enough, note = bool(slurm), cluster
-            if what.startswith("cores") and not slurm:
-                enough, note = True, "Snakemake gives the job those that there are; it takes longer"
+        if not enough and what.startswith("cores"):
+            enough, note = True, "Snakemake gives the job those that there are; it takes longer"
         found.append(Verdict(what, form.format(needed), form.format(here) if needed else "not asked", enough, note))
+    return found
+
+
+def on_slurm(asked: list[Ask], used: Sequence[Partition], all_: Sequence[Partition]) -> list[Verdict]:
+    """Whether each stage's largest job fits a partition that jobs may go to: a line for all that do, and one for each that does not.
+
+    Args:
+        asked: what the jobs ask for.
+        used: partitions that jobs may go to.
+        all_: others as well, which site.yaml could name.
+    """
+    fitting: list[Ask] = []
+    groups: dict[tuple[str, str], list[Ask]] = {}
+    for ask in asked:
+        if any(not against(ask, p) for p in used):
+            fitting.append(ask)
+        else:
+            lacks = "; ".join(f"{p.name}: {', '.join(against(ask, p))}" for p in used) or "no partition"
+            elsewhere = ", ".join(p.name for p in all_ if not against(ask, p))
+            groups.setdefault((lacks, elsewhere), []).append(ask)
+    found = []
+    for (lacks, elsewhere), group in groups.items():
+        largest = max(group, key=lambda a: (a.gpus, a.memory, a.minutes))
+        more = f"; the like for {', '.join(a.rule for a in group if a is not largest)}" if len(group) > 1 else ""
+        note = f"{elsewhere} would do: name it in site.yaml (`boldscribe init --cluster`)" if elsewhere else remedy(largest, used) + more
+        needed = f"{largest}" + (f" at most ({largest.rule})" if len(group) > 1 else "")
+        found.append(Verdict(f"jobs of {', '.join(a.rule for a in group)}", needed, lacks, False, note))
+    if fitting:
+        names = "all stages" if not found else f"{len(fitting)} other stages"
+        largest = max(fitting, key=lambda a: (a.gpus, a.memory, a.minutes))
+        found.append(Verdict(f"jobs of {names}", f"{largest} at most ({largest.rule})", ", ".join(p.name for p in used), True))
     return found
 
 

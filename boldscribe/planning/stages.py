@@ -9,7 +9,7 @@ from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError
 from boldscribe.planning.costs import Cost, Measured, measured, read_costs, rows_of
 from boldscribe.planning.counting import Amounts, common_amounts, count
-from boldscribe.planning.design import design_of
+from boldscribe.planning.design import Design, design_of
 from boldscribe.planning.downloads import Fetched, raw_data, weights
 
 GB = 1e9
@@ -27,6 +27,8 @@ class Line:
         cpu_hours, gpu_hours: time that cores and GPUs are held.
         memory: largest job (GB).
         threads, gpus: of a job.
+        asked: memory that the rule of the largest job asks for (GB).
+        job_seconds: wall time of a job, mean (s).
         known_from: measured here with the number of jobs, or the kinds of the rows of `data/costs.csv`.
         sources: of these rows.
     """
@@ -44,6 +46,8 @@ class Line:
     memory: float = 0
     threads: int = 1
     gpus: int = 0
+    asked: float = 0
+    job_seconds: float = 0
     known_from: str = ""
     sources: tuple[str, ...] = ()
 
@@ -96,14 +100,33 @@ def make_plan(config: Config, results: Path, cores: int, jobs: int | None = None
         if (fetched := raw_data(config, name, design, costs)) is not None:
             assumed += fetched.assumed
             lines.append(_fetched_line(name, "raw data", fetched))
-        before = count(recorded, name, design_of(recorded, name)) if recorded and name in recorded.datasets else {}
-        for stage, amounts in count(config, name, design).items():
-            lines.append(_line(name, stage, amounts, costs, results, before.get(stage), cores, jobs))
+        lines += _dataset_lines(config, name, design, recorded, costs, results, cores, jobs)
     lines.append(_fetched_line("", "weights", weights(config, costs)))
-    before = common_amounts(recorded) if recorded else {}
-    lines += [_line("", stage, a, costs, results, before.get(stage), cores, jobs) for stage, a in common_amounts(config).items()]
+    lines += _common_lines(config, recorded, costs, results, cores, jobs)
     assumed += [f"pretraining.{name}: windows of its subjects are not counted" for name in config.pretraining]
     return Plan(lines, assumed)
+
+
+def stage_lines(config: Config, results: Path, cores: int, jobs: int | None = None) -> list[Line]:
+    """The plan's lines of stages alone: what is to be fetched is not looked for, which takes long where there are many files."""
+    costs, (recorded, _) = read_costs(), _recorded(results)
+    lines: list[Line] = []
+    for name in config.datasets:
+        lines += _dataset_lines(config, name, design_of(config, name), recorded, costs, results, cores, jobs)
+    return lines + _common_lines(config, recorded, costs, results, cores, jobs)
+
+
+def _dataset_lines(
+    config: Config, name: str, design: Design, recorded: Config | None, costs: list[Cost], results: Path, cores: int, jobs: int | None
+) -> list[Line]:
+    before = count(recorded, name, design_of(recorded, name)) if recorded and name in recorded.datasets else {}
+    amounts = count(config, name, design)
+    return [_line(name, stage, a, costs, results, before.get(stage), cores, jobs) for stage, a in amounts.items()]
+
+
+def _common_lines(config: Config, recorded: Config | None, costs: list[Cost], results: Path, cores: int, jobs: int | None) -> list[Line]:
+    before = common_amounts(recorded) if recorded else {}
+    return [_line("", stage, a, costs, results, before.get(stage), cores, jobs) for stage, a in common_amounts(config).items()]
 
 
 def _recorded(results: Path) -> tuple[Config | None, list[str]]:
@@ -122,11 +145,13 @@ def _line(
     """A line from the table; its times and memory from benchmarks, where the stage has run in the same variant."""
     rows = rows_of(costs, stage, amounts)
     cpu, gpu = _seconds(rows)
-    memory = max((c.memory_mb for c, _ in rows), default=0)
+    memory = asked = max((c.memory_mb for c, _ in rows), default=0)
     known = ", ".join(dict.fromkeys(c.kind for c, _ in rows if c.cpu_seconds or c.bytes_kept or c.bytes_scratch))
+    threads = amounts.threads if jobs else min(amounts.threads, cores)  # Snakemake gives a job no more cores than there are
+    seconds = max(cpu / threads, gpu / max(1, amounts.gpus)) / max(1, amounts.jobs)
     same = before is not None and before.variant == amounts.variant and before.gpus == amounts.gpus
     if before is not None and same and (found := measured(results, stage, dataset)):
-        cpu, gpu = _refined(cpu, gpu, found, amounts, before, rows_of(costs, stage, before))
+        cpu, gpu, seconds = _refined(cpu, gpu, found, amounts, before, rows_of(costs, stage, before))
         memory, known = found.memory_mb or memory, f"measured here, n={found.n}"
     at_once = min(amounts.jobs, jobs or max(1, cores // amounts.threads))
     share = at_once / amounts.jobs if amounts.jobs else 0
@@ -143,6 +168,8 @@ def _line(
         memory=memory / 1000,
         threads=amounts.threads,
         gpus=amounts.gpus,
+        asked=asked / 1000,
+        job_seconds=seconds,
         known_from=known,
         sources=tuple(dict.fromkeys(c.source for c, _ in rows)),
     )
@@ -154,15 +181,15 @@ def _seconds(rows: list[tuple[Cost, float]]) -> tuple[float, float]:
 
 def _refined(
     cpu: float, gpu: float, found: Measured, amounts: Amounts, before: Amounts, rows_before: list[tuple[Cost, float]]
-) -> tuple[float, float]:
-    """Seconds by what was measured: per job, times the jobs, and in proportion where a job now has more or fewer units.
+) -> tuple[float, float, float]:
+    """Seconds of cores and GPUs of all jobs, and of the clock of one, by what was measured.
 
-    The proportion is that of the table's figures for the experiment now and for the one that was measured.
+    Where a job has more or fewer units now than then, they are in proportion to the table's figures for both experiments.
     """
     seeded, _ = _seconds(rows_before)
     grown = (cpu / amounts.jobs) / (seeded / before.jobs) if seeded and amounts.jobs and before.jobs else 1.0
     total = amounts.jobs * grown
-    return total * found.cpu_seconds, total * found.seconds * amounts.gpus
+    return total * found.cpu_seconds, total * found.seconds * amounts.gpus, grown * found.seconds
 
 
 def _fetched_line(dataset: str, stage: str, fetched: Fetched) -> Line:

@@ -29,6 +29,7 @@ from boldscribe.provenance.naming import name_of
 from boldscribe.provenance.redaction import redact
 from boldscribe.provenance.slices import portable, without_parts
 from boldscribe.provenance.versions import code_version
+from boldscribe.usage import measured
 
 SLURM = {"job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT", "gpus": "CUDA_VISIBLE_DEVICES"}
 
@@ -85,7 +86,7 @@ def record(job: Job) -> Iterator[Job]:
     access = Access(job)
     cost = time.perf_counter() - clock
     try:
-        with access.watched():
+        with measured() as used, access.watched():
             yield job
         clock = time.perf_counter()
         if missing := [str(p) for p in _paths(job.outputs) if not p.exists()]:
@@ -93,11 +94,12 @@ def record(job: Job) -> Iterator[Job]:
         common = _common(job, start, access)
     except BaseException as error:
         exit_ = str(error) if isinstance(error, Left) else f"failed: {type(error).__name__}"
-        add_entry(job.results, _entry(job, start, exit_, [], cost))
+        add_entry(job.results, _entry(job, start, exit_, [], cost) | {"usage": used.figures()})
         raise
-    common = redact(common)
+    usage = used.figures()
+    common = redact(common | {"usage": usage})
     outputs = [_write(job, path, common) for path in _paths(job.outputs)]
-    add_entry(job.results, _entry(job, start, "completed", outputs, cost + time.perf_counter() - clock))
+    add_entry(job.results, _entry(job, start, "completed", outputs, cost + time.perf_counter() - clock) | {"usage": usage})
 
 
 def _start(job: Job) -> _Start:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, field_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
 from boldscribe.sections.base import Section, key
 
@@ -71,6 +71,13 @@ class Training(Section):
     precision: Literal["float32", "bfloat16"] = key("bfloat16", "of the fMRI encoder's products, in training and encoding", "survey 8")
     compile: bool = key(True, "compile the fMRI encoder (torch.compile, needs a C compiler): minutes at the start, faster steps", "ours")
     processes: int = key(1, "GPUs that share each training (torchrun)", "ours", ge=1)
+    nodes: int = key(1, "machines that share these processes equally; several need Slurm", "ours", ge=1)
+
+    @model_validator(mode="after")
+    def _shared_equally(self) -> Training:
+        if self.processes % self.nodes:
+            raise ValueError(f"processes: found {self.processes}, expected a multiple of nodes, {self.nodes}, which share them equally")
+        return self
 
 
 class Decoding(Section):

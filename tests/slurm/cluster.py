@@ -1,4 +1,5 @@
-"""Start and stop a throw-away Slurm on this machine: `python -m tests.slurm.cluster up|down FOLDER`, as root.
+"""Start and stop a throw-away Slurm on this machine: `python -m tests.slurm.cluster up|down FOLDER`, as root; `can`:
+could it be?
 
 It is Slurm itself, from Debian's packages (SLURM_PACKAGES), with accounting in a MariaDB of its own. What is smaller than on a cluster: two
 nodes are two daemons on this machine; their GPUs are device files that Slurm hands out, and none of them computes; memory is watched
@@ -225,8 +226,11 @@ def _wait(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
 
 
 if __name__ == "__main__":
-    action, folder = sys.argv[1], Path(sys.argv[2]).resolve()
+    action = sys.argv[1]
     if reason := missing():
-        sys.exit(f"error: {reason}")
+        sys.exit(f"No Slurm can be started here: {reason}")
+    if action == "can":
+        sys.exit()
+    folder = Path(sys.argv[2]).resolve()
     {"up": up, "down": down}[action](folder)
     print(_output("sinfo", "-N", "-o", "%N %P %c %m %G %T") if action == "up" else "stopped")

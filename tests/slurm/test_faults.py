@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from boldscribe.provenance.ledger import read_ledger
+from tests.conftest import SNAKEMAKE
 from tests.slurm import cluster
-from tests.slurm.conftest import STAGE1, OnSlurm, accounted, finish, wait_for
+from tests.slurm.conftest import EXPERIMENT, STAGE1, OnSlurm, accounted, finish, wait_for
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 AGAIN = "Trying to restart job"
@@ -119,3 +120,22 @@ def test_one_controller_at_a_time_and_the_next_one_goes_on_after_a_killed_one(on
     assert on_slurm.stage1_weights() == on_slurm.weights
     assert len(re.findall("submitted with SLURM jobid", output)) == 1, "only the tokens were still to be made"
     wait_for(lambda: not on_slurm.jobs("stage1"))
+
+
+def test_a_job_that_tries_the_network_is_stopped_with_what_should_have_been_fetched(on_slurm: OnSlurm) -> None:
+    """A program of the checkout is made to fetch a template, as a library might."""
+    program = on_slurm.root / "workflow_scripts" / "trials.py"
+    before = program.read_text()
+    address = "https://templateflow.s3.amazonaws.com/tpl-x/template_description.json"
+    attempt = f'    from urllib.request import urlopen\n\n    urlopen("{address}")\n    write_trials(\n'
+    assert before.count("    write_trials(\n") == 1
+    program.write_text(before.replace("    write_trials(\n", attempt))
+    target = "results/tiny/trials/had/sub-01_trials.parquet"
+    try:
+        run = on_slurm.start(target, "--forcerun", "trials")
+        output, _ = run.communicate(timeout=300)
+    finally:
+        program.write_text(before)
+        on_slurm.run(*SNAKEMAKE, target, "--configfile", *EXPERIMENT)
+    assert run.returncode == 1 and AGAIN not in output
+    assert "trials had sub-01 on " in output and "templateflow.s3.amazonaws.com" in output and "boldscribe fetch templates" in output

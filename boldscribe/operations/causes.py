@@ -1,0 +1,257 @@
+"""Why a job failed, told from what it left behind: the ledger's entry, its log, Slurm's log and accounting, Snakemake's message."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from boldscribe.operations.accounting import Account
+from boldscribe.operations.logs import Attempt
+from boldscribe.operations.schedule import duration
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What there is of a job's last attempt.
+
+    Attributes:
+        rule: name of the rule.
+        exit: of the ledger's entry, `failed: UserError`; empty where the job ended without one.
+        attempt: in its own log; None where it never wrote one.
+        slurm_log: Slurm's log; empty without Slurm.
+        account: what Slurm's accounting says.
+        controller: what Snakemake said of it.
+    """
+
+    rule: str
+    exit: str = ""
+    attempt: Attempt | None = None
+    slurm_log: str = ""
+    account: Account | None = None
+    controller: str = ""
+
+    @property
+    def text(self) -> str:
+        """The last attempt's log."""
+        return self.attempt.text if self.attempt else ""
+
+    @property
+    def state(self) -> str:
+        """Slurm's; empty where it is not known."""
+        return self.account.state if self.account else ""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a job failed, in at most three words; what to do; and what of the logs shows it."""
+
+    name: str
+    remedy: str
+    lines: tuple[str, ...]
+
+
+OUT_OF_MEMORY = "out of memory"
+MISTAKE = "input at fault"
+UNKNOWN = "unknown"
+LAST_LINES = 6
+MISTAKE_LINES = 12
+
+KILLED_FOR_MEMORY = r"exceeded (job )?memory limit|Exceeded step memory limit|oom[-_ ]kill|Out Of Memory"
+NO_MEMORY = r"\bMemoryError\b|Cannot allocate memory|std::bad_alloc|DefaultCPUAllocator: (can't|not enough)|a worker process was killed"
+KILLED = r"SIGKILL|exit(ed with)? (status|code):? (137|-9)\b|\bKilled$"
+NO_GPU_MEMORY = r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+DISK_FULL = r"No space left on device|Errno 28\b|Disk quota exceeded|Errno 122\b"
+NO_PACKAGE = r"^(ModuleNotFoundError|ImportError): .*|^\S*(?:bash|sh|env)[^\n]*: (\S+): (command not found|No such file or directory)$"
+GPU_TROUBLE = (
+    r"CUDA driver version is insufficient|driver on your system is too old|No CUDA GPUs are available|no CUDA-capable device|"
+    r"CUDA error: [^\n]*|CUDA unknown error|NVML[^\n]*(mismatch|error)|NCCL (error|WARN)[^\n]*|uncorrectable ECC error|fallen off the bus|"
+    r"Torch not compiled with CUDA enabled"
+)
+NO_NETWORK = r"Temporary failure in name resolution|Name or service not known|Max retries exceeded|ConnectionError|Network is unreachable"
+OFFLINE = r"found an attempt to reach (\S+) over the network"
+NOT_INSTALLED = r"package \S+: found none in "
+LEFT = r"left: (\w+)|failed: (SystemExit|KeyboardInterrupt)"
+
+
+def diagnose(evidence: Evidence) -> Cause:
+    """The likeliest cause: Slurm's word where it has one, then what the log says, most telling first."""
+    for find in (_by_slurm, _by_log, _by_ending):
+        if (cause := find(evidence)) is not None:
+            return cause
+    lines = _last(evidence)
+    last = next((line for line in reversed(lines) if re.match(r"^[\w.]+(Error|Exception|Interrupt|Exit)\b", line)), "")
+    told = (
+        f"The last error was `{_short(last)}`. "
+        if last
+        else f"Snakemake says: {_short(evidence.controller)}. "
+        if evidence.controller
+        else ""
+    )
+    return Cause(UNKNOWN, f"{told}Read the log; if it is none of your doing, report it with the log and `boldscribe doctor`.", lines)
+
+
+def _by_slurm(e: Evidence) -> Cause | None:
+    """What Slurm, or Snakemake of it, says by itself."""
+    account = e.account
+    if account is None:
+        if "sbatch failed" in e.controller:
+            said = re.search(r"'(.*)'", e.controller)
+            message = said[1] if said else e.controller
+            return Cause(
+                "refused by Slurm",
+                f"Slurm did not take the job: change what it asks for (`boldscribe plan` says what partitions allow; account, QOS and "
+                f"partitions stand in site.yaml), for rule {e.rule} alone by `--set-resources {e.rule}:slurm_partition=...`.",
+                tuple(m for m in re.split(r"\s*sbatch: error: ", message) if m),
+            )
+        return None
+    asked, limit = account.asked_mb, account.limit
+    if account.state == "TIMEOUT" or (account.state == "CANCELLED" and "DUE TO TIME LIMIT" in e.slurm_log):
+        return Cause(
+            "time limit",
+            f"It had {duration(limit) if limit else 'its time'} and was not done. Snakemake asks for more at the next attempt; for good: "
+            f"`--set-resources {e.rule}:runtime={max(30, round(2 * limit / 60))}` (min). Trainings go on from their last checkpoint.",
+            _last(e),
+        )
+    if account.state == "OUT_OF_MEMORY" or re.search(KILLED_FOR_MEMORY, e.slurm_log, re.I):
+        used = f" and held {account.used_mb:,.0f} MB when last looked at" if account.used_mb else ""
+        told = f"It asked for {asked:,.0f} MB{used}. " if asked else ""
+        return _memory(e, told, max(1000, round(2 * asked)))
+    if account.state in ("NODE_FAIL", "BOOT_FAIL"):
+        return Cause(
+            "node failure",
+            f"{account.node or 'The node'} failed, not the job: run the same command again. If it comes back on the same node, leave "
+            f"it out by `--set-resources {e.rule}:slurm_extra=\"'--exclude={account.node}'\"` and tell the cluster's staff.",
+            _last(e),
+        )
+    if account.state in ("PREEMPTED", "REVOKED"):
+        return Cause(
+            "preempted",
+            "Jobs of higher priority took its place. Run the same command again: trainings go on from their last checkpoint.",
+            _last(e),
+        )
+    if account.state in ("CANCELLED", "DEADLINE"):
+        return Cause(
+            "cancelled", "It was cancelled (`scancel`, a stopped Snakemake, or the staff). Run the same command again to go on.", _last(e)
+        )
+    return None
+
+
+def _by_log(e: Evidence) -> Cause | None:
+    """What the job's own log says."""
+    if found := re.search(OFFLINE, e.text):
+        return Cause(
+            "network attempt",
+            f"A step wanted something from {found[1]}, and only `boldscribe fetch` may reach the network: run the command that the "
+            f"message names where there is a network, then the same Snakemake command again.",
+            _mistake(e) or _last(e),
+        )
+    if found := re.search(NO_GPU_MEMORY, e.text, re.M):
+        return Cause(
+            "GPU memory full",
+            "The GPU's memory did not suffice. Lower the batch size (`stage1.batch_size`; `stage2.batch_size` with a larger "
+            "`stage2.accumulate`; `decoding.batch_size`), or ask for a larger GPU (`gpu_model` in site.yaml).",
+            _around(e, found),
+        )
+    if found := re.search(DISK_FULL, e.text, re.M):
+        return Cause(
+            "disk full",
+            "There was no room left to write, on the results' file system or in the node's scratch: see `df -h` and `df -i` there (or your "
+            "quota), make room, and run the same command again; `boldscribe plan` says what a run needs.",
+            _around(e, found),
+        )
+    if found := re.search(NO_MEMORY, e.text, re.M):
+        return _memory(e, "", 0, found)
+    mistake = _mistake(e)
+    if re.search(NOT_INSTALLED, "\n".join(mistake)):
+        return Cause("missing package", "Do what the message says; `boldscribe doctor` says what else is missing.", mistake)
+    if mistake and e.exit in ("", "failed: UserError"):
+        return Cause(MISTAKE, "Do what the message says, then run the same command again; it is not tried again before.", mistake)
+    both = f"{e.text}\n{e.slurm_log}"
+    if found := re.search(NO_PACKAGE, both, re.M):
+        return Cause(
+            "missing package",
+            "The job's Python is not the environment of the lock: activate it (`source .venv/bin/activate`) before Snakemake, on a disk "
+            "that nodes see, or make it anew by `make setup`; `boldscribe doctor` says what is missing.",
+            (_short(found[0]),),
+        )
+    if found := re.search(GPU_TROUBLE, both, re.M):
+        return Cause(
+            "GPU or driver",
+            f"The GPU{' of ' + e.account.node if e.account and e.account.node else ''} could not be used: see `nvidia-smi` and `boldscribe "
+            "doctor` on that node. If other nodes work, leave this one out and tell the staff.",
+            _around(e, found),
+        )
+    if found := re.search(NO_NETWORK, e.text):
+        return Cause(
+            "no network",
+            "Fetching had no connection: run `boldscribe fetch` where there is one (a login node); it goes on where it stopped.",
+            _around(e, found),
+        )
+    return None
+
+
+def _by_ending(e: Evidence) -> Cause | None:
+    """What the way in which it ended says, where the log says nothing."""
+    if re.search(KILLED, f"{e.controller}\n{e.slurm_log}", re.M) or (e.account and e.account.exit_code.endswith(":9")):
+        return _memory(e, "It was killed (SIGKILL) and could say nothing; most often that is for want of memory. ", 0)
+    if found := re.match(LEFT, e.exit):
+        told = f"by {found[1]} " if found[1] else ""
+        return Cause(
+            "stopped",
+            f"It was told {told}to end (Ctrl-C, `scancel`, preemption, a limit that came near). Run the same command again: trainings go "
+            "on from the state that they saved.",
+            _last(e),
+        )
+    if not e.exit and e.attempt is not None and not e.controller and not e.state:
+        return Cause(
+            "ended without word",
+            "It started, and nothing says how it ended: it was killed with Snakemake, or with the machine. Run the same command again.",
+            _last(e),
+        )
+    return None
+
+
+def _memory(e: Evidence, told: str, megabytes: int, found: re.Match[str] | None = None) -> Cause:
+    amount = str(megabytes) if megabytes else "..."
+    return Cause(
+        OUT_OF_MEMORY,
+        f"{told}Snakemake asks for more at the next attempt where the profile retries; for good: "
+        f"`--set-resources {e.rule}:mem_mb={amount}`" + ("." if e.account else ", or fewer jobs at a time (`--cores`)."),
+        _around(e, found) if found else tuple(dict.fromkeys(_last(e) + _telling(e.slurm_log))),
+    )
+
+
+def _mistake(e: Evidence) -> tuple[str, ...]:
+    """The message of a user's mistake, which ends the log: from its `error: ` line on."""
+    lines = e.attempt.lines() if e.attempt else []
+    start = next((i for i in range(len(lines) - 1, -1, -1) if lines[i].startswith("error: ")), None)
+    if start is None:
+        return ()
+    shown = lines[start : start + MISTAKE_LINES]
+    more = len(lines) - start - len(shown)
+    return tuple(shown + ([f"... {more} more lines in the log"] if more else []))
+
+
+def _last(e: Evidence) -> tuple[str, ...]:
+    """The last lines of its log; of Slurm's log where it never wrote one."""
+    lines = e.attempt.lines() if e.attempt else []
+    if not lines:
+        return _telling(e.slurm_log) or tuple(_short(line) for line in e.slurm_log.splitlines()[-LAST_LINES:] if line.strip())
+    return tuple(_short(line) for line in lines[-LAST_LINES:])
+
+
+def _around(e: Evidence, found: re.Match[str]) -> tuple[str, ...]:
+    """The line that tells the cause, and what follows."""
+    lines = e.attempt.lines() if e.attempt else []
+    at = max((i for i, line in enumerate(lines) if found[0].splitlines()[0] in line), default=None)
+    return tuple(_short(line) for line in lines[at : at + 3]) if at is not None else (_short(found[0]),)
+
+
+def _telling(slurm_log: str) -> tuple[str, ...]:
+    """Lines of Slurm's log that are its own."""
+    own = [line for line in slurm_log.splitlines() if re.match(r"slurmstepd|srun: error|\*\*\*", line)]
+    return tuple(_short(line) for line in list(dict.fromkeys(own))[:2])
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= 160 else f"{line[:157]}..."

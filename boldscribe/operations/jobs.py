@@ -1,0 +1,204 @@
+"""The jobs that a configuration has, by name: what each makes, where its log lies, and which jobs it waits for.
+
+Snakemake knows this, and takes seconds to say it; `status` is to answer at once, and where no Snakemake is. A test holds the list
+against `snakemake -n`, and what waits for what against `snakemake --rulegraph`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from boldscribe.config import Config
+
+FMRIPREP_ENGINES = ("apptainer", "docker", "bare")
+OWN = ("subject", "split", "shard", "condition", "role")  # wildcards that a job shares with those that it waits for, where both have them
+SCORES = "scores/{dataset}/sub-{subject}_condition-{condition}.parquet"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a rule makes, below the results, and the rules whose jobs its jobs wait for."""
+
+    outputs: tuple[str, ...]
+    after: tuple[str, ...] = ()
+
+
+SERIES = ("bold.npy", "voxels.npy", "framewise_displacement.npy")
+TRIALS = ("trials", "labels", "excluded")
+TABLES = (".csv", ".md", ".tex", "_differences.csv", "_left_out.csv")
+RULES: dict[str, Rule] = {
+    "fetch_dataset": Rule(("fetched/{dataset}.json",)),
+    "simulate_stimuli": Rule(("raw/{dataset}/stimuli", "raw/{dataset}/dataset_description.json")),
+    "simulate_subject": Rule(("raw/{dataset}/sub-{subject}",), ("simulate_stimuli",)),
+    "fetch_model": Rule(("models/{asset}",)),
+    "fetch_pretraining": Rule(("fetched/{dataset}_sub-{subject}.json",)),
+    "check_dataset": Rule(("checked/{dataset}.json",), ("fetch_dataset", "simulate_stimuli", "simulate_subject")),
+    "check_preprocessing": Rule(("checked/{dataset}_preprocessing.json",)),
+    "check_pretraining": Rule(("pretraining/{dataset}/grid.json",)),
+    "fmriprep": Rule(
+        ("derivatives/{dataset}/sub-{subject}",), ("fetch_dataset", "simulate_subject", "check_dataset", "check_preprocessing")
+    ),
+    "bold_series": Rule(tuple(f"bold/{{dataset}}/sub-{{subject}}_{name}" for name in SERIES), ("fmriprep", "check_dataset")),
+    "pretraining_series": Rule(
+        tuple(f"pretraining/{{dataset}}/sub-{{subject}}_{name}" for name in SERIES), ("fetch_pretraining", "check_pretraining")
+    ),
+    "trials": Rule(
+        tuple(f"trials/{{dataset}}/sub-{{subject}}_{name}.parquet" for name in TRIALS),
+        ("fetch_dataset", "simulate_subject", "bold_series", "check_dataset"),
+    ),
+    "frames": Rule(("stimuli/{dataset}/{split}-{shard}_frames.npy",), ("fetch_dataset", "simulate_stimuli", "trials")),
+    "video_features": Rule(("stimuli/{dataset}/{split}-{shard}_features.npy",), ("frames", "fetch_model")),
+    "captions": Rule(("stimuli/{dataset}/{split}-{shard}_captions.parquet",), ("trials", "video_features", "fetch_model")),
+    "pretrain_sc_mbm": Rule(
+        ("sc_mbm/{dataset}/sc_mbm.safetensors", "sc_mbm/{dataset}/curve.parquet"), ("bold_series", "trials", "pretraining_series")
+    ),
+    "stage1": Rule(("stage1/{dataset}",), ("bold_series", "trials", "video_features", "pretrain_sc_mbm", "fetch_model")),
+    "fmri_tokens": Rule(("fmri_tokens/{dataset}/role-{role}_tokens.npy",), ("bold_series", "trials", "stage1", "fetch_model")),
+    "stage2": Rule(("stage2/{dataset}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
+    "decode": Rule(
+        ("decoded/{dataset}/sub-{subject}_condition-{condition}.parquet",),
+        ("bold_series", "trials", "fmri_tokens", "stage1", "stage2", "fetch_model"),
+    ),
+    "scores": Rule((SCORES,), ("decode", "captions", "fetch_model")),
+    "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials")),
+    "report": Rule(("report.html",), ("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm")),
+    "provenance": Rule(("provenance.html",), ("report",)),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that a configuration has.
+
+    Attributes:
+        rule: name of the rule.
+        wildcards: name and value, in the order in which Snakemake has them.
+        outputs: what it makes, by names below the results.
+    """
+
+    rule: str
+    wildcards: tuple[tuple[str, str], ...]
+    outputs: tuple[str, ...]
+
+    def __getitem__(self, wildcard: str) -> str:
+        """Value of a wildcard; empty where the job has none of that name."""
+        return dict(self.wildcards).get(wildcard, "")
+
+    def __str__(self) -> str:
+        """`decode had sub-05 condition-model`."""
+        return " ".join([self.rule, *self.names()])
+
+    def names(self) -> list[str]:
+        """Its wildcards as files are named by them: `had`, `sub-05`, `condition-model`."""
+        values = dict(self.wildcards)
+        parts = [values[key] for key in ("dataset", "asset") if key in values]
+        parts += [f"sub-{values['subject']}"] if "subject" in values else []
+        parts += [f"{values['split']}-{values['shard']}"] if "shard" in values else []
+        return parts + [f"{key}-{values[key]}" for key in ("role", "condition") if key in values]
+
+    @property
+    def stem(self) -> str:
+        """Name of its log and of its benchmark, less folder and suffix; the rule's name where there are no wildcards."""
+        return "_".join(self.names()) or self.rule
+
+    def log(self, results: Path) -> Path:
+        """Its log."""
+        return results / "logs" / (f"{self.rule}/{self.stem}.log" if self.wildcards else f"{self.rule}.log")
+
+    def benchmark(self, results: Path) -> Path:
+        """What Snakemake noted of its time and memory."""
+        return results / "benchmarks" / (f"{self.rule}/{self.stem}.tsv" if self.wildcards else f"{self.rule}.tsv")
+
+    def slurm_name(self) -> str:
+        """What Snakemake's Slurm plugin names it by: folder of its logs, and comment of the job."""
+        return "_".join(value for _, value in self.wildcards)
+
+
+def jobs_of(config: Config) -> list[Job]:
+    """All jobs of a configuration, each after those that it waits for.
+
+    Jobs whose files are there already are among them, and so are those that Snakemake would not run because of that.
+    """
+    engine, jobs = config.preprocessing.engine, list(_common(config))
+    for name, dataset in config.datasets.items():
+        subjects, targets = [*dataset.train_subjects, *dataset.validation_subjects], dataset.validation_subjects
+        shards = [{"split": split, "shard": f"{i:03d}"} for split, i in product(("train", "test"), range(config.stimuli.shards))]
+        rules: dict[str, Iterable[Mapping[str, str]]] = {}
+        if dataset.simulated:
+            rules |= {"simulate_stimuli": [{}], "simulate_subject": _each("subject", subjects)}
+        if not dataset.simulated or engine in ("derivatives", "minimal"):
+            rules["fetch_dataset"] = [{}]
+        rules["check_dataset"] = [{}]
+        if engine in FMRIPREP_ENGINES:
+            rules["check_preprocessing"] = [{}]
+        if engine != "derivatives":
+            rules["fmriprep"] = _each("subject", subjects)
+        rules |= {rule: _each("subject", subjects) for rule in ("bold_series", "trials")}
+        rules |= dict.fromkeys(("frames", "video_features", "captions"), shards)
+        rules |= {"pretrain_sc_mbm": [{}], "stage1": [{}], "fmri_tokens": _each("role", ("train", "adapt", "test")), "stage2": [{}]}
+        decoded = product(targets, config.decoding.conditions)
+        rules["decode"] = [{"subject": subject, "condition": condition} for subject, condition in decoded]
+        rules |= {"scores": _each("subject", targets), "tables": [{}]}
+        jobs += [_job(rule, config, {"dataset": name, **values}) for rule, wildcards in rules.items() for values in wildcards]
+    return jobs + [_job(rule, config, {}) for rule in ("report", "provenance")]
+
+
+def _common(config: Config) -> Iterator[Job]:
+    """Jobs of no data set, and of those that only pretraining reads."""
+    assets = ["llm", "visual_encoder", "connectors", "sentence_encoder", "bertscore_encoder"]
+    assets += ["sc_mbm"] if config.sc_mbm.checkpoint else []
+    assets += ["captioner"] if config.captioner.kind == "video_text" else []
+    yield from (_job("fetch_model", config, values) for values in _each("asset", assets))
+    for name, extra in config.pretraining.items():
+        yield _job("check_pretraining", config, {"dataset": name})
+        for rule in ("fetch_pretraining", "pretraining_series"):
+            yield from (_job(rule, config, {"dataset": name, "subject": subject}) for subject in extra.subjects)
+
+
+def _each(wildcard: str, values: Iterable[str]) -> list[Mapping[str, str]]:
+    return [{wildcard: value} for value in values]
+
+
+def _job(rule: str, config: Config, wildcards: Mapping[str, str]) -> Job:
+    patterns = RULES[rule].outputs
+    if rule == "scores":  # one job scores all conditions
+        patterns = tuple(SCORES.replace("{condition}", condition) for condition in config.decoding.conditions)
+    return Job(rule, tuple(wildcards.items()), tuple(pattern.format(**wildcards) for pattern in patterns))
+
+
+def waits_for(jobs: list[Job]) -> dict[Job, list[Job]]:
+    """Job → the jobs that it waits for.
+
+    A job waits for all jobs of a rule of its data set, or for those of its own subject or shard where both have one. Of trials,
+    which training reads of source subjects alone, it is all subjects': a little later than in the workflow.
+    """
+    by_rule: dict[tuple[str, str], list[Job]] = {}
+    datasets: dict[str, list[str]] = {}
+    for job in jobs:
+        by_rule.setdefault((job.rule, job["dataset"]), []).append(job)
+        datasets.setdefault(job.rule, [])
+        if job["dataset"] not in datasets[job.rule]:
+            datasets[job.rule].append(job["dataset"])
+    index: dict[tuple[str, str, tuple[str, ...]], dict[tuple[str, ...], list[Job]]] = {}
+
+    def others(job: Job, rule: str, dataset: str) -> list[Job]:
+        """A rule's jobs that have the values of what both have: all of them where that is nothing."""
+        shared = tuple(key for key in OWN if job[key] and by_rule[rule, dataset][0][key])
+        if (rule, dataset, shared) not in index:
+            table = index[rule, dataset, shared] = {}
+            for other in by_rule[rule, dataset]:
+                table.setdefault(tuple(other[key] for key in shared), []).append(other)
+        return index[rule, dataset, shared].get(tuple(job[key] for key in shared), [])
+
+    found: dict[Job, list[Job]] = {}
+    for job in jobs:
+        found[job] = []
+        for rule in RULES[job.rule].after:
+            everywhere = not job["dataset"] or rule in ("fetch_model", "pretraining_series")
+            for dataset in datasets.get(rule, []):
+                if everywhere or dataset == job["dataset"]:
+                    found[job] += others(job, rule, dataset)
+    return found

@@ -1,0 +1,127 @@
+"""What logs say: of a job's attempts, of Slurm beside it, and of Snakemake, which submits and watches the jobs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from boldscribe.operations.jobs import Job
+
+TAIL = 200_000  # bytes of a log that are read: the last attempt's, but for a program that writes without end
+HEADER = re.compile(
+    r"^=== (?P<rule>\w+)(?P<wildcards>(?: \w+=\S+)*) \| attempt (?P<attempt>\d+) \| (?:no Slurm|Slurm (?:job )?(?P<slurm>\w+))"
+    r" \| (?P<node>[^|]*) \| (?P<time>\S+) ===\s*$",
+    re.M,
+)
+# Snakemake's message of a job that failed: what Slurm said, where the job's log lies, and before it how a command on this machine ended
+CONTROLLER_ERROR = re.compile(
+    r"(?:^RuleException:\n(?P<exception>(?:[^\n]+\n)+?)\[[^\n]*\]\n)?"
+    r"^Error in (?:rule|group) (?P<rule>[\w-]+):\n    message: (?P<message>.*?)(?:^    sbatch call:.*?)?(?:^For further error details .*?)?"
+    r"^    jobid: [^\n]*\n(?P<body>(?:    [^\n]*\n)*)",
+    re.M | re.S,
+)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The last attempt in a job's log.
+
+    Attributes:
+        text: from its header on; the whole log where it has none.
+        starts: when each attempt in the log began, as the headers say.
+        slurm: number of its Slurm job; empty without Slurm.
+        node, started: where and when; the latter None where no header says it.
+        written: when the log was last written to.
+    """
+
+    text: str
+    starts: tuple[datetime, ...]
+    slurm: str
+    node: str
+    started: datetime | None
+    written: datetime
+
+    def lines(self) -> list[str]:
+        """What it says: no header, no empty lines, and of progress bars the last state."""
+        shown = [line.rsplit("\r", 1)[-1].rstrip() for line in self.text.replace("\r\n", "\n").split("\n")]
+        return [line for line in shown if line.strip() and not HEADER.match(line)]
+
+
+def last_attempt(log: Path) -> Attempt | None:
+    """The last attempt in a log; None where there is no log."""
+    text = tail(log)
+    if text is None:
+        return None
+    written = datetime.fromtimestamp(log.stat().st_mtime, UTC)
+    headers = list(HEADER.finditer(text))
+    if not headers:
+        return Attempt(text, (), "", "", None, written)
+    last = headers[-1]
+    # several processes that train together may each write a header: the attempt begins with the first of them
+    first = next(h for h in headers if (h["attempt"], h["slurm"], h["time"]) == (last["attempt"], last["slurm"], last["time"]))
+    starts = tuple(dict.fromkeys(time for h in headers if (time := _time(h["time"])) is not None))
+    return Attempt(text[first.start() :], starts, first["slurm"] or "", first["node"].strip(), _time(first["time"]), written)
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def tail(path: Path) -> str | None:
+    """The end of a file; None where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return None
+
+
+def slurm_logs(folder: Path, job: Job) -> list[Path]:
+    """Slurm's logs of a job's attempts, oldest first; those of attempts that succeeded are deleted by Snakemake's plugin.
+
+    Tasks of arrays have their logs beside, named by the array; they are found by number (`task_log`).
+    """
+    place = folder / ".snakemake" / "slurm_logs" / f"rule_{job.rule}" / job.slurm_name()
+    return sorted((p for p in place.glob("*.log") if p.stem.isdigit()), key=lambda p: int(p.stem))
+
+
+def task_log(folder: Path, rule: str, task: str) -> Path:
+    """Slurm's log of a task of an array."""
+    return folder / ".snakemake" / "slurm_logs" / f"rule_{rule}" / f"{task}.log"
+
+
+def controller_log(folder: Path) -> Path | None:
+    """Snakemake's own log of its last run in a folder."""
+    return max((folder / ".snakemake" / "log").glob("*.snakemake.log"), default=None)
+
+
+def controller_errors(log: Path | None) -> dict[str, str]:
+    """A job's log, or its rule where it names none → what Snakemake said of its failure: the last time, in one line."""
+    found: dict[str, str] = {}
+    for match in CONTROLLER_ERROR.finditer(tail(log) or "" if log else ""):
+        place = re.search(r"^    log: ([^,\n]*?)(?:, | \(check log file|$)", match["body"], re.M)
+        said = "" if match["message"].strip() == "None" else match["message"]
+        ending = re.search(r"returned non-zero exit status \d+|died with [^\n]*", match["exception"] or "")
+        found[place[1].strip() if place else match["rule"]] = " ".join(f"{said} {ending[0] if ending else ''}".split())
+    return found
+
+
+def planned_jobs(log: Path | None) -> dict[str, int]:
+    """Rule → jobs that Snakemake set out to run, from its log; empty where it does not say."""
+    text = ""
+    if log is not None:
+        try:
+            with log.open(errors="replace") as stream:
+                text = stream.read(50_000)
+        except OSError:
+            return {}
+    table = re.search(r"^Job stats:\njob +count\n-+ +-+\n((?:\w+ +\d+\n)+)", text, re.M)
+    counts = {name: int(n) for name, n in re.findall(r"(?m)^(\w+) +(\d+)$", table[1])} if table else {}
+    return {name: n for name, n in counts.items() if name not in ("all", "total")}

@@ -1,0 +1,152 @@
+"""Start the processes of a training: `python -m boldscribe.training.launch --processes P --nodes N -- MODULE ARGS...`.
+
+One process runs the module itself. Several on one node are started by torchrun; on several nodes, inside a Slurm job, `srun` starts this
+launcher once per node, and torchrun there its share of the processes. Signals that ask to leave are handed on to the processes, which
+are in sessions of their own, and the launcher ends with the exit code of the process that ended it (docs/preemption.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+
+from boldscribe.errors import UserError, user_errors
+from boldscribe.processes import cores
+
+# The allocation; all else that Slurm sets is about the step that the launcher itself runs in, and must not shape the next one.
+KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF", "SLURM_RESTART_COUNT")
+
+
+def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m boldscribe.training.launch", description="Start the processes of a training.")
+    parser.add_argument("--processes", type=int, default=1, help="how many, one per GPU")
+    parser.add_argument("--nodes", type=int, default=1, help="that share them equally")
+    parser.add_argument("--rendezvous", metavar="HOST:PORT", help="where nodes meet; given by the launcher that started this one")
+    parser.add_argument("--first", action="store_true", help="this node is the one to meet at")
+    parser.add_argument("module")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    given = parser.parse_args(line)
+    if given.processes % given.nodes:
+        parser.error(f"{given.processes} processes cannot be shared equally by {given.nodes} nodes")
+    return given
+
+
+@user_errors
+def main() -> None:
+    """Start them and wait for their end."""
+    given = arguments_of()
+    if given.processes == 1:
+        sys.argv = [given.module, *given.arguments]
+        runpy.run_module(given.module, run_name="__main__", alter_sys=True)
+    elif given.nodes == 1 or given.rendezvous:
+        run_processes(given)
+    else:
+        run_nodes(given)
+
+
+def run_processes(given: argparse.Namespace) -> None:
+    """Run this node's processes under torchrun; ends with the exit code of the first one that failed."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser, run
+
+    meeting = ["--standalone"]
+    if given.rendezvous:
+        here = "1" if given.first or os.environ.get("SLURM_PROCID") == "0" else "0"
+        meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", given.rendezvous, "--rdzv-conf", f"is_host={here},join_timeout=600"]
+    options = ["--nnodes", str(given.nodes), "--nproc-per-node", str(given.processes // given.nodes), *meeting]
+    # torchrun would kill its processes on SIGTERM; they end by themselves once they have saved.
+    options += ["--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT"]
+    for number in (signal.SIGTERM, signal.SIGURG):
+        signal.signal(number, _hand_on)
+    try:
+        run(get_args_parser().parse_args([*options, "--module", given.module, *given.arguments]))
+    except ChildFailedError as error:
+        rank, first = error.get_first_failure()
+        print(f"process {rank + 1} of {given.processes} ended with exit code {first.exitcode}", file=sys.stderr)
+        sys.exit(first.exitcode if first.exitcode > 0 else 128 - first.exitcode)
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+
+
+def run_nodes(given: argparse.Namespace) -> NoReturn:
+    """Run this launcher on each node of the Slurm job.
+
+    Raises:
+        UserError: no Slurm job, or one of fewer nodes.
+    """
+    nodes = nodes_of_this_job(given.nodes)
+    # Slurm signals the processes on the nodes itself; the exit code is theirs.
+    for number in (signal.SIGTERM, signal.SIGURG):
+        signal.signal(number, signal.SIG_IGN)
+    threads = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or str(cores())
+    environment = {name: v for name, v in os.environ.items() if name in KEPT or not name.startswith(("SLURM_", "SRUN_", "CUDA_VISIBLE"))}
+    command = ["srun", "--overlap", f"--nodes={given.nodes}", f"--ntasks={given.nodes}", "--ntasks-per-node=1"]
+    command += [f"--cpus-per-task={threads}", "--cpu-bind=none", "--mem=0", "--kill-on-bad-exit=1", "--unbuffered"]
+    command += [sys.executable, "-m", "boldscribe.training.launch", "--processes", str(given.processes), "--nodes", str(given.nodes)]
+    command += ["--rendezvous", f"{address_of(nodes[0])}:{free_port()}", "--", given.module, *given.arguments]
+    sys.exit(subprocess.run(command, env=environment).returncode)
+
+
+def nodes_of_this_job(wanted: int) -> list[str]:
+    """The nodes that Slurm gave to this job; Slurm itself is asked, since Snakemake's job step drops most variables that would say it.
+
+    Raises:
+        UserError: no Slurm job, or one of fewer nodes than wanted.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        raise UserError(
+            "training.nodes", f"found {wanted}, expected 1: this is no Slurm job; set it to 1, or run with `snakemake --profile slurm`"
+        )
+    names = _asked("squeue", "--noheader", "--jobs", job, "--format", "%N")
+    nodes = _asked("scontrol", "show", "hostnames", names).split()
+    if len(nodes) < wanted:
+        raise UserError(
+            "training.nodes", f"found {wanted}, but Slurm job {job} has {len(nodes)} ({', '.join(nodes)}); ask for more by `--nodes`"
+        )
+    return nodes[:wanted]
+
+
+def address_of(node: str) -> str:
+    """How a node is reached from others, as Slurm knows it."""
+    facts = dict(word.split("=", 1) for word in _asked("scontrol", "show", "node", node, "--oneliner").split() if "=" in word)
+    return facts.get("NodeAddr", node)
+
+
+def free_port() -> int:
+    """A port that nobody uses on this machine, the job's first node."""
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        return int(taken.getsockname()[1])
+
+
+def _asked(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise UserError(command[0], f"`{' '.join(command)}` failed: {said.strip()}; see whether Slurm answers on this node") from None
+
+
+def _hand_on(number: int, frame: FrameType | None) -> None:
+    for process in psutil.Process().children():
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""What a step uses of the machine: time, memory of all its processes, and each GPU's memory, utilisation and energy.
+
+A thread looks at the step's processes once a second; GPUs are asked through NVML. Only GPUs that the step computes on count, so that
+a step without one has none, and not zero per cent of somebody else's. The figures stand in the records and in the ledger
+(docs/provenance.md), and `boldscribe usage` makes a table of them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+MIB = 2**20
+INTERVAL = 1.0  # s between looks, or more
+SHARE = 0.01  # of a core's time that looking may take
+
+
+@dataclass
+class _Gpu:
+    """One GPU of this process's: NVML's handle, and what was seen of it; `None` is what it does not tell."""
+
+    handle: Any
+    name: str
+    energy_at_start: float | None
+    energy: float | None = None
+    memory: float | None = None
+    utilisation: list[float] = field(default_factory=list)
+    used: bool = False
+
+
+class Usage:
+    """Figures of a step; complete when its block has ended.
+
+    Args:
+        root: process whose descendants count; this one, or the launcher of all that train together on this node.
+    """
+
+    def __init__(self, root: psutil.Process) -> None:
+        self._root = root
+        self._clock, self._seconds_before = time.monotonic(), sum(map(_cpu_seconds, _tree(root)))
+        self._wall, self._cpu, self._memory = 0.0, 0.0, 0.0
+        self._requested: int | None = None
+        self._nvml = _nvml()
+        self._gpus = self._visible_gpus()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="usage")
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look a last time."""
+        self._ended.set()
+        self._thread.join()
+        self._look()
+        self._wall = time.monotonic() - self._clock
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self._memory = max(self._memory, float(own))
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON: seconds of wall and of CPU, largest memory (MiB), what Slurm was asked for (MiB), and a line per GPU in use.
+
+        A figure that cannot be known here is None, and `gpus` is empty where the step used none.
+        """
+        return {
+            "wall_seconds": round(self._wall, 2),
+            "cpu_seconds": round(self._cpu, 2),
+            "memory_mib": round(self._memory / MIB, 1),
+            "requested_mib": self._requested,
+            "gpus": [_line(gpu) for gpu in self._gpus if gpu.used] or _by_torch(),
+        }
+
+    def _watch(self) -> None:
+        self._requested = _requested_mib()
+        cost = 0.0
+        while not self._ended.wait(max(INTERVAL, cost / SHARE)):
+            clock = time.thread_time()
+            self._look()
+            cost = time.thread_time() - clock
+
+    def _look(self) -> None:
+        processes = _tree(self._root)
+        memory = 0.0
+        for process in processes:
+            with suppress(psutil.Error):
+                memory += process.memory_info().rss
+        self._memory = max(self._memory, memory)
+        self._cpu = max(self._cpu, sum(map(_cpu_seconds, processes)) - self._seconds_before)
+        for gpu in self._gpus:
+            with suppress(self._nvml.NVMLError):
+                self._look_at(gpu, {process.pid for process in processes})
+
+    def _look_at(self, gpu: _Gpu, pids: set[int]) -> None:
+        running = self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
+        own = [process for process in running if process.pid in pids]
+        # In a container NVML may know processes by other numbers than it does: then the GPU counts whole.
+        if not own and not _computes_on_gpu():
+            return
+        gpu.used = True
+        memory = [process.usedGpuMemory for process in own]
+        if not own or None in memory:
+            memory = [self._nvml.nvmlDeviceGetMemoryInfo(gpu.handle).used]
+        gpu.memory = max(gpu.memory or 0.0, sum(memory))
+        with suppress(self._nvml.NVMLError):
+            gpu.utilisation.append(self._nvml.nvmlDeviceGetUtilizationRates(gpu.handle).gpu)
+        if (now := self._energy(gpu.handle)) is not None and gpu.energy_at_start is not None:
+            gpu.energy = now - gpu.energy_at_start
+
+    def _visible_gpus(self) -> list[_Gpu]:
+        if self._nvml is None:
+            return []
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus: list[_Gpu] = []
+        for name in named.split(",") if named is not None else map(str, range(self._nvml.nvmlDeviceGetCount())):
+            with suppress(self._nvml.NVMLError, ValueError):
+                by_number = name.strip().isdigit()
+                ask = self._nvml.nvmlDeviceGetHandleByIndex if by_number else self._nvml.nvmlDeviceGetHandleByUUID
+                handle = ask(int(name) if by_number else name.strip())
+                gpus.append(_Gpu(handle, str(self._nvml.nvmlDeviceGetName(handle)), self._energy(handle)))
+        return gpus
+
+    def _energy(self, handle: Any) -> float | None:
+        """Joules since the driver was loaded."""
+        try:
+            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        except self._nvml.NVMLError:  # slices of a GPU, and GPUs before Volta, do not count it
+            return None
+
+
+@contextmanager
+def measured() -> Iterator[Usage]:
+    """Measure what the block uses."""
+    several = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1
+    usage = Usage(psutil.Process(os.getppid() if several else os.getpid()))
+    usage.start()
+    try:
+        yield usage
+    finally:
+        usage.stop()
+
+
+def _nvml() -> Any:
+    """NVIDIA's management library, started; None where it, its package or a GPU is lacking."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml
+
+
+def _computes_on_gpu() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def _by_torch() -> list[dict[str, Any]]:
+    """What torch itself knows of its GPUs, where NVML is lacking."""
+    if not _computes_on_gpu():
+        return []
+    cuda = sys.modules["torch"].cuda
+    memory = {i: cuda.max_memory_reserved(i) for i in range(cuda.device_count())}
+    used = [_Gpu(None, cuda.get_device_name(i), None, memory=most) for i, most in memory.items() if most]
+    return [_line(gpu) for gpu in used]
+
+
+def _line(gpu: _Gpu) -> dict[str, Any]:
+    return {
+        "name": gpu.name,
+        "memory_mib": None if gpu.memory is None else round(gpu.memory / MIB, 1),
+        "utilisation_percent": round(sum(gpu.utilisation) / len(gpu.utilisation), 1) if gpu.utilisation else None,
+        "energy_joules": None if gpu.energy is None else round(gpu.energy, 1),
+    }
+
+
+def _tree(root: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Of a process and of its children that have ended."""
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _requested_mib() -> int | None:
+    """Memory that Slurm was asked for, on each node; Slurm is asked, since Snakemake's job step drops the variable that says it."""
+    if (job := os.environ.get("SLURM_JOB_ID")) is None:
+        return None
+    try:
+        said = subprocess.run(["scontrol", "show", "job", job, "--oneliner"], capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    words = dict(word.split("=", 1) for word in said.split() if "=" in word)
+    number = words.get("MinMemoryNode", "")
+    units = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
+    try:
+        return round(float(number[:-1]) * units[number[-1]]) or None
+    except (ValueError, KeyError, IndexError):
+        return None

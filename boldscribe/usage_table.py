@@ -1,0 +1,118 @@
+"""`boldscribe usage`: what the jobs of a run used of the machine, one row per rule, from the ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from boldscribe.errors import UserError, user_errors
+from boldscribe.provenance.ledger import read_ledger
+
+COLUMNS = {
+    "rule": "rule",
+    "jobs": "jobs",
+    "left": "left",
+    "failed": "failed",
+    "wall_seconds": "wall, s",
+    "longest_seconds": "longest, s",
+    "cpu_seconds": "CPU, s",
+    "memory_mib": "memory, MiB",
+    "requested_mib": "requested, MiB",
+    "memory_percent": "% of it",
+    "gpus": "GPUs",
+    "gpu_memory_mib": "GPU memory, MiB",
+    "gpu_utilisation_percent": "GPU, %",
+    "gpu_energy_joules": "energy, J",
+}
+
+
+@click.command()
+@click.argument("results", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@user_errors
+def usage(results: Path, as_csv: bool) -> None:
+    """Say what the jobs of the run in RESULTS used: time, memory against what was asked for, GPUs.
+
+    A row per rule: sums of wall, CPU and energy over its jobs, the longest job, the largest memory of one job, and the mean
+    utilisation of its GPUs over time. What a training used before it left and came back is counted; what failed is not.
+    """
+    from boldscribe.provenance.commands import console
+
+    rows = usage_by_rule(read_ledger(results).entries)
+    if not rows:
+        raise UserError(str(results), "its ledger tells of no job whose usage was measured; is it the results folder of a run?")
+    if as_csv:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        click.echo(text.getvalue(), nl=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name, title in COLUMNS.items():
+        table.add_column(title, justify="left" if name == "rule" else "right")
+    for row in rows:
+        table.add_row(*("" if row[name] is None else f"{row[name]:,}" if name != "rule" else row[name] for name in COLUMNS))
+    console().print(table)
+
+
+def usage_by_rule(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the table, in the order in which the rules were first done.
+
+    Args:
+        entries: the ledger's, oldest first. Of a job that was done several times the last time counts.
+    """
+    jobs: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(dict)
+    parts: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    others: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        if (used := entry.get("usage")) is None:
+            continue
+        rule, job = entry["rule"], str(sorted(entry["wildcards"].items()))
+        kind = entry["exit"].partition(":")[0]
+        jobs[rule]  # a rule of which nothing is done yet has its row
+        if kind == "completed":
+            jobs[rule][job] = [*parts.pop((rule, job), []), used]
+            continue
+        others[rule].append(kind)
+        if kind == "left":
+            parts[rule, job].append(used)
+    return [_row(rule, done, others[rule]) for rule, done in jobs.items()]
+
+
+def _row(rule: str, done: Mapping[str, list[Mapping[str, Any]]], others: list[str]) -> dict[str, Any]:
+    every = [part for parts in done.values() for part in parts]
+    gpus = [(gpu, part["wall_seconds"]) for part in every for gpu in part["gpus"]]
+    memory = max((part["memory_mib"] for part in every), default=None)
+    asked = max((part["requested_mib"] for part in every if part["requested_mib"] is not None), default=None)
+    shares = [100 * part["memory_mib"] / part["requested_mib"] for part in every if part["requested_mib"]]
+    busy = [(gpu["utilisation_percent"] * wall, wall) for gpu, wall in gpus if gpu["utilisation_percent"] is not None and wall]
+    energy = [gpu["energy_joules"] for gpu, _ in gpus if gpu["energy_joules"] is not None]
+    return {
+        "rule": rule,
+        "jobs": len(done),
+        "left": others.count("left"),
+        "failed": others.count("failed"),
+        "wall_seconds": _total(every, "wall_seconds"),
+        "longest_seconds": max((_total(parts, "wall_seconds") or 0.0 for parts in done.values()), default=None),
+        "cpu_seconds": _total(every, "cpu_seconds"),
+        "memory_mib": memory,
+        "requested_mib": asked,
+        "memory_percent": round(max(shares)) if shares else None,
+        "gpus": max((len(part["gpus"]) for part in every if part["gpus"]), default=None),
+        "gpu_memory_mib": max((gpu["memory_mib"] for gpu, _ in gpus if gpu["memory_mib"] is not None), default=None),
+        "gpu_utilisation_percent": round(sum(x for x, _ in busy) / sum(wall for _, wall in busy), 1) if busy else None,
+        "gpu_energy_joules": round(sum(energy), 1) if energy else None,
+    }
+
+
+def _total(parts: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    values = [part[name] for part in parts]
+    return round(sum(values), 1) if values else None

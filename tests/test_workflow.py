@@ -1,15 +1,35 @@
 """The rules: complete, in order, planned as the paper's experiment, and leaking nothing from targets into training."""
 
+import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from boldscribe.provenance.fingerprint import current_fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYWORDS = ["input", "output", "params", "log", "benchmark", "threads", "resources", "conda", "message", "shell"]
 RULE_FILES = sorted((ROOT / "rules").glob("*.smk"))
+# What Snakemake has made of the rules, in a process of its own, since reading them sets environment variables.
+READ = """
+import json
+from pathlib import Path
+from snakemake.api import OutputSettings, ResourceSettings, SnakemakeApi
+from snakemake.settings.types import Quietness
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    made = api.workflow(resource_settings=ResourceSettings(), snakefile=Path("Snakefile"))._workflow.rules
+    print(json.dumps({r.name: {
+        "files": [str(f) for f in [*r.output, *r.log, *filter(None, [r.benchmark])]], "wildcards": sorted(r.wildcard_names),
+        "message": r.message or "", "resources": sorted(r.resources), "conda": str(r.conda_env or ""), "doc": r.docstring or "",
+        "log": len(r.log), "benchmark": bool(r.benchmark)} for r in made}))
+"""
+MODELS = {"torch", "transformers", "peft"}
+HEAVY = MODELS | {"numpy", "pandas", "pyarrow", "scipy", "nibabel", "nilearn", "bids", "requests", "huggingface_hub"}
 
 
 def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,6 +44,14 @@ def rules() -> dict[str, str]:
             name, body = block.split(":", 1)
             found[name] = re.split(r"(?m)^\S", body.lstrip("\n"))[0] if not body.startswith("\n ") else re.split(r"\n(?=\S)", body)[0]
     return found
+
+
+@cache
+def read_rules() -> dict[str, dict[str, Any]]:
+    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return {name: about for name, about in found.items() if name != "all"}
 
 
 def planned_jobs(output: str) -> dict[str, int]:
@@ -48,6 +76,50 @@ def test_every_rule_has_a_program_an_environment_and_what_makes_it_run_again() -
         assert script == f"workflow_scripts/{name}.py" and (ROOT / script).exists(), name
         assert f'code=code("{name}")' in body and f'packages=packages("{name}")' in body and f'settings=settings("{name}' in body, name
         assert (ROOT / "rules" / re.search(r'"(\.\./envs/[^"]+)"', body)[1]).exists(), name  # type: ignore[index]
+
+
+def test_every_rule_as_snakemake_reads_it_is_logged_timed_limited_pinned_and_explained() -> None:
+    assert read_rules().keys() == rules().keys()
+    for name, rule in read_rules().items():
+        assert rule["log"] == 1 and rule["benchmark"], name
+        assert {"mem_mb", "runtime"} <= set(rule["resources"]), name
+        assert rule["conda"].startswith("../envs/") and rule["doc"], name
+        assert all(f"{{wildcards.{w}}}" in rule["message"] for w in rule["wildcards"]), f"{name}: the message does not tell its jobs apart"
+
+
+def test_every_wildcard_of_a_file_that_a_rule_writes_is_constrained() -> None:
+    for name, rule in read_rules().items():
+        assert [re.findall(r"\{[A-Za-z_]\w*\}", file) for file in rule["files"]] == [[]] * len(rule["files"]), name
+
+
+def test_those_rules_ask_for_gpus_whose_programs_can_use_one() -> None:
+    asking = {name for name, rule in read_rules().items() if {"gpu", "gpu_model", "gres"} <= set(rule["resources"])}
+    found = {name: current_fingerprint(name) for name in rules()}
+    using = {n for n, f in found.items() if "bert_score" in f.packages or any(p.startswith("boldscribe.models.device.") for p in f.parts)}
+    assert asking == using and len(using) > 6
+
+
+def test_rules_name_no_absolute_path() -> None:
+    for file in [ROOT / "Snakefile", *RULE_FILES]:
+        assert not re.findall(r"""["'\s=](?:~|/)\w[^"'\s]*""", re.sub(r'""".*?"""|#.*', "", file.read_text(), flags=re.S)), file.name
+
+
+def loaded_by(imports: str) -> set[str]:
+    """Modules that a fresh Python has after these lines."""
+    command = [sys.executable, "-c", f"import sys\n{imports}\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split())
+
+
+def test_reading_the_rules_imports_nothing_heavy() -> None:
+    lines = [line for file in [ROOT / "Snakefile", *RULE_FILES] for line in re.findall(r"(?m)^(?:from|import) .+", file.read_text())]
+    assert HEAVY.isdisjoint(line.split()[1].partition(".")[0] for line in lines)
+    loaded = loaded_by("\n".join(line for line in lines if "boldscribe" in line))
+    assert "boldscribe.config" in loaded and HEAVY.isdisjoint(loaded), HEAVY & loaded
+
+
+def test_steps_that_need_no_model_do_not_wait_for_torch() -> None:
+    steps = ("check_dataset", "check_preprocessing", "fmriprep", "bold_series", "trials", "frames", "tables", "report", "provenance")
+    assert loaded_by("\n".join(f"import workflow_scripts.{name}" for name in steps)).isdisjoint(MODELS)
 
 
 @pytest.mark.dag

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from packaging.requirements import Requirement
 
 from boldscribe.files import json_digest, sha256_of
 from boldscribe.installation import DISTRIBUTIONS, canonical, locked_versions, same_release
@@ -98,6 +97,8 @@ def _required(imported: frozenset[str]) -> tuple[dict[str, str], list[str]]:
 @cache
 def _installed(name: str) -> tuple[str | None, list[str]]:
     """Version of a package and the names of what it requires here; None where it is not installed."""
+    from packaging.requirements import Requirement  # late: what is remembered needs none of it
+
     try:
         found = metadata.metadata(name)
     except metadata.PackageNotFoundError:

@@ -13,6 +13,7 @@ result, and the classes of the configuration, since the values that a step reads
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
@@ -185,7 +186,7 @@ def current_code() -> Code:
 @cache
 def current_fingerprint(program: str) -> Fingerprint:
     """The fingerprint of a program's code as it lies on disk; not worked out again while no file of the project changes."""
-    found = remembered(f"fingerprint-{program}", code_state(), lambda: _as_json(current_code().fingerprint(program)))
+    found = remembered(f"fingerprint-{program}", code_state(), lambda: _work_out(program))
     return Fingerprint(found["sha256"], found["parts"], frozenset(found["packages"]))
 
 
@@ -195,7 +196,15 @@ def code_state() -> str:
     return state_of(p for folder in PROJECT for p in sorted((ROOT / folder).rglob("*")) if p.is_file() and p.suffix != ".pyc")
 
 
-def _as_json(found: Fingerprint) -> dict[str, Any]:
+def _work_out(program: str) -> dict[str, Any]:
+    """The fingerprint as JSON; without garbage collection, which would look through the modules' many nodes again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        found = current_code().fingerprint(program)
+    finally:
+        if collects:
+            gc.enable()
     return {"sha256": found.sha256, "parts": found.parts, "packages": sorted(found.packages)}
 
 

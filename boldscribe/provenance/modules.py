@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Decorators that only wrap what they decorate; under any other, a definition is taken to act on import (a registration, say).
 WRAPPERS = {"cache", "cached_property", "contextmanager", "dataclass", "lru_cache", "no_grad", "inference_mode", "wraps"}
 NEVER_RUN_ON_IMPORT = ("TYPE_CHECKING", "__name__ == '__main__'")
+# Fields of statements that hold statements.
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 # Fields of each kind of node that hold others, less operators, and whether a name is read or written.
 FIELDS = {
     kind: tuple(name for name in kind._fields if name not in ("ctx", "op", "ops", "id", "attr", "arg", "kind"))
@@ -51,9 +53,11 @@ def parse_module(name: str, read: Callable[[Path], bytes]) -> Module:
     """
     module = Module(name, path_of(name))
     tree = ast.parse(read(module.path), module.path.as_posix())
-    for node in walk(tree):
+    blocks: list[ast.AST] = [tree]
+    for node in blocks:  # grows meanwhile: all that holds statements, and so may hold a function with a docstring
         if isinstance(node, ast.Module | ast.ClassDef | Function) and node.body and _is_text(node.body[0]):
             node.body = node.body[1:] or [ast.Pass()]
+        blocks += [part for name in BLOCKS for part in getattr(node, name, ())]
     for statement in tree.body:
         _sort_in(module, statement)
     return module

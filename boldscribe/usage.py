@@ -22,6 +22,7 @@ import psutil
 
 MIB = 2**20
 INTERVAL = 1.0  # s between looks, or more
+SETTLED = 0.5  # s: a younger process may be a copy of its parent that has yet to become the program it was made for
 SHARE = 0.01  # of a core's time that looking may take
 
 
@@ -94,7 +95,8 @@ class Usage:
         memory = 0.0
         for process in processes:
             with suppress(psutil.Error):
-                memory += process.memory_info().rss
+                if process == self._root or time.time() - process.create_time() > SETTLED:
+                    memory += process.memory_info().rss
         self._memory = max(self._memory, memory)
         self._cpu = max(self._cpu, sum(map(_cpu_seconds, processes)) - self._seconds_before)
         for gpu in self._gpus:

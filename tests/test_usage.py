@@ -24,11 +24,11 @@ from boldscribe.usage import MIB
 
 BURN = """
 import time
-held = bytearray(b"x" * 200 * 2**20)
+held = b"x" * (200 * 2**20)
 end = time.process_time() + 1
 while time.process_time() < end:
     pass
-time.sleep(1.2)
+time.sleep(2)
 """
 
 
@@ -56,7 +56,7 @@ def test_time_and_memory_of_a_step_are_those_of_all_its_processes(tmp_path: Path
     own = time.process_time() - before
     used = used_by(tmp_path / "busy", lambda: subprocess.run([sys.executable, "-c", BURN], check=True))
     assert 1.2 <= quiet["wall_seconds"] < 30 and quiet["cpu_seconds"] <= own + 0.1, "what the process did before does not count"
-    assert 1.0 <= used["cpu_seconds"] < used["wall_seconds"] + 1 and used["wall_seconds"] >= 2.2
+    assert 1.0 <= used["cpu_seconds"] < used["wall_seconds"] + 1 and used["wall_seconds"] >= 3
     assert 200 <= used["memory_mib"] - quiet["memory_mib"] < 300
     assert used["requested_mib"] is None and used["gpus"] == []
     (row,) = table(tmp_path / "busy")

@@ -47,7 +47,7 @@ FMRIPREP = experiment.preprocessing.engine in ("apptainer", "docker", "bare")
 # One process trains, or several that share each batch, one per GPU, on one node or several.
 PROCESSES, NODES = experiment.training.processes, experiment.training.nodes
 # Slurm sends SIGTERM to all processes of a job: the shell and `tee` must outlive the training, which saves its state first.
-LAUNCH = f"trap '' TERM; python -m boldscribe.training.launch --processes {PROCESSES} --nodes {NODES} --"
+LAUNCH = f"trap '' TERM; python -m boldscribe.training.launch --processes {PROCESSES}"
 
 
 wildcard_constraints:

@@ -41,7 +41,7 @@ rule pretrain_sc_mbm:
     message:
         "Pretrain SC-MBM for {wildcards.dataset}"
     shell:
-        "{params.launch} {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} --nodes {resources.nodes} -- {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q}"
         " --models {input.models:q} --work {params.work:q}"
         " --weights {output.weights:q} --curve {output.curve:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
@@ -87,6 +87,6 @@ rule stage1:
     message:
         "Stage I on {wildcards.dataset}"
     shell:
-        "{params.launch} {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} --nodes {resources.nodes} -- {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
         " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -40,7 +40,7 @@ rule stage2:
     message:
         "Stage II on {wildcards.dataset}"
     shell:
-        "{params.launch} {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} --nodes {resources.nodes} -- {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
         " --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
         " --tokens {input.tokens:q} --target-tokens {input.target_tokens:q}"
         " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

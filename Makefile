@@ -14,7 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8589934592
 RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \
 	exec snakemake --profile profiles/demo "$$@"' run
 
-.PHONY: help setup demo demo-snr0 demo-seed test test-dag test-others test-units test-slurm test-slurm-demo lint lock connectors clean
+.PHONY: help setup demo demo-snr0 demo-seed test test-dag test-units test-slurm test-slurm-if-possible test-slurm-demo lint lock connectors clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -42,20 +42,19 @@ demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
 test: setup lint  ## Checks, unit tests, the real DAG at its smallest size, and faults on a real Slurm where one can be started
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-dag test-others
+	$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-dag test-units test-slurm-if-possible
 
 test-dag: setup  ## The tests that share one run of the real DAG
 	pytest -m "dag and not slurm and not slurm_demo"
 
-test-others: setup  ## All other tests, then those on Slurm
-	$(MAKE) --no-print-directory test-units
-	@if python -m tests.slurm.cluster can; then $(MAKE) --no-print-directory test-slurm; else echo "The tests on Slurm are left out."; fi
-
-test-units: setup
+test-units: setup  ## All tests that need neither a run of the DAG nor Slurm
 	pytest -m "not dag and not slurm and not slurm_demo"
 
 test-slurm: setup  ## Faults of a run on a real Slurm, which is started on this machine: as root, with Debian's packages
 	pytest -m slurm
+
+test-slurm-if-possible: setup
+	@if python -m tests.slurm.cluster can; then $(MAKE) --no-print-directory test-slurm; else echo "The tests on Slurm are left out."; fi
 
 test-slurm-demo: setup  ## The demo on that Slurm against the demo on this machine, byte for byte (half an hour)
 	pytest -m slurm_demo -s

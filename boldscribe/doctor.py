@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from boldscribe.cluster.site import SITE
 from boldscribe.config import Config, load_config
 from boldscribe.installation import embedded_weights, locked_packages
 
@@ -296,4 +297,6 @@ def _slurm() -> Check:
         return Check("Slurm", "missing", f"sbatch: {message}", "not needed for the demo; without it, full scale runs on this machine alone")
     if find_spec("snakemake_executor_plugin_slurm") is None:
         return Check("Slurm", "limited", f"{message}, but Snakemake's plugin for it is not installed", "run `make setup`")
-    return Check("Slurm", "ok", message)
+    if not SITE.exists():
+        return Check("Slurm", "ok", message, "`boldscribe init --cluster` writes down what this cluster calls its partitions and GPUs")
+    return Check("Slurm", "ok", f"{message}; {SITE}")

@@ -105,12 +105,13 @@ def packages(program):
 
 def start_on_site():
     """Before the first job of a run: one controller at a time, jobs that fit a partition, no second try after a user's mistake."""
-    take_over(Path.cwd())
-    spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
-    if workflow.executor_plugin.name == "slurm":
-        from boldscribe.cluster.submissions import check_partitions
+    on_slurm = workflow.executor_plugin.name == "slurm"
+    try:
+        take_over(Path.cwd(), on_slurm)
+        spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
+        if on_slurm:
+            from boldscribe.cluster.submissions import check_partitions
 
-        try:
             check_partitions(workflow)
-        except UserError as error:
-            raise WorkflowError(str(error))
+    except UserError as error:
+        raise WorkflowError(str(error))

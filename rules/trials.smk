@@ -24,8 +24,8 @@ rule bold_series:
         f"{R}/benchmarks/bold_series/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
-        mem_mb=memory(16000, 1000),
-        runtime=minutes(120, 30),
+        mem_mb=memory(16000, 1000, of_input=2),
+        runtime=minutes(120, 30, of_input=30),
     conda:
         "../envs/preprocessing.yaml"
     message:
@@ -59,8 +59,8 @@ rule pretraining_series:
         f"{R}/benchmarks/pretraining_series/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
-        mem_mb=memory(16000, 1000),
-        runtime=minutes(120, 30),
+        mem_mb=memory(16000, 1000, of_input=2),
+        runtime=minutes(120, 30, of_input=30),
     conda:
         "../envs/preprocessing.yaml"
     message:

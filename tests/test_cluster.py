@@ -54,7 +54,9 @@ def test_requests_grow_with_attempt_and_input_up_to_what_the_site_has(tmp_path: 
         stream.truncate(5_000_000_000)
     requests = Requests(SITE, embedded=False)
     memory, minutes = requests.memory(64000, 2000, of_input=1.5), requests.minutes(1440, 60, of_input=10)
-    assert memory(None, [], 1) == 64000 and memory(None, [big], 1) == 71500 and memory(None, [big], 2) == 143000
+    assert (
+        memory(None, [], 1) == 64000 and memory(None, [big], 1) == memory(None, [tmp_path], 1) == 71500 and memory(None, [big], 2) == 143000
+    )
     assert memory(None, [big], 9) == 257000, "no partition has more"
     assert minutes(None, [tmp_path / "not-made-yet"], 1) == 1440 and minutes(None, [big], 1) == 1490 and minutes(None, [], 9) == 3600
     assert requests.memory(300000, 1)(None, [], 2) == 300000, "what the first attempt needs is asked for, and refused, as it is"
@@ -64,7 +66,7 @@ def test_requests_grow_with_attempt_and_input_up_to_what_the_site_has(tmp_path: 
 def test_gpus_are_asked_for_by_number_by_model_or_as_slices() -> None:
     def asked(site: Site, embedded: bool, n: int = 2, needed: bool = False) -> tuple[int, str, str]:
         requests = Requests(site, embedded)
-        return requests.gpus(n, needed), requests.gpu_model(n, needed), requests.gres(n, needed)
+        return requests.gpus(n, 1, needed), requests.gpu_model(n, 1, needed), requests.gres(n, 1, needed)
 
     assert asked(SITE, embedded=False) == (2, "a100", "")
     assert asked(SITE, embedded=True) == (0, "", "")
@@ -72,6 +74,8 @@ def test_gpus_are_asked_for_by_number_by_model_or_as_slices() -> None:
     assert asked(Site(gres="gpu:1g.10gb"), embedded=False) == (0, "", "gpu:1g.10gb:2")
     assert asked(Site(gres="gpu:1g.10gb", embedded_gpus=1), embedded=True, n=1) == (0, "", "gpu:1g.10gb:1")
     assert asked(Site(), embedded=False) == (2, "", "")
+    several = Requests(SITE, embedded=False)
+    assert (several.gpus(8, 2), several.gres(8, 2)) == (0, "gpu:a100:4"), "of each node, since a total might be spread unevenly"
 
 
 def test_partitions_are_read_as_slurm_prints_them_and_taken_by_its_plugin(tmp_path: Path) -> None:
@@ -149,10 +153,10 @@ def test_rules_that_fit_no_partition_are_named(tmp_path: Path) -> None:
 def test_the_queue_of_a_folder_is_told_from_that_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, other = tmp_path / "a b|c", tmp_path / "other"
     lines = [
-        f"12|RUNNING|node1|1:02|None|rule_stage1_wildcards_had|{here}",
-        f"13|PENDING||0:00|Resources|rule_frames_wildcards_had_train_001|{here}",
-        f"14|RUNNING|node1|1:02|None|rule_stage1_wildcards_had|{other}",
-        f"15|RUNNING|node1|1:02|None|a job of another kind|{here}",
+        f"12|RUNNING|node1|1:02|None|N/A|2026-11-26T07:00:00|2026-11-26T07:01:00|rule_stage1_wildcards_had|{here}",
+        f"13|PENDING||0:00|Resources|N/A|2026-11-26T07:00:00|N/A|rule_frames_wildcards_had_train_001|{here}",
+        f"14|RUNNING|node1|1:02|None|N/A|2026-11-26T07:00:00|2026-11-26T07:01:00|rule_stage1_wildcards_had|{other}",
+        f"15|RUNNING|node1|1:02|None|N/A|2026-11-26T07:00:00|2026-11-26T07:01:00|a job of another kind|{here}",
     ]
     program = tmp_path / "bin" / "squeue"
     program.parent.mkdir()
@@ -183,6 +187,25 @@ def test_a_dead_controllers_lock_is_removed_and_a_living_ones_left(tmp_path: Pat
     assert "snakemake --unlock" in look() and locks.exists()
     about["host"] = socket.gethostname()
     assert "was killed here" in look() and not locks.exists() and not known.exists()
+
+
+def test_jobs_of_a_controller_that_makes_other_files_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".snakemake").mkdir()
+    monkeypatch.setattr(controller, "jobs_of", lambda folder: pytest.fail("the queue is not to be touched"))
+    with (tmp_path / ".snakemake" / "controller.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        controller.take_over(tmp_path, on_slurm=True)
+        assert not (tmp_path / ".snakemake" / "controller.json").exists()
+
+
+def test_a_queue_that_does_not_answer_stops_a_run_on_slurm_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".snakemake").mkdir()
+    monkeypatch.setattr(controller, "jobs_of", lambda folder: None)
+    controller.take_over(tmp_path)
+    controller.leave(tmp_path)
+    with pytest.raises(UserError, match="squeue: no answer"):
+        controller.take_over(tmp_path, on_slurm=True, pause=0)
+    controller.leave(tmp_path)
 
 
 def test_the_controller_says_who_it_is_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

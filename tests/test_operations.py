@@ -295,6 +295,8 @@ def test_a_job_killed_before_it_wrote_a_line_is_known_by_slurms_log(
     path = stand_in(tmp_path / "bin", squeue="", sacct=(OUTPUTS / "sacct.txt").read_text())
     monkeypatch.setenv("PATH", path)
     job, results = one(config, "stage1", dataset="had"), Path(config.paths.results)
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "run.json").write_text("{}")  # of a run that has begun
     for number in ("3", "5"):
         log = tmp_path / ".snakemake" / "slurm_logs" / "rule_stage1" / "had" / f"{number}.log"
         log.parent.mkdir(parents=True, exist_ok=True)

@@ -268,7 +268,9 @@ def test_memory_is_what_the_rules_ask_for(variant: str) -> None:
     rules = "\n".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
     asked = {
         name: float(numbers[("full", "small").index(variant)])
-        for name, *numbers in re.findall(r"^rule (\w+):(?:(?!^rule ).)*?mem_mb=memory\((\d+), (\d+)\)", rules, re.M | re.S)
+        for name, *numbers in re.findall(
+            r"^rule (\w+):(?:(?!^rule ).)*?mem_mb=memory\((\d+), (\d+)(?:, of_input=\d+)?\)", rules, re.M | re.S
+        )
     }
     costs = [c for c in read_costs() if c.variant == variant and c.memory_mb and c.stage in asked]
     assert {c.stage for c in costs} >= {"bold_series", "frames", "video_features", "stage1", "stage2", "decode", "scores"}

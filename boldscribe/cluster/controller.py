@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from boldscribe.cluster.queue import QueuedJob, cancel, jobs_of
+from boldscribe.errors import UserError
 from boldscribe.files import write_json
 
+ASKED = 20  # times that the queue is asked before it is given up
 _held: list[IO[str]] = []  # the lock, for as long as this process lives
 
 
@@ -57,23 +59,33 @@ def look_around(folder: Path, tell: Any = sys.stderr) -> None:
         )
 
 
-def take_over(folder: Path, pause: float = 15, tell: Any = sys.stderr) -> None:
+def take_over(folder: Path, on_slurm: bool = False, pause: float = 15, tell: Any = sys.stderr) -> None:
     """At the start of a run: hold the lock, and wait for jobs that an earlier controller has left running.
+
+    Snakemake's own lock has been taken by now, so one that is at work here makes other files; its jobs are left alone.
 
     Args:
         folder: the working directory.
+        on_slurm: whether jobs will be submitted, so that the queue has to answer.
         pause: time between looks at the queue (s).
         tell: stream for messages.
+
+    Raises:
+        UserError: the queue does not answer.
     """
     lock = _path(folder).with_suffix(".lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # Snakemake's own lock has been taken by now: nobody else is here
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return
     _held[:] = [lock]
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     about = {"process": os.getpid(), "host": socket.gethostname(), "user": getpass.getuser(), "since": since, "command": command}
     write_json(_path(folder), about)
     atexit.register(leave, folder)
-    if _wait_for_orphans(folder, pause, tell):
+    if _wait_for_orphans(folder, on_slurm, pause, tell):
         print("They have ended: what is left to do is looked at again.", file=tell, flush=True)
         shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
         leave(folder)
@@ -93,15 +105,24 @@ def leave(folder: Path) -> None:
         _held.pop().close()
 
 
-def _wait_for_orphans(folder: Path, pause: float, tell: Any) -> bool:
+def _wait_for_orphans(folder: Path, on_slurm: bool, pause: float, tell: Any) -> bool:
     """Wait for jobs that nobody waits for; gives whether there were any, whose outputs the plan does not know."""
-    orphans = jobs_of(folder) or []
-    waiting = [job for job in orphans if job.waits]
+
+    def queued() -> list[QueuedJob]:
+        for _ in range(ASKED if on_slurm else 1):
+            if (jobs := jobs_of(folder)) is not None:
+                return jobs
+            time.sleep(pause if on_slurm else 0)
+        if on_slurm:
+            raise UserError("squeue", "no answer, so that jobs of an earlier call may still run; call again when Slurm answers")
+        return []
+
+    waiting = [job for job in queued() if job.waits]
     if waiting:
         cancel(waiting)
         print(f"Taken out of Slurm's queue, to be submitted anew: {_names(waiting)}, which an earlier call left.", file=tell)
     shown = None
-    while running := [job for job in jobs_of(folder) or [] if not job.waits]:
+    while running := [job for job in queued() if not job.waits]:
         if shown != (shown := [job.id for job in running]):
             print(
                 f"Waiting for {len(running)} job(s) that an earlier call left running: {_names(running)}. To end them instead: scancel "

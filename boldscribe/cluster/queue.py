@@ -51,7 +51,7 @@ class QueuedJob:
     @property
     def waits(self) -> bool:
         """Whether it has not started, or will start again."""
-        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED", "CONFIGURING")
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING")
 
 
 def jobs_of(folder: Path, timeout: float = 30) -> list[QueuedJob] | None:

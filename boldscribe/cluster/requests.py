@@ -99,8 +99,9 @@ def _of_input(factor: float, paths: Iterable[Any]) -> float:
 
 
 def megabytes(paths: Iterable[Any]) -> float:
-    """Size of those files that are there; what is not made yet counts nothing."""
-    return sum(path.stat().st_size for path in map(Path, paths) if path.is_file()) / 1e6
+    """Size of those files, and of the files in those folders, that are there; what is not made yet counts nothing."""
+    files = (file for path in map(Path, paths) for file in (path.rglob("*") if path.is_dir() else [path]))
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 def minutes_of(limit: str | int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from boldscribe.operations.jobs import Job
 
 TAIL = 200_000  # bytes of a log that are read: the last attempt's, but for a program that writes without end
 HEADER = re.compile(
-    r"^=== (?P<rule>\w+)(?P<wildcards>(?: \w+=\S+)*) \| attempt (?P<attempt>\d+) \| (?:no Slurm|Slurm (?:job )?(?P<slurm>\w+))"
+    r"^=== (?P<rule>\w+)(?P<wildcards>(?: \w+=\S+)*)(?: \| [^|\n]+)? \| attempt (?P<attempt>\d+)"
+    r" \| (?:no Slurm|Slurm (?:job )?(?P<slurm>\w+))"
     r" \| (?P<node>[^|]*) \| (?P<time>\S+) ===\s*$",
     re.M,
 )
@@ -83,13 +85,24 @@ def tail(path: Path) -> str | None:
         return None
 
 
-def slurm_logs(folder: Path, job: Job) -> list[Path]:
-    """Slurm's logs of a job's attempts, oldest first; those of attempts that succeeded are deleted by Snakemake's plugin.
+def slurm_logs(folder: Path, job: Job, results: Path) -> list[Path]:
+    """Slurm's logs of a job's attempts, oldest first.
 
-    Tasks of arrays have their logs beside, named by the array; they are found by number (`task_log`).
+    Several results trees of a folder have them in the same place. Those that name the tree are its own; where a job ended before it
+    wrote anything, those that are younger than the tree's last start. Tasks of arrays have their logs beside, named by the array; they
+    are found by number (`task_log`).
     """
     place = folder / ".snakemake" / "slurm_logs" / f"rule_{job.rule}" / job.slurm_name()
-    return sorted((p for p in place.glob("*.log") if p.stem.isdigit()), key=lambda p: int(p.stem))
+    named = [p for p in place.glob("*.log") if p.stem.isdigit()]
+    started = results / "run.json"
+    since = started.stat().st_mtime if started.exists() else math.inf
+    tree = os.path.relpath(results, folder) if results.resolve().is_relative_to(folder.resolve()) else str(results)
+
+    def own(path: Path) -> bool:
+        text = tail(path) or ""
+        return tree in text or (HEADER.search(text) is None and "Error in rule" not in text and path.stat().st_mtime >= since)
+
+    return sorted(filter(own, named), key=lambda p: int(p.stem))
 
 
 def task_log(folder: Path, rule: str, task: str) -> Path:

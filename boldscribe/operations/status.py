@@ -226,7 +226,7 @@ def _trace(
     if begun is not None and begun <= after + (timedelta(0) if attempt and attempt.started else SLACK):
         attempt = begun = None
     entries = [e for e in _entries_of(job, failed, attempt) if _time(e["ended"]) > after]
-    logs = [p for p in slurm_logs(folder, job) if _written(p) > after + AFTERWORD]
+    logs = [p for p in slurm_logs(folder, job, results) if _written(p) > after + AFTERWORD]
     controller = errors.get(os.path.realpath(log), errors.get(job.rule, ""))
     if begun is None and not entries and not logs and not controller:
         return None

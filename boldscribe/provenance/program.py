@@ -232,7 +232,8 @@ def _header(job: Job) -> str:
     values = " ".join([job.rule, *(f"{name}={value}" for name, value in job.wildcards.items())])
     slurm = os.environ.get("SLURM_JOB_ID")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return f"=== {values} | attempt {attempt_of(job)} | {f'Slurm job {slurm}' if slurm else 'no Slurm'} | {os.uname().nodename} | {now} ==="
+    where = f"{f'Slurm job {slurm}' if slurm else 'no Slurm'} | {os.uname().nodename}"
+    return f"=== {values} | {job.results} | attempt {attempt_of(job)} | {where} | {now} ==="
 
 
 def _cache_of(rule: str, config: Config) -> ContentCache | None:

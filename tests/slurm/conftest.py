@@ -11,19 +11,10 @@ import pytest
 from tests.conftest import ROOT, SNAKEMAKE, TINY, Checkout, new_checkout
 from tests.slurm import cluster
 
-HERE = Path(__file__).parent
 EXPERIMENT = [*TINY[1:], "tests/slurm/faults.yaml"]
 STAGE1 = "results/tiny/stage1/had"
 # Snakemake looks at its jobs every 40 s and then less often, which is right for clusters, and long for jobs of seconds.
 OFTEN = ["--slurm-init-seconds-before-status-checks", "3"]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder, but for those that need no Slurm."""
-    for item in items:
-        if HERE in item.path.parents and "slurm" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slurm)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def test_a_job_out_of_memory_is_tried_again_with_more_and_passes(on_slurm: OnSlu
 
 def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(on_slurm: OnSlurm) -> None:
     on_slurm.site(leave_before=0)
-    longer = ["--config", "stage1={epochs: 500, patience: 500}"]
+    longer = ["--config", "stage1={epochs: 300, patience: 300}"]
     try:
         output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=1+9*(attempt-1)", *longer))
     finally:
@@ -45,13 +45,13 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(o
     assert accounted(first, "State", "Timelimit") == ["TIMEOUT", "00:01:00"]
     assert accounted(second, "State", "Timelimit") == ["COMPLETED", "00:10:00"]
     log = (on_slurm.results / "logs" / "stage1" / "had.log").read_text()
-    steps = [int(n) for n in re.findall(r"stage1: +\d+%\|[^|]*\| (\d+)/500", log.split("===")[-1])]
+    steps = [int(n) for n in re.findall(r"stage1: +\d+%\|[^|]*\| (\d+)/300", log.split("===")[-1])]
     assert steps and steps[0] > 0, "the second attempt does not begin at the first step"
 
 
 def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(on_slurm: OnSlurm) -> None:
     on_slurm.site(leave_before=60)
-    longer = ["--config", "stage1={epochs: 500, patience: 500}"]
+    longer = ["--config", "stage1={epochs: 150, patience: 150}"]
     try:
         output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=2", *longer))
     finally:

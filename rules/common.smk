@@ -110,8 +110,9 @@ def start_on_site():
         take_over(Path.cwd(), on_slurm)
         spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
         if on_slurm:
-            from boldscribe.cluster.submissions import check_partitions
+            from boldscribe.cluster.submissions import check_partitions, hear_of_cancelled_jobs
 
             check_partitions(workflow)
+            hear_of_cancelled_jobs()
     except UserError as error:
         raise WorkflowError(str(error))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import snakemake.logging
+import snakemake_executor_plugin_slurm as plugin
 from snakemake.api import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
 from snakemake.settings.enums import Quietness
 from snakemake_executor_plugin_slurm import ExecutorSettings
@@ -77,6 +78,21 @@ def check_partitions(workflow: Any) -> None:
         raise UserError(
             str(SITE), *problems, "name a partition that does, or ask for less by `--set-resources RULE:mem_mb=…`, `--set-threads`"
         )
+
+
+def hear_of_cancelled_jobs() -> None:
+    """Let Snakemake hear of jobs that were cancelled.
+
+    Slurm's accounting says `CANCELLED by UID` of them; version 2.8.0 of the plugin knows `CANCELLED` alone, and would take such a job
+    for one that runs on, for ever. With a version that knows both this changes nothing.
+    """
+    ask = plugin.query_job_status
+
+    async def ask_for_words(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
+        states, seconds = await ask(command, logger)
+        return None if states is None else {job: state.partition(" ")[0] for job, state in states.items()}, seconds
+
+    plugin.query_job_status = ask_for_words
 
 
 def _planned(configs: Sequence[Path], targets: Iterable[str]) -> list[Any]:

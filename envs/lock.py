@@ -38,7 +38,7 @@ COMMON = ("numpy", "packaging", "pandas", "psutil", "pyarrow", "pydantic", "pyya
 FAMILIES: dict[str, tuple[str, ...]] = {
     "data": ("av", "nibabel", "nilearn", "pillow", "pybids", "requests", "scipy", "urllib3"),
     "preprocessing": (
-        *("antspyx", "av", "deepbet", "fmriprep-docker", "matplotlib", "nibabel", "nilearn", "nipype", "pillow"),
+        *("antspyx", "av", "deepbet", "fmriprep-docker", "matplotlib", "nibabel", "nilearn", "nipype", "nvidia-ml-py", "pillow"),
         *("pybids", "scipy", "threadpoolctl", "torch"),
     ),
     "models": (

@@ -8,13 +8,14 @@ import pytest
 from tests.conftest import SNAKEMAKE
 from tests.slurm.conftest import EXPERIMENT, STAGE1, OnSlurm, accounted, finish
 
+SHORT = "stage1={epochs: 4, patience: 4}"
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def test_stage1_on_two_nodes_ends_in_the_weights_of_two_processes_on_one(on_slurm: OnSlurm) -> None:
     """The nodes' GPUs are device files: what is computed is computed by the CPU."""
     on_slurm.forget_stage1()
-    on_slurm.run(*SNAKEMAKE, STAGE1, "--configfile", *EXPERIMENT, "--config", "training={processes: 2}")
+    on_slurm.run(*SNAKEMAKE, STAGE1, "--configfile", *EXPERIMENT, "--config", "training={processes: 2}", SHORT)
     on_one = on_slurm.stage1_weights()
     on_slurm.forget_stage1()
     on_two = ["--set-resources", "stage1:slurm_partition=pair", "--config", "training={processes: 2, nodes: 2}"]

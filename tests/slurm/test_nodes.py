@@ -18,7 +18,7 @@ def test_stage1_on_two_nodes_ends_in_the_weights_of_two_processes_on_one(on_slur
     on_slurm.run(*SNAKEMAKE, STAGE1, "--configfile", *EXPERIMENT, "--config", "training={processes: 2}", SHORT)
     on_one = on_slurm.stage1_weights()
     on_slurm.forget_stage1()
-    on_two = ["--set-resources", "stage1:slurm_partition=pair", "--config", "training={processes: 2, nodes: 2}"]
+    on_two = ["--set-resources", "stage1:slurm_partition=pair", "--config", "training={processes: 2, nodes: 2}", SHORT]
     output = finish(on_slurm.start(STAGE1, *on_two))
     (job,) = re.findall(r"submitted with SLURM jobid (\d+)", output)  # and no pretraining: the number of nodes makes no difference
     state, nodes, gave = accounted(job, "State", "NNodes", "AllocTRES")

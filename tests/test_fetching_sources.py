@@ -218,8 +218,11 @@ def test_rule_completes_a_data_set(configured, monkeypatch):
     monkeypatch.setenv("BOLDSCRIBE_OFFLINE", "1")
     with pytest.raises(UserError, match=r"found 1 files lacking, .* run `boldscribe fetch data tiny` where there is a network"):
         complete_dataset(config, "tiny")
-    answer = CliRunner().invoke(main, ["fetch", "data", "tiny", "--config", str(folder / "config.yaml")])
-    assert answer.exit_code == 1 and "found 1 files lacking while BOLDSCRIBE_OFFLINE is set" in answer.output
+    # in a process of its own, which is cut off from the network for good
+    answer = subprocess.run(
+        ["boldscribe", "fetch", "data", "tiny", "--config", str(folder / "config.yaml")], capture_output=True, text=True
+    )
+    assert answer.returncode == 1 and "found 1 files lacking while BOLDSCRIBE_OFFLINE is set" in answer.stdout + answer.stderr
     assert len(server.requests) == asked
     ready = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"engine": "derivatives"})})
     (folder / "tiny" / BOLD).unlink()

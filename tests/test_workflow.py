@@ -137,7 +137,7 @@ def test_the_full_configuration_plans_the_papers_experiment() -> None:
 def test_slurm_profile_is_found_by_name_from_the_root() -> None:
     done = snakemake("--profile", "slurm", "-n", "-q", "rules")
     assert done.returncode == 0, done.stderr
-    assert "Using profile slurm" in done.stderr + done.stdout
+    assert "Using profiles slurm and workflow specific profile profiles/default" in done.stderr + done.stdout
 
 
 @pytest.mark.dag

@@ -430,4 +430,5 @@ def test_a_real_run_ends_with_a_message(checkout: Checkout, tmp_path: Path) -> N
     failed = clone.run(sys.executable, "-m", "snakemake", "results/checked/urgen.json", "--cores", "1", check=False)
     assert failed.returncode == 1 and "check_dataset urgen: input at fault (attempt 1)" in failed.stdout
     assert "|   - data/urgen: found no sub-01" in failed.stdout and "log: results/logs/check_dataset/urgen.log" in failed.stdout
-    assert "1 failed, 1 of 927 jobs of the experiment are done" in failed.stdout
+    n = len(jobs_of(load_config(ROOT / "config.yaml")))
+    assert f"1 failed, 1 of {n} jobs of the experiment are done" in failed.stdout

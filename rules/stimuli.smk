@@ -54,7 +54,7 @@ rule video_features:
         f"{R}/benchmarks/video_features/{{dataset}}_{{split}}-{{shard}}.tsv"
     threads: CORES
     resources:
-        mem_mb=memory(32000, 1500),
+        mem_mb=memory(32000, 2500),
         runtime=minutes(120, 30),
         gpu=gpus(),
         gpu_model=gpu_model(),

@@ -228,7 +228,7 @@ def _staged(inputs: Files, names: tuple[str, ...]) -> Iterator[Scratch | None]:
 
 
 def _header(job: Job) -> str:
-    """First line of an attempt in the step's log, which holds all of them."""
+    """First line of an attempt in the step's log, and in the one beside it that holds all of them."""
     values = " ".join([job.rule, *(f"{name}={value}" for name, value in job.wildcards.items())])
     slurm = os.environ.get("SLURM_JOB_ID")
     now = datetime.now(UTC).isoformat(timespec="seconds")

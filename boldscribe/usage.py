@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -66,8 +67,7 @@ class Usage:
         self._thread.join()
         self._look()
         self._wall = time.monotonic() - self._clock
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self._memory = max(self._memory, float(own))
+        self._memory = max(self._memory, _own_peak())
 
     def figures(self) -> dict[str, Any]:
         """As JSON: seconds of wall and of CPU, largest memory (MiB), what Slurm was asked for (MiB), and a line per GPU in use.
@@ -194,6 +194,18 @@ def _tree(root: psutil.Process) -> list[psutil.Process]:
         return [root, *root.children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def _own_peak() -> float:
+    """Most bytes that this process held, between looks too.
+
+    By Linux's own mark where there is one: what `getrusage` says begins at the size of the program that started this one.
+    """
+    with suppress(OSError, StopIteration):
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+        return float(line.split()[1]) * 1024
+    most = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

@@ -91,7 +91,7 @@ def main(rate: float, bandwidth: float, share: float, epochs: int | None) -> Non
     with tempfile.TemporaryDirectory() as name:
         config = settings("full", Path(name))
         each = count(config)
-    conditions, s = len(config.decoding.conditions), config.stage2
+    conditions, s = len(config.conditions("had")), config.stage2
     train, test = TRAIN_SUBJECTS * TRIALS, TARGET_SUBJECTS * (TRIALS - ADAPTATION_TRIALS)
     windows = TRAIN_SUBJECTS * (VOLUMES // config.bold.n_volumes)
     work = {

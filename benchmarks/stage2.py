@@ -51,7 +51,7 @@ def main(scale: str, steps: int, repeats: int, batch_size: int | None) -> None:
         widths = config.video_llama.q_former
         source = make_source(2048, config.video_llama.instructions, widths.n_queries, widths.hidden_size)
         z_target = torch.randn(1024, widths.n_queries, widths.hidden_size)
-        training = Stage2(config, "had", source, z_target, llm, Checkpoints("stage2", folder / "work", {}, []), best_device())
+        training = Stage2(config, "had", source, z_target, llm, Checkpoints("stage2", folder / "work", {}, []), best_device(), "both")
         lengths = training.lengths
         blocks = sum(p.numel() for p in llm.model.model.layers.parameters())
         head = llm.model.lm_head.weight.numel()

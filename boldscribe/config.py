@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from boldscribe.conditions import ADAPTATIONS, CONDITIONS
 from boldscribe.errors import UserError
 from boldscribe.sections.base import Label, Section, key
 from boldscribe.sections.data import Bold, Dataset, Paths, Preprocessing, PretrainingSet, Simulation, Stimuli
@@ -73,6 +74,21 @@ class Config(Section):
             if d is not None
         }
         return {**raw, "datasets": placed}
+
+    def impossible(self, dataset: str) -> dict[str, str]:
+        """Controls that are asked for and that a data set cannot have: name → why."""
+        design = self.datasets[dataset]
+        reasons = {ADAPTATIONS[self.stage2.adaptation]: "the model itself is trained so"}
+        if len(design.validation_subjects) < 2:
+            reasons["wrongsubject"] = "there is one target subject"
+        if design.description_column is None:
+            reasons["human"] = "the data set has no descriptions of its clips (description_column)"
+        return {name: reasons[name] for name in self.decoding.controls if name in reasons}
+
+    def conditions(self, dataset: str) -> list[str]:
+        """The model and the data set's controls, in the order of `CONDITIONS`, which is that of the tables."""
+        wanted = {"model", *self.decoding.controls} - self.impossible(dataset).keys()
+        return [name for name in CONDITIONS if name in wanted]
 
 
 def _labels(first: int, last: int) -> list[str]:

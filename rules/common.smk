@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from boldscribe.cluster.controller import look_around, take_over
 from boldscribe.cluster.requests import Requests
 from boldscribe.cluster.retries import spare_mistakes
+from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY, TOKENS
 from boldscribe.config import check_experiment, parse_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.manifest import manifest_path
@@ -33,7 +34,6 @@ R = experiment.paths.results
 CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; written when a run starts
 DATASETS = list(experiment.datasets)
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
-CONDITIONS = experiment.decoding.conditions
 EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want several cores for a GPU's input, and its memory.
 CORES = 1 if EMBEDDED else 8
@@ -57,6 +57,7 @@ wildcard_constraints:
     shard="[0-9]{3}",
     role="train|adapt|test",
     condition="[a-z]+",
+    variant="[a-z]+",
     asset="llm|visual_encoder|connectors|sc_mbm|captioner|sentence_encoder|bertscore_encoder",
 
 

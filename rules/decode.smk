@@ -1,42 +1,50 @@
-"""Text from fMRI tokens and prompt alone, by the model and by each control."""
+"""Text of every condition: by the model, from fMRI tokens and prompt alone, and by each control (boldscribe/conditions.py)."""
 
 
 rule decode:
-    """Decode a target subject's test trials under one condition."""
+    """Decode the target subjects' test trials under one condition, which may open what it reads and no more."""
     input:
         script=ancient("workflow_scripts/decode.py"),
-        series=SERIES,
-        voxels=VOXELS,
-        trials=TRIALS,
-        tokens=f"{R}/fmri_tokens/{{dataset}}/role-test_tokens.npy",
-        stage1=rules.stage1.output.folder,
-        stage2=rules.stage2.output.folder,
-        models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
+        trials=of_validation_subjects(TRIALS),
+        tokens=handed("tokens", lambda w: tokens_of(w.dataset, TOKENS[w.condition], "test")),
+        adapt_tokens=handed("adapt_tokens", lambda w: tokens_of(w.dataset, "model", "adapt")),
+        train_tokens=handed("train_tokens", lambda w: tokens_of(w.dataset, "model", "train")),
+        stage2=handed("stage2", lambda w: f"{R}/stage2/{w.dataset}/{CONDITIONS[w.condition].variant}"),
+        models=handed("llm", lambda w: [f"{R}/models/llm", f"{R}/models/connectors"]),
+        series=handed("series", of_validation_subjects(SERIES)),
+        voxels=handed("series", of_validation_subjects(VOXELS)),
+        source_series=handed("source_series", of_train_subjects(SERIES)),
+        source_voxels=handed("source_series", of_train_subjects(VOXELS)),
+        source_trials=handed("source_labels", of_train_subjects(TRIALS)),
+        source_labels=handed("source_labels", of_train_subjects(LABELS)),
+        source_captions=handed("source_captions", shards("train", "captions.parquet")),
+        source_features=handed("source_features", shards("train", "features.npy")),
+        test_labels=handed("test_labels", of_validation_subjects(LABELS)),
+        captions_again=handed("captions_again", shards("test", "captions_again.parquet")),
     output:
-        decoded=f"{R}/decoded/{{dataset}}/sub-{{subject}}_condition-{{condition}}.parquet",
+        decoded=f"{R}/decoded/{{dataset}}/condition-{{condition}}.parquet",
     params:
         module=as_py_module(),
         code=code("decode"),
         packages=packages("decode"),
         settings=settings("decode"),
         config=CONFIG,
+        files=lambda w, input: options(input),
     log:
-        f"{R}/logs/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.log",
+        f"{R}/logs/decode/{{dataset}}_condition-{{condition}}.log",
     benchmark:
-        f"{R}/benchmarks/decode/{{dataset}}_sub-{{subject}}_condition-{{condition}}.tsv"
+        f"{R}/benchmarks/decode/{{dataset}}_condition-{{condition}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
-        runtime=minutes(120, 30),
-        gpu=gpus(),
-        gpu_model=gpu_model(),
-        gres=gres(),
+        runtime=minutes(240, 30),
+        gpu=lambda w: gpus(generates(w)),
+        gpu_model=lambda w: gpu_model(generates(w)),
+        gres=lambda w: gres(generates(w)),
     conda:
         "../envs/models.yaml"
     message:
-        "Decode {wildcards.dataset} sub-{wildcards.subject}, condition {wildcards.condition}"
+        "Decode {wildcards.dataset}, condition {wildcards.condition}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
-        " --subject {wildcards.subject} --condition {wildcards.condition}"
-        " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --tokens {input.tokens:q}"
-        " --stage1 {input.stage1:q} --stage2 {input.stage2:q} --models {input.models:q} --decoded {output.decoded:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --condition {wildcards.condition}"
+        " {params.files:q} --decoded {output.decoded:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -2,20 +2,15 @@
 
 
 rule scores:
-    """Score a target subject's decoded texts, all conditions in one process that loads the encoders once."""
+    """Score the decoded texts of a data set, all conditions in one process: each pair of text and caption once, whoever wrote it."""
     input:
         script=ancient("workflow_scripts/scores.py"),
-        decoded=expand(
-            f"{R}/decoded/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet",
-            condition=CONDITIONS,
-        ),
+        decoded=lambda w: [f"{R}/decoded/{w.dataset}/condition-{c}.parquet" for c in experiment.conditions(w.dataset)],
         captions=shards("test", "captions.parquet"),
         models=expand(f"{R}/models/{{asset}}", asset=["sentence_encoder", "bertscore_encoder"]),
     output:
-        scores=expand(
-            f"{R}/scores/{{{{dataset}}}}/sub-{{{{subject}}}}_condition-{{condition}}.parquet",
-            condition=CONDITIONS,
-        ),
+        scores=SCORES,
+        pairs=PAIRS,
     params:
         module=as_py_module(),
         code=code("scores"),
@@ -23,30 +18,31 @@ rule scores:
         settings=settings("scores"),
         config=CONFIG,
     log:
-        f"{R}/logs/scores/{{dataset}}_sub-{{subject}}.log",
+        f"{R}/logs/scores/{{dataset}}.log",
     benchmark:
-        f"{R}/benchmarks/scores/{{dataset}}_sub-{{subject}}.tsv"
+        f"{R}/benchmarks/scores/{{dataset}}.tsv"
     threads: CORES
     resources:
-        mem_mb=memory(16000, 1500),
-        runtime=minutes(60, 30),
+        mem_mb=memory(32000, 1500),
+        runtime=minutes(120, 30),
         gpu=gpus(),
         gpu_model=gpu_model(),
         gres=gres(),
     conda:
         "../envs/evaluation.yaml"
     message:
-        "Score {wildcards.dataset} sub-{wildcards.subject}"
+        "Score {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
-        " --models {input.models:q} --decoded {input.decoded:q} --captions {input.captions:q} --scores {output.scores:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        " --models {input.models:q} --decoded {input.decoded:q} --captions {input.captions:q} --scores {output.scores:q} --pairs {output.pairs:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule tables:
     """The paper's table beside the published values and the controls."""
     input:
         script=ancient("workflow_scripts/tables.py"),
-        scores=lambda w: scores_of(w.dataset),
+        scores=SCORES,
+        pairs=PAIRS,
         labels=lambda w: [LABELS.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
         excluded=lambda w: [EXCLUDED.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
     output:
@@ -59,6 +55,7 @@ rule tables:
         md=f"{R}/tables/{{dataset}}.md",
         tex=f"{R}/tables/{{dataset}}.tex",
         differences=f"{R}/tables/{{dataset}}_differences.csv",
+        tests=f"{R}/tables/{{dataset}}_tests.csv",
         left_out=f"{R}/tables/{{dataset}}_left_out.csv",
     params:
         module=as_py_module(),
@@ -79,6 +76,6 @@ rule tables:
     message:
         "Make the table of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q} --pairs {input.pairs:q}"
         " --labels {input.labels:q} --excluded {input.excluded:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
-        " --differences {output.differences:q} --left-out {output.left_out:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+        " --differences {output.differences:q} --tests {output.tests:q} --left-out {output.left_out:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

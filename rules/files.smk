@@ -10,13 +10,18 @@ def subjects(dataset):
 
 
 def of_train_subjects(pattern):
-    """One file per source subject."""
-    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].train_subjects]
+    """One file per source subject; `pattern` may depend on the wildcards."""
+    return lambda w: _each(pattern, w, experiment.datasets[w.dataset].train_subjects)
 
 
 def of_validation_subjects(pattern):
-    """One file per target subject."""
-    return lambda w: [pattern.format(dataset=w.dataset, subject=s) for s in experiment.datasets[w.dataset].validation_subjects]
+    """One file per target subject; `pattern` may depend on the wildcards."""
+    return lambda w: _each(pattern, w, experiment.datasets[w.dataset].validation_subjects)
+
+
+def _each(pattern, wildcards, labels):
+    chosen = pattern(wildcards) if callable(pattern) else pattern
+    return [chosen.format(dataset=wildcards.dataset, subject=s) for s in labels]
 
 
 def of_split(pattern):
@@ -27,6 +32,11 @@ def of_split(pattern):
 def of_role(pattern):
     """One file per subject whose trials have a role: source subjects for `train`, target subjects for `adapt` and `test`."""
     return lambda w: (of_train_subjects if w.role == "train" else of_validation_subjects)(pattern)(w)
+
+
+def of_variant(name):
+    """Where a training, or what it makes, finds a subject's series, voxels or trials: measured, or noise in their place."""
+    return lambda w: (NOISE if w.variant in NOISY else MEASURED)[name]
 
 
 def of_pretraining_subjects(pattern):
@@ -40,6 +50,14 @@ DISPLACEMENT = f"{R}/bold/{{dataset}}/sub-{{subject}}_framewise_displacement.npy
 TRIALS = f"{R}/trials/{{dataset}}/sub-{{subject}}_trials.parquet"
 LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
+SCORES = f"{R}/scores/{{dataset}}.parquet"
+PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
+MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
+NOISE = {
+    "series": f"{R}/noise/{{dataset}}/sub-{{subject}}_bold.npy",
+    "voxels": f"{R}/noise/{{dataset}}/sub-{{subject}}_voxels.npy",
+    "trials": f"{R}/noise/{{dataset}}/sub-{{subject}}_trials.parquet",
+}
 
 
 PRETRAINING_SERIES = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_bold.npy"
@@ -97,10 +115,27 @@ def shards(split, kind):
     return lambda w: [f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS]
 
 
-def scores_of(dataset):
-    """Scores of a data set's target subjects under all conditions."""
-    return expand(
-        f"{R}/scores/{dataset}/sub-{{subject}}_condition-{{condition}}.parquet",
-        subject=experiment.datasets[dataset].validation_subjects,
-        condition=CONDITIONS,
-    )
+def tokens_of(dataset, variant, role):
+    """fMRI tokens of a role's trials by a training's encoder."""
+    return f"{R}/fmri_tokens/{dataset}/variant-{variant}_role-{role}_tokens.npy"
+
+
+def handed(name, files):
+    """Files that a condition may open: `files` (of the wildcards) if it reads `name`, else none (boldscribe/conditions.py)."""
+    return lambda w: files(w) if name in CONDITIONS[w.condition].reads else []
+
+
+def generates(wildcards):
+    """1 if the LLM writes a condition's texts, 0 if they are chosen from captions."""
+    return int("llm" in CONDITIONS[wildcards.condition].reads)
+
+
+def options(files):
+    """Command-line options for the inputs that a job has, and none for those that it has not."""
+    return [word for name, paths in named(files) for word in (f"--{name.replace('_', '-')}", *paths)]
+
+
+def named(files):
+    """Name and paths of a job's inputs, but for its script."""
+    both = ((name, files.get(name)) for name in files.keys() if name != "script")
+    return [(name, [paths] if isinstance(paths, str) else list(paths)) for name, paths in both if paths]

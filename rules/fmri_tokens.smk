@@ -5,13 +5,13 @@ rule fmri_tokens:
     """Tokens of the frozen encoder, of all trials of a role: computed once, read by Stage II (train, adapt) and by decoding (test)."""
     input:
         script=ancient("workflow_scripts/fmri_tokens.py"),
-        series=of_role(SERIES),
-        voxels=of_role(VOXELS),
-        trials=of_role(TRIALS),
-        stage1=rules.stage1.output.folder,
+        series=of_role(of_variant("series")),
+        voxels=of_role(of_variant("voxels")),
+        trials=of_role(of_variant("trials")),
+        stage1=lambda w: f"{R}/stage1/{w.dataset}/{ENCODERS[w.variant]}",
         models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),
     output:
-        tokens=f"{R}/fmri_tokens/{{dataset}}/role-{{role}}_tokens.npy",
+        tokens=f"{R}/fmri_tokens/{{dataset}}/variant-{{variant}}_role-{{role}}_tokens.npy",
     params:
         module=as_py_module(),
         code=code("fmri_tokens"),
@@ -19,9 +19,9 @@ rule fmri_tokens:
         settings=settings("fmri_tokens"),
         config=CONFIG,
     log:
-        f"{R}/logs/fmri_tokens/{{dataset}}_role-{{role}}.log",
+        f"{R}/logs/fmri_tokens/{{dataset}}_variant-{{variant}}_role-{{role}}.log",
     benchmark:
-        f"{R}/benchmarks/fmri_tokens/{{dataset}}_role-{{role}}.tsv"
+        f"{R}/benchmarks/fmri_tokens/{{dataset}}_variant-{{variant}}_role-{{role}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),
@@ -32,8 +32,8 @@ rule fmri_tokens:
     conda:
         "../envs/models.yaml"
     message:
-        "Encode the fMRI of {wildcards.dataset}, role {wildcards.role}"
+        "Encode the fMRI of {wildcards.dataset}, variant {wildcards.variant}, role {wildcards.role}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --role {wildcards.role}"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --variant {wildcards.variant} --role {wildcards.role}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --stage1 {input.stage1:q}"
         " --models {input.models:q} --tokens {output.tokens:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

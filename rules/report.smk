@@ -7,15 +7,16 @@ rule report:
         script=ancient("workflow_scripts/report.py"),
         tables=expand(f"{R}/tables/{{dataset}}.csv", dataset=DATASETS),
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
+        tests=expand(f"{R}/tables/{{dataset}}_tests.csv", dataset=DATASETS),
         left_out=expand(f"{R}/tables/{{dataset}}_left_out.csv", dataset=DATASETS),
-        scores=[p for d in DATASETS for p in scores_of(d)],
+        scores=expand(SCORES, dataset=DATASETS),
         labels=[LABELS.format(dataset=d, subject=s) for d in DATASETS for s in subjects(d)],
         frames=expand(
             f"{R}/stimuli/{{dataset}}/test-{{shard}}_frames.npy",
             dataset=DATASETS,
             shard=SHARDS,
         ),
-        stages=expand(f"{R}/{{stage}}/{{dataset}}", stage=["stage1", "stage2"], dataset=DATASETS),
+        stages=expand(f"{R}/{{stage}}/{{dataset}}/model", stage=["stage1", "stage2"], dataset=DATASETS),
         sc_mbm=expand(f"{R}/sc_mbm/{{dataset}}/curve.parquet", dataset=DATASETS),
     output:
         html=f"{R}/report.html",
@@ -39,7 +40,7 @@ rule report:
         "Write the report"
     shell:
         "python -m {params.module} --config {params.config:q} --tables {input.tables:q} --differences {input.differences:q}"
-        " --left-out {input.left_out:q} --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
+        " --tests {input.tests:q} --left-out {input.left_out:q} --scores {input.scores:q} --labels {input.labels:q} --frames {input.frames:q} --stages {input.stages:q}"
         " --sc-mbm {input.sc_mbm:q} --html {output.html:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 

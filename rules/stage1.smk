@@ -48,18 +48,18 @@ rule pretrain_sc_mbm:
 
 
 rule stage1:
-    """Align the fMRI tokens with the video tokens of the same clip (equations 1 and 2)."""
+    """Align the fMRI tokens with the video tokens of the same clip (equations 1 and 2): the model, or a training to compare it with."""
     input:
         script=ancient("workflow_scripts/stage1.py"),
-        series=of_train_subjects(SERIES),
-        voxels=of_train_subjects(VOXELS),
-        trials=of_train_subjects(TRIALS),
+        series=of_train_subjects(of_variant("series")),
+        voxels=of_train_subjects(of_variant("voxels")),
+        trials=of_train_subjects(of_variant("trials")),
         labels=of_train_subjects(LABELS),
         features=shards("train", "features.npy"),
         sc_mbm=rules.pretrain_sc_mbm.output.weights,
         models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),
     output:
-        folder=directory(f"{R}/stage1/{{dataset}}"),
+        folder=directory(f"{R}/stage1/{{dataset}}/{{variant}}"),
     params:
         module=as_py_module(),
         code=code("stage1"),
@@ -67,11 +67,11 @@ rule stage1:
         settings=settings("stage1"),
         launch=LAUNCH,
         config=CONFIG,
-        work=f"{R}/work/stage1/{{dataset}}",
+        work=f"{R}/work/stage1/{{dataset}}/{{variant}}",
     log:
-        f"{R}/logs/stage1/{{dataset}}.log",
+        f"{R}/logs/stage1/{{dataset}}_variant-{{variant}}.log",
     benchmark:
-        f"{R}/benchmarks/stage1/{{dataset}}.tsv"
+        f"{R}/benchmarks/stage1/{{dataset}}_variant-{{variant}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
@@ -85,8 +85,8 @@ rule stage1:
     conda:
         "../envs/models.yaml"
     message:
-        "Stage I on {wildcards.dataset}"
+        "Stage I on {wildcards.dataset}, variant {wildcards.variant}"
     shell:
-        "{params.launch} --nodes {resources.nodes} -- {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} --nodes {resources.nodes} -- {params.module} --config {params.config:q} --dataset {wildcards.dataset} --variant {wildcards.variant}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q}"
         " --models {input.models:q} --sc-mbm {input.sc_mbm:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

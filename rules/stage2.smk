@@ -8,11 +8,11 @@ rule stage2:
         trials=of_train_subjects(TRIALS),
         labels=of_train_subjects(LABELS),
         captions=shards("train", "captions.parquet"),
-        tokens=f"{R}/fmri_tokens/{{dataset}}/role-train_tokens.npy",
-        target_tokens=f"{R}/fmri_tokens/{{dataset}}/role-adapt_tokens.npy",
+        tokens=lambda w: tokens_of(w.dataset, ENCODERS[w.variant], "train"),
+        target_tokens=lambda w: tokens_of(w.dataset, ENCODERS[w.variant], "adapt"),
         models=expand(f"{R}/models/{{asset}}", asset=["llm", "connectors"]),
     output:
-        folder=directory(f"{R}/stage2/{{dataset}}"),
+        folder=directory(f"{R}/stage2/{{dataset}}/{{variant}}"),
     params:
         module=as_py_module(),
         code=code("stage2"),
@@ -20,11 +20,11 @@ rule stage2:
         settings=settings("stage2"),
         launch=LAUNCH,
         config=CONFIG,
-        work=f"{R}/work/stage2/{{dataset}}",
+        work=f"{R}/work/stage2/{{dataset}}/{{variant}}",
     log:
-        f"{R}/logs/stage2/{{dataset}}.log",
+        f"{R}/logs/stage2/{{dataset}}_variant-{{variant}}.log",
     benchmark:
-        f"{R}/benchmarks/stage2/{{dataset}}.tsv"
+        f"{R}/benchmarks/stage2/{{dataset}}_variant-{{variant}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(96000, 2500),
@@ -38,9 +38,9 @@ rule stage2:
     conda:
         "../envs/models.yaml"
     message:
-        "Stage II on {wildcards.dataset}"
+        "Stage II on {wildcards.dataset}, variant {wildcards.variant}"
     shell:
-        "{params.launch} --nodes {resources.nodes} -- {params.module} --config {params.config:q} --dataset {wildcards.dataset}"
+        "{params.launch} --nodes {resources.nodes} -- {params.module} --config {params.config:q} --dataset {wildcards.dataset} --variant {wildcards.variant}"
         " --trials {input.trials:q} --labels {input.labels:q} --captions {input.captions:q}"
         " --tokens {input.tokens:q} --target-tokens {input.target_tokens:q}"
         " --models {input.models:q} --work {params.work:q} --folder {output.folder:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

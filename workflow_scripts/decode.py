@@ -1,37 +1,35 @@
-"""Decode a target subject's test trials under one condition. Run by hand: `python -m workflow_scripts.decode --help`."""
+"""Decode the target subjects' test trials under one condition. Run by hand: `python -m workflow_scripts.decode --help`."""
 
 from boldscribe.config import Config
-from boldscribe.decoding import decode
+from boldscribe.decoding.decode import Task, decode
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
-    "series": "cleaned series",
-    "voxels": "places of its voxels, beside the series",
-    "trials": "trial index",
-    "tokens": "fMRI tokens of the test trials",
-    "stage1": "folder of Stage I",
+    "trials": "trial indices of the target subjects",
+    "tokens": "fMRI tokens of their test trials",
+    "adapt_tokens": "fMRI tokens of their adaptation trials",
+    "train_tokens": "fMRI tokens of the source trials",
     "stage2": "folder of Stage II",
     "models": "model folders",
+    "series": "cleaned series of the target subjects",
+    "voxels": "places of their voxels, beside the series",
+    "source_series": "cleaned series of the source subjects",
+    "source_voxels": "places of their voxels, beside the series",
+    "source_trials": "trial indices of the source subjects",
+    "source_labels": "labels of the source subjects",
+    "source_captions": "captions of the source clips",
+    "source_features": "features of the source clips",
+    "test_labels": "labels of the target subjects",
+    "captions_again": "second captions of the test clips",
 }
 OUTPUTS = {"decoded": "texts (.parquet)"}
 
 
-@program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject", "condition"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str, condition: str) -> None:
-    """Decode a target subject's test trials under one condition."""
-    decode(
-        config,
-        dataset,
-        subject,
-        condition,
-        series=inputs.one("series"),
-        trials=inputs.one("trials"),
-        tokens=inputs.one("tokens"),
-        stage1_dir=inputs.one("stage1"),
-        stage2_dir=inputs.one("stage2"),
-        models_dir=inputs["models"][0].parent,
-        output=outputs.one("decoded"),
-    )
+@program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "condition"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, condition: str) -> None:
+    """Decode the target subjects' test trials under one condition."""
+    files = {name: inputs[name] for name in INPUTS if inputs[name]}
+    decode(Task(config, dataset, condition, inputs["trials"], files), outputs.one("decoded"))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ INPUTS = {
 OUTPUTS = {"tokens": "fMRI tokens (.npy)"}
 
 
-@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "role"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, role: str) -> None:
+@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant", "role"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, role: str) -> None:
     """Encode all trials of a role with the frozen encoder of Stage I."""
     write_fmri_tokens(
         config,

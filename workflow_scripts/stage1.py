@@ -19,12 +19,13 @@ OUTPUTS = {"folder": "trained encoder"}
 STAGED = ("series",)  # read in every epoch
 
 
-@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True, stage=STAGED)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
+@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, stage=STAGED)
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
     """Stage I: align the fMRI tokens with the video tokens of the same clip."""
     train_stage1(
         config,
         dataset,
+        variant,
         series=inputs["series"],
         trials=inputs["trials"],
         labels=inputs["labels"],

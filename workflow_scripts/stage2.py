@@ -17,12 +17,13 @@ INPUTS = {
 OUTPUTS = {"folder": "trained bridge"}
 
 
-@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
+@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True)
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
     """Stage II: train the bridge through the frozen LLM, with domain adaptation."""
     train_stage2(
         config,
         dataset,
+        variant,
         trials=inputs["trials"],
         labels=inputs["labels"],
         captions=inputs["captions"],

@@ -52,7 +52,7 @@ def make_tables(
     Raises:
         UserError: scores of a subject or condition are missing or given twice, or conditions have different trials.
     """
-    conditions, subjects = list(config.decoding.conditions), list(config.datasets[dataset].validation_subjects)
+    conditions, subjects = config.conditions(dataset), list(config.datasets[dataset].validation_subjects)
     table = _read(scores, subjects, conditions)
     estimates = _estimates(config, dataset, table, subjects, conditions)
     n_trials = {**table[table["condition"] == "model"].groupby("subject").size(), "": int((table["condition"] == "model").sum())}

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY
 from boldscribe.config import Config
 
 FMRIPREP_ENGINES = ("apptainer", "docker", "bare")
-OWN = ("subject", "split", "shard", "condition", "role")  # wildcards that a job shares with those that it waits for, where both have them
-SCORES = "scores/{dataset}/sub-{subject}_condition-{condition}.parquet"
+OWN = (
+    "subject",
+    "split",
+    "shard",
+    "condition",
+    "variant",
+    "role",
+)  # wildcards that a job shares with those that it waits for, where both have them
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,9 @@ class Rule:
 
 
 SERIES = ("bold.npy", "voxels.npy", "framewise_displacement.npy")
+NOISE = ("bold.npy", "voxels.npy", "trials.parquet")
 TRIALS = ("trials", "labels", "excluded")
-TABLES = (".csv", ".md", ".tex", "_differences.csv", "_left_out.csv")
+TABLES = (".csv", ".md", ".tex", "_differences.csv", "_tests.csv", "_left_out.csv")
 RULES: dict[str, Rule] = {
     "fetch_dataset": Rule(("fetched/{dataset}.json",)),
     "simulate_stimuli": Rule(("raw/{dataset}/stimuli", "raw/{dataset}/dataset_description.json")),
@@ -55,14 +63,21 @@ RULES: dict[str, Rule] = {
     "pretrain_sc_mbm": Rule(
         ("sc_mbm/{dataset}/sc_mbm.safetensors", "sc_mbm/{dataset}/curve.parquet"), ("bold_series", "trials", "pretraining_series")
     ),
-    "stage1": Rule(("stage1/{dataset}",), ("bold_series", "trials", "video_features", "pretrain_sc_mbm", "fetch_model")),
-    "fmri_tokens": Rule(("fmri_tokens/{dataset}/role-{role}_tokens.npy",), ("bold_series", "trials", "stage1", "fetch_model")),
-    "stage2": Rule(("stage2/{dataset}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
-    "decode": Rule(
-        ("decoded/{dataset}/sub-{subject}_condition-{condition}.parquet",),
-        ("bold_series", "trials", "fmri_tokens", "stage1", "stage2", "fetch_model"),
+    "noise_series": Rule(tuple(f"noise/{{dataset}}/sub-{{subject}}_{name}" for name in NOISE), ("bold_series", "trials")),
+    "captions_again": Rule(("stimuli/{dataset}/test-{shard}_captions_again.parquet",), ("trials", "video_features", "fetch_model")),
+    "stage1": Rule(
+        ("stage1/{dataset}/{variant}",), ("bold_series", "noise_series", "trials", "video_features", "pretrain_sc_mbm", "fetch_model")
     ),
-    "scores": Rule((SCORES,), ("decode", "captions", "fetch_model")),
+    "fmri_tokens": Rule(
+        ("fmri_tokens/{dataset}/variant-{variant}_role-{role}_tokens.npy",),
+        ("bold_series", "noise_series", "trials", "stage1", "fetch_model"),
+    ),
+    "stage2": Rule(("stage2/{dataset}/{variant}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
+    "decode": Rule(
+        ("decoded/{dataset}/condition-{condition}.parquet",),
+        ("bold_series", "trials", "captions", "captions_again", "video_features", "fmri_tokens", "stage2", "fetch_model"),
+    ),
+    "scores": Rule(("scores/{dataset}.parquet", "scores/{dataset}_pairs.parquet"), ("decode", "captions", "fetch_model")),
     "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials")),
     "report": Rule(("report.html",), ("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm")),
     "provenance": Rule(("provenance.html",), ("report",)),
@@ -88,16 +103,16 @@ class Job:
         return dict(self.wildcards).get(wildcard, "")
 
     def __str__(self) -> str:
-        """`decode had sub-05 condition-model`."""
+        """`decode had condition-model`."""
         return " ".join([self.rule, *self.names()])
 
     def names(self) -> list[str]:
-        """Its wildcards as files are named by them: `had`, `sub-05`, `condition-model`."""
+        """Its wildcards as files are named by them: `had`, `variant-model`, `role-test`."""
         values = dict(self.wildcards)
         parts = [values[key] for key in ("dataset", "asset") if key in values]
         parts += [f"sub-{values['subject']}"] if "subject" in values else []
-        parts += [f"{values['split']}-{values['shard']}"] if "shard" in values else []
-        return parts + [f"{key}-{values[key]}" for key in ("role", "condition") if key in values]
+        parts += ["-".join(values[key] for key in ("split", "shard") if key in values)] if "shard" in values else []
+        return parts + [f"{key}-{values[key]}" for key in ("variant", "role", "condition") if key in values]
 
     @property
     def stem(self) -> str:
@@ -124,7 +139,7 @@ def jobs_of(config: Config) -> list[Job]:
     """
     engine, jobs = config.preprocessing.engine, list(_common(config))
     for name, dataset in config.datasets.items():
-        subjects, targets = [*dataset.train_subjects, *dataset.validation_subjects], dataset.validation_subjects
+        subjects = [*dataset.train_subjects, *dataset.validation_subjects]
         shards = [{"split": split, "shard": f"{i:03d}"} for split, i in product(("train", "test"), range(config.stimuli.shards))]
         rules: dict[str, Iterable[Mapping[str, str]]] = {}
         if dataset.simulated:
@@ -138,12 +153,31 @@ def jobs_of(config: Config) -> list[Job]:
             rules["fmriprep"] = _each("subject", subjects)
         rules |= {rule: _each("subject", subjects) for rule in ("bold_series", "trials")}
         rules |= dict.fromkeys(("frames", "video_features", "captions"), shards)
-        rules |= {"pretrain_sc_mbm": [{}], "stage1": [{}], "fmri_tokens": _each("role", ("train", "adapt", "test")), "stage2": [{}]}
-        decoded = product(targets, config.decoding.conditions)
-        rules["decode"] = [{"subject": subject, "condition": condition} for subject, condition in decoded]
-        rules |= {"scores": _each("subject", targets), "tables": [{}]}
+        rules |= _trained_and_decoded(config, name)
+        rules |= {"scores": [{}], "tables": [{}]}
         jobs += [_job(rule, config, {"dataset": name, **values}) for rule, wildcards in rules.items() for values in wildcards]
     return jobs + [_job(rule, config, {}) for rule in ("report", "provenance")]
+
+
+def _trained_and_decoded(config: Config, dataset: str) -> dict[str, Iterable[Mapping[str, str]]]:
+    """Jobs from training to texts: those that the conditions' files are made by."""
+    conditions = [CONDITIONS[name] for name in config.conditions(dataset)]
+    reads = set().union(*(condition.reads for condition in conditions))
+    variants = list(dict.fromkeys(c.variant for c in conditions if "stage2" in c.reads))
+    tokens = {(ENCODERS[v], role) for v in variants for role in ("train", "adapt")}
+    tokens |= {(c.tokens or ENCODERS[c.variant], "test") for c in conditions if "tokens" in c.reads}
+    made: dict[str, Iterable[Mapping[str, str]]] = {"pretrain_sc_mbm": [{}]}
+    if {variant for variant, _ in tokens} & set(NOISY):
+        design = config.datasets[dataset]
+        noisy_roles = {role for variant, role in tokens if variant in NOISY}
+        members = (design.train_subjects if "train" in noisy_roles else []) + design.validation_subjects
+        made["noise_series"] = _each("subject", members)
+    made["stage1"] = _each("variant", sorted({ENCODERS[variant] for variant, _ in tokens}))
+    made["fmri_tokens"] = [{"variant": variant, "role": role} for variant, role in sorted(tokens)]
+    made["stage2"] = _each("variant", variants)
+    made["captions_again"] = _each("shard", (f"{i:03d}" for i in range(config.stimuli.shards))) if "captions_again" in reads else []
+    made["decode"] = _each("condition", config.conditions(dataset))
+    return made
 
 
 def _common(config: Config) -> Iterator[Job]:
@@ -163,10 +197,7 @@ def _each(wildcard: str, values: Iterable[str]) -> list[Mapping[str, str]]:
 
 
 def _job(rule: str, config: Config, wildcards: Mapping[str, str]) -> Job:
-    patterns = RULES[rule].outputs
-    if rule == "scores":  # one job scores all conditions
-        patterns = tuple(SCORES.replace("{condition}", condition) for condition in config.decoding.conditions)
-    return Job(rule, tuple(wildcards.items()), tuple(pattern.format(**wildcards) for pattern in patterns))
+    return Job(rule, tuple(wildcards.items()), tuple(pattern.format(**wildcards) for pattern in RULES[rule].outputs))
 
 
 def waits_for(jobs: list[Job]) -> dict[Job, list[Job]]:

@@ -86,7 +86,7 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
     d, size, widths, s2 = config.datasets[dataset], scale(config), config.video_llama.q_former, config.stage2
     gpus, threads = _machine(config)
     training = gpus * config.training.processes
-    targets, conditions = len(d.validation_subjects), len(config.decoding.conditions)
+    targets, conditions = len(d.validation_subjects), len(config.conditions(dataset))
     trials = sum(design.trials.values())
     windows = design.source_runs * (design.volumes // config.bold.n_volumes)
     texts = design.trials["test"] * conditions

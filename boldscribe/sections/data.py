@@ -38,6 +38,11 @@ class Dataset(Section):
     )
     stimuli_dir: str | None = key(None, "folder of the videos; null for BIDS_DIR/stimuli", "survey 5")
     stimulus_column: str = key("stim_file", "column of the events that names the stimulus", "survey 5")
+    description_column: str | None = key(
+        None,
+        "column of the events in which the data set itself describes the clip: a ceiling to compare with; null where it has none",
+        "survey 6",
+    )
     stimulus_manifest: str | None = key(
         None, "table that names video, action and source of each stimulus, where the events do not (docs/real-data.md)", "ours"
     )

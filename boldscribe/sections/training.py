@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
+from boldscribe.conditions import CONDITIONS
 from boldscribe.sections.base import Section, key
+
+
+def _known(name: str) -> str:
+    if name not in CONDITIONS or name == "model":
+        raise ValueError(f"expected one of {', '.join(c for c in CONDITIONS if c != 'model')}")
+    return name
+
+
+Control = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [name for name in CONDITIONS if name != "model"]})]
 
 
 class Stage1(Section):
@@ -83,18 +93,13 @@ class Training(Section):
 class Decoding(Section):
     """Text from fMRI tokens and prompt alone."""
 
-    controls: list[Literal["llm", "shuffled", "noise"]] = key(
-        ["llm", "shuffled", "noise"],
-        "conditions decoded beside the model: LLM without brain, trials shuffled within subject, noise matched in mean and covariance",
+    controls: list[Control] = key(
+        [name for name in CONDITIONS if name != "model"],
+        "conditions beside the model (docs/controls.md); those that an experiment cannot have are left out, and the tables say why",
         "survey 6",
     )
     max_new_tokens: int = key(128, "longest answer (tokens)", "survey 8", ge=1)
     batch_size: int = key(128, "trials per batch", "ours: 7B and its cache take 30 GB", ge=1)
-
-    @property
-    def conditions(self) -> list[str]:
-        """The model and its controls, in the order of the tables."""
-        return ["model", *self.controls]
 
     @field_validator("controls")
     @classmethod
@@ -113,4 +118,11 @@ class Evaluation(Section):
     sentence_encoder: str = key(
         "models/all-MiniLM-L6-v2", "folder of the sentence encoder for identification; 'embedded' is MiniLM", "ours"
     )
-    bootstrap_samples: int = key(10000, "resamples of trials for the 95% intervals", "survey 6", ge=100)
+    bootstrap_samples: int = key(10000, "resamples, of subjects and then of their trials, for the 95% intervals", "survey 6", ge=100)
+    permutations: int = key(10000, "permutations of each subject's references for the tests", "survey 6", ge=100)
+    significance: float = key(
+        0.05, "largest chance of claiming anything where nothing is, over all controls and metrics of a table", "survey 6", gt=0, lt=1
+    )
+    identification_ways: list[int] = key(
+        [2, 10, 50, 180], "numbers of candidates that identification is given for", "survey 6", min_length=1
+    )

@@ -34,20 +34,21 @@ class Captioner(Protocol):
     origin: dict[str, Any]
 
     def answer(self, clips: Sequence[str], instructions: Sequence[str]) -> list[str]:
-        """A text for each clip and its instruction, sampled or greedy as configured in `video_llama`."""
+        """A text for each clip and its instruction, sampled or greedy as it was loaded."""
 
 
-def load_captioner(config: Config, shard: Path, models_dir: Path) -> Captioner:
+def load_captioner(config: Config, shard: Path, models_dir: Path, *, sampled: bool) -> Captioner:
     """The configured captioner.
 
     Args:
         config: the experiment.
         shard: features of the clips for Video-LLaMA, frames for a video-text model.
         models_dir: folder of the provided models.
+        sampled: draw answers at the temperature of `video_llama`; if not, take the most probable token each time.
     """
     if config.captioner.kind == "video_text":
-        return VideoTextCaptioner(config, shard, models_dir)
-    return VideoLlamaCaptioner(config, shard, models_dir)
+        return VideoTextCaptioner(config, shard, models_dir, sampled=sampled)
+    return VideoLlamaCaptioner(config, shard, models_dir, sampled=sampled)
 
 
 class VideoLlamaCaptioner:
@@ -57,10 +58,11 @@ class VideoLlamaCaptioner:
         config: the experiment.
         features: input of the video Q-Former (`write_features`).
         models_dir: folder of the provided models.
+        sampled: see `load_captioner`.
     """
 
-    def __init__(self, config: Config, features: Path, models_dir: Path) -> None:
-        self.settings = config.video_llama
+    def __init__(self, config: Config, features: Path, models_dir: Path, *, sampled: bool) -> None:
+        self.settings, self.sampled = config.video_llama, sampled
         self.batch_size = self.settings.batch_size
         self.origin = {"kind": "video_llama", "author": config.captioner.author}
         self.tokens, header = load_array(features)
@@ -80,7 +82,7 @@ class VideoLlamaCaptioner:
             soft,
             max_new_tokens=self.settings.max_new_tokens,
             batch_size=self.batch_size,
-            do_sample=self.settings.do_sample,
+            do_sample=self.sampled,
             temperature=self.settings.temperature,
             top_p=self.settings.top_p,
         )
@@ -93,12 +95,13 @@ class VideoTextCaptioner:
         config: the experiment.
         frames: frames of the clips (`write_frames`).
         models_dir: folder of the provided models.
+        sampled: see `load_captioner`.
 
     Raises:
         UserError: the model's folder is not what is configured, or clips whose times are not known are to be shown as a video.
     """
 
-    def __init__(self, config: Config, frames: Path, models_dir: Path) -> None:
+    def __init__(self, config: Config, frames: Path, models_dir: Path, *, sampled: bool) -> None:
         captioner, settings = config.captioner, config.video_llama
         self.batch_size = captioner.batch_size
         self.frames, header = load_array(frames)
@@ -116,7 +119,7 @@ class VideoTextCaptioner:
         }
         self.sampling: dict[str, Any] = {
             "max_new_tokens": settings.max_new_tokens,
-            "do_sample": settings.do_sample,
+            "do_sample": sampled,
             "temperature": settings.temperature,
             "top_p": settings.top_p,
         }

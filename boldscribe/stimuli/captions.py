@@ -24,6 +24,7 @@ def write_captions(
     clips: Path,
     models_dir: Path,
     output: Path,
+    again: bool = False,
 ) -> None:
     """Caption the clips of a shard, one answer per record; records that share clip and instruction share the answer.
 
@@ -35,9 +36,10 @@ def write_captions(
         clips: features of the shard's clips for Video-LLaMA, frames for a video-text model.
         models_dir: folder of the provided models.
         output: the table.
+        again: under another seed, and sampled even where the captions are greedy: the captioner's agreement with itself.
     """
-    seed_everything(config.seed, "captions", clips.name)
-    captioner = load_captioner(config, clips, models_dir)
+    seed_everything(config.seed, "captions again" if again else "captions", clips.name)
+    captioner = load_captioner(config, clips, models_dir, sampled=again or config.video_llama.do_sample)
     role = "train" if clips.name.startswith("train") else "test"
     table = records(trials, labels, role)
     table = table[table["stim_file"].isin(captioner.clips)]

@@ -74,11 +74,21 @@ class Target:
     first: int = 0
 
 
-def adaptation_losses(settings: Stage2, target: Target, bank: MemoryBank, prototypes_CD: Tensor) -> dict[str, Tensor]:
-    """L_NC and L_ES of a batch, zero where `adaptation` leaves one out: `neighbourhood`, `entropy`."""
-    reading = Reading.of(settings)
+def adaptation_losses(
+    settings: Stage2, target: Target, bank: MemoryBank, prototypes_CD: Tensor, adaptation: str | None = None
+) -> dict[str, Tensor]:
+    """L_NC and L_ES of a batch, zero where the adaptation leaves one out: `neighbourhood`, `entropy`.
+
+    Args:
+        settings: both readings' numbers.
+        target: the batch.
+        bank: all target samples as they were last seen.
+        prototypes_CD: unit rows of the classifier head.
+        adaptation: `none`, `nc`, `es` or `both`; that of the settings if not given.
+    """
+    reading, acting = Reading.of(settings), adaptation or settings.adaptation
     losses = {name: target.features_BD.new_zeros(()) for name in ("neighbourhood", "entropy")}
-    if settings.adaptation in ("nc", "both"):
+    if acting in ("nc", "both"):
         log_p = neighbourhood_probabilities(
             target.features_BD,
             target.own_B,
@@ -91,7 +101,7 @@ def adaptation_losses(settings: Stage2, target: Target, bank: MemoryBank, protot
             first=target.first,
         )
         losses["neighbourhood"] = neighbourhood_clustering_loss(log_p, epsilon=reading.epsilon)
-    if settings.adaptation in ("es", "both"):
+    if acting in ("es", "both"):
         losses["entropy"] = entropy_separation_loss(
             target.features_BD @ prototypes_CD.T / CLASS_TEMPERATURE,
             margin=settings.es_margin,

@@ -43,6 +43,7 @@ WARMUP = 0.1  # share of the steps
 def train_stage1(
     config: Config,
     dataset: str,
+    variant: str = "model",
     *,
     series: Sequence[Path],
     trials: Sequence[Path],
@@ -55,7 +56,9 @@ def train_stage1(
     """Train tokenizer, adaptors and projection on the source subjects; write the encoder of the best epoch.
 
     Args:
-        series, trials, labels: of the source subjects.
+        dataset: label.
+        variant: `model`; `noise`, the same on noise in place of BOLD; `untrained`, the encoder as Stage I finds it.
+        series, trials, labels: of the source subjects; for `noise` those of their noise.
         features: frozen video features of their clips (`train` shards).
         sc_mbm: pretrained weights.
         output_dir: `fmri_encoder.safetensors`, `adaptors/`, `curve.parquet`, `parameters.json`.
@@ -66,6 +69,10 @@ def train_stage1(
             the processes cannot share.
         Left: a signal asked the training to leave; it goes on from its checkpoint when it is called again.
     """
+    if variant == "untrained":
+        seed_everything(config.seed, "stage1", dataset)
+        _write_encoder(new_encoder(config, sc_mbm), output_dir)
+        return
     check_divisible(config.stage1.batch_size, "stage1.batch_size", config.stage1.accumulate)
     table = source_trials(config, dataset, trials, labels)
     windows = Windows(series, table, config.tokenizer.grid)
@@ -80,10 +87,14 @@ def train_stage1(
         training.run()
     if rank() > 0:
         return
-    save_encoder(training.model, output_dir)
-    write_json(output_dir / "parameters.json", count_parameters(training.model))
+    _write_encoder(training.model, output_dir)
     training.steps.write_curve(output_dir / "curve.parquet")
     checkpoints.remove()
+
+
+def _write_encoder(encoder: PeftModel, folder: Path) -> None:
+    save_encoder(encoder, folder)
+    write_json(folder / "parameters.json", count_parameters(encoder))
 
 
 def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str], device: torch.device, batch_size: int = 64) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from boldscribe.cluster import leaving
+from boldscribe.conditions import ADAPTATIONS
 from boldscribe.config import Config
 from boldscribe.encoding import read_fmri_tokens
 from boldscribe.errors import UserError
@@ -49,6 +50,7 @@ class SourceData:
 def train_stage2(
     config: Config,
     dataset: str,
+    variant: str = "model",
     *,
     trials: Sequence[Path],
     labels: Sequence[Path],
@@ -62,6 +64,8 @@ def train_stage2(
     """Train the bridge and the classifier head; write `bridge.safetensors` and `curve.parquet`.
 
     Args:
+        dataset: label.
+        variant: a training with other adaptation losses (`none`, `nc`, `es`, `both`), or with those of the configuration.
         trials, labels, captions: of the source subjects.
         tokens: fMRI tokens of their trials.
         target_tokens: those of the target subjects' adaptation trials.
@@ -79,11 +83,12 @@ def train_stage2(
     table = captioned(config, dataset, source_trials(config, dataset, trials, labels), captions)
     source = source_data(table, tokens)
     z_target = adaptation_tokens(config, dataset, target_tokens)
-    settings = {"stage2": s.model_dump(), "prompt": v.prompt, "dtype": v.dtype, "seed": config.seed}
+    adaptation = variant if variant in ADAPTATIONS else s.adaptation
+    settings = {"stage2": s.model_dump() | {"adaptation": adaptation}, "prompt": v.prompt, "dtype": v.dtype, "seed": config.seed}
     models = [Path(v.connectors), *sorted(model_folder(v.llm, "llm", models_dir).glob("*.safetensors"))]
     checkpoints = Checkpoints("stage2", work_dir, settings, [*trials, *labels, *captions, tokens, target_tokens, *models])
     with leaving.listening(), process_group() as device:
-        training = Stage2(config, dataset, source, z_target, load_llm(config, models_dir), checkpoints, device)
+        training = Stage2(config, dataset, source, z_target, load_llm(config, models_dir), checkpoints, device, adaptation)
         training.run()
     if rank() > 0:
         return
@@ -148,8 +153,10 @@ class Stage2:
         llm: PromptedLlm,
         checkpoints: Checkpoints,
         device: torch.device,
+        adaptation: str,
     ) -> None:
         s = config.stage2
+        self.adaptation = adaptation
         self.config, self.dataset, self.source, self.device = config, dataset, source, device
         self.llm = llm.to(device)
         seed_everything(config.seed, "stage2", dataset)
@@ -203,7 +210,7 @@ class Stage2:
         part_BD = self.features(self.target_mean_ND[share(own)])
         whole_BD = gather(part_BD)
         prototypes_CD = normalize(self.head.weight, dim=1)
-        losses = adaptation_losses(s, Target(part_BD, whole_BD, own, rank() * len(part_BD)), self.bank, prototypes_CD)
+        losses = adaptation_losses(s, Target(part_BD, whole_BD, own, rank() * len(part_BD)), self.bank, prototypes_CD, self.adaptation)
         source = share(source)
         logits = self.features(self.source_mean_ND[source.to(self.device)]) @ prototypes_CD.T / CLASS_TEMPERATURE
         losses["class"] = cross_entropy(logits, self.source.classes[source].to(self.device))

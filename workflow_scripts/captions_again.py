@@ -1,0 +1,31 @@
+"""Caption the test clips of a shard under another seed. Run by hand: `python -m workflow_scripts.captions_again --help`."""
+
+from boldscribe.config import Config
+from boldscribe.provenance.program import Files, program
+from boldscribe.stimuli.captions import write_captions
+
+INPUTS = {
+    "trials": "trial indices of the target subjects (.parquet)",
+    "labels": "their labels (.parquet)",
+    "clips": "tokens of the clips for Video-LLaMA, their frames for a video-text model (.npy)",
+    "models": "model folders",
+}
+OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
+
+
+@program("captions_again", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "shard"))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, shard: str) -> None:
+    """Caption the test clips of a shard under another seed, sampled."""
+    write_captions(
+        config,
+        trials=inputs["trials"],
+        labels=inputs["labels"],
+        clips=inputs.one("clips"),
+        models_dir=inputs["models"][0].parent,
+        output=outputs.one("captions"),
+        again=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

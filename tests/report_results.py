@@ -21,18 +21,21 @@ SCRIPT = "<script>alert(1)</script> & שלום"
 ACTORS, ACTIONS, PLACES = ("man", "girl", "dog"), ("juggling", "kicking a ball", "rowing"), ("park", "desert", "kitchen")
 
 
-def small_config(conditions: tuple[str, ...]) -> Config:
+def small_config(conditions: tuple[str, ...], names: tuple[str, ...]) -> Config:
     split = {"train_subjects": ["01"], "adaptation_runs": ["01"], "test_runs": ["02"], "validation_subjects": list(SUBJECTS)}
-    had = {"title": "HAD in miniature", "table": 1, "simulated": {}, **split}
+    datasets = {
+        "had": {"title": "HAD in miniature", "table": 1, "simulated": {}, **split},
+        "urgen": {"title": "Urgen", "table": 2, **split},
+    }
     controls = [c for c in conditions if c != "model"]
-    return Config.model_validate(
-        {"datasets": {"had": had, "urgen": {"title": "Urgen", "table": 2, **split}}, "decoding": {"controls": controls}}
-    )
+    return Config.model_validate({"datasets": {name: datasets[name] for name in names}, "decoding": {"controls": controls}})
 
 
-def write_results(root: Path, n_trials: int = 12, conditions: tuple[str, ...] = tuple(CONDITIONS)) -> tuple[Config, dict[str, list[Path]]]:
-    """Write the results of two data sets with two target subjects each; returns the experiment, and the files by kind."""
-    config = small_config(conditions)
+def write_results(
+    root: Path, n_trials: int = 12, conditions: tuple[str, ...] = tuple(CONDITIONS), datasets: tuple[str, ...] = ("had", "urgen")
+) -> tuple[Config, dict[str, list[Path]]]:
+    """Write the results of data sets with two target subjects each; returns the experiment, and the files by kind."""
+    config = small_config(conditions, datasets)
     files: dict[str, list[Path]] = {}
     for dataset in config.datasets:
         rng = np.random.default_rng(len(dataset))

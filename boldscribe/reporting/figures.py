@@ -72,10 +72,11 @@ class Figure:
 
 
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[tuple[Canvas, Any]]:
-    """A canvas (inches) and its axes in the report's style, closed at the end."""
+def drawing(width: float, height: float, *, left: float, bottom: float, top: float = 0.3) -> Iterator[tuple[Canvas, Any]]:
+    """A canvas and its axes in the report's style, closed at the end; sizes in inches: margins are given, since to fit them takes long."""
     with plt.rc_context(STYLE):
-        canvas, ax = plt.subplots(figsize=(width, height), layout="constrained")
+        canvas, ax = plt.subplots(figsize=(width, height))
+        canvas.subplots_adjust(left / width, bottom / height, 1 - 0.12 / width, 1 - top / height)
         try:
             yield canvas, ax
         finally:

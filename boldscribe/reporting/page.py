@@ -142,7 +142,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
     if len(packed.rows) > STATIC_ROWS // n_datasets:
         packed.rows.clear()
     label, simulated = config.datasets[name].title or name, config.datasets[name].simulated is not None
-    leaked = leakage(results.perhaps("leakage", ".json"))
+    leaked, curves = leakage(results.perhaps("leakage", ".json")), results.curves()
     section = {
         "name": name,
         "label": label,
@@ -164,7 +164,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         "forests": [figure for metric in shown_metrics(differences) if (figure := forest(differences, metric))],
         "identification": identification_curve(values),
         "retrieval": retrieval_table(results.perhaps("retrieval", ".csv")),
-        "curves": [(STAGES[stage], learning_curves(path, STAGES[stage])) for stage, path in results.curves().items()],
+        "curves": [(STAGES[stage], learning_curves(path, STAGES[stage])) for stage, path in curves.items()],
         "examples": examples(scores, clips, results.folder("frames"), config.seed),
         "score_titles": {metric: title_of(metric) for metric in SHOWN},
         "packed": packed,

@@ -30,7 +30,7 @@ def forest(differences: pd.DataFrame, metric: str) -> Figure | None:
     names = [c for c in CONDITIONS if c in total.index]
     if not names:
         return None
-    with drawing(4.0, 0.75 + 0.21 * len(names)) as (canvas, ax):
+    with drawing(4.0, 0.75 + 0.21 * len(names), left=1.95, bottom=0.45) as (canvas, ax):
         ax.axvline(0, color=SOFT, linewidth=1)
         for height, name in enumerate(names):
             kind, entry = CONDITIONS[name].kind, total.loc[name]
@@ -62,7 +62,7 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
     ways = np.array(sorted(set(total["k"])))
     if not len(ways):
         return None
-    with drawing(4.4, 3.7) as (canvas, ax):
+    with drawing(4.4, 3.7, left=0.5, bottom=0.45, top=0.75) as (canvas, ax):
         ax.plot(ways, 100 / ways, color=INK, linestyle=(0, (2, 2)), linewidth=1.2)
         handles = [Line2D([], [], color=INK, linestyle=(0, (2, 2)), label="Chance (1/k)")]
         for kind in KINDS:
@@ -86,7 +86,7 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
         ax.grid(axis="y", color=LINE, linewidth=0.6)
         ax.set_xlabel("candidates k")
         ax.set_ylabel("own caption found (%)")
-        canvas.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=2, columnspacing=1.2)
+        canvas.legend(handles=handles, loc="upper left", ncols=2, handlelength=2, columnspacing=1.2)
         model = total[total["condition"] == "model"].sort_values("k")
         shown = ", ".join(f"{v:.1f} % of {k}" for k, v in zip(model["k"], model["value"], strict=True))
         return as_svg(canvas, f"Identification among k candidates. The model finds its own caption in {shown}; chance is 1 in k.")
@@ -115,7 +115,7 @@ def learning_curves(path: Path, stage: str) -> list[Figure]:
 
 def _learning(time: pd.Series, values: pd.Series, stage: str) -> Figure:
     name = str(values.name).replace("_", " ")
-    with drawing(2.3, 1.7) as (canvas, ax):
+    with drawing(2.3, 1.7, left=0.5, bottom=0.42) as (canvas, ax):
         ax.plot(time, values, color=PALETTE["model"][0], marker="." if len(values) < 50 else "", linewidth=1.4)
         ax.set_title(name)
         ax.set_xlabel(str(time.name))

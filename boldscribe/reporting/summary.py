@@ -75,7 +75,7 @@ def null_alarms(tests: pd.DataFrame) -> list[str]:
     for condition, group in own[own["beats"]].groupby("condition", sort=False):
         where = f"in {_named([title_of(m) for m in group['metric']])}; corrected p ≤ {group['p_holm'].max():.2g}"
         alarms.append(
-            f"The null control “{CONDITIONS[str(condition)].title}” tells trials apart ({where}), though it knows nothing of them. Until this "
-            "is explained, believe no score of this data set."
+            f"The null control “{CONDITIONS[str(condition)].title}” tells trials apart ({where}), though it knows nothing of them. Until "
+            "this is explained, believe no score of this data set."
         )
     return alarms

@@ -81,7 +81,12 @@ def _tables(root: Path, dataset: str, conditions: tuple[str, ...], n_trials: int
                 differences.append({**entry, "effect_size": difference / 10, "excludes_zero": beats})
                 p = {"p": 0.001 if beats else 0.4, "p_max": 0.002 if beats else 0.6, "p_holm": 0.004 if beats else 0.8, "beats": beats}
                 names = {"condition": "model", "against": condition, "kind": kind, "metric": metric}
-                tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": difference, **p})
+                tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": difference, "expected": 0.0, **p})
+            if condition != "model":
+                beats = kind in ("null", "control")
+                names = {"condition": "model", "against": condition, "kind": kind, "metric": "any"}
+                p = {"p": 0.001 if beats else 0.4, "p_max": 0.001 if beats else 0.4, "p_holm": 0.004 if beats else 0.8, "beats": beats}
+                tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": 5.0, **p})
         for condition in conditions:
             kind = CONDITIONS[condition].kind
             names = {"condition": condition, "against": "chance", "kind": kind, "metric": "bertscore"}
@@ -191,7 +196,11 @@ def _evidence(root: Path, dataset: str, rng: np.random.Generator) -> dict[str, l
     (root / "maps" / f"{dataset}_information.json").write_text(json.dumps(about))
     (root / "leakage" / f"{dataset}.json").write_text(json.dumps(report))
     quality = pd.DataFrame({"subject": SUBJECTS, "run": "02", "mean_fd": [0.112, 0.31], "missing_responses": [0, 3], "trials": [24, 24]})
-    reliability = pd.DataFrame({"subject": SUBJECTS, "repeated_clips": [6, 6], "ceiling": [0.31, 0.275]})
+    reliability = pd.DataFrame(
+        {"dataset": dataset, "subject": SUBJECTS, "comparison": "other subjects", "median": [0.31, 0.275], "note": ""}
+    )
+    if dataset == "had":
+        reliability = pd.DataFrame({"dataset": [dataset], "subject": [""], "comparison": ["none"], "note": ["no stimulus repeats"]})
     return {
         "retrieval": _save(root / "retrieval" / f"{dataset}.csv", pd.DataFrame(retrieval, columns=columns)),
         "maps": [root / "maps" / f"{dataset}_information{suffix}" for suffix in (".nii.gz", ".json")],

@@ -87,17 +87,27 @@ def retrieval_table(path: Path | None) -> Table | None:
 
 
 def noise_ceiling(path: Path | None) -> list[Part]:
-    """How reliable the BOLD responses to repeated clips are: what any decoder can reach; no part where there is no such table."""
+    """How well a response to a clip foretells another: what any decoder can reach; no part where there is no such table.
+
+    Raises:
+        UserError: no such table.
+    """
     if path is None:
         return []
-    table = read_table(path, "Reliability of responses to clips that were shown more than once")
-    nothing = ["No clip was shown to a subject more than once, so that no noise ceiling can be worked out."]
-    return [Part("ceiling", "Noise ceiling", [] if table.rows else nothing, [table] if table.rows else [])]
+    table = _read(path, {"subject", "comparison", "note"})
+    notes = [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(table["note"].dropna())]
+    measured = table[table["comparison"] != "none"].drop(columns=["dataset", "note"], errors="ignore").dropna(axis=1, how="all")
+    caption = (
+        "How well the response to a clip foretells another response to it, over voxels (correlation; p95, p99: percentiles of the voxels), "
+        "and how often it finds its clip (identification, %)"
+    )
+    return [Part("ceiling", "Noise ceiling", notes, [_as_table(measured, caption)] if len(measured) else [])]
 
 
 def quality(path: Path | None, left_out: Table) -> Part:
     """Motion, missing responses, and the trials that take no part."""
-    tables = [read_table(path, "Motion (framewise displacement), missing responses and trials")] if path else []
+    caption = "Each subject's data: displacement is framewise, in mm; volumes above the limit in percent"
+    tables = [_as_table(_read(path, {"subject"}).drop(columns="dataset", errors="ignore"), caption)] if path else []
     sentences = [] if left_out.rows else ["No trial is left out."]
     return Part("quality", "Data quality", sentences, [*tables, *([left_out] if left_out.rows else [])])
 
@@ -136,13 +146,8 @@ def leakage(path: Path | None) -> Leakage:
     return Leakage(alarms, [Part("leakage", "Leakage", found, [table])])
 
 
-def read_table(path: Path, caption: str) -> Table:
-    """A small CSV as it is, with numbers rounded for reading; its data set's column is left out.
-
-    Raises:
-        UserError: no table, or an empty one.
-    """
-    table = _read(path, set()).drop(columns="dataset", errors="ignore")
+def _as_table(table: pd.DataFrame, caption: str) -> Table:
+    """A small table as it is, with numbers rounded for reading."""
     words = frozenset(i for i, column in enumerate(table) if not pd.api.types.is_numeric_dtype(table[column]))
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     return Table(caption, [_title(str(column)) for column in table], rows, words)

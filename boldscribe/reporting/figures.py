@@ -100,8 +100,3 @@ def css_colours() -> str:
     """`PALETTE` as CSS variables."""
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in PALETTE.items()) for i in (0, 1))
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-
-
-def kind_label(kind: Kind) -> str:
-    """A kind of conditions, as headings and legends name it."""
-    return {"model": "Model", "null": "Null controls", "control": "Controls", "ablation": "Ablations", "ceiling": "Ceilings"}[kind]

@@ -17,17 +17,19 @@ from boldscribe import __version__
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.evaluation import typeset
+from boldscribe.evaluation.notes import LABELS, notes, title
+from boldscribe.evaluation.reading import read_signatures
 from boldscribe.evaluation.trials_used import trials_sentence
+from boldscribe.evaluation.typeset import columns_of
+from boldscribe.evaluation.verdicts import ALARM, alarms, verdicts
 from boldscribe.files import atomic
 from boldscribe.reporting.brain import glass_brain, map_caption
 from boldscribe.reporting.evidence import leakage, left_out_table, noise_ceiling, quality, retrieval_table
-from boldscribe.reporting.figures import css_colours, kind_label
+from boldscribe.reporting.figures import css_colours
 from boldscribe.reporting.gallery import RULE, SHOWN, examples
 from boldscribe.reporting.lineage import Audited, audited
 from boldscribe.reporting.plots import forest, identification_curve, learning_curves, shown_metrics
-from boldscribe.reporting.scoreboard import columns_of, download, errors_of_the_paper, groups, title_of
-from boldscribe.reporting.summary import in_words, null_alarms
+from boldscribe.reporting.scoreboard import download, errors_of_the_paper, groups, title_of
 from boldscribe.reporting.trials import pack_trials
 
 STAGES = {
@@ -113,7 +115,7 @@ def write_report(config: Config, files: Files, output: Path) -> None:
     page = environment.get_template(PARTS[0]).render(
         datasets=datasets,
         rule=RULE.format(seed=config.seed),
-        kinds=", ".join(kind_label(kind).lower() for kind in KINDS),
+        kinds=", ".join(LABELS[kind].lower() for kind in KINDS),
         author=config.captioner.author,
         origin=record.origin,
         citation=CITATION,
@@ -130,12 +132,13 @@ def write_report(config: Config, files: Files, output: Path) -> None:
 
 def _section(config: Config, results: Results, record: Audited) -> dict[str, Any]:
     """What the page shows of one data set."""
-    name, n_datasets = results.dataset, len(config.datasets)
+    name, n_datasets = results.dataset, len(list(config.datasets))
     names = {"tables": ".csv", "differences": "_differences.csv", "tests": "_tests.csv", "left_out": "_left_out.csv"}
     paths = {kind: results.one(kind, suffix) for kind, suffix in names.items()}
-    values, differences, tests, left_out = (pd.read_csv(path, dtype={"subject": str}) for path in paths.values())
+    values, differences, tests, left_out = map(_read, paths.values())
     labels = results.folder("labels")
-    scores = pd.read_parquet(results.one("scores", ".parquet"))
+    scored = results.one("scores", ".parquet")
+    scores = pd.read_parquet(scored)
     clips = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True)
     used = trials_sentence(config, name, labels, scores, left_out)
     packed = pack_trials(scores, clips, largest=LARGEST_TRIALS // n_datasets)
@@ -146,12 +149,12 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
     section = {
         "name": name,
         "label": label,
-        "title": typeset.title(config, name),
+        "title": title(config, name),
         "simulated": simulated,
         "n_subjects": scores["subject"].nunique(),
         "n_trials": packed.n_trials,
-        "alarms": [*null_alarms(tests), *leaked.alarms],
-        "words": in_words(label, simulated, tests),
+        "alarms": [*(alarm.removeprefix(f"{ALARM}: ") for alarm in alarms(tests).values()), *leaked.alarms],
+        "words": _words(config, label, simulated, tests),
         "trials": used,
         "impossible": [(CONDITIONS[c].title, why) for c, why in config.impossible(name).items()],
         "badges": {kind: record.verdict(paths[kind]) for kind in ("tables", "tests")},
@@ -159,7 +162,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         "total": groups(values, tests, "Total"),
         "rows": _rows(values, tests),
         "errors": errors_of_the_paper(values),
-        "notes": typeset.notes(config, name, values, used),
+        "notes": notes(config, name, values, read_signatures(scored), used),
         "files": [download(path) for path in [*paths.values(), *_texts(results)]],
         "forests": [figure for metric in shown_metrics(differences) if (figure := forest(differences, metric))],
         "identification": identification_curve(values),
@@ -187,9 +190,21 @@ def _brain(results: Results) -> dict[str, Any]:
 
 
 def _rows(values: pd.DataFrame, tests: pd.DataFrame) -> list[tuple[str, str, Any]]:
-    """The subjects' rows of the table: its name, our label, its lines."""
-    subjects = values[values["row"] != "Total"].dropna(subset=["subject"]).drop_duplicates("row")
-    return [(row, subject, groups(values, tests, row)) for row, subject in zip(subjects["row"], subjects["subject"], strict=True)]
+    """The subjects' rows of the table: its name, our label, its lines. The paper may have more subjects than we."""
+    ours = values.dropna(subset=["subject"]).drop_duplicates("row").set_index("row")["subject"]
+    rows = [row for row in dict.fromkeys(values["row"]) if row != "Total"]
+    return [(row, f"sub-{ours[row]}" if row in ours else "the paper's alone", groups(values, tests, row)) for row in rows]
+
+
+def _words(config: Config, label: str, simulated: bool, tests: pd.DataFrame) -> list[str]:
+    """What the tests say, beginning with whose they are; alarms stand elsewhere."""
+    first, *others = (sentence for sentence in verdicts(config, tests) if not sentence.startswith(ALARM))
+    return [f"On {label} ({'simulated' if simulated else 'measured'} BOLD), {first[0].lower()}{first[1:]}", *others]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table; the kind `null` is a word."""
+    return pd.read_csv(path, dtype={"subject": str}, keep_default_na=False, na_values=[""])
 
 
 def _texts(results: Results) -> list[Path]:

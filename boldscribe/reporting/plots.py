@@ -12,14 +12,18 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMetho
 
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.errors import UserError
-from boldscribe.reporting.figures import INK, LINE, MARKERS, PALETTE, SOFT, Figure, as_svg, drawing, kind_label
-from boldscribe.reporting.scoreboard import WAYS, title_of
+from boldscribe.evaluation.notes import LABELS
+from boldscribe.evaluation.statistics import WAYS
+from boldscribe.reporting.figures import INK, LINE, MARKERS, PALETTE, SOFT, Figure, as_svg, drawing
+from boldscribe.reporting.scoreboard import title_of
 
 MAIN = ("bertscore", "sacrebleu_1", "rouge_l_f", "meteor", "sentence_similarity", "identification_2way")
 
 
 def forest(differences: pd.DataFrame, metric: str) -> Figure | None:
-    """Model minus each control in one score: the mean over subjects with its interval, and a ring for each subject.
+    """Model minus each control in one score: the mean over subjects with both intervals, and a ring for each subject.
+
+    With few subjects the interval over subjects is wide: it is cut at the edge, which the trials' intervals and the rings set.
 
     Args:
         differences: `D_differences.csv` (docs/data.md).
@@ -32,13 +36,17 @@ def forest(differences: pd.DataFrame, metric: str) -> Figure | None:
         return None
     with drawing(4.0, 0.75 + 0.21 * len(names), left=1.95, bottom=0.45) as (canvas, ax):
         ax.axvline(0, color=SOFT, linewidth=1)
+        seen = own[own["control"].isin(names)][["difference", "low_trials", "high_trials"]].to_numpy()
+        edge = 0.06 * (max(seen.max(), 0) - min(seen.min(), 0) or 1)
+        ax.set_xlim(min(seen.min(), 0) - edge, max(seen.max(), 0) + edge)
         for height, name in enumerate(names):
             kind, entry = CONDITIONS[name].kind, total.loc[name]
             colour = PALETTE[kind][0]
             subjects = own.loc[(own["row"] != "Total") & (own["control"] == name), "difference"]
-            ax.plot(subjects, np.full(len(subjects), height), "o", markersize=4, markerfacecolor="none", color=SOFT, markeredgewidth=0.7)
-            ax.plot([entry["low"], entry["high"]], [height, height], color=colour, linewidth=2)
+            ax.plot([entry["low"], entry["high"]], [height, height], color=colour, linewidth=0.9)
+            ax.plot([entry["low_trials"], entry["high_trials"]], [height, height], color=colour, linewidth=2.8)
             ax.plot(entry["difference"], height, MARKERS[kind], color=colour, markersize=5)
+            ax.plot(subjects, np.full(len(subjects), height), "o", markersize=3.6, markerfacecolor="none", color=SOFT, markeredgewidth=0.7)
         ax.set_yticks(range(len(names)), [CONDITIONS[n].title for n in names])
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.tick_params(axis="y", length=0)
@@ -62,7 +70,7 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
     ways = np.array(sorted(set(total["k"])))
     if not len(ways):
         return None
-    with drawing(4.4, 3.7, left=0.5, bottom=0.45, top=0.75) as (canvas, ax):
+    with drawing(4.4, 3.7, left=0.62, bottom=0.45, top=0.75) as (canvas, ax):
         ax.plot(ways, 100 / ways, color=INK, linestyle=(0, (2, 2)), linewidth=1.2)
         handles = [Line2D([], [], color=INK, linestyle=(0, (2, 2)), label="Chance (1/k)")]
         for kind in KINDS:
@@ -75,7 +83,7 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
                 if bold:
                     ax.fill_between(own["k"], own["low"], own["high"], color=style["color"], alpha=0.2, linewidth=0)
             if names:
-                label = kind_label(kind) + (f" ({len(names)})" if kind != "model" else "")
+                label = LABELS[kind] + (f" ({len(names)})" if kind != "model" else "")
                 handles.insert(-1, Line2D([], [], color=PALETTE[kind][0], marker=MARKERS[kind], markersize=4, label=label))
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(FixedLocator(ways.tolist()))
@@ -115,12 +123,13 @@ def learning_curves(path: Path, stage: str) -> list[Figure]:
 
 def _learning(time: pd.Series, values: pd.Series, stage: str) -> Figure:
     name = str(values.name).replace("_", " ")
-    with drawing(2.3, 1.7, left=0.5, bottom=0.42) as (canvas, ax):
+    with drawing(2.3, 1.7, left=0.55, bottom=0.42) as (canvas, ax):
         ax.plot(time, values, color=PALETTE["model"][0], marker="." if len(values) < 50 else "", linewidth=1.4)
         ax.set_title(name)
         ax.set_xlabel(str(time.name))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(4))
+        ax.ticklabel_format(axis="y", scilimits=(-2, 4), useOffset=False)
         ax.grid(color=LINE, linewidth=0.6)
         known = values.dropna()
         trend = f"from {known.iloc[0]:.3g} to {known.iloc[-1]:.3g}" if len(known) else "no value"

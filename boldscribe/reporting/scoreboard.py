@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from boldscribe.conditions import CONDITIONS, KINDS
-from boldscribe.evaluation.typeset import COLUMNS, MARK
-from boldscribe.reporting.figures import kind_label
+from boldscribe.evaluation.comparisons import ANY, CHANCE
+from boldscribe.evaluation.notes import LABELS, MARK
+from boldscribe.evaluation.statistics import WAYS
+from boldscribe.evaluation.typeset import COLUMNS, columns_of
+from boldscribe.evaluation.verdicts import p_text
 
-TITLES = {"cider": "CIDEr", "meteor": "METEOR"}
-WAYS = re.compile(r"identification_(\d+)way")
+OTHERS = "To compare with"
 BEATEN_BY = ("null", "control")  # kinds that a decoder has to be better than
 
 
@@ -31,11 +32,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A condition of the table."""
+    """A condition of the table; `p`: of its texts by themselves against chance."""
 
     title: str
     cells: list[Cell]
     condition: str
+    p: str
 
 
 @dataclass(frozen=True)
@@ -47,46 +49,34 @@ class Group:
     lines: list[Line]
 
 
-def columns_of(values: pd.DataFrame) -> dict[str, str]:
-    """Metric → title of those in a table: the printed ones in their order, then all others."""
-    present = list(dict.fromkeys(values["metric"]))
-    ordered = [m for m in COLUMNS if m in present] + [m for m in present if m not in COLUMNS]
-    return {m: title_of(m) for m in sorted(ordered, key=lambda m: m.startswith("identification"))}
-
-
 def title_of(metric: str) -> str:
     """A metric as headings name it."""
     if ways := WAYS.fullmatch(metric):
         return f"Identification {ways[1]}-way"
-    return COLUMNS.get(metric) or TITLES.get(metric) or metric.replace("_", " ").capitalize()
+    return COLUMNS.get(metric) or metric.replace("_", " ").capitalize()
 
 
 def groups(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[Group]:
-    """A row of the paper's table (`Total`, `Subject-1`, ...) with all conditions, by kind.
+    """A row of the paper's table (`Total`, `Subject-1`, ...) with all conditions, by kind; then what they are compared with.
 
     Args:
         values, tests: `D.csv`, `D_tests.csv` (docs/data.md).
         row: which row.
     """
-    of_row = values[values["row"] == row]
     metrics = list(columns_of(values))
-    judged = tests[(tests["row"] == row) & (tests["condition"] == "model") & ~tests["beats"]]
-    unbeaten = set(zip(judged["against"], judged["metric"], strict=True))
-    found = []
-    for kind, what in KINDS.items():
-        lines = [
-            Line(CONDITIONS[name].title, _cells(group, metrics, {m for m in metrics if kind in BEATEN_BY and (name, m) in unbeaten}), name)
-            for name, group in _in_order(of_row, [c for c in CONDITIONS if CONDITIONS[c].kind == kind])
-        ]
-        if lines:
-            found.append(Group(kind_label(kind), what, lines))
-    others = [c for c in dict.fromkeys(of_row["condition"]) if c not in CONDITIONS]
-    lines = [Line(name[0].upper() + name[1:], _cells(group, metrics, set()), name) for name, group in _in_order(of_row, others)]
-    return [*found, Group("To compare with", "chance, and the values that the paper prints", lines)] if lines else found
-
-
-def _in_order(table: pd.DataFrame, names: Iterable[str]) -> list[tuple[str, pd.DataFrame]]:
-    return [(name, group) for name in names if len(group := table[table["condition"] == name])]
+    of_row = tests[tests["row"] == row]
+    lost = of_row[(of_row["condition"] == "model") & ~of_row["beats"]]
+    unbeaten = {(c, m) for c, m in zip(lost["against"], lost["metric"], strict=True) if c in CONDITIONS and CONDITIONS[c].kind in BEATEN_BY}
+    own = of_row[(of_row["against"] == CHANCE) & (of_row["metric"] == ANY)]
+    p = dict(zip(own["condition"], map(p_text, own["p_holm"]), strict=True))
+    lines: dict[str, list[Line]] = {}
+    for name, group in values[values["row"] == row].groupby("condition", sort=False):
+        name = str(name)
+        title = CONDITIONS[name].title if name in CONDITIONS else name[0].upper() + name[1:]
+        cells = _cells(group, metrics, {m for m in metrics if (name, m) in unbeaten})
+        lines.setdefault(CONDITIONS[name].kind if name in CONDITIONS else OTHERS, []).append(Line(title, cells, name, p.get(name, "")))
+    found = [Group(LABELS[kind], what, lines[kind]) for kind, what in KINDS.items() if kind in lines]
+    return found + ([Group(OTHERS, "chance, and the values that the paper prints", lines[OTHERS])] if OTHERS in lines else [])
 
 
 def _cells(group: pd.DataFrame, metrics: Sequence[str], unbeaten: set[str]) -> list[Cell]:

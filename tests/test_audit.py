@@ -164,7 +164,7 @@ def _delete(name: str) -> tuple[str, Change]:
         pytest.param(*_flip_byte(CONNECTORS), {f"[checkout]/{CONNECTORS}": "tampered", LINK: "tampered"}, "asset", id="asset"),
         pytest.param(*_delete(TABLE), {TABLE: "tampered"}, "is gone", id="deleted"),
         pytest.param(*_delete(RECORD), {TABLE: "unrecorded"}, "record is gone", id="record deleted"),
-        pytest.param(*_delete("stage1/had/model.prov.json"), {"stage1/had/model": "unrecorded"}, "record is gone", id="record of a folder deleted"),
+        pytest.param(*_delete("stage1/had/model.prov.json"), {"stage1/had/model": "unrecorded"}, "record is gone", id="record of a folder"),
     ],
 )  # fmt: skip
 def test_what_was_tampered_with_is_named_alone(

@@ -76,7 +76,8 @@ def test_hours_of_the_paper_by_hand() -> None:
     hours = {
         stage: line(config, "had", stage, costs=no_start).gpu_hours for stage in ("video_features", "pretrain_sc_mbm", "stage1", "stage2")
     }
-    # benchmarks/projection.py for 21,600 clips, Stage I for the model and for noise, Stage II for six trainings; of adaptation runs, which the workflow leaves out, 2,160 are not counted here
+    # benchmarks/projection.py for 21,600 clips, Stage I of the model and on noise, six Stage II;
+    # of adaptation runs, which the workflow leaves out, 2,160 are not counted here
     assert hours == pytest.approx(
         {"video_features": 0.09 * 0.9, "pretrain_sc_mbm": 0.92, "stage1": 2 * 0.35, "stage2": 6 * 0.38}, abs=0.012
     )

@@ -1,0 +1,42 @@
+"""What the frozen encoder tells before any text is written, and what the scans that it reads are like."""
+
+
+rule retrieval:
+    """Which test clips the fMRI tokens of target subjects belong to, by the similarity of Stage I: the model's, and its controls'."""
+    input:
+        script=ancient("workflow_scripts/retrieval.py"),
+        tokens=lambda w: [tokens_of(w.dataset, v, "test") for v in test_tokens(w.dataset)],
+        labels=of_validation_subjects(LABELS),
+        features=shards("test", "features.npy"),
+        models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),
+    output:
+        csv=report(
+            RETRIEVAL,
+            caption="../report/retrieval.rst",
+            category="Retrieval",
+            labels={"data set": "{dataset}"},
+        ),
+    params:
+        module=as_py_module(),
+        code=code("retrieval"),
+        packages=packages("retrieval"),
+        settings=settings("retrieval"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/retrieval/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/retrieval/{{dataset}}.tsv"
+    threads: CORES
+    resources:
+        mem_mb=memory(32000, 1500),
+        runtime=minutes(60, 30),
+        gpu=gpus(),
+        gpu_model=gpu_model(),
+        gres=gres(),
+    conda:
+        "../envs/models.yaml"
+    message:
+        "Retrieve the test clips of {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --tokens {input.tokens:q} --labels {input.labels:q}"
+        " --features {input.features:q} --models {input.models:q} --csv {output.csv:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -37,7 +37,7 @@ localrules:
 rule all:
     input:
         expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
-        expand(RETRIEVAL, dataset=DATASETS),
+        expand([RETRIEVAL, INFORMATION], dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

@@ -40,3 +40,44 @@ rule retrieval:
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --tokens {input.tokens:q} --labels {input.labels:q}"
         " --features {input.features:q} --models {input.models:q} --csv {output.csv:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+
+
+rule information_map:
+    """Where in the brain what is decoded is: what each voxel adds to the match of a test trial with its own clip."""
+    input:
+        script=ancient("workflow_scripts/information_map.py"),
+        series=of_validation_subjects(SERIES),
+        voxels=of_validation_subjects(VOXELS),
+        trials=of_validation_subjects(TRIALS),
+        labels=of_validation_subjects(LABELS),
+        features=shards("test", "features.npy"),
+        stage1=f"{R}/stage1/{{dataset}}/model",
+        models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),
+    output:
+        map=INFORMATION,
+        about=f"{R}/maps/{{dataset}}_information.json",
+    params:
+        module=as_py_module(),
+        code=code("information_map"),
+        packages=packages("information_map"),
+        settings=settings("information_map"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/information_map/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/information_map/{{dataset}}.tsv"
+    threads: CORES
+    resources:
+        mem_mb=memory(32000, 2000),
+        runtime=minutes(240, 30),
+        gpu=gpus(),
+        gpu_model=gpu_model(),
+        gres=gres(),
+    conda:
+        "../envs/models.yaml"
+    message:
+        "Map the information about the clips in the brains of {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --series {input.series:q} --voxels {input.voxels:q}"
+        " --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q} --stage1 {input.stage1:q} --models {input.models:q}"
+        " --map {output.map:q} --about {output.about:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -52,6 +52,7 @@ LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 SCORES = f"{R}/scores/{{dataset}}.parquet"
 PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
+INFORMATION = f"{R}/maps/{{dataset}}_information.nii.gz"
 RETRIEVAL = f"{R}/retrieval/{{dataset}}.csv"
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
 NOISE = {

@@ -73,6 +73,10 @@ RULES: dict[str, Rule] = {
         ("bold_series", "noise_series", "trials", "stage1", "fetch_model"),
     ),
     "retrieval": Rule(("retrieval/{dataset}.csv",), ("trials", "video_features", "fmri_tokens", "fetch_model")),
+    "information_map": Rule(
+        ("maps/{dataset}_information.nii.gz", "maps/{dataset}_information.json"),
+        ("bold_series", "trials", "video_features", "stage1", "fetch_model"),
+    ),
     "stage2": Rule(("stage2/{dataset}/{variant}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
     "decode": Rule(
         ("decoded/{dataset}/condition-{condition}.parquet",),
@@ -155,7 +159,7 @@ def jobs_of(config: Config) -> list[Job]:
         rules |= {rule: _each("subject", subjects) for rule in ("bold_series", "trials")}
         rules |= dict.fromkeys(("frames", "video_features", "captions"), shards)
         rules |= _trained_and_decoded(config, name)
-        rules |= dict.fromkeys(("retrieval", "scores", "tables"), [{}])
+        rules |= {rule: [{}] for rule in ("retrieval", "information_map", "quality", "scores", "tables")}
         jobs += [_job(rule, config, {"dataset": name, **values}) for rule, wildcards in rules.items() for values in wildcards]
     return jobs + [_job(rule, config, {}) for rule in ("report", "provenance")]
 

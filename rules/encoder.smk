@@ -81,3 +81,43 @@ rule information_map:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --series {input.series:q} --voxels {input.voxels:q}"
         " --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q} --stage1 {input.stage1:q} --models {input.models:q}"
         " --map {output.map:q} --about {output.about:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+
+
+rule quality:
+    """What the data of each subject are like: runs, voxels, trials kept and left out, missing responses, motion."""
+    input:
+        script=ancient("workflow_scripts/quality.py"),
+        series=of_subjects(SERIES),
+        displacement=of_subjects(DISPLACEMENT),
+        trials=of_subjects(TRIALS),
+        excluded=of_subjects(EXCLUDED),
+        checked=rules.check_dataset.output.report,
+    output:
+        csv=report(
+            QUALITY,
+            caption="../report/quality.rst",
+            category="Data quality",
+            labels={"data set": "{dataset}"},
+        ),
+    params:
+        module=as_py_module(),
+        code=code("quality"),
+        packages=packages("quality"),
+        settings=settings("quality"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/quality/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/quality/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory(1000, 1000),
+        runtime=minutes(30, 30),
+    conda:
+        "../envs/report.yaml"
+    message:
+        "Look at the quality of {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --series {input.series:q}"
+        " --displacement {input.displacement:q} --trials {input.trials:q} --excluded {input.excluded:q} --checked {input.checked:q}"
+        " --csv {output.csv:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

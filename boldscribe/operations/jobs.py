@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
         ("maps/{dataset}_information.nii.gz", "maps/{dataset}_information.json"),
         ("bold_series", "trials", "video_features", "stage1", "fetch_model"),
     ),
+    "quality": Rule(("quality/{dataset}.csv",), ("bold_series", "trials", "check_dataset")),
     "stage2": Rule(("stage2/{dataset}/{variant}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
     "decode": Rule(
         ("decoded/{dataset}/condition-{condition}.parquet",),

@@ -1,5 +1,15 @@
 """What the frozen encoder tells before any text is written, and what the scans that it reads are like."""
 
+INFORMATION = f"{R}/maps/{{dataset}}_information.nii.gz"
+QUALITY = f"{R}/quality/{{dataset}}.csv"
+RETRIEVAL = f"{R}/retrieval/{{dataset}}.csv"
+
+
+def test_tokens(dataset):
+    """Names of the fMRI tokens of test trials that a data set's conditions are decoded from, the model's first."""
+    made = {TOKENS[name] for name in experiment.conditions(dataset) if "tokens" in CONDITIONS[name].reads}
+    return sorted(made, key=lambda name: (name != "model", name))
+
 
 rule retrieval:
     """Which test clips the fMRI tokens of target subjects belong to, by the similarity of Stage I: the model's, and its controls'."""

@@ -57,9 +57,6 @@ LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 SCORES = f"{R}/scores/{{dataset}}.parquet"
 PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
-INFORMATION = f"{R}/maps/{{dataset}}_information.nii.gz"
-RETRIEVAL = f"{R}/retrieval/{{dataset}}.csv"
-QUALITY = f"{R}/quality/{{dataset}}.csv"
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
 NOISE = {
     "series": f"{R}/noise/{{dataset}}/sub-{{subject}}_bold.npy",
@@ -126,12 +123,6 @@ def shards(split, kind):
 def tokens_of(dataset, variant, role):
     """fMRI tokens of a role's trials by a training's encoder."""
     return f"{R}/fmri_tokens/{dataset}/variant-{variant}_role-{role}_tokens.npy"
-
-
-def test_tokens(dataset):
-    """Names of the fMRI tokens of test trials that a data set's conditions are decoded from, the model's first."""
-    made = {TOKENS[name] for name in experiment.conditions(dataset) if "tokens" in CONDITIONS[name].reads}
-    return sorted(made | {"model"}, key=lambda name: (name != "model", name))
 
 
 def handed(name, files):

@@ -20,6 +20,7 @@ include: "rules/connectors.smk"
 include: "rules/controls.smk"
 include: "rules/stage1.smk"
 include: "rules/fmri_tokens.smk"
+include: "rules/encoder.smk"
 include: "rules/stage2.smk"
 include: "rules/decode.smk"
 include: "rules/evaluate.smk"
@@ -35,7 +36,7 @@ localrules:
 
 rule all:
     input:
-        expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
+        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY], dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

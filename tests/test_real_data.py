@@ -18,9 +18,10 @@ from boldscribe.bids import had, validate_raw
 from boldscribe.bids.event_checks import check_clips
 from boldscribe.bids.events import read_stimulus_manifest, stimulus_events
 from boldscribe.bids.preprocessed import preprocessed_runs, start_time
+from boldscribe.bold.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
 from boldscribe.bold.series import write_series
 from boldscribe.bold.splits import separate_sources
-from boldscribe.bold.trials import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED, write_trials
+from boldscribe.bold.trials import write_trials
 from boldscribe.cli import main
 from boldscribe.config import Config, parse_config
 from boldscribe.config_files import write_config
@@ -142,6 +143,7 @@ def test_preflight_reports_missing_responses_and_odd_cycles(early: Had, report: 
     assert (
         report["lead_in"] == 12
         and report["broken_clips"] == {}
+        and report["missing_responses"]["01"] == missing
         and report["remarks"]["01"] == [f"{missing} of 720 trials without response"]
     )
     assert "show Archery more than once" in had.cycle_remarks({"01": ["Archery"], "02": ["Surfing"], "03": ["Archery"]})[0]

@@ -8,7 +8,8 @@ import pytest
 from sacrebleu.metrics import BLEU
 from scipy import stats
 
-from boldscribe.bold.trials import BROKEN, EXCLUDED_TYPES
+from boldscribe.bold.reasons import BROKEN
+from boldscribe.bold.trials import EXCLUDED_TYPES
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.bleu import sentence_bleu

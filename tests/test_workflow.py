@@ -118,7 +118,8 @@ def test_reading_the_rules_imports_nothing_heavy() -> None:
 
 
 def test_steps_that_need_no_model_do_not_wait_for_torch() -> None:
-    steps = ("check_dataset", "check_preprocessing", "fmriprep", "bold_series", "trials", "frames", "tables", "report", "provenance")
+    before = ("check_dataset", "check_preprocessing", "fmriprep", "bold_series", "trials", "frames")
+    steps = (*before, "quality", "tables", "report", "provenance")
     assert loaded_by("\n".join(f"import workflow_scripts.{name}" for name in steps)).isdisjoint(MODELS)
 
 

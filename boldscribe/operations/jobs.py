@@ -72,6 +72,12 @@ RULES: dict[str, Rule] = {
         ("fmri_tokens/{dataset}/variant-{variant}_role-{role}_tokens.npy",),
         ("bold_series", "noise_series", "trials", "stage1", "fetch_model"),
     ),
+    "retrieval": Rule(("retrieval/{dataset}.csv",), ("trials", "video_features", "fmri_tokens", "fetch_model")),
+    "information_map": Rule(
+        ("maps/{dataset}_information.nii.gz", "maps/{dataset}_information.json"),
+        ("bold_series", "trials", "video_features", "stage1", "fetch_model"),
+    ),
+    "quality": Rule(("quality/{dataset}.csv",), ("bold_series", "trials", "check_dataset")),
     "stage2": Rule(("stage2/{dataset}/{variant}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
     "decode": Rule(
         ("decoded/{dataset}/condition-{condition}.parquet",),
@@ -154,7 +160,7 @@ def jobs_of(config: Config) -> list[Job]:
         rules |= {rule: _each("subject", subjects) for rule in ("bold_series", "trials")}
         rules |= dict.fromkeys(("frames", "video_features", "captions"), shards)
         rules |= _trained_and_decoded(config, name)
-        rules |= {"scores": [{}], "tables": [{}]}
+        rules |= {rule: [{}] for rule in ("retrieval", "information_map", "quality", "scores", "tables")}
         jobs += [_job(rule, config, {"dataset": name, **values}) for rule, wildcards in rules.items() for values in wildcards]
     return jobs + [_job(rule, config, {}) for rule in ("report", "provenance")]
 

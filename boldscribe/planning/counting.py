@@ -82,7 +82,7 @@ def stimulus_amounts(config: Config, design: Design) -> dict[str, Amounts]:
 
 
 def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
-    """Pretraining, both stages, decoding, scores and tables."""
+    """Pretraining, both stages, decoding, scores, tables and the look for leaks."""
     d, size, widths, s2 = config.datasets[dataset], scale(config), config.video_llama.q_former, config.stage2
     gpus, threads = _machine(config)
     training = gpus * config.training.processes
@@ -103,6 +103,7 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
         "decode": amounts(targets * conditions, "token", texts * config.decoding.max_new_tokens),
         "scores": amounts(targets, "text", texts),
         "tables": Amounts(1, "any", {"job": 1}),
+        "leakage": Amounts(1, "any", {"job": 1}),
     }
 
 

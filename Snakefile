@@ -36,8 +36,7 @@ localrules:
 
 rule all:
     input:
-        expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
-        expand(LEAKAGE, dataset=DATASETS),
+        expand([f"{R}/tables/{{dataset}}.md", LEAKAGE], dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

@@ -24,6 +24,7 @@ include: "rules/encoder.smk"
 include: "rules/stage2.smk"
 include: "rules/decode.smk"
 include: "rules/evaluate.smk"
+include: "rules/leakage.smk"
 include: "rules/report.smk"
 
 
@@ -36,7 +37,7 @@ localrules:
 
 rule all:
     input:
-        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY], dataset=DATASETS),
+        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY, LEAKAGE], dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

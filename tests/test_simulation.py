@@ -64,6 +64,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(demo: Config
                 assert (again[name] == before.get(name)) is same, name
 
 
+def test_events_say_what_each_clip_shows(demo: Config, written: Path) -> None:
+    assert demo.datasets["had"].description_column == "description"
+    table = pd.read_csv(next((written / "had" / "sub-01").rglob("*_events.tsv")), sep="\t")
+    truth = pd.read_csv(written / "had" / "stimuli" / "clips.tsv", sep="\t").set_index("stim_file").loc[table["stim_file"]]
+    for text, (_, scene) in zip(table["description"], truth.iterrows(), strict=True):
+        assert text.startswith(f"A {scene['actor']} in a {scene['colour']} shirt is {scene['action']} ") and scene["place"] in text
+
+
 def test_clips_are_unique_to_a_subject_or_shared_and_their_names_tell_nothing(demo: Config) -> None:
     for name, shared in (("had", False), ("urgen", True)):
         clips, viewed = plan(demo, name)

@@ -47,7 +47,7 @@ def read_all_events(design: Dataset) -> tuple[Events, list[str]]:
         events[subject] = {}
         for run, path in files.items():
             try:
-                events[subject][run] = RunEvents(path, read_events(path, design.stimulus_column))
+                events[subject][run] = RunEvents(path, read_events(path, design.stimulus_column, design.description_column))
             except UserError as error:
                 events[subject][run] = RunEvents(path, pd.DataFrame())
                 problems.append(str(error))

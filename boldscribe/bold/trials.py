@@ -32,7 +32,15 @@ TRIAL_TYPES = {
     "instruction": "string",
     "high_motion": "float64",
 }
-LABEL_TYPES = {"subject": "string", "trial": "int64", "stim_file": "string", "action": "string", "source": "string"}
+LABEL_TYPES = {
+    "subject": "string",
+    "trial": "int64",
+    "stim_file": "string",
+    "action": "string",
+    "source": "string",
+    "start": "float64",
+    "description": "string",
+}
 EXCLUDED_TYPES = {"subject": "string", "run": "string", "trial": "int64", "role": "string", "reason": "string", "detail": "string"}
 
 
@@ -134,7 +142,7 @@ def _run_trials(
                 "first_volume": row if inside else -1,
                 "n_volumes": settings.n_volumes,
                 "high_motion": float(moved.mean()) if inside else 0.0,
-                **{name: event[name] for name in ("stim_file", "action", "source", "answered")},
+                **{name: event[name] for name in ("stim_file", "action", "source", "start", "description", "answered")},
             }
         )
     return rows

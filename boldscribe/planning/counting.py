@@ -83,7 +83,7 @@ def stimulus_amounts(config: Config, design: Design) -> dict[str, Amounts]:
 
 
 def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
-    """Pretraining, both stages, decoding, scores and tables."""
+    """Pretraining, both stages, decoding, scores, tables and the look for leaks."""
     d, size, widths, s2 = config.datasets[dataset], scale(config), config.video_llama.q_former, config.stage2
     gpus, threads = _machine(config)
     training = gpus * config.training.processes
@@ -108,6 +108,7 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
         "decode": amounts(len(conditions), "token", written * design.trials["test"] * config.decoding.max_new_tokens),
         "scores": amounts(1, "text", design.trials["test"] * len(conditions)),
         "tables": Amounts(1, "any", {"job": 1}),
+        "leakage": Amounts(1, "any", {"job": 1}),
     }
     if need.noise:
         members = len(d.validation_subjects) + ("train" in need.noise) * len(d.train_subjects)

@@ -21,7 +21,7 @@ from boldscribe.simulation.anatomy import Anatomy, centred_affine, epi_image, t1
 from boldscribe.simulation.bold import head_motion, simulate_run
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.responses import HRF_DELAY, PEAK_RESPONSE, feature_matrix, subject_maps, time_courses
-from boldscribe.simulation.scenes import VOCABULARY, Scene, draw_scenes
+from boldscribe.simulation.scenes import VOCABULARY, Scene, draw_scenes, ground_truth
 from boldscribe.simulation.truth import layout_of
 
 LEAD_IN = LEAD_OUT = 12.0  # s before the first and after the last trial
@@ -148,9 +148,12 @@ def _write_runs(
                 **_scanner(),
             },
         )
-        events = trials.assign(duration=s.clip_seconds, trial_type=[clips[c].action for c in trials["stim_file"]])
+        shown = [clips[c] for c in trials["stim_file"]]
+        events = trials.assign(
+            duration=s.clip_seconds, trial_type=[scene.action for scene in shown], description=[ground_truth(scene) for scene in shown]
+        )
         events_path = path.with_name(path.name.replace("_bold.nii.gz", "_events.tsv"))
-        _write_tsv(events_path, events[["onset", "duration", "trial_type", "stim_file"]])
+        _write_tsv(events_path, events[["onset", "duration", "trial_type", "stim_file", "description"]])
 
 
 def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]:
@@ -183,7 +186,11 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]
     write_json(meanings, {"simulated": {"Description": "Whether the data were simulated, not measured"}})
     write_json(
         events,
-        {"trial_type": {"Description": "Action that the clip shows"}, "stim_file": {"Description": "Clip, below stimuli/"}},
+        {
+            "trial_type": {"Description": "Action that the clip shows"},
+            "stim_file": {"Description": "Clip, below stimuli/"},
+            "description": {"Description": "What the clip shows, in words: the truth that it was rendered from, in one wording"},
+        },
     )
     with atomic(ignored) as part:
         part.write_text("*.prov.json\n")

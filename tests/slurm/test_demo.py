@@ -14,7 +14,10 @@ from tests.conftest import Checkout, new_checkout
 from tests.slurm.conftest import OnSlurm
 
 pytestmark = [pytest.mark.slurm_demo, pytest.mark.slow]
-GPU_RULES = {"video_features", "captions", "pretrain_sc_mbm", "stage1", "fmri_tokens", "stage2", "decode", "scores"}
+GPU_RULES = {
+    *("video_features", "captions", "pretrain_sc_mbm", "stage1", "fmri_tokens", "stage2", "decode", "scores"),
+    *("retrieval", "information_map"),
+}
 DEMO = "results/demo"
 # A condition of each kind: the others' jobs differ in nothing that Slurm sees, and would take half an hour more.
 SOME = ["--config", "decoding={controls: [llm, noise, shuffled, constant]}"]

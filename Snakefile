@@ -20,9 +20,11 @@ include: "rules/connectors.smk"
 include: "rules/controls.smk"
 include: "rules/stage1.smk"
 include: "rules/fmri_tokens.smk"
+include: "rules/encoder.smk"
 include: "rules/stage2.smk"
 include: "rules/decode.smk"
 include: "rules/evaluate.smk"
+include: "rules/leakage.smk"
 include: "rules/report.smk"
 
 
@@ -35,7 +37,7 @@ localrules:
 
 rule all:
     input:
-        expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
+        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY, LEAKAGE], dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

@@ -6,6 +6,7 @@ without knowing the clip never see a label, and nothing but scoring sees a test 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,3 +110,32 @@ NOISY = ("noise", "noisetest")
 ENCODERS = {"model": "model", "noise": "noise", "untrained": "untrained", "noisetest": "model", **dict.fromkeys(ADAPTATIONS, "model")}
 # Which fMRI tokens each condition is decoded from.
 TOKENS = {name: condition.tokens or ENCODERS[condition.variant] for name, condition in CONDITIONS.items()}
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What the conditions of a data set are made from.
+
+    Attributes:
+        stage1, stage2: variants that are trained.
+        tokens: variant and role of the fMRI tokens.
+        noise: roles of the trials whose noise is drawn.
+        reads: inputs that any of them reads.
+    """
+
+    stage1: tuple[str, ...]
+    stage2: tuple[str, ...]
+    tokens: tuple[tuple[str, str], ...]
+    noise: frozenset[str]
+    reads: frozenset[str]
+
+
+def needed(conditions: Iterable[str]) -> Needed:
+    """What conditions, of which the model is one, are made from."""
+    chosen = [CONDITIONS[name] for name in conditions]
+    reads = frozenset().union(*(condition.reads for condition in chosen))
+    stage2 = tuple(dict.fromkeys(c.variant for c in chosen if "stage2" in c.reads))
+    tokens = {(ENCODERS[variant], role) for variant in stage2 for role in ("train", "adapt")}
+    tokens |= {(c.tokens or ENCODERS[c.variant], "test") for c in chosen if "tokens" in c.reads}
+    stage1 = tuple(dict.fromkeys(ENCODERS[variant] for variant, _ in sorted(tokens)))
+    return Needed(stage1, stage2, tuple(sorted(tokens)), frozenset(role for variant, role in tokens if variant in NOISY), reads)

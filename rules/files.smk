@@ -19,6 +19,11 @@ def of_validation_subjects(pattern):
     return lambda w: _each(pattern, w, experiment.datasets[w.dataset].validation_subjects)
 
 
+def of_subjects(pattern):
+    """One file per subject, source subjects first."""
+    return lambda w: _each(pattern, w, subjects(w.dataset))
+
+
 def _each(pattern, wildcards, labels):
     chosen = pattern(wildcards) if callable(pattern) else pattern
     return [chosen.format(dataset=wildcards.dataset, subject=s) for s in labels]
@@ -52,6 +57,7 @@ LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 SCORES = f"{R}/scores/{{dataset}}.parquet"
 PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
+LEAKAGE = f"{R}/leakage/{{dataset}}.json"
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
 NOISE = {
     "series": f"{R}/noise/{{dataset}}/sub-{{subject}}_bold.npy",

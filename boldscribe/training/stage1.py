@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
@@ -25,7 +24,7 @@ from boldscribe.cluster import leaving
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import load_array, write_json
-from boldscribe.losses import clip_loss, l2_l1_loss, stage1_loss
+from boldscribe.losses import clip_loss, cosine_similarity, l2_l1_loss, stage1_loss
 from boldscribe.models.adaptor import count_parameters
 from boldscribe.models.device import autocast
 from boldscribe.models.fmri_encoder import encode_in_batches, new_encoder, save_encoder
@@ -245,7 +244,7 @@ def quality(row: Mapping[str, float]) -> tuple[float, float]:
 
 def retrieval_rank(z_NLD: Tensor, x_NLD: Tensor) -> float:
     """Mean share of the other clips that are less similar to a trial's fMRI embedding than its own clip; 0.5 is chance."""
-    similarity = normalize(z_NLD.mean(1), dim=1) @ normalize(x_NLD.mean(1), dim=1).T
+    similarity = cosine_similarity(z_NLD, x_NLD)
     own = similarity.diagonal()[:, None]
     beaten = (similarity < own).float() + 0.5 * (similarity == own).float()
     n = len(similarity)

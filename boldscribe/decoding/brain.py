@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from boldscribe.encoding import read_fmri_tokens
 from boldscribe.errors import UserError
 from boldscribe.models.device import best_device
 from boldscribe.models.video_llama import load_llm
 from boldscribe.models.weight_files import load_weights
 from boldscribe.reproducible import generator, seed_everything
+from boldscribe.token_files import tokens_of
 
 if TYPE_CHECKING:
     from boldscribe.decoding.decode import Task
@@ -70,20 +69,7 @@ def generate(task: Task, z_NLD: Tensor | None) -> list[str]:
 
 def test_tokens(task: Task) -> Tensor:
     """The fMRI tokens of the test trials, in their order: (trials, L, d)."""
-    return tokens_of(task.one("tokens"), "test", task.test)
-
-
-def tokens_of(path: Path, role: str, trials: pd.DataFrame) -> Tensor:
-    """The fMRI tokens of trials of a role, in the order of `trials`: (trials, L, d).
-
-    Raises:
-        UserError: a trial without.
-    """
-    z_NLD, rows = read_fmri_tokens(path, role)
-    position = trials[["subject", "trial"]].merge(rows.assign(row=range(len(rows))), on=["subject", "trial"], how="left")["row"]
-    if lacking := int(position.isna().sum()):
-        raise UserError(str(path), f"found no tokens of {lacking} of {len(trials)} {role} trials; encode again")
-    return z_NLD[torch.from_numpy(position.to_numpy(np.int64))]
+    return torch.from_numpy(tokens_of(task.one("tokens"), "test", task.test))
 
 
 def load_bridge(folder: Path) -> nn.Linear:

@@ -71,7 +71,7 @@ def write_retrieval(
         for subject in tqdm(subjects, f"retrieval {variant_of(path)}", mininterval=5):
             rows = np.flatnonzero(trials["subject"] == subject)
             clips, own_N = np.unique(trials["stim_file"].to_numpy(str)[rows], return_inverse=True)
-            similarity_NC = cosine_similarity(z_NLD[rows], torch.stack([x_by_clip[clip] for clip in clips])).numpy()
+            similarity_NC = cosine_similarity(torch.from_numpy(z_NLD[rows]), torch.stack([x_by_clip[clip] for clip in clips])).numpy()
             rng = generator(config.seed, "retrieval", dataset, subject)
             found.append(permuted_scores(similarity_NC, own_N, config.evaluation.permutations, rng))
         lines += [{"variant": variant_of(path), **line} for line in _lines(subjects, found)]

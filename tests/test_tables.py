@@ -203,7 +203,9 @@ def test_a_null_control_that_knows_the_clip_raises_an_alarm(tmp_path: Path, capl
     assert "The model does not tell trials apart" in md and "beats 0 of 3 null controls; it does not beat LLM without brain (p = " in md
     noted = pd.read_csv(outputs["csv"]).query("note.str.startswith('ALARM') and row == 'Total'")
     assert set(noted["condition"]) == {"shuffled"}
-    flagged = pd.read_csv(outputs["tests"]).query("against == 'chance' and kind == 'null control' and row == 'Total' and metric == 'any' and beats")
+    flagged = pd.read_csv(outputs["tests"]).query(
+        "against == 'chance' and kind == 'null control' and row == 'Total' and metric == 'any' and beats"
+    )
     assert flagged["condition"].tolist() == ["shuffled"]
 
 

@@ -77,19 +77,26 @@ def _tables(root: Path, dataset: str, conditions: tuple[str, ...], n_trials: int
                 beats = kind == "null" or (kind == "control" and metric in WAYS)
                 difference = (LEVEL["model"] - LEVEL[kind] if beats else 1) + rng.normal(0, 1)
                 ends = {"low": difference - 3, "high": difference + 3, "low_trials": difference - 2, "high_trials": difference + 2}
-                entry = {**of_row, "control": condition, "kind": kind, "metric": metric, "difference": difference, **ends}
+                entry = {
+                    **of_row,
+                    "control": condition,
+                    "kind": kind.replace("null", "null control"),
+                    "metric": metric,
+                    "difference": difference,
+                    **ends,
+                }
                 differences.append({**entry, "effect_size": difference / 10, "excludes_zero": beats})
                 p = {"p": 0.001 if beats else 0.4, "p_max": 0.002 if beats else 0.6, "p_holm": 0.004 if beats else 0.8, "beats": beats}
-                names = {"condition": "model", "against": condition, "kind": kind, "metric": metric}
+                names = {"condition": "model", "against": condition, "kind": kind.replace("null", "null control"), "metric": metric}
                 tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": difference, "expected": 0.0, **p})
             if condition != "model":
                 beats = kind in ("null", "control")
-                names = {"condition": "model", "against": condition, "kind": kind, "metric": "any"}
+                names = {"condition": "model", "against": condition, "kind": kind.replace("null", "null control"), "metric": "any"}
                 p = {"p": 0.001 if beats else 0.4, "p_max": 0.001 if beats else 0.4, "p_holm": 0.004 if beats else 0.8, "beats": beats}
                 tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": 5.0, **p})
         for condition in conditions:
             kind = CONDITIONS[condition].kind
-            names = {"condition": condition, "against": "chance", "kind": kind, "metric": "bertscore"}
+            names = {"condition": condition, "against": "chance", "kind": kind.replace("null", "null control"), "metric": "bertscore"}
             p = {"p": 0.5, "p_max": 0.5, "p_holm": 0.03 if kind != "null" else 1.0, "beats": kind != "null"}
             tests += [
                 {"dataset": dataset, "row": row, "subject": subject, **names, "metric": m, "statistic": 1.0, **p}

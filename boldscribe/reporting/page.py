@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
 from boldscribe import __version__
-from boldscribe.conditions import CONDITIONS, KINDS
+from boldscribe.conditions import KINDS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.notes import LABELS, notes, title
@@ -156,7 +156,6 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         "alarms": [*(alarm.removeprefix(f"{ALARM}: ") for alarm in alarms(tests).values()), *leaked.alarms],
         "words": _words(config, label, simulated, tests),
         "trials": used,
-        "impossible": [(CONDITIONS[c].title, why) for c, why in config.impossible(name).items()],
         "badges": {kind: record.verdict(paths[kind]) for kind in ("tables", "tests")},
         "columns": list(columns_of(values).values()),
         "total": groups(values, tests, "Total"),
@@ -203,8 +202,9 @@ def _words(config: Config, label: str, simulated: bool, tests: pd.DataFrame) -> 
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A table; the kind `null` is a word."""
-    return pd.read_csv(path, dtype={"subject": str}, keep_default_na=False, na_values=[""])
+    """A table, with kinds as `CONDITIONS` has them."""
+    table = pd.read_csv(path, dtype={"subject": str}, keep_default_na=False, na_values=[""])
+    return table.replace({"kind": {"null control": "null"}}) if "kind" in table else table
 
 
 def _texts(results: Results) -> list[Path]:

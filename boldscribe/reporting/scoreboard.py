@@ -88,14 +88,15 @@ def _cells(group: pd.DataFrame, metrics: Sequence[str], unbeaten: set[str]) -> l
             continue
         entry = entries[metric]
         interval = "" if pd.isna(entry["low"]) else f"{entry['low']:.1f} to {entry['high']:.1f}"
-        wrong = bool(entry.get("note")) and not pd.isna(entry["note"])
+        wrong = entry["condition"] not in CONDITIONS and bool(entry.get("note")) and not pd.isna(entry["note"])
         cells.append(Cell(f"{entry['value'] + 1e-9:.2f}", interval, metric in unbeaten, wrong))
     return cells
 
 
 def errors_of_the_paper(values: pd.DataFrame) -> list[str]:
     """What is wrong with printed totals, one sentence each."""
-    return [f"{MARK} {note}." for note in dict.fromkeys(values["note"].dropna()) if note]
+    printed = values[~values["condition"].isin(CONDITIONS)]
+    return [f"{MARK} {note}." for note in dict.fromkeys(printed["note"].dropna()) if note]
 
 
 MEDIA = {".csv": "text/csv", ".md": "text/markdown", ".tex": "application/x-tex"}

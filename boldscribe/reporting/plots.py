@@ -123,9 +123,9 @@ def learning_curves(path: Path, stage: str) -> list[Figure]:
 
 def _learning(time: pd.Series, values: pd.Series, stage: str) -> Figure:
     name = str(values.name).replace("_", " ")
-    with drawing(2.3, 1.7, left=0.55, bottom=0.42) as (canvas, ax):
+    with drawing(2.3, 1.8, left=0.62, bottom=0.42, top=0.42) as (canvas, ax):
         ax.plot(time, values, color=PALETTE["model"][0], marker="." if len(values) < 50 else "", linewidth=1.4)
-        ax.set_title(name)
+        ax.set_title(name, pad=13)
         ax.set_xlabel(str(time.name))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(4))

@@ -78,7 +78,8 @@ class Anatomy:
         moved = points @ self._linear.T + self._shift
         return moved + np.sin(2 * np.pi * moved @ self._waves.T + self._phases) @ self._bends
 
-    def tissues(self, template_points: NDArray[np.float64], shape: tuple[int, int, int]) -> Tissues:
+    @staticmethod
+    def tissues(template_points: NDArray[np.float64], shape: tuple[int, int, int]) -> Tissues:
         """Template maps at template coordinates (points, 3), as arrays of `shape`; outside the template there is air."""
         affine, maps = _template()
         index = (template_points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T

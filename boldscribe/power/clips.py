@@ -62,6 +62,7 @@ def make_clips(config: Config, models: Path, folder: Path) -> Clips:
         write_frames(config, DATASET, "train", 0, trials=[trials], labels=[labels], output=frames)
         write_features(config, frames=frames, models_dir=models, output=features)
         write_captions(config, trials=[trials], labels=[labels], clips=features, models_dir=models, output=captions)
+        frames.unlink()  # half a gigabyte that nothing reads any more
     return Clips(scenes, features, pd.read_parquet(captions)[["stim_file", "instruction", "text"]])
 
 

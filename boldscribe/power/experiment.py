@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from boldscribe.bold.noise import write_noise_series
-from boldscribe.bold.trials import LABEL_TYPES, TRIAL_TYPES, first_volume, role
-from boldscribe.conditions import CONDITIONS, TOKENS
+from boldscribe.bold.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
+from boldscribe.conditions import CONDITIONS, NULLS, TOKENS
 from boldscribe.config import Config
 from boldscribe.decoding.decode import Task, decode
 from boldscribe.encoding import write_fmri_tokens
+from boldscribe.evaluation.scores import write_scores
+from boldscribe.evaluation.tables import make_tables
 from boldscribe.files import atomic, load_array
 from boldscribe.power.clips import Clips
 from boldscribe.power.design import DATASET
 from boldscribe.simulation.dataset import plan
 from boldscribe.simulation.series import write_simulated_series
+from boldscribe.stimuli.captions import COLUMNS as CAPTIONS
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.stage1 import train_stage1
 from boldscribe.training.stage2 import train_stage2
@@ -112,6 +115,25 @@ class Experiment:
             decode(Task(self.config, DATASET, condition, targets, given), written[-1])
         return written
 
+    def tests(self, decoded: Sequence[Path]) -> pd.DataFrame:
+        """Scores, then the tests of the model against each null control, target subjects together: rows of `TESTS` (docs/data.md)."""
+        scores, pairs = self.folder / "scores.parquet", self.folder / "pairs.parquet"
+        captions = [self.captions_of(s) for s in self.target]
+        write_scores(self.config, decoded=decoded, captions=captions, models_dir=self.models, scores=scores, pairs=pairs)
+        subjects = [*self.source, *self.target]
+        tables = {name: self.folder / "tables" / f"{name}.csv" for name in ("csv", "md", "tex", "differences", "tests", "left_out")}
+        make_tables(
+            self.config,
+            DATASET,
+            scores=scores,
+            pairs=pairs,
+            labels=[self.labels(s) for s in subjects],
+            excluded=[self.excluded(s) for s in subjects],
+            **tables,
+        )
+        tests = pd.read_csv(tables["tests"])
+        return tests[(tests["row"] == "Total") & tests["against"].isin(NULLS)].drop(columns=["dataset", "row", "subject"])
+
     def series(self, subject: str, kind: str = "bold") -> Path:
         """A subject's cleaned series, or the noise in its place."""
         return self.folder / kind / f"sub-{subject}_bold.npy"
@@ -123,6 +145,10 @@ class Experiment:
     def labels(self, subject: str) -> Path:
         """What a subject saw."""
         return self.folder / "labels" / f"sub-{subject}_labels.parquet"
+
+    def excluded(self, subject: str) -> Path:
+        """A subject's trials that are left out, of which there are none."""
+        return self.folder / "labels" / f"sub-{subject}_excluded.parquet"
 
     def captions_of(self, subject: str) -> Path:
         """Captions of the clips that a subject saw."""
@@ -155,10 +181,8 @@ class Experiment:
         table = table.assign(action=[self.clips.scenes[clip].action for clip in trials["stim_file"]], source=trials["stim_file"])
         _write(self.trials(subject), table[list(TRIAL_TYPES)].astype(TRIAL_TYPES))
         _write(self.labels(subject), table[list(LABEL_TYPES)].astype(LABEL_TYPES))
-        _write(self.captions_of(subject), table.loc[table["role"] != "adapt", _CAPTION])
-
-
-_CAPTION: Iterable[str] = ["subject", "trial", "stim_file", "instruction", "text"]
+        _write(self.excluded(subject), pd.DataFrame(columns=list(EXCLUDED_TYPES)).astype(EXCLUDED_TYPES))
+        _write(self.captions_of(subject), table.loc[table["role"] != "adapt", CAPTIONS])
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -23,6 +23,7 @@ include: "rules/fmri_tokens.smk"
 include: "rules/stage2.smk"
 include: "rules/decode.smk"
 include: "rules/evaluate.smk"
+include: "rules/reliability.smk"
 include: "rules/report.smk"
 
 
@@ -36,6 +37,7 @@ localrules:
 rule all:
     input:
         expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
+        expand(f"{R}/reliability/{{dataset}}.csv", dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

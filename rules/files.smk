@@ -24,6 +24,11 @@ def _each(pattern, wildcards, labels):
     return [chosen.format(dataset=wildcards.dataset, subject=s) for s in labels]
 
 
+def of_subjects(pattern):
+    """One file per subject, source subjects first."""
+    return lambda w: _each(pattern, w, subjects(w.dataset))
+
+
 def of_split(pattern):
     """One file per subject of a split: source subjects for `train`, target subjects for `test`."""
     return lambda w: (of_train_subjects if w.split == "train" else of_validation_subjects)(pattern)(w)

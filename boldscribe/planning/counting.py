@@ -103,6 +103,7 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
         "decode": amounts(targets * conditions, "token", texts * config.decoding.max_new_tokens),
         "scores": amounts(targets, "text", texts),
         "tables": Amounts(1, "any", {"job": 1}),
+        "reliability": Amounts(1, "any", {"job": 1}),
     }
 
 

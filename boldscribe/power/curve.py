@@ -32,15 +32,11 @@ def probabilities(tests: pd.DataFrame) -> pd.DataFrame:
     beaten = overall.pivot_table(index=[*DESIGN, "repetition"], columns="against", values="beats", aggfunc="first").astype(bool)
     beaten = beaten[[c for c in CONDITIONS if c in beaten]]
     outcomes = pd.concat([pd.DataFrame({ALL: beaten.all(axis=1), ANY: beaten.any(axis=1)}), beaten], axis=1)
-    counts = outcomes.groupby(level=DESIGN).agg(["sum", "size"])
-    rows = []
-    for design, row in counts.iterrows():
-        for control in outcomes:
-            k, n = int(row[control, "sum"]), int(row[control, "size"])
-            low, high = proportion_confint(k, n, method="beta")
-            values = {"control": control, "beaten": k, "repeats": n, "probability": k / n, "low": low, "high": high}
-            rows.append(dict(zip(DESIGN, design, strict=True)) | values)  # type: ignore[call-overload]
-    return pd.DataFrame(rows)
+    counts = outcomes.melt(ignore_index=False, var_name="control", value_name="beaten").groupby([*DESIGN, "control"], sort=False)
+    table = counts["beaten"].agg(beaten="sum", repeats="size").reset_index()
+    table["probability"] = table["beaten"] / table["repeats"]
+    table["low"], table["high"] = proportion_confint(table["beaten"], table["repeats"], method="beta")
+    return table.sort_values(DESIGN, kind="stable", ignore_index=True)
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:

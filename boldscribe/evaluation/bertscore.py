@@ -7,8 +7,9 @@ What the library does not do by itself, with transformers 5:
 - it does not truncate where the tokenizer states no length, and fails at long texts: the encoder's own length is set;
 - the space before a first word, which it asks of RoBERTa's tokenizer, is lost: the tokenizer is told when it is loaded;
 - it takes a folder for T5 when its path has 't5' in it: the folder is named from its parent;
-- the sentences of a batch pad each other, in an order that changes from process to process: here a batch holds texts of equal
-  length, and always as many, so that a score depends on its two texts alone and repeats bit by bit;
+- the sentences of a batch pad each other, in an order that changes from process to process, and padding counts as a token of
+  similarity 0, which beats all negative ones (up to 1.2 % between texts that share nothing): here a batch holds texts of equal
+  length, and always as many, so that a score depends on its two texts alone, repeats bit by bit, and is the library's of one pair;
 - it encodes a text once per call: here once for all pairs that it is in.
 """
 
@@ -75,7 +76,8 @@ class BertScore:
 
     def _encode(self, tokens: Mapping[int, list[int]]) -> dict[int, Encoded]:
         """Each text's embedding (tokens, width) and weights (tokens): as in the library, 0 for the special tokens at both ends."""
-        numbers, encoded = list(tokens), {}
+        numbers: list[int] = list(tokens)
+        encoded: dict[int, Encoded] = {}
         special = torch.tensor([i for i in (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id) if i is not None])
         for batch in tqdm(list(equal_batches([len(tokens[i]) for i in numbers], TEXTS)), "BERTScore: texts", mininterval=5):
             ids_NL = torch.tensor([tokens[numbers[i]] for i in batch])

@@ -96,10 +96,11 @@ def score_pairs(
     distinct = distinct.join(score(distinct["prediction"].tolist(), distinct["reference"].tolist(), bert_score))
     vectors = sentence_vectors({*pairs["prediction"], *(text for texts in references.values() for text in texts)}, encoder)
     scored = []
-    for subject, own in pairs.groupby("subject", sort=False):
+    for subject, captions in references.items():
+        own = pairs[pairs["subject"] == subject]
         unique = own[PAIR].drop_duplicates(ignore_index=True)
-        cider = Cider(references[subject])(unique["prediction"].tolist(), unique["reference"].tolist())
-        predictions, candidates = (list(dict.fromkeys(texts)) for texts in (own["prediction"], references[subject]))
+        cider = Cider(captions)(unique["prediction"].tolist(), unique["reference"].tolist())
+        predictions, candidates = (list(dict.fromkeys(texts)) for texts in (own["prediction"], captions))
         similarity_PC = np.stack([vectors[p] for p in predictions]) @ np.stack([vectors[c] for c in candidates]).T
         row = (
             unique["prediction"].map({p: i for i, p in enumerate(predictions)}),

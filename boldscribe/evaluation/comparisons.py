@@ -39,34 +39,31 @@ def value_cells(row: Row, conditions: Sequence[str], metrics: Sequence[str]) -> 
     ]
 
 
-def difference_cells(row: Row, means_TCM: Sequence[Floats], conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def difference_cells(row: Row, means_STCM: Sequence[Floats], conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """The model less each control: an entry per control and metric, with both intervals, and effect sizes over trials.
 
     Args:
         row: scores, the model's first.
-        means_TCM: per-trial scores of the row's subjects, in the order of `metrics` without corpus-level ones, which take the
+        means_STCM: per-trial scores of each of the row's subjects, in the order of `metrics` without corpus-level ones, which take the
             effect size of the sentence-level ones.
         conditions, metrics: names.
     """
     per_trial = [metrics.index(SENTENCE_BLEU.get(metric, metric)) for metric in metrics]
-    entries = []
-    for c, control in enumerate(conditions[1:], 1):
-        difference = row.less(c)
-        (low, high), (low_trials, high_trials) = difference.over_subjects(), difference.over_trials()
-        of_trials = [means[:, 0] - means[:, c] for means in means_TCM]
-        d_z, won = effect_size(of_trials)[per_trial], trials_won(of_trials)[per_trial]
-        names = ("difference", "low", "high", "low_trials", "high_trials", "effect_size", "trials_won")
-        arrays = (difference.value_CM[0], low[0], high[0], low_trials[0], high_trials[0], d_z, won)
-        for m, metric in enumerate(metrics):
-            entries.append(
-                {
-                    "control": control,
-                    "kind": CONDITIONS[control].kind,
-                    "metric": metric,
-                    **{n: a[m] for n, a in zip(names, arrays, strict=True)},
-                }
-            )
-    return entries
+    less = row.first_less_others()
+    of_trials = [means_TCM[:, :1] - means_TCM[:, 1:] for means_TCM in means_STCM]
+    sizes = (effect_size(of_trials)[:, per_trial], trials_won(of_trials)[:, per_trial])
+    names = ("difference", "low", "high", "low_trials", "high_trials", "effect_size", "trials_won")
+    arrays = (less.value_CM, *less.over_subjects(), *less.over_trials(), *sizes)
+    return [
+        {
+            "control": control,
+            "kind": CONDITIONS[control].kind,
+            "metric": metric,
+            **{name: array[c, m] for name, array in zip(names, arrays, strict=True)},
+        }
+        for c, control in enumerate(conditions[1:])
+        for m, metric in enumerate(metrics)
+    ]
 
 
 def test_cells(permuted_NCM: Floats, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:

@@ -89,11 +89,11 @@ class Row:
         """The scores (C, M)."""
         return self.subjects_SCM.mean(0)
 
-    def less(self, other: int) -> Row:
-        """The first condition less another one: a row of one condition."""
+    def first_less_others(self) -> Row:
+        """The first condition less each of the others: a row of C - 1 conditions."""
 
         def difference(scores: Floats) -> Floats:
-            return scores[:, :1] - scores[:, other : other + 1]
+            return scores[:, :1] - scores[:, 1:]
 
         hierarchical = None if self.hierarchical_BCM is None else difference(self.hierarchical_BCM)
         return Row(difference(self.subjects_SCM), difference(self.trials_BCM), hierarchical, self.n_trials)
@@ -172,17 +172,17 @@ def bounded(ends: tuple[Floats, Floats], metrics: Sequence[str]) -> tuple[Floats
     return np.maximum(ends[0], lowest), np.minimum(ends[1], highest)
 
 
-def effect_size(differences_ST: Sequence[Floats]) -> Floats:
-    """Cohen's d_z of paired differences of trials (trials, M) of each subject: their mean by their standard deviation (M).
+def effect_size(differences_STX: Sequence[Floats]) -> Floats:
+    """Cohen's d_z of paired differences of each subject's trials (trials, ...): their mean by their standard deviation (...).
 
     Both are within subjects (mean of means, root of the mean variance), so that subjects of different level do not count as
     noise. NaN where no trial differs from another.
     """
-    mean_M = np.mean([d_TM.mean(0) for d_TM in differences_ST], axis=0)
-    deviation_M = np.sqrt(np.mean([d_TM.var(0, ddof=1) if len(d_TM) > 1 else np.full(d_TM.shape[1], np.nan) for d_TM in differences_ST], 0))
-    return np.divide(mean_M, deviation_M, out=np.full_like(mean_M, np.nan), where=deviation_M > 1e-9)
+    mean_X = np.mean([d_TX.mean(0) for d_TX in differences_STX], axis=0)
+    deviation_X = np.sqrt(np.mean([d_TX.var(0, ddof=1) if len(d_TX) > 1 else np.full(mean_X.shape, np.nan) for d_TX in differences_STX], 0))
+    return np.divide(mean_X, deviation_X, out=np.full_like(mean_X, np.nan), where=deviation_X > 1e-9)
 
 
-def trials_won(differences_ST: Sequence[Floats]) -> Floats:
-    """Share of trials (%) with a difference (trials, M) above 0, ties halved, as a mean over subjects (M): 50 is no better, no worse."""
-    return np.mean([50 * (1 + np.sign(d_TM)).mean(0) for d_TM in differences_ST], axis=0)
+def trials_won(differences_STX: Sequence[Floats]) -> Floats:
+    """Share of each subject's trials (trials, ...) with a difference above 0 (%), ties halved; the mean over subjects (...)."""
+    return np.mean([50 * (1 + np.sign(d_TX)).mean(0) for d_TX in differences_STX], axis=0)

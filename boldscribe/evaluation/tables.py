@@ -71,8 +71,8 @@ def make_tables(
     metrics = metrics_of(table.columns)
     names = {f"Subject-{i}": subject for i, subject in enumerate(subjects, 1)} | {"Total": ""}
     own = read_subjects(pairs, table, subjects, conditions)
-    measured, contrasts = _bootstrap(config, dataset, names, own, conditions, metrics)
-    tested = judged(_permute(config, dataset, names, own, conditions, metrics), contrasts, config.evaluation.significance)
+    measured, contrasts = bootstrap_rows(config, dataset, names, own, conditions, metrics)
+    tested = judged(permutation_rows(config, dataset, names, own, conditions, metrics), contrasts, config.evaluation.significance)
     raised = alarms(tested)
     for alarm in raised.values():
         logging.getLogger(__name__).warning("%s: %s", dataset, alarm)
@@ -110,7 +110,7 @@ def make_tables(
             part.write_text(text)
 
 
-def _bootstrap(
+def bootstrap_rows(
     config: Config, dataset: str, names: Mapping[str, str], own: Sequence[Subject], conditions: Sequence[str], metrics: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores of each row and condition with their intervals, and differences between the model and each control."""
@@ -128,7 +128,7 @@ def _bootstrap(
     return pd.DataFrame(measured), table
 
 
-def _permute(
+def permutation_rows(
     config: Config, dataset: str, names: Mapping[str, str], own: Sequence[Subject], conditions: Sequence[str], metrics: Sequence[str]
 ) -> pd.DataFrame:
     """Tests of each row; a permutation of all subjects permutes each of them, and the total is the mean of their scores."""

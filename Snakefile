@@ -20,10 +20,12 @@ include: "rules/connectors.smk"
 include: "rules/controls.smk"
 include: "rules/stage1.smk"
 include: "rules/fmri_tokens.smk"
+include: "rules/encoder.smk"
 include: "rules/stage2.smk"
 include: "rules/decode.smk"
 include: "rules/evaluate.smk"
 include: "rules/reliability.smk"
+include: "rules/leakage.smk"
 include: "rules/report.smk"
 
 
@@ -36,8 +38,7 @@ localrules:
 
 rule all:
     input:
-        expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
-        expand(f"{R}/reliability/{{dataset}}.csv", dataset=DATASETS),
+        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY, LEAKAGE, RELIABILITY], dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, and how often a model is said to beat controls where nothing is, or something small.
 
-    python -m benchmarks.coverage [--experiments 500] [--only intervals|tests]
+    TQDM_DISABLE=1 python -m benchmarks.coverage [--experiments 500] [--only intervals|tests] [--subjects 2 4]
 
 Experiments are drawn from known truths, and go through the very functions that make the tables. docs/statistics.md has the figures.
 
@@ -15,7 +15,6 @@ The model and its controls differ in style; `information` (in SD of a pair's noi
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -120,9 +119,9 @@ def one_table(
     names = {f"Subject-{i}": str(i) for i in range(1, n_subjects + 1)} | {"Total": ""}
     metrics = [*(f"metric_{m}" for m in range(N_METRICS - 2)), *SENTENCE_BLEU.values(), *SENTENCE_BLEU]
     config = Config.model_validate({"seed": seed, "evaluation": {"permutations": n_permutations, "bootstrap_samples": 200}})
-    differences = bootstrap_rows(config, "had", names, own, conditions, metrics)[1]
-    tests = judged(permutation_rows(config, "had", names, own, conditions, metrics), differences, config.evaluation.significance)
-    return tests[tests["row"] == "Total"]
+    differences = bootstrap_rows(config, "had", names, own, conditions, metrics)[1].query("row == 'Total'")
+    tests = permutation_rows(config, "had", names, own, conditions, metrics).query("row == 'Total'")
+    return judged(tests, differences, config.evaluation.significance)
 
 
 def summary(tests: pd.DataFrame) -> dict[str, float]:
@@ -147,11 +146,11 @@ def _share(held: Sequence[bool]) -> str:
     return f"{100 * np.mean(held):.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def coverage_table(n_experiments: int, n_resamples: int) -> None:
+def coverage_table(designs: Sequence[tuple[int, int]], n_experiments: int, n_resamples: int) -> None:
     """Print the coverage of each design and spread: of a mean, of corpus-level BLEU, and of a difference of means."""
     print("| subjects × trials | spread of subjects | trials: mean, BLEU, difference | subjects: mean, BLEU, difference | plain: mean |")
     print("| --- | ---: | --- | --- | --- |")
-    for n_subjects, n_trials in DESIGNS:
+    for n_subjects, n_trials in designs:
         for spread in SPREADS:
             rng = np.random.default_rng([n_subjects, n_trials, int(10 * spread)])
             found = [one_coverage(n_subjects, n_trials, spread, n_resamples, rng) for _ in tqdm(range(n_experiments))]
@@ -161,15 +160,15 @@ def coverage_table(n_experiments: int, n_resamples: int) -> None:
             print(f"| {n_subjects} × {n_trials} | {spread:g} | {trials} | {subjects} | {_share([f.plain[0] for f in found])} |", flush=True)
 
 
-def tests_table(n_experiments: int, n_permutations: int) -> None:
+def tests_table(designs: Sequence[tuple[int, int]], n_experiments: int, n_permutations: int) -> None:
     """Print how often a table claims something: under the null with equal and with better style, and with information planted."""
-    for n_subjects, n_trials in DESIGNS[:2]:
+    for n_subjects, n_trials in designs:
         for advantage, information in ((0.0, 0.0), (2.0, 0.0), (0.0, 0.3), (0.0, 0.6), (0.0, 1.0)):
             claims = pd.DataFrame(
                 summary(one_table(n_subjects, n_trials, s, n_permutations=n_permutations, advantage=advantage, information=information))
                 for s in tqdm(range(n_experiments if information == 0 else n_experiments // 5))
             )
-            if (n_subjects, advantage, information) == (DESIGNS[0][0], 0, 0):
+            if (n_subjects, advantage, information) == (designs[0][0], 0, 0):
                 print("| subjects × trials | style | information | " + " | ".join(claims.columns) + " |")
                 print("| --- | ---: | ---: | " + " | ".join("---" for _ in claims.columns) + " |")
             shares = " | ".join(_share(claims[name].tolist()) for name in claims)
@@ -180,16 +179,17 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=int, default=500)
-    parser.add_argument("--resamples", type=int, default=1000)
-    parser.add_argument("--permutations", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--permutations", type=int, default=500)
     parser.add_argument("--only", choices=["intervals", "tests"])
+    parser.add_argument("--subjects", type=int, nargs="+", choices=[n for n, _ in DESIGNS], default=[n for n, _ in DESIGNS])
     args = parser.parse_args()
+    designs = [design for design in DESIGNS if design[0] in args.subjects]
     if args.only != "tests":
-        coverage_table(args.experiments, args.resamples)
+        coverage_table(designs, args.experiments, args.resamples)
     if args.only != "intervals":
-        tests_table(args.experiments, args.permutations)
+        tests_table(designs, args.experiments, args.permutations)
 
 
 if __name__ == "__main__":
-    os.environ["TQDM_DISABLE"] = "1"
     main()

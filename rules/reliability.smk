@@ -10,7 +10,7 @@ rule reliability:
         trials=of_subjects(TRIALS),
         labels=of_subjects(LABELS),
     output:
-        reliability=f"{R}/reliability/{{dataset}}.csv",
+        reliability=RELIABILITY,
     params:
         module=as_py_module(),
         code=code("reliability"),

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from boldscribe.bold.trials import BROKEN, EXCLUDED_TYPES
+from boldscribe.bold.reasons import BROKEN
+from boldscribe.bold.trials import EXCLUDED_TYPES
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.tables import make_tables

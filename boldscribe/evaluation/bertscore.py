@@ -33,7 +33,7 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.batches import equal_batches
 from boldscribe.sections.training import Evaluation
 
-TEXTS, PAIRS = 16, 64  # per batch
+TEXTS, PAIRS = 8, 64  # per batch
 Encoded = tuple[Tensor, Tensor]
 
 

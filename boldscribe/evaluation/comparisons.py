@@ -66,7 +66,7 @@ def difference_cells(row: Row, means_STCM: Sequence[Floats], conditions: Sequenc
     ]
 
 
-def test_cells(permuted_NCM: Floats, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def permutation_cells(permuted_NCM: Floats, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """The model against each control, and each condition against chance: an entry per metric, and one for any of them.
 
     Args:
@@ -107,16 +107,18 @@ def judged(tests: pd.DataFrame, differences: pd.DataFrame, significance: float) 
     """Tests with `p_holm` and `beats`.
 
     `p_holm` corrects `p_max` for the number of comparisons in a row of the table (Holm 1979): those with null controls and those
-    with other conditions are two families, and so are null controls and other conditions against chance. A hypothesis is about all
+    with other conditions are two families, and so are null controls and other conditions against chance; the model against chance is
+    one by itself. A hypothesis is about all
     metrics of a comparison at once (texts tell no trials apart), so that the correction holds over comparisons and metrics.
 
     `beats`: significant, and for the model against a control the interval of the difference over trials lies above 0. For any
     metric: one of them beats.
     """
-    tests = tests.assign(family=tests["against"].eq(CHANCE).astype(str) + tests["kind"].eq("null").astype(str))
+    kind = tests["kind"].where(tests["kind"].isin(["model", "null"]), "other")
+    tests = tests.assign(family=kind + tests["against"].eq(CHANCE).map({True: " against chance", False: ""}))
     groups = tests.groupby(["row", "metric", "family"], sort=False)["p_max"]
     tests["p_holm"] = groups.transform(lambda p: holm(p.to_numpy()))
-    ends = differences.set_index(["row", "control", "metric"])["low_trials"]
+    ends = differences.set_index(["row", "control", "metric"])["low_trials"].astype(float)
     lows = ends.reindex(pd.MultiIndex.from_frame(tests[["row", "against", "metric"]])).to_numpy()
     tests["beats"] = (tests["p_holm"] < significance) & (tests["against"].eq(CHANCE) | (lows > 0))
     single = tests["metric"] != ANY

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from boldscribe.evaluation.batches import equal_batches
 from boldscribe.models.sentence_encoder import SentenceEncoder
 
-BATCH = 16
+BATCH = 8
 
 
 def sentence_vectors(texts: Iterable[str], encoder: SentenceEncoder) -> dict[str, NDArray[np.float64]]:

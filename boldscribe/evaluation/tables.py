@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.evaluation.comparisons import CHANCE, DIFFERENCES, TESTS, difference_cells, judged, test_cells, value_cells
+from boldscribe.evaluation.comparisons import CHANCE, DIFFERENCES, TESTS, difference_cells, judged, permutation_cells, value_cells
 from boldscribe.evaluation.latex import latex
 from boldscribe.evaluation.notes import notes, title
 from boldscribe.evaluation.permutation import permuted_scores
@@ -76,7 +76,7 @@ def make_tables(
     raised = alarms(tested)
     for alarm in raised.values():
         logging.getLogger(__name__).warning("%s: %s", dataset, alarm)
-    measured["note"] = measured["condition"].where(measured["row"] == "Total").map(raised).fillna("")
+    measured["note"] = [raised.get(c, "") if row == "Total" else "" for c, row in zip(measured["condition"], measured["row"], strict=True)]
 
     published = published_scores(config.datasets[dataset].table)
     values = pd.concat([measured, _chance(table, names, metrics), published], ignore_index=True).assign(dataset=dataset)
@@ -102,7 +102,10 @@ def make_tables(
         (tests, tested[TESTS], "%.6g"),
     ):
         with atomic(path) as part:
-            frame.to_csv(part, index=False, float_format=digits, lineterminator="\n")
+            in_words = (
+                {"kind": frame["kind"].replace("null", "null control")} if "kind" in frame else {}
+            )  # "null" is read as a missing value
+            frame.assign(**in_words).to_csv(part, index=False, float_format=digits, lineterminator="\n")
     with atomic(left_out) as part:
         left_out_table.to_csv(part, index=False, lineterminator="\n")
     for path, text in ((md, markdown(page)), (tex, latex(page, dataset))):
@@ -141,7 +144,7 @@ def permutation_rows(
             total_NCM = total_NCM + permuted_NCM / len(own)
         entries += [
             {"dataset": dataset, "row": name, "subject": label, **cell}
-            for cell in test_cells(permuted_NCM if subject else np.asarray(total_NCM), conditions, metrics)
+            for cell in permutation_cells(permuted_NCM if subject else np.asarray(total_NCM), conditions, metrics)
         ]
     return pd.DataFrame(entries)
 

@@ -22,11 +22,12 @@ from boldscribe.files import save_array
 from boldscribe.preprocessing.confounds import cosines
 from boldscribe.preprocessing.template import SPACE, output_grid
 from boldscribe.reproducible import generator
-from boldscribe.simulation.anatomy import EPI_INTENSITY, Anatomy, Tissues, world_points
+from boldscribe.simulation.anatomy import EPI_INTENSITY, Tissues, tissues_at, world_points
 from boldscribe.simulation.bold import BACKGROUND_NOISE, signal_change
 from boldscribe.simulation.dataset import frame_times
-from boldscribe.simulation.responses import PEAK_RESPONSE, common_layout, feature_matrix, response_delay, subject_maps, time_courses
+from boldscribe.simulation.responses import PEAK_RESPONSE, feature_matrix, response_delay, subject_maps, time_courses
 from boldscribe.simulation.scenes import Scene
+from boldscribe.simulation.truth import layout_of
 
 TISSUE = 0.5  # share of white matter, or of CSF, of the voxels whose means are regressed out
 
@@ -53,9 +54,9 @@ def template_grid(resolution: float) -> TemplateGrid:
     """The brain in the grid that the embedded preprocessing writes at a resolution (mm)."""
     shape, affine = output_grid(resolution)
     points = world_points(shape, affine)
-    mask_XYZ = Anatomy.tissues(points, shape).brain
+    mask_XYZ = tissues_at(points, shape).brain
     points = points[mask_XYZ.ravel()]
-    return TemplateGrid(affine, mask_XYZ, points, Anatomy.tissues(points, (len(points), 1, 1)))
+    return TemplateGrid(affine, mask_XYZ, points, tissues_at(points, (len(points), 1, 1)))
 
 
 def write_simulated_series(
@@ -72,8 +73,7 @@ def write_simulated_series(
     """
     grid = template_grid(config.preprocessing.resolution)
     rng = generator(config.seed, "simulation", dataset, subject)
-    layout = common_layout(generator(config.seed, "simulation", "layout"))
-    maps = subject_maps(layout, grid.points, grid.tissues.gm.ravel(), rng)
+    maps = subject_maps(layout_of(config), grid.points, grid.tissues.gm.ravel(), rng)
     delay = response_delay(rng)
     tr = config.simulation.repetition_time
     cleaned, runs = [], []

@@ -10,9 +10,10 @@ import pandas as pd
 
 from boldscribe.bold.noise import write_noise_series
 from boldscribe.bold.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
-from boldscribe.conditions import CONDITIONS, NULLS, TOKENS
+from boldscribe.conditions import NULLS, TOKENS
 from boldscribe.config import Config
-from boldscribe.decoding.decode import Task, decode
+from boldscribe.decoding.decode import decode
+from boldscribe.decoding.task import Task, inputs_of
 from boldscribe.encoding import write_fmri_tokens
 from boldscribe.evaluation.scores import write_scores
 from boldscribe.evaluation.tables import make_tables
@@ -97,22 +98,19 @@ class Experiment:
 
     def decode(self) -> list[Path]:
         """The texts of the model and of all controls."""
-        targets = [self.trials(s) for s in self.target]
         files = {
-            "llm": [self.models / "llm"],
+            "models": [self.models / "llm"],
             "stage2": [self.folder / "stage2"],
             "adapt_tokens": [self.tokens("adapt")],
             "test_labels": [self.labels(s) for s in self.target],
-            "source_labels": [self.labels(s) for s in self.source],
             "source_captions": [self.captions_of(s) for s in self.source],
         }
         written = []
         for condition in self.config.conditions(DATASET):
-            given = {name: files[name] for name in CONDITIONS[condition].reads & files.keys()}
-            given["tokens"] = [self.tokens("test", "noise" if TOKENS[condition] == "noisetest" else "model")]
-            given["models"] = [self.models / "llm"]
+            files["tokens"] = [self.tokens("test", "noise" if TOKENS[condition] == "noisetest" else "model")]
+            given = {name: files[name] for name in inputs_of(condition)}
             written.append(self.folder / "decoded" / f"condition-{condition}.parquet")
-            decode(Task(self.config, DATASET, condition, targets, given), written[-1])
+            decode(Task(self.config, DATASET, condition, [self.trials(s) for s in self.target], given), written[-1])
         return written
 
     def tests(self, decoded: Sequence[Path]) -> pd.DataFrame:
@@ -179,6 +177,7 @@ class Experiment:
         table = trials.assign(dataset=DATASET, subject=subject, trial=np.arange(len(trials)), n_volumes=bold.n_volumes, high_motion=0.0)
         table = table.assign(first_volume=np.add(start, first), role=[role(design, subject, run) for run in trials["run"]])
         table = table.assign(action=[self.clips.scenes[clip].action for clip in trials["stim_file"]], source=trials["stim_file"])
+        table = table.assign(start=0.0, description="")
         _write(self.trials(subject), table[list(TRIAL_TYPES)].astype(TRIAL_TYPES))
         _write(self.labels(subject), table[list(LABEL_TYPES)].astype(LABEL_TYPES))
         _write(self.excluded(subject), pd.DataFrame(columns=list(EXCLUDED_TYPES)).astype(EXCLUDED_TYPES))

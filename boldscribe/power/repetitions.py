@@ -66,13 +66,15 @@ class Repetition:
         torch.set_num_threads(1)
         folder = self.out / "work" / self.result.stem
         shutil.rmtree(folder, ignore_errors=True)
-        start = time.monotonic()
+        start = time.process_time()
         made = Experiment(experiment(self.config, self.design, self.seed, folder), self.clips(), self.models, folder)
         made.scan()
         made.train()
         tests = made.tests(made.decode())
         with atomic(self.result) as part:
-            tests.assign(repetition=self.number, seconds=round(time.monotonic() - start, 1)).to_csv(part, index=False, lineterminator="\n")
+            tests.assign(repetition=self.number, cpu_seconds=round(time.process_time() - start, 1)).to_csv(
+                part, index=False, lineterminator="\n"
+            )
         shutil.rmtree(folder)
 
 

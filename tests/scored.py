@@ -1,11 +1,15 @@
 """Tables of scores and pairs for tests: random texts with real BLEU, and other scores drawn so that the model knows its clip."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from boldscribe.evaluation.bleu import sentence_bleu
+from boldscribe.evaluation.reading import SIGNATURES
 
 WORDS = ["man", "dog", "ball", "runs", "jumps", "red", "park", "blue"]
 DRAWN = ["bertscore", "rouge_l_f", "rouge_l_p", "rouge_l_r", "cider", "meteor", "sentence_similarity"]
@@ -40,7 +44,9 @@ def write_scored(folder: Path, conditions: list[str], sizes: dict[str, int], **k
     pairs = pd.concat([pairs_of(s, c, n, knows=knows.get(c)) for c in conditions for s, n in sizes.items()], ignore_index=True)
     scores = pairs[pairs["trial"] == pairs["other"]].drop(columns="other")
     paths = folder / "had.parquet", folder / "had_pairs.parquet"
-    scores.to_parquet(paths[0], index=False)
+    content = pa.Table.from_pandas(scores, preserve_index=False)
+    signatures = json.dumps({"bertscore": "layer:6|raw_50%"}).encode()
+    pq.write_table(content.replace_schema_metadata({**content.schema.metadata, SIGNATURES: signatures}), paths[0])
     texts = ["instruction", "prediction", "reference"]
     names = [c for c in pairs if c not in (*texts, "condition", "subject", "trial", "other")]
     pairs.drop(columns=texts).astype(dict.fromkeys(names, np.float32)).to_parquet(paths[1], index=False)

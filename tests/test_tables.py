@@ -1,6 +1,5 @@
 """Tables: every number recomputed another way; published values, the paper's two errors, verdicts, alarms and warnings in place."""
 
-import json
 import logging
 import re
 import shutil
@@ -13,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from sacrebleu.metrics import BLEU
 
-from boldscribe.bold.trials import BROKEN, EXCLUDED_TYPES
+from boldscribe.bold.reasons import BROKEN
+from boldscribe.bold.trials import EXCLUDED_TYPES
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
@@ -46,11 +46,7 @@ def _config(simulated: bool = True, table: int = 1, controls: list[str] = CONTRO
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    paths = write_scored(tmp_path_factory.mktemp("scores"), ["model", *CONTROLS], SIZES)
-    table = pq.read_table(paths[0])
-    metadata = {**(table.schema.metadata or {}), b"signatures": json.dumps({"bertscore": "layer:6|raw_50%"}).encode()}
-    pq.write_table(table.replace_schema_metadata(metadata), paths[0])
-    return paths
+    return write_scored(tmp_path_factory.mktemp("scores"), ["model", *CONTROLS], SIZES)
 
 
 def _make(config: Config, scored: tuple[Path, Path], folder: Path) -> dict[str, Path]:
@@ -224,9 +220,11 @@ def test_same_scores_give_the_same_bytes_in_any_order(tables: dict[str, Path], s
 
 def test_scores_that_do_not_fit_are_refused(scored: tuple[Path, Path], tmp_path: Path) -> None:
     def changed(scores: pd.DataFrame | None = None, pairs: pd.DataFrame | None = None) -> tuple[Path, Path]:
-        for name, table, path in zip(("scores", "pairs"), (scores, pairs), scored, strict=True):
-            (table if table is not None else pd.read_parquet(path)).to_parquet(tmp_path / f"{name}.parquet")
-        return tmp_path / "scores.parquet", tmp_path / "pairs.parquet"
+        """Files of scores and of pairs, one of them changed."""
+        paths = tmp_path / "scores.parquet", tmp_path / "pairs.parquet"
+        for path, table, made in zip(paths, (scores, pairs), scored, strict=True):
+            shutil.copy(made, path) if table is None else table.to_parquet(path)
+        return paths
 
     scores, pairs = map(pd.read_parquet, scored)
     of_llm = (scores["subject"] == "05") & (scores["condition"] == "llm")
@@ -240,6 +238,8 @@ def test_scores_that_do_not_fit_are_refused(scored: tuple[Path, Path], tmp_path:
         _make(_config(), changed(pairs=pairs.drop(pairs.index[pairs["subject"] == "06"][3])), tmp_path)
     with pytest.raises(UserError, match="other scores than the table of scores"):
         _make(_config(), changed(pairs=pairs.assign(cider=pairs["cider"] + 1)), tmp_path)
+    with pytest.raises(UserError, match="found no signatures of the metrics"):
+        _make(_config(), changed(scores), tmp_path)
     assert not (tmp_path / "had.csv").exists()
 
 

@@ -113,10 +113,7 @@ LABELS = {"model": "Model", "null": "Null controls", "control": "Controls", "abl
 
 
 def metrics(config: Config, signatures: Mapping[str, str]) -> list[str]:
-    """How metrics were computed: their signatures, or what the configuration says where a table of scores has none."""
-    if not signatures:
-        scale = "rescaled by the baseline of unrelated sentences" if config.evaluation.bertscore_baseline else "not rescaled"
-        signatures = {"BERTScore": f"F1, layer {config.evaluation.bertscore_layer}, {scale}"}
+    """How metrics were computed."""
     embedded = config.evaluation.bertscore_model == "embedded"
     small = ["BERTScore is by all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others."] if embedded else []
     return [

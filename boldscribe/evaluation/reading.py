@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from boldscribe.errors import UserError
 from boldscribe.evaluation.statistics import Floats, metrics_of, trial_statistics
 
-SIGNATURES = b"signatures"
+SIGNATURES = b"signatures"  # in the metadata of the scores' schema
 # Pairs are stored in single precision.
 ROUNDING = 1e-3
 AGAIN = "run the scores stage again"
@@ -115,7 +115,13 @@ def _subject(where: str, subject: str, scores: pd.DataFrame, pairs: pd.DataFrame
 
 
 def read_signatures(path: Path) -> dict[str, str]:
-    """How each metric was computed, as the table of scores says; empty if it does not."""
+    """How each metric was computed (`metric_signatures`), as the table of scores says.
+
+    Raises:
+        UserError: it does not.
+    """
     stored = pq.read_schema(path).metadata or {}
-    signatures: dict[str, str] = json.loads(stored.get(SIGNATURES, b"{}"))
+    if SIGNATURES not in stored:
+        raise UserError(str(path), f"found no signatures of the metrics; {AGAIN}")
+    signatures: dict[str, str] = json.loads(stored[SIGNATURES])
     return signatures

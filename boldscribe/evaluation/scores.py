@@ -22,8 +22,8 @@ from boldscribe.evaluation.caption_metrics import Cider, meteor
 from boldscribe.evaluation.decoded import read_decoded
 from boldscribe.evaluation.identification import columns as identification_columns
 from boldscribe.evaluation.identification import identification
+from boldscribe.evaluation.reading import SIGNATURES
 from boldscribe.evaluation.sentences import sentence_vectors
-from boldscribe.evaluation.signatures import KEY as SIGNATURES
 from boldscribe.evaluation.signatures import metric_signatures
 from boldscribe.files import atomic
 from boldscribe.models.sentence_encoder import SentenceEncoder

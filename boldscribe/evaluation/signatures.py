@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import version
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from sacrebleu.metrics import BLEU
 
-from boldscribe.errors import UserError
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.files import sha256_of
-
-KEY = b"signatures"  # in the metadata of the scores' schema
 
 
 def metric_signatures(bert_score: BertScore, sentence_encoder: Path) -> dict[str, str]:
@@ -42,16 +37,3 @@ def weights_digest(path: Path) -> str:
     """The first 12 digits of the SHA-256 of a file, or of each of the weight files in a folder."""
     files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.bin")])
     return ",".join(f"sha256:{sha256_of(file)[:12]}" for file in files)
-
-
-def read_signatures(scores: Path) -> dict[str, str]:
-    """The signatures of the metrics in a table of scores.
-
-    Raises:
-        UserError: the table has none.
-    """
-    metadata = pq.read_schema(scores).metadata or {}
-    if KEY not in metadata:
-        raise UserError(str(scores), "found no signatures of the metrics; run the scores stage again")
-    signatures: dict[str, str] = json.loads(metadata[KEY])
-    return signatures

@@ -6,10 +6,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 from boldscribe.evaluation.published import published_scores
+from boldscribe.evaluation.reading import SIGNATURES
 from boldscribe.files import save_array
 
 SUBJECTS = ("05", "06")
@@ -155,8 +158,13 @@ def _trials(root: Path, dataset: str, conditions: tuple[str, ...], n_trials: int
         shown = [f"{subject}-{t}.mp4" for t in range(n_trials)]
         save_array(path, np.broadcast_to(brightness, (n_shown, 4, 32, 32, 3))[np.arange(n_trials) % n_shown], clips=shown)
         frames.append(path)
+    table = pa.Table.from_pandas(pd.concat(scores, ignore_index=True))
+    signed = {SIGNATURES: json.dumps({"sacrebleu": "case:mixed|tok:13a|made up"}), **(table.schema.metadata or {})}
+    path = root / "scores" / f"{dataset}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata(signed), path)
     return {
-        "scores": _save(root / "scores" / f"{dataset}.parquet", pd.concat(scores, ignore_index=True)),
+        "scores": [path],
         "labels": labels,
         "frames": frames,
     }

@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -44,7 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Fewer conditions of one data set, which are quick to write."""
-    return write_results(tmp_path_factory.mktemp("few"), conditions=("model", "llm", "shuffled"), datasets=("had",))
+    return write_results(tmp_path_factory.mktemp("few"), 20, conditions=("model", "llm", "shuffled"), datasets=("had",))
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +116,26 @@ def test_alarms_are_raised_and_stand_first(few: Results, tmp_path: Path) -> None
     assert leakage(files["leakage"][0]).alarms == [] and "strict" in leakage(leaking).alarms[0]
     changed = tmp_path / "had_tests.csv"
     tests.to_csv(changed, index=False)
-    write_report(config, {**files, "tests": [changed], "leakage": [leaking], "maps": []}, tmp_path / "report.html")
+    texts = pq.read_table(files["scores"][0])
+    scores = texts.to_pandas()
+    scores["reference"] += " " + scores["subject"] + scores["trial"].astype(str)  # no two of them the same
+    scores.loc[scores["condition"] == "model", "prediction"] = scores["reference"]
+    copied = tmp_path / "scores" / "had.parquet"
+    copied.parent.mkdir()
+    pq.write_table(pa.Table.from_pandas(scores).replace_schema_metadata(texts.schema.metadata), copied)
+    others = {"tests": [changed], "leakage": [leaking], "scores": [copied], "maps": []}
+    write_report(config, {**files, **others}, tmp_path / "report.html")
     text = text_of((tmp_path / "report.html").read_text())
     glance = text[text.index("At a glance") :]
     places = [
-        glance.index(words) for words in ("null control 'shuffled trials' tells trials apart", "The split is strict", "No brain", "On HAD")
+        glance.index(words)
+        for words in (
+            "null control 'shuffled trials' tells trials apart",
+            "the texts of 'model' equal their references",
+            "The split is strict",
+            "No brain",
+            "On HAD",
+        )
     ]
     assert places == sorted(places) and places[0] < 60
 

@@ -17,6 +17,7 @@ from boldscribe import __version__
 from boldscribe.conditions import KINDS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
+from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.notes import LABELS, notes, title
 from boldscribe.evaluation.reading import read_signatures
 from boldscribe.evaluation.trials_used import trials_sentence
@@ -146,6 +147,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         packed.rows.clear()
     label, simulated = config.datasets[name].title or name, config.datasets[name].simulated is not None
     leaked, curves = leakage(results.perhaps("leakage", ".json")), results.curves()
+    raised = [*alarms(tests).values(), *copying(config, scores).values()]
     section = {
         "name": name,
         "label": label,
@@ -153,7 +155,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         "simulated": simulated,
         "n_subjects": scores["subject"].nunique(),
         "n_trials": packed.n_trials,
-        "alarms": [*(alarm.removeprefix(f"{ALARM}: ") for alarm in alarms(tests).values()), *leaked.alarms],
+        "alarms": [*(alarm.removeprefix(f"{ALARM}: ") for alarm in raised), *leaked.alarms],
         "words": _words(config, label, simulated, tests),
         "trials": used,
         "badges": {kind: record.verdict(paths[kind]) for kind in ("tables", "tests")},

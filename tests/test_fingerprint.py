@@ -110,5 +110,5 @@ def test_every_program_of_the_project_has_one_that_holds_what_it_runs() -> None:
         "boldscribe.losses.clip_loss" not in found["stage2"].parts and "boldscribe.losses.entropy_separation_loss" in found["stage2"].parts
     )
     assert "boldscribe/reporting/page.html.j2" in found["report"].parts
-    assert "sacrebleu" in found["scores"].packages and "sacrebleu" not in found["decode"].packages
+    assert "nltk" in found["scores"].packages and "nltk" not in found["decode"].packages
     assert not any(part.startswith(("boldscribe.provenance", "boldscribe.config")) for f in found.values() for part in f.parts)

@@ -33,7 +33,8 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.batches import equal_batches
 from boldscribe.sections.training import Evaluation
 
-TEXTS, PAIRS = 8, 64  # per batch
+# Texts and pairs per batch: always as many, whatever there is to score; a GPU needs more to be busy.
+BATCHES = {"cpu": (8, 64), "cuda": (64, 512)}
 Encoded = tuple[Tensor, Tensor]
 
 
@@ -56,6 +57,7 @@ class BertScore:
         with chdir(folder.parent):
             self.scorer = BERTScorer(model_type=folder.name, num_layers=layer, **options)
         self.folder, self.baseline = folder, baseline
+        self.at_once = BATCHES[torch.device(self.scorer.device).type]
         self.tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True)
         positions = self.scorer._model.config.max_position_embeddings
         if self.tokenizer.model_max_length > positions:
@@ -79,7 +81,7 @@ class BertScore:
         numbers: list[int] = list(tokens)
         encoded: dict[int, Encoded] = {}
         special = torch.tensor([i for i in (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id) if i is not None])
-        for batch in tqdm(list(equal_batches([len(tokens[i]) for i in numbers], TEXTS)), "BERTScore: texts", mininterval=5):
+        for batch in tqdm(list(equal_batches([len(tokens[i]) for i in numbers], self.at_once[0])), "BERTScore: texts", mininterval=5):
             ids_NL = torch.tensor([tokens[numbers[i]] for i in batch])
             mask_NL = torch.ones_like(ids_NL, device=self.scorer.device)
             embedding_NLD = bert_encode(self.scorer._model, ids_NL.to(self.scorer.device), mask_NL)
@@ -91,7 +93,7 @@ class BertScore:
         """F1 of pairs (prediction, reference) of encoded texts (pairs), 0 to 1 if not rescaled."""
         scores = np.zeros(len(pairs))
         lengths = [tuple(len(encoded[i][1]) for i in pair) for pair in pairs]
-        for batch in tqdm(list(equal_batches(lengths, PAIRS)), "BERTScore: pairs", mininterval=5):
+        for batch in tqdm(list(equal_batches(lengths, self.at_once[1])), "BERTScore: pairs", mininterval=5):
             sides = []
             for side in (1, 0):  # references first
                 embedding_BLD, weights_BL = (torch.stack([encoded[pairs[i][side]][k] for i in batch]) for k in (0, 1))

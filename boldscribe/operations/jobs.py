@@ -87,7 +87,13 @@ RULES: dict[str, Rule] = {
     "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials", "leakage")),
     "leakage": Rule(("leakage/{dataset}.json", "leakage/{dataset}.md"), ("trials", "captions")),
     "reliability": Rule(("reliability/{dataset}.csv",), ("bold_series", "trials")),
-    "report": Rule(("report.html",), ("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm")),
+    "report": Rule(
+        ("report.html",),
+        (
+            *("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm"),
+            *("retrieval", "information_map", "reliability", "quality", "leakage"),
+        ),
+    ),
     "provenance": Rule(("provenance.html",), ("report",)),
 }
 

@@ -24,6 +24,7 @@ include: "rules/encoder.smk"
 include: "rules/stage2.smk"
 include: "rules/decode.smk"
 include: "rules/evaluate.smk"
+include: "rules/reliability.smk"
 include: "rules/leakage.smk"
 include: "rules/report.smk"
 
@@ -37,7 +38,7 @@ localrules:
 
 rule all:
     input:
-        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY, LEAKAGE], dataset=DATASETS),
+        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY, LEAKAGE, RELIABILITY], dataset=DATASETS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

@@ -43,7 +43,7 @@ class Condition:
 
 LLM = frozenset({"llm", "stage2"})
 BRAIN = LLM | {"tokens"}
-SOURCE_CAPTIONS = frozenset({"source_labels", "source_captions"})
+CAPTIONS = frozenset({"source_captions"})
 
 CONDITIONS: dict[str, Condition] = {
     "model": Condition("model", "model", "the decoder", BRAIN),
@@ -68,23 +68,25 @@ CONDITIONS: dict[str, Condition] = {
         "shuffled across runs", "null", "the fMRI of a trial in another run of the subject", BRAIN | {"adapt_tokens"}
     ),
     "wrongsubject": Condition("wrong subject", "null", "the fMRI of another target subject who saw another clip", BRAIN | {"test_labels"}),
-    "constant": Condition("constant caption", "null", "the source caption that scores best against all others", SOURCE_CAPTIONS),
-    "random": Condition("random caption", "null", "a random source caption", SOURCE_CAPTIONS),
+    "constant": Condition(
+        "constant caption", "null", "the source caption of the same instruction that scores best against all others", CAPTIONS
+    ),
+    "random": Condition("random caption", "null", "a random source caption of the same instruction", CAPTIONS),
     "shuffledclass": Condition("shuffled within class", "control", "the fMRI of another trial of the same action", BRAIN | {"test_labels"}),
     "trueclass": Condition(
-        "true class", "control", "the best constant caption of the clip's true action", SOURCE_CAPTIONS | {"test_labels"}
+        "true class", "control", "the best constant caption of the clip's true action", CAPTIONS | {"source_labels", "test_labels"}
     ),
     "predictedclass": Condition(
         "predicted class",
         "control",
-        "the best constant caption of the action that the model's head predicts",
-        SOURCE_CAPTIONS | {"tokens", "stage2"},
+        "the best constant caption of the action that a classifier of the fMRI tokens predicts",
+        CAPTIONS | {"source_labels", "tokens", "train_tokens"},
     ),
     "nearest": Condition(
         "nearest source trial",
         "control",
         "the caption of the source trial with the most similar fMRI tokens",
-        SOURCE_CAPTIONS | {"tokens", "train_tokens"},
+        CAPTIONS | {"tokens", "train_tokens"},
     ),
     "ridge": Condition(
         "ridge regression",

@@ -19,14 +19,14 @@ def of_validation_subjects(pattern):
     return lambda w: _each(pattern, w, experiment.datasets[w.dataset].validation_subjects)
 
 
-def of_subjects(pattern):
-    """One file per subject, source subjects first."""
-    return lambda w: _each(pattern, w, subjects(w.dataset))
-
-
 def _each(pattern, wildcards, labels):
     chosen = pattern(wildcards) if callable(pattern) else pattern
     return [chosen.format(dataset=wildcards.dataset, subject=s) for s in labels]
+
+
+def of_subjects(pattern):
+    """One file per subject, source subjects first."""
+    return lambda w: _each(pattern, w, subjects(w.dataset))
 
 
 def of_split(pattern):
@@ -58,6 +58,7 @@ EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 SCORES = f"{R}/scores/{{dataset}}.parquet"
 PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
 LEAKAGE = f"{R}/leakage/{{dataset}}.json"
+RELIABILITY = f"{R}/reliability/{{dataset}}.csv"
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
 NOISE = {
     "series": f"{R}/noise/{{dataset}}/sub-{{subject}}_bold.npy",

@@ -41,7 +41,7 @@ from boldscribe.models.fmri_encoder import load_encoder
 from boldscribe.reproducible import generator
 from boldscribe.simulation.anatomy import tissues_at, world_points
 from boldscribe.simulation.truth import responsive_voxels
-from boldscribe.training.stage1 import video_tokens
+from boldscribe.stimuli.features import video_tokens
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

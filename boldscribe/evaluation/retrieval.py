@@ -19,13 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.encoding import read_fmri_tokens
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
 from boldscribe.losses import cosine_similarity
 from boldscribe.models.device import best_device
 from boldscribe.reproducible import generator
-from boldscribe.training.stage1 import video_tokens
+from boldscribe.stimuli.features import video_tokens
+from boldscribe.token_files import read_fmri_tokens
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def write_retrieval(
         for subject in tqdm(subjects, f"retrieval {variant_of(path)}", mininterval=5):
             rows = np.flatnonzero(trials["subject"] == subject)
             clips, own_N = np.unique(trials["stim_file"].to_numpy(str)[rows], return_inverse=True)
-            similarity_NC = cosine_similarity(z_NLD[rows], torch.stack([x_by_clip[clip] for clip in clips])).numpy()
+            similarity_NC = cosine_similarity(torch.from_numpy(z_NLD[rows]), torch.stack([x_by_clip[clip] for clip in clips])).numpy()
             rng = generator(config.seed, "retrieval", dataset, subject)
             found.append(permuted_scores(similarity_NC, own_N, config.evaluation.permutations, rng))
         lines += [{"variant": variant_of(path), **line} for line in _lines(subjects, found)]

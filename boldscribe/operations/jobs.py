@@ -84,8 +84,9 @@ RULES: dict[str, Rule] = {
         ("bold_series", "trials", "captions", "captions_again", "video_features", "fmri_tokens", "stage2", "fetch_model"),
     ),
     "scores": Rule(("scores/{dataset}.parquet", "scores/{dataset}_pairs.parquet"), ("decode", "captions", "fetch_model")),
-    "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials")),
+    "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials", "leakage")),
     "leakage": Rule(("leakage/{dataset}.json", "leakage/{dataset}.md"), ("trials", "captions")),
+    "reliability": Rule(("reliability/{dataset}.csv",), ("bold_series", "trials")),
     "report": Rule(("report.html",), ("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm")),
     "provenance": Rule(("provenance.html",), ("report",)),
 }
@@ -161,7 +162,7 @@ def jobs_of(config: Config) -> list[Job]:
         rules |= {rule: _each("subject", subjects) for rule in ("bold_series", "trials")}
         rules |= dict.fromkeys(("frames", "video_features", "captions"), shards)
         rules |= _trained_and_decoded(config, name)
-        rules |= {rule: [{}] for rule in ("retrieval", "information_map", "quality", "leakage", "scores", "tables")}
+        rules |= {rule: [{}] for rule in ("retrieval", "information_map", "quality", "leakage", "reliability", "scores", "tables")}
         jobs += [_job(rule, config, {"dataset": name, **values}) for rule, wildcards in rules.items() for values in wildcards]
     return jobs + [_job(rule, config, {}) for rule in ("report", "provenance")]
 

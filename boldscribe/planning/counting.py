@@ -108,7 +108,7 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
         "decode": amounts(len(conditions), "token", written * design.trials["test"] * config.decoding.max_new_tokens),
         "scores": amounts(1, "text", design.trials["test"] * len(conditions)),
         "tables": Amounts(1, "any", {"job": 1}),
-        **{stage: Amounts(1, "any", {"job": 1}) for stage in ("leakage", "quality")},
+        **{stage: Amounts(1, "any", {"job": 1}) for stage in ("leakage", "quality", "reliability")},
         **{stage: amounts(1, "trial", design.trials["test"]) for stage in ("retrieval", "information_map")},
     }
     if need.noise:

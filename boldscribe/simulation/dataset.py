@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from boldscribe import __version__
@@ -17,10 +18,11 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic, write_json
 from boldscribe.images import save_image
 from boldscribe.reproducible import generator
+from boldscribe.sections.data import Simulation
 from boldscribe.simulation.anatomy import Anatomy, centred_affine, epi_image, t1w_image, tissues_at, world_points
 from boldscribe.simulation.bold import head_motion, simulate_run
 from boldscribe.simulation.render import render, write_clip
-from boldscribe.simulation.responses import HRF_DELAY, PEAK_RESPONSE, feature_matrix, subject_maps, time_courses
+from boldscribe.simulation.responses import PEAK_RESPONSE, feature_matrix, response_delay, subject_maps, time_courses
 from boldscribe.simulation.scenes import VOCABULARY, Scene, draw_scenes, ground_truth
 from boldscribe.simulation.truth import layout_of
 
@@ -118,12 +120,11 @@ def _write_runs(
     tissues = tissues_at(points, shape)
     baseline = epi_image(tissues, rng)
     maps = subject_maps(layout_of(config), points[tissues.brain.ravel()], tissues.gm[tissues.brain], rng)
-    delay = float(np.clip(rng.normal(0, HRF_DELAY), -1, 1))
+    delay = response_delay(rng)
     for run, trials in viewed.groupby("run"):
         onsets = trials["onset"].to_numpy()
-        n = int(np.ceil((onsets[-1] + s.stimulus_onset_asynchrony + LEAD_OUT) / s.repetition_time))
-        frame_times = np.arange(n, dtype=np.float64) * s.repetition_time + s.repetition_time / 2  # all slices in the middle of the TR
-        courses = time_courses(feature_matrix([clips[c] for c in trials["stim_file"]]), onsets, s.clip_seconds, frame_times, delay)
+        times = frame_times(onsets, s)
+        courses = time_courses(feature_matrix([clips[c] for c in trials["stim_file"]]), onsets, s.clip_seconds, times, delay)
         bold = simulate_run(
             baseline,
             affine,
@@ -132,7 +133,7 @@ def _write_runs(
             courses,
             amplitude=PEAK_RESPONSE * s.snr,
             tr=s.repetition_time,
-            motion=head_motion(n, rng),
+            motion=head_motion(len(times), rng),
             rng=rng,
         )
         path = Path(d.bids_dir) / entity_path(subject, datatype="func", suffix="bold", extension=".nii.gz", task=d.task, run=str(run))
@@ -154,6 +155,12 @@ def _write_runs(
         )
         events_path = path.with_name(path.name.replace("_bold.nii.gz", "_events.tsv"))
         _write_tsv(events_path, events[["onset", "duration", "trial_type", "stim_file", "description"]])
+
+
+def frame_times(onsets: NDArray[np.float64], simulation: Simulation) -> NDArray[np.float64]:
+    """When the volumes of a run are acquired (s): all slices in the middle of the TR, until `LEAD_OUT` after the last trial."""
+    n = int(np.ceil((onsets[-1] + simulation.stimulus_onset_asynchrony + LEAD_OUT) / simulation.repetition_time))
+    return np.arange(n, dtype=np.float64) * simulation.repetition_time + simulation.repetition_time / 2
 
 
 def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]:

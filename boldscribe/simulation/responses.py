@@ -64,6 +64,11 @@ def patches(
     return maps * gm
 
 
+def response_delay(rng: np.random.Generator) -> float:
+    """A subject's delay beyond the canonical HRF (s)."""
+    return float(np.clip(rng.normal(0, HRF_DELAY), -1, 1))
+
+
 def time_courses(
     features: NDArray[np.float64],
     onsets: NDArray[np.float64],

@@ -214,11 +214,11 @@ def test_without_snakemakes_own_folder_the_audit_is_the_same(checkout: Checkout,
 
 def test_what_uncommitted_code_has_made_is_called_so(checkout: Checkout, tmp_path: Path) -> None:
     dirty = checkout.copy(tmp_path / "dirty")
-    edit("boldscribe/evaluation/tables.py", 'CHANCE = "chance"', 'CHANCE = "by chance"')(dirty)
+    edit("boldscribe/evaluation/comparisons.py", 'CHANCE = "chance"', 'CHANCE = "by chance"')(dirty)
     dirty.snakemake()
     tables = {name for name in AFTER_TABLES if name.startswith("tables/")}
     assert audit(dirty) == dict.fromkeys(tables, "uncommitted")
-    edit("boldscribe/evaluation/tables.py", 'CHANCE = "by chance"', 'CHANCE = "chance"')(dirty)
+    edit("boldscribe/evaluation/comparisons.py", 'CHANCE = "by chance"', 'CHANCE = "chance"')(dirty)
     dirty.snakemake()
     assert audit(dirty) == {}
 

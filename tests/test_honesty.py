@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,7 +69,7 @@ def results(demo: Config, tmp_path: Path) -> Path:
 def peep(results: Path, tries: list[tuple[str, str]], line: str, kept: str = "yes") -> tuple[dict[str, str], str]:
     """What comes of each try in a step of its own, and the last line of its log."""
     environment = {**os.environ, "TRIES": json.dumps([(way, str(results / file)) for way, file in tries]), "LINKS": str(results.parent)}
-    command = [sys.executable, "-m", "tests.peeping", "--config", results / "config.yaml", "--line", line, "--kept", kept]
+    command: list[str | Path] = [sys.executable, "-m", "tests.peeping", "--config", results / "config.yaml", "--line", line, "--kept", kept]
     command += ["--inputs", results / "trials/had/sub-01_labels.parquet", "--out", results / "stage1/had/out"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert not (results / "stage1/had/out.prov.json").exists() or done.returncode == 0, "a refusal leaves no record"
@@ -196,7 +196,7 @@ def test_target_labels_captions_and_clips_cannot_be_opened_in_training_and_decod
     for file, read in PEEKS.items():
 
         def peeking(*arguments: Any, file: str = file, read: Callable[[Path], Any] = read, **options: Any) -> Any:
-            with suppress(UserError if swallowed else ()):
+            with suppress(UserError) if swallowed else nullcontext():
                 read(tree.root / file)
             if swallowed:
                 return ["text"] * 6

@@ -21,7 +21,7 @@ from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 
 CERTAINTY = 0.998  # of exact binomial intervals (Clopper & Pearson 1934): each end is wrong in 1 of 1,000 cases
-WITHOUT_BOUND = 0.9  # share beyond which equal texts alarm where the captioner's answers are greedy, or its agreement is not known
+WITHOUT_BOUND = 0.8  # share beyond which equal texts alarm where the captioner's answers are greedy, or its agreement is not known
 
 
 def copying(config: Config, scores: pd.DataFrame) -> dict[str, str]:

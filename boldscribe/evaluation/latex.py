@@ -52,9 +52,9 @@ def _total(page: Page) -> Iterator[Line]:
     for condition, group in values.groupby("condition", sort=False):
         entries: dict[Any, Any] = {entry["metric"]: entry for entry in group.to_dict("records")}
         name = str(condition)
-        beaten = {m for m in columns if ("model", name, m) in tests.index and tests["beats"]["model", name, m]}
-        ps = [p_text(tests["p_holm"][key]) if key in tests.index else "" for key in (("model", name, ANY), (name, CHANCE, ANY))]
-        ps = ["", ps[1]] if name == CHANCE or name == "model" else ps
+        against = "" if name == CHANCE else name
+        beaten = {m for m in columns if ("model", against, m) in tests.index and tests["beats"]["model", against, m]}
+        ps = [p_text(tests["p_holm"][key]) if key in tests.index else "" for key in (("model", against, ANY), (name, CHANCE, ANY))]
         yield group_of(name), [name_of(name), *(_number(entries.get(m), STAR if m in beaten else "") for m in columns), *ps]
         if name == "model":
             for over, low, high in (("over subjects", "low", "high"), ("over trials", "low_trials", "high_trials")):

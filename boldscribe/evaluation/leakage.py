@@ -68,16 +68,17 @@ def overlap(test: pd.DataFrame, others: pd.DataFrame, other: str) -> Overlap:
     """Which test trials share a clip or a source video with other trials.
 
     Args:
-        test, others: labels, `subject, trial, stim_file, source, start`.
+        test, others: labels, `subject, trial, stim_file, source`, and `start` where it is known.
         other: what the others are, in words.
     """
+    test, others = (side.assign(start=side.get("start", np.nan)).astype({"start": float}) for side in (test, others))
     trials = test[["subject", "trial", "stim_file", "source"]].reset_index(drop=True)
     starts = {source: np.sort(group.dropna().to_numpy()) for source, group in others.groupby("source")["start"]}
     trials["stimulus"] = trials["stim_file"].isin(set(others["stim_file"]))
     trials["part"] = trials["source"].isin(set(others["source"])) & ~trials["stimulus"]
     distance = [
         np.abs(starts.get(source, np.empty(0)) - start).min(initial=np.inf)
-        for source, start in zip(test["source"], test["start"].astype(float), strict=True)
+        for source, start in zip(test["source"], test["start"], strict=True)
     ]
     trials["near"] = trials["part"] & (np.asarray(distance) <= SECONDS_APART)  # NaN is never near
     return Overlap(trials, other, any((side["source"] != side["stim_file"]).any() for side in (test, others)))

@@ -10,8 +10,6 @@ from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.config import Config
 
 MARK = "†"
-# Coverage (%) that was measured with such numbers of target subjects, smallest of all settings (docs/statistics.md).
-COVERAGE = {2: 93, 4: 94}
 
 
 def title(config: Config, dataset: str) -> str:
@@ -67,11 +65,6 @@ def intervals(config: Config, dataset: str) -> list[str]:
         )
         if n_subjects == 2:
             over_subjects += " Two subjects say little of others: these intervals are wide."
-        fewer = [n for n in COVERAGE if n_subjects <= n]
-        if fewer:
-            over_subjects += (
-                f" With {fewer[0]} subjects, {COVERAGE[fewer[0]]} % or more of such intervals held the truth in simulated experiments."
-            )
     return [
         "Scores are in percent. The total is the mean over subjects. Intervals are 95 %, of one number each: they are not corrected for "
         "how many are shown.",

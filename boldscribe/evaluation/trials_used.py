@@ -9,6 +9,7 @@ import pandas as pd
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
+from boldscribe.evaluation.leakage import overlap
 
 
 def trials_sentence(config: Config, dataset: str, labels: Sequence[Path], scored: pd.DataFrame, excluded: pd.DataFrame) -> str:
@@ -35,9 +36,8 @@ def overlap_sentence(config: Config, dataset: str, labels: Sequence[Path], score
     test = scored[["subject", "trial"]].drop_duplicates().merge(table, on=["subject", "trial"], how="left", validate="one_to_one")
     if lacking := int(test["stim_file"].isna().sum()):
         raise UserError(where, f"found none of {lacking} of {len(test)} scored trials; run the trials stage again")
-    trained = table[table["subject"].isin(sources)]
-    seen = int(test["stim_file"].isin(trained["stim_file"]).sum())
-    related = int((test["source"].isin(trained["source"]) & ~test["stim_file"].isin(trained["stim_file"])).sum())
+    found = overlap(test, table[table["subject"].isin(sources)], "training")
+    seen, related = found.count("stimulus"), found.count("part")
     cut = f" Those of {related} were cut from a video of which source subjects saw another part." if related else ""
     if not seen:
         return f"No clip of the {len(test)} test trials was shown to a source subject.{cut}"

@@ -29,7 +29,7 @@ COLUMNS = {
     "identification": "Identification top-1",
 }
 STAR = "*"
-PUBLISHED_GROUP = "Published"
+REST = "To compare with"  # chance, and what the paper prints
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def name_of(condition: str) -> str:
 
 
 def group_of(condition: str) -> str:
-    """The group of rows that a condition stands in; the model and chance stand in none."""
-    if condition in ("model", CHANCE):
+    """The group of rows that a condition stands in; the model stands in none."""
+    if condition == "model":
         return ""
-    return LABELS[CONDITIONS[condition].kind] if condition in CONDITIONS else PUBLISHED_GROUP
+    return LABELS[CONDITIONS[condition].kind] if condition in CONDITIONS else REST
 
 
 def grid(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[list[str]]:

@@ -8,16 +8,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from boldscribe.conditions import NULLS
 from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError
-from boldscribe.files import load_array
+from boldscribe.files import load_array, save_array
 from boldscribe.power import repetitions
+from boldscribe.power.clips import Clips, provide_models
 from boldscribe.power.commands import FAST
 from boldscribe.power.curve import ALL, ANY, draw, probabilities
 from boldscribe.power.design import DATASET, Design, designs, experiment
+from boldscribe.power.experiment import Experiment
 from boldscribe.power.repetitions import Repetition, run_all
 from boldscribe.simulation.dataset import frame_times, plan
 from boldscribe.simulation.responses import feature_matrix, time_courses
+from boldscribe.simulation.scenes import describe
 from boldscribe.simulation.series import write_simulated_series
 
 
@@ -126,3 +130,39 @@ def test_a_repetition_is_not_run_twice(fast: Config, tmp_path: Path, monkeypatch
     other = fast.model_copy(update={"seed": fast.seed + 1})
     with pytest.raises(UserError, match="another configuration, seed or version"):
         run_all(other, wanted, 3, 1, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_whole_experiment_tests_every_null_control(fast: Config, tmp_path: Path) -> None:
+    """With the control that needs trainings of its own; on features of noise, which are not rendered and encoded here."""
+    small = {
+        "stage1": {**fast.stage1.model_dump(), "epochs": 1, "batch_size": 8},
+        "stage2": {**fast.stage2.model_dump(by_alias=True), "steps": 1, "warmup_steps": 0},
+        "decoding": {**fast.decoding.model_dump(), "max_new_tokens": 8, "controls": list(NULLS)},
+    }
+    base = Config.model_validate({**fast.model_dump(by_alias=True), **small})
+    config = experiment(base, Design(2, 2, 8, 1.0), 5, tmp_path)
+    provide_models(config, tmp_path / "models")
+    scenes, _ = plan(config, DATASET)
+    rng, widths = np.random.default_rng(1), config.video_llama.q_former
+    tokens = rng.normal(size=(len(scenes), config.stimuli.n_frames * widths.n_queries, widths.hidden_size))
+    save_array(tmp_path / "features.npy", tokens.astype(np.float16), clips=list(scenes))
+    texts = [describe(scene, rng) for scene in scenes.values()]
+    asked = rng.choice(config.video_llama.instructions[:2], len(scenes))
+    captions = pd.DataFrame({"stim_file": list(scenes), "instruction": asked, "text": texts})
+
+    made = Experiment(config, Clips(scenes, tmp_path / "features.npy", captions), tmp_path / "models", tmp_path)
+    made.scan()
+    made.train()
+    tests = made.tests(made.decode())
+    overall = tests[tests["metric"] == "any"]
+    assert overall["against"].tolist() == list(NULLS)
+    assert overall["p_holm"].between(0, 1).all() and not tests["p"].isna().any()
+    assert (tmp_path / "stage2" / "noise").is_dir()
+
+
+def test_refuses_a_ceiling(fast: Config, tmp_path: Path) -> None:
+    decoding = fast.decoding.model_copy(update={"controls": ["llm", "captioner"]})
+    config = experiment(fast.model_copy(update={"decoding": decoding}), Design(2, 1, 8, 1.0), 5, tmp_path)
+    with pytest.raises(UserError, match="found captioner, expected no ceiling"):
+        Experiment(config, Clips({}, tmp_path, pd.DataFrame()), tmp_path, tmp_path)

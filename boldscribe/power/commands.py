@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -38,6 +39,7 @@ def power(
     from boldscribe.processes import cores, prepare_environment
 
     prepare_environment()
+    os.environ["TQDM_DISABLE"] = "1"  # in the processes of the experiments: their bars would mingle with that of all
     config = load_config(*FAST, *configs)
     if seed is not None:
         config = config.model_copy(update={"seed": seed})

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from boldscribe.cluster.controller import look_around, take_over
 from boldscribe.cluster.requests import Requests
 from boldscribe.cluster.retries import spare_mistakes
-from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY, TOKENS
+from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY, TOKENS, needed
 from boldscribe.config import check_experiment, parse_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.manifest import manifest_path

@@ -5,17 +5,11 @@ QUALITY = f"{R}/quality/{{dataset}}.csv"
 RETRIEVAL = f"{R}/retrieval/{{dataset}}.csv"
 
 
-def test_tokens(dataset):
-    """Names of the fMRI tokens of test trials that a data set's conditions are decoded from, the model's first."""
-    made = {TOKENS[name] for name in experiment.conditions(dataset) if "tokens" in CONDITIONS[name].reads}
-    return sorted(made, key=lambda name: (name != "model", name))
-
-
 rule retrieval:
     """Which test clips the fMRI tokens of target subjects belong to, by the similarity of Stage I: the model's, and its controls'."""
     input:
         script=ancient("workflow_scripts/retrieval.py"),
-        tokens=lambda w: [tokens_of(w.dataset, v, "test") for v in test_tokens(w.dataset)],
+        tokens=lambda w: [tokens_of(w.dataset, *made) for made in needed(experiment.conditions(w.dataset)).tokens if made[1] == "test"],
         labels=of_validation_subjects(LABELS),
         features=shards("test", "features.npy"),
         models=expand(f"{R}/models/{{asset}}", asset=["connectors"]),

@@ -3,10 +3,12 @@
 
 def subjects(dataset):
     """All subjects of a data set, source subjects first."""
-    return [
-        *experiment.datasets[dataset].train_subjects,
-        *experiment.datasets[dataset].validation_subjects,
-    ]
+    return experiment.datasets[dataset].subjects
+
+
+def of_subject(pattern):
+    """A file of the job's subject."""
+    return lambda w: _place(pattern, w.dataset, w.subject)
 
 
 def of_train_subjects(pattern):
@@ -21,12 +23,22 @@ def of_validation_subjects(pattern):
 
 def _each(pattern, wildcards, labels):
     chosen = pattern(wildcards) if callable(pattern) else pattern
-    return [chosen.format(dataset=wildcards.dataset, subject=s) for s in labels]
+    return [_place(chosen, wildcards.dataset, s) for s in labels]
+
+
+def _place(pattern, dataset, subject):
+    """A subject's file; a fold reads what does not depend on the split from the data set that it is of."""
+    return pattern.format(dataset=experiment.whole(dataset) if pattern in OF_WHOLE else dataset, subject=subject)
 
 
 def of_split(pattern):
     """One file per subject of a split: source subjects for `train`, target subjects for `test`."""
     return lambda w: (of_train_subjects if w.split == "train" else of_validation_subjects)(pattern)(w)
+
+
+def of_folds(pattern):
+    """One file per fold of a data set, or per fold and subject: the data set's own where it is not rotated."""
+    return lambda w: [path for fold in experiment.folds(w.dataset) for path in expand(pattern, dataset=fold, subject=subjects(fold))]
 
 
 def of_role(pattern):
@@ -52,6 +64,7 @@ LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 SCORES = f"{R}/scores/{{dataset}}.parquet"
 PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
+OF_WHOLE = (SERIES, VOXELS, DISPLACEMENT)
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
 NOISE = {
     "series": f"{R}/noise/{{dataset}}/sub-{{subject}}_bold.npy",
@@ -72,16 +85,18 @@ def dataset_manifest(wildcards):
 
 def raw_subject(wildcards):
     """A subject's raw data: the simulated folder, or the manifest of the measured data set."""
-    if experiment.datasets[wildcards.dataset].simulated:
-        return f"{R}/raw/{wildcards.dataset}/sub-{wildcards.subject}"
-    return f"{R}/fetched/{wildcards.dataset}.json"
+    whole = experiment.whole(wildcards.dataset)
+    if experiment.datasets[whole].simulated:
+        return f"{R}/raw/{whole}/sub-{wildcards.subject}"
+    return f"{R}/fetched/{whole}.json"
 
 
 def raw_stimuli(wildcards):
     """The clips: the simulated folder, or the manifest of the measured data set."""
-    if experiment.datasets[wildcards.dataset].simulated:
-        return f"{R}/raw/{wildcards.dataset}/stimuli"
-    return f"{R}/fetched/{wildcards.dataset}.json"
+    whole = experiment.whole(wildcards.dataset)
+    if experiment.datasets[whole].simulated:
+        return f"{R}/raw/{whole}/stimuli"
+    return f"{R}/fetched/{whole}.json"
 
 
 def raw_dataset(wildcards):
@@ -93,6 +108,11 @@ def raw_dataset(wildcards):
     folder = f"{R}/raw/{wildcards.dataset}"
     made = [f"{folder}/dataset_description.json", f"{folder}/stimuli", *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset))]
     return made + (manifest if experiment.preprocessing.engine in ("derivatives", "minimal") else [])
+
+
+def checked(wildcards):
+    """What the check of the whole data set found, for its folds too."""
+    return f"{R}/checked/{experiment.whole(wildcards.dataset)}.json"
 
 
 def ready_transforms(wildcards):

@@ -9,15 +9,15 @@ rule report:
         differences=expand(f"{R}/tables/{{dataset}}_differences.csv", dataset=DATASETS),
         tests=expand(f"{R}/tables/{{dataset}}_tests.csv", dataset=DATASETS),
         left_out=expand(f"{R}/tables/{{dataset}}_left_out.csv", dataset=DATASETS),
-        scores=expand(SCORES, dataset=DATASETS),
-        labels=[LABELS.format(dataset=d, subject=s) for d in DATASETS for s in subjects(d)],
+        scores=expand(SCORES, dataset=FOLDS),
+        labels=[LABELS.format(dataset=f, subject=s) for f in FOLDS for s in subjects(f)],
         frames=expand(
             f"{R}/stimuli/{{dataset}}/test-{{shard}}_frames.npy",
-            dataset=DATASETS,
+            dataset=FOLDS,
             shard=SHARDS,
         ),
-        stages=expand(f"{R}/{{stage}}/{{dataset}}/model", stage=["stage1", "stage2"], dataset=DATASETS),
-        sc_mbm=expand(f"{R}/sc_mbm/{{dataset}}/curve.parquet", dataset=DATASETS),
+        stages=expand(f"{R}/{{stage}}/{{dataset}}/model", stage=["stage1", "stage2"], dataset=FOLDS),
+        sc_mbm=expand(f"{R}/sc_mbm/{{dataset}}/curve.parquet", dataset=FOLDS),
     output:
         html=f"{R}/report.html",
     params:

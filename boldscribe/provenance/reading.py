@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from boldscribe.config import Config
@@ -26,8 +27,11 @@ class _Reading:
         target = self._target
         if isinstance(target, Section) and attribute in type(target).model_fields:
             return self._note(type(target).model_fields[attribute].alias or attribute, getattr(target, attribute))
-        if isinstance(found := getattr(type(target), attribute, None), property) and found.fget is not None:
+        found = getattr(type(target), attribute, None)
+        if isinstance(found, property) and found.fget is not None:
             return found.fget(self)  # worked out from keys, which are read thereby
+        if isinstance(target, Section) and callable(found) and not hasattr(Section, attribute):
+            return partial(found, self)  # likewise
         self._note_all()  # model_dump, model_copy, items, ...: the whole section is read
         return getattr(target, attribute)
 

@@ -39,7 +39,7 @@ def make_tables(
     Args:
         config: the experiment.
         dataset: its label.
-        scores: per-trial scores of all validation subjects and conditions.
+        scores: per-trial scores of all target subjects and conditions; in a rotation, of each fold.
         labels: clips of all subjects' trials, to say which of them source subjects saw too.
         excluded: trials of all subjects that are left out, to say how many and why.
         csv: every score with its 95 % interval, one per line, in percent: the columns `VALUES`. `row` is the paper's
@@ -52,7 +52,7 @@ def make_tables(
     Raises:
         UserError: scores of a subject or condition are missing or given twice, or conditions have different trials.
     """
-    conditions, subjects = config.conditions(dataset), list(config.datasets[dataset].validation_subjects)
+    conditions, subjects = config.conditions(dataset), config.datasets[dataset].targets
     table = _read(scores, subjects, conditions)
     estimates = _estimates(config, dataset, table, subjects, conditions)
     n_trials = {**table[table["condition"] == "model"].groupby("subject").size(), "": int((table["condition"] == "model").sum())}

@@ -1,0 +1,226 @@
+"""Leave-k-subjects-out rotation: who is trained on and decoded in which fold, which jobs that makes, and one table over all folds."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boldscribe.bids import validate_raw
+from boldscribe.bids.checked import read_checked
+from boldscribe.bold.trials import EXCLUDED_TYPES, OTHER_SIDE, draw_instructions
+from boldscribe.config import Config, check_experiment, merge, parse_config
+from boldscribe.config_files import write_config
+from boldscribe.errors import UserError
+from boldscribe.evaluation.tables import make_tables
+from boldscribe.evaluation.trials_used import trials_sentence
+from boldscribe.files import write_json
+from boldscribe.operations.jobs import jobs_of, waits_for
+from boldscribe.planning.design import designs_of
+from boldscribe.planning.stages import make_plan
+from boldscribe.provenance.reading import reading
+from boldscribe.provenance.slices import declared_slice
+from tests.small_dataset import write_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def rotated(subjects: int, leave_out: int | None, sources: int = 1, **settings: Any) -> Config:
+    """A configuration of one data set, `had`, whose first subjects are sources."""
+    labels = [f"{i:02d}" for i in range(1, subjects + 1)]
+    split = {"train_subjects": labels[:sources], "validation_subjects": labels[sources:], "leave_out": leave_out}
+    runs = {"adaptation_runs": ["01"], "test_runs": ["02"]}
+    return parse_config({"datasets": {"had": split | runs | settings}})
+
+
+def demo(**had: Any) -> Config:
+    raw: dict[str, Any] = {}
+    for file in ("config.yaml", "profiles/demo/experiment.yaml"):
+        raw = merge(raw, yaml.safe_load((ROOT / file).read_text()))
+    return parse_config(merge(raw, {"datasets": {"had": had}}))
+
+
+@given(st.integers(2, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1), st.integers(0, n))))
+def test_every_subject_is_a_target_once_and_never_in_its_own_training(design: tuple[int, int, int]) -> None:
+    n, k, sources = design
+    config = rotated(n, k, sources)
+    everyone, folds = config.datasets["had"].subjects, [config.datasets[name] for name in config.folds("had")]
+    assert [s for fold in folds for s in fold.validation_subjects] == everyone == config.datasets["had"].targets
+    assert len(folds) == ceil(n / k) and all(len(fold.validation_subjects) == k for fold in folds[:-1])
+    for fold in folds:
+        assert set(fold.train_subjects) == set(everyone) - set(fold.validation_subjects) and fold.train_subjects
+        assert fold.fold_of == "had" and fold.leave_out is None
+    check_experiment(config)
+
+
+def test_without_leave_out_a_data_set_is_its_own_only_fold() -> None:
+    config = rotated(4, None)
+    assert list(config.datasets) == config.whole_datasets == config.folds("had") == ["had"]
+    assert config.whole("had") == "had" and config.datasets["had"].targets == ["02", "03", "04"]
+
+
+def test_a_written_configuration_reads_the_same_and_loses_its_folds_with_the_rotation(tmp_path: Path) -> None:
+    config = rotated(6, 4)
+    write_config(config, tmp_path / "config.yaml")
+    raw = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert list(raw["datasets"]) == ["had", "hadfold01", "hadfold02"] and parse_config(raw) == config
+    assert list(parse_config(merge(raw, {"datasets": {"had": {"leave_out": None}}})).datasets) == ["had"]
+    assert config.folds("had") == ["hadfold01", "hadfold02"] and config.whole("hadfold02") == "had"
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "more", "message"),
+    [
+        (0, {}, "datasets.had.leave_out: found 0; Input should be greater than or equal to 1"),
+        (4, {}, "leave_out is 4 of 4 subjects, so that none is left to train on; choose a smaller number"),
+        (2, {"hadfold02": {}}, "hadfold02 is the name of a fold of had, which has leave_out; rename"),
+    ],
+)
+def test_what_cannot_be_rotated_is_refused(leave_out: int, more: dict[str, Any], message: str) -> None:
+    labels = {"train_subjects": ["01", "02"], "validation_subjects": ["03", "04"], "leave_out": leave_out}
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_config({"datasets": {"had": labels, **more}})
+
+
+def test_all_folds_have_the_same_conditions() -> None:
+    config = rotated(5, 2)
+    assert "one target subject in a fold" in config.impossible("hadfold01")["wrongsubject"], "the last fold has one"
+    assert {tuple(config.conditions(name)) for name in config.datasets} == {tuple(config.conditions("had"))}
+    assert "wrongsubject" in rotated(6, 2).conditions("hadfold03")
+
+
+def test_a_trial_has_one_instruction_in_all_folds() -> None:
+    config = rotated(4, 2)
+    assert draw_instructions(config, config.whole("hadfold01"), "01", 50) == draw_instructions(config, "had", "01", 50)
+
+
+def test_a_step_of_a_fold_depends_on_the_folds_split() -> None:
+    before, after = (declared_slice(rotated(6, k), "stage1", "hadfold01") for k in (2, 3))
+    assert before["datasets.hadfold01.train_subjects"] == ["03", "04", "05", "06"]
+    assert after["datasets.hadfold01.train_subjects"] == ["04", "05", "06"]
+    read: dict[str, Any] = {}
+    assert reading(rotated(6, 2), read).folds("had") == ["hadfold01", "hadfold02", "hadfold03"]
+    assert read.keys() == {f"datasets.had.{key}" for key in ("leave_out", "train_subjects", "validation_subjects")}
+
+
+def test_jobs_are_snakemakes_and_no_subject_is_preprocessed_twice() -> None:
+    config = demo(leave_out=2)
+    command = ["-m", "snakemake", "--profile", "profiles/demo", "--config", "datasets={had: {leave_out: 2}}", "--detailed-summary"]
+    shown = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    planned = {(fields[0], fields[2]) for fields in (row.split("\t") for row in shown.splitlines()[1:])}
+    jobs = jobs_of(config)
+    assert {(f"{config.paths.results}/{name}", job.rule) for job in jobs for name in job.outputs} == planned
+    counts = Counter((job.rule, job["dataset"]) for job in jobs)
+    folds = [f"hadfold0{i}" for i in (1, 2, 3)]
+    for rule in ("simulate_subject", "fmriprep", "bold_series"):
+        assert counts[rule, "had"] == 6 and not any(counts[rule, fold] for fold in folds)
+    for rule in ("check_dataset", "tables"):
+        assert {dataset for of, dataset in counts if of == rule} == {"had", "urgen"}
+    for rule in ("trials", "captions", "pretrain_sc_mbm", "stage1", "fmri_tokens", "stage2", "decode", "scores"):
+        assert not counts[rule, "had"] and all(counts[rule, fold] for fold in folds)
+    plain = Counter((job.rule, job["dataset"]) for job in jobs_of(demo()))
+    assert all(counts["decode", fold] == plain["decode", "had"] for fold in folds)
+    assert {(r, d): n for (r, d), n in counts.items() if d == "urgen"} == {(r, d): n for (r, d), n in plain.items() if d == "urgen"}
+
+
+def test_a_fold_waits_for_its_data_set_and_for_no_other_fold() -> None:
+    waiting = waits_for(jobs_of(demo(leave_out=2)))
+    before = {str(job): {other["dataset"] for other in others} - {""} for job, others in waiting.items()}
+    assert before["stage1 hadfold02 variant-model"] == {"had", "hadfold02"}
+    assert before["trials hadfold02 sub-01"] == {"had", "hadfold02"} - {"hadfold02"}
+    assert before["tables had"] == {"hadfold01", "hadfold02", "hadfold03"}
+    assert before["bold_series had sub-01"] == {"had"} and before["tables urgen"] == {"urgen"}
+
+
+def test_the_plan_adds_up_the_folds_under_their_data_sets_name(tmp_path: Path) -> None:
+    config, plain = demo(leave_out=2), demo()
+    lines = {(entry.dataset, entry.stage): entry for entry in make_plan(config, tmp_path, cores=2).lines}
+    before = {(entry.dataset, entry.stage): entry for entry in make_plan(plain, tmp_path, cores=2).lines}
+    assert lines.keys() == before.keys(), "folds have no lines of their own"
+    assert lines["had", "bold_series"] == before["had", "bold_series"] and lines["had", "tables"] == before["had", "tables"]
+    assert lines["had", "stage1"].jobs == 3 * before["had", "stage1"].jobs
+    assert lines["had", "stage1"].cpu_hours == pytest.approx(3 * before["had", "stage1"].cpu_hours), "four sources in each fold"
+    assert designs_of(config, "had")["hadfold01"].trials == designs_of(plain, "had")["had"].trials
+
+
+def test_the_strict_split_is_drawn_for_each_fold(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "raw", subjects=3)
+    config = rotated(3, 1, bids_dir=str(root), split="strict", strict_test_share=0.5)
+    report = validate_raw(config, "had")
+    write_json(tmp_path / "checked.json", report)
+    found = read_checked(tmp_path / "checked.json")
+    assert found.kept_for_testing.keys() == found.kept_for_training.keys() == set(config.folds("had"))
+    for fold in config.folds("had"):
+        assert len(found.kept_for_testing[fold]) == len(found.kept_for_training[fold]) == 1
+        assert set(found.kept_for_testing[fold]) != set(found.kept_for_training[fold])
+    (root / "sub-01/func/sub-01_task-action_run-2_bold.nii.gz").unlink()
+    (root / "sub-01/func/sub-01_task-action_run-2_events.tsv").unlink()
+    with pytest.raises(UserError, match="sub-01: found runs 01, expected also 02"):
+        validate_raw(config, "had")
+    validate_raw(rotated(3, None, bids_dir=str(root)), "had")
+
+
+SEEN = {"01": ["a", "b"], "02": ["b", "c"], "03": ["d", "e"]}  # clips of each subject's trials; the second is tested
+
+
+def fold_files(config: Config, folder: Path) -> tuple[list[Path], pd.DataFrame, pd.DataFrame]:
+    """Labels of all folds, the scored trials, and those that are left out: one of sub-01, whenever it is a source."""
+    labels = []
+    for fold in config.folds("had"):
+        for subject, clips in SEEN.items():
+            path = folder / fold / f"sub-{subject}_labels.parquet"
+            path.parent.mkdir(exist_ok=True)
+            pd.DataFrame({"subject": subject, "trial": [0, 1], "stim_file": clips, "source": clips}).to_parquet(path)
+            labels.append(path)
+    one = {"subject": "01", "run": "01", "trial": 7, "role": "train", "reason": OTHER_SIDE, "detail": ""}
+    scored = pd.DataFrame({"subject": list(SEEN), "trial": 1})
+    return labels, scored, pd.DataFrame([one] * 2).astype(EXCLUDED_TYPES)
+
+
+def test_what_is_said_of_the_trials_is_true_of_each_fold(tmp_path: Path) -> None:
+    config = rotated(3, 1)
+    labels, scored, excluded = fold_files(config, tmp_path)
+    said = trials_sentence(config, "had", labels, scored, excluded)
+    assert said.startswith("The clips of 1 of the 3 test trials were shown to source subjects too"), "b of sub-01, whom sub-02 teaches"
+    assert said.endswith(f"Of the 7 trials of source subjects 1 are left out in at least one fold: 1 ({OTHER_SIDE}).")
+
+
+def test_the_table_has_all_subjects_and_its_total_is_over_all_folds(tmp_path: Path) -> None:
+    config = rotated(3, 1, sources=2)
+    config = config.model_copy(
+        update={
+            "decoding": config.decoding.model_copy(update={"controls": ["llm"]}),
+            "evaluation": config.evaluation.model_copy(update={"bootstrap_samples": 100}),
+        }
+    )
+    labels, _, excluded = fold_files(config, tmp_path)
+    values = {"01": 10.0, "02": 20.0, "03": 60.0}
+    numbers = ["rouge_l_f", "rouge_l_p", "rouge_l_r", "sacrebleu_1", "sacrebleu_2", "identification", "identification_2way"]
+    scores = []
+    for fold in config.folds("had"):
+        (subject,) = config.datasets[fold].validation_subjects
+        rows = [
+            {"condition": c, "subject": subject, "trial": 1, "prediction": "a man runs", "reference": "a man walks"}
+            | {"bertscore": values[subject] - 5 * (c == "llm"), **dict.fromkeys(numbers, 0.5)}
+            for c in ("model", "llm")
+        ]
+        pd.DataFrame(rows).to_parquet(tmp_path / f"{fold}.parquet")
+        scores.append(tmp_path / f"{fold}.parquet")
+    excluded.to_parquet(tmp_path / "excluded.parquet")
+    ends = {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv", "left_out": "_left_out.csv"}
+    outputs = {name: tmp_path / f"had{end}" for name, end in ends.items()}
+    make_tables(config, "had", scores=scores, labels=labels, excluded=[tmp_path / "excluded.parquet"], **outputs)
+    table = pd.read_csv(outputs["csv"], dtype={"subject": str})
+    model = table[(table["condition"] == "model") & (table["metric"] == "bertscore")].set_index("row")
+    assert model["value"].to_dict() == {"Subject-1": 10, "Subject-2": 20, "Subject-3": 60, "Total": 30}
+    assert model["subject"].tolist()[:3] == ["01", "02", "03"] and set(table["dataset"]) == {"had"}
+    with pytest.raises(UserError, match="no score of sub-03"):
+        make_tables(config, "had", scores=scores[:2], labels=labels, excluded=[tmp_path / "excluded.parquet"], **outputs)

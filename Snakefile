@@ -11,6 +11,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 include: "rules/site.smk"
 include: "rules/common.smk"
 include: "rules/files.smk"
+include: "rules/folds.smk"
 include: "rules/fetch.smk"
 include: "rules/preprocess.smk"
 include: "rules/trials.smk"
@@ -20,9 +21,12 @@ include: "rules/connectors.smk"
 include: "rules/controls.smk"
 include: "rules/stage1.smk"
 include: "rules/fmri_tokens.smk"
+include: "rules/encoder.smk"
 include: "rules/stage2.smk"
 include: "rules/decode.smk"
 include: "rules/evaluate.smk"
+include: "rules/reliability.smk"
+include: "rules/leakage.smk"
 include: "rules/report.smk"
 
 
@@ -36,6 +40,7 @@ localrules:
 rule all:
     input:
         expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
+        expand([RETRIEVAL, INFORMATION, QUALITY, LEAKAGE, RELIABILITY], dataset=FOLDS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

@@ -16,6 +16,7 @@ from boldscribe.models.conversion.commands import convert
 from boldscribe.offline import forbid_network, is_offline
 from boldscribe.operations.commands import status
 from boldscribe.planning.commands import plan
+from boldscribe.power.commands import power
 from boldscribe.starting.commands import init
 from boldscribe.usage_table import usage
 
@@ -168,6 +169,7 @@ def crate(results: Path, folder: Path) -> None:
 main.add_command(convert)
 main.add_command(fetch)
 main.add_command(plan)
+main.add_command(power)
 main.add_command(status)
 main.add_command(init)
 main.add_command(usage)

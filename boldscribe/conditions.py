@@ -6,6 +6,7 @@ without knowing the clip never see a label, and nothing but scoring sees a test 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,7 +43,7 @@ class Condition:
 
 LLM = frozenset({"llm", "stage2"})
 BRAIN = LLM | {"tokens"}
-SOURCE_CAPTIONS = frozenset({"source_labels", "source_captions"})
+CAPTIONS = frozenset({"source_captions"})
 
 CONDITIONS: dict[str, Condition] = {
     "model": Condition("model", "model", "the decoder", BRAIN),
@@ -67,23 +68,25 @@ CONDITIONS: dict[str, Condition] = {
         "shuffled across runs", "null", "the fMRI of a trial in another run of the subject", BRAIN | {"adapt_tokens"}
     ),
     "wrongsubject": Condition("wrong subject", "null", "the fMRI of another target subject who saw another clip", BRAIN | {"test_labels"}),
-    "constant": Condition("constant caption", "null", "the source caption that scores best against all others", SOURCE_CAPTIONS),
-    "random": Condition("random caption", "null", "a random source caption", SOURCE_CAPTIONS),
+    "constant": Condition(
+        "constant caption", "null", "the source caption of the same instruction that scores best against all others", CAPTIONS
+    ),
+    "random": Condition("random caption", "null", "a random source caption of the same instruction", CAPTIONS),
     "shuffledclass": Condition("shuffled within class", "control", "the fMRI of another trial of the same action", BRAIN | {"test_labels"}),
     "trueclass": Condition(
-        "true class", "control", "the best constant caption of the clip's true action", SOURCE_CAPTIONS | {"test_labels"}
+        "true class", "control", "the best constant caption of the clip's true action", CAPTIONS | {"source_labels", "test_labels"}
     ),
     "predictedclass": Condition(
         "predicted class",
         "control",
-        "the best constant caption of the action that the model's head predicts",
-        SOURCE_CAPTIONS | {"tokens", "stage2"},
+        "the best constant caption of the action that a classifier of the fMRI tokens predicts",
+        CAPTIONS | {"source_labels", "tokens", "train_tokens"},
     ),
     "nearest": Condition(
         "nearest source trial",
         "control",
         "the caption of the source trial with the most similar fMRI tokens",
-        SOURCE_CAPTIONS | {"tokens", "train_tokens"},
+        CAPTIONS | {"tokens", "train_tokens"},
     ),
     "ridge": Condition(
         "ridge regression",
@@ -109,3 +112,32 @@ NOISY = ("noise", "noisetest")
 ENCODERS = {"model": "model", "noise": "noise", "untrained": "untrained", "noisetest": "model", **dict.fromkeys(ADAPTATIONS, "model")}
 # Which fMRI tokens each condition is decoded from.
 TOKENS = {name: condition.tokens or ENCODERS[condition.variant] for name, condition in CONDITIONS.items()}
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What the conditions of a data set are made from.
+
+    Attributes:
+        stage1, stage2: variants that are trained.
+        tokens: variant and role of the fMRI tokens.
+        noise: roles of the trials whose noise is drawn.
+        reads: inputs that any of them reads.
+    """
+
+    stage1: tuple[str, ...]
+    stage2: tuple[str, ...]
+    tokens: tuple[tuple[str, str], ...]
+    noise: frozenset[str]
+    reads: frozenset[str]
+
+
+def needed(conditions: Iterable[str]) -> Needed:
+    """What conditions, of which the model is one, are made from."""
+    chosen = [CONDITIONS[name] for name in conditions]
+    reads = frozenset().union(*(condition.reads for condition in chosen))
+    stage2 = tuple(dict.fromkeys(c.variant for c in chosen if "stage2" in c.reads))
+    tokens = {(ENCODERS[variant], role) for variant in stage2 for role in ("train", "adapt")}
+    tokens |= {(c.tokens or ENCODERS[c.variant], "test") for c in chosen if "tokens" in c.reads}
+    stage1 = tuple(dict.fromkeys(ENCODERS[variant] for variant, _ in sorted(tokens)))
+    return Needed(stage1, stage2, tuple(sorted(tokens)), frozenset(role for variant, role in tokens if variant in NOISY), reads)

@@ -23,6 +23,7 @@ from boldscribe.sections.training import Decoding, Evaluation, Stage1, Stage2, T
 
 SIMULATED = {
     "adapter": "bids",
+    "description_column": "description",
     "lead_in": 0.0,
     "manifest": None,
     "stimuli_dir": None,

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.files import load_array, save_array
+from boldscribe.files import save_array
 from boldscribe.models.device import autocast, best_device
 from boldscribe.models.fmri_encoder import load_encoder
 
@@ -65,15 +64,3 @@ def trials_of_role(role: str, trials: Sequence[Path]) -> pd.DataFrame:
     if table.empty:
         raise UserError(where, f"role: found no trial with {role!r}; name adaptation_runs and test_runs in the configuration")
     return table
-
-
-def read_fmri_tokens(path: Path, role: str) -> tuple[Tensor, pd.DataFrame]:
-    """Tokens (trials, L, d) in float32, and `subject, trial` of each row.
-
-    Raises:
-        UserError: tokens of another role.
-    """
-    array, header = load_array(path)
-    if header["role"] != role:
-        raise UserError(str(path), f"role: found {header['role']!r}, expected {role!r}; hand over the tokens of that role")
-    return torch.from_numpy(array.astype(np.float32)), pd.DataFrame({"subject": header["subjects"], "trial": header["trials"]})

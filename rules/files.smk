@@ -6,11 +6,6 @@ def subjects(dataset):
     return experiment.datasets[dataset].subjects
 
 
-def of_subject(pattern):
-    """A file of the job's subject."""
-    return lambda w: _place(pattern, w.dataset, w.subject)
-
-
 def of_train_subjects(pattern):
     """One file per source subject; `pattern` may depend on the wildcards."""
     return lambda w: _each(pattern, w, experiment.datasets[w.dataset].train_subjects)
@@ -23,22 +18,17 @@ def of_validation_subjects(pattern):
 
 def _each(pattern, wildcards, labels):
     chosen = pattern(wildcards) if callable(pattern) else pattern
-    return [_place(chosen, wildcards.dataset, s) for s in labels]
+    return [place(chosen, wildcards.dataset, s) for s in labels]
 
 
-def _place(pattern, dataset, subject):
-    """A subject's file; a fold reads what does not depend on the split from the data set that it is of."""
-    return pattern.format(dataset=experiment.whole(dataset) if pattern in OF_WHOLE else dataset, subject=subject)
+def of_subjects(pattern):
+    """One file per subject, source subjects first."""
+    return lambda w: _each(pattern, w, subjects(w.dataset))
 
 
 def of_split(pattern):
     """One file per subject of a split: source subjects for `train`, target subjects for `test`."""
     return lambda w: (of_train_subjects if w.split == "train" else of_validation_subjects)(pattern)(w)
-
-
-def of_folds(pattern):
-    """One file per fold of a data set, or per fold and subject: the data set's own where it is not rotated."""
-    return lambda w: [path for fold in experiment.folds(w.dataset) for path in expand(pattern, dataset=fold, subject=subjects(fold))]
 
 
 def of_role(pattern):
@@ -64,7 +54,8 @@ LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 SCORES = f"{R}/scores/{{dataset}}.parquet"
 PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
-OF_WHOLE = (SERIES, VOXELS, DISPLACEMENT)
+LEAKAGE = f"{R}/leakage/{{dataset}}.json"
+RELIABILITY = f"{R}/reliability/{{dataset}}.csv"
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
 NOISE = {
     "series": f"{R}/noise/{{dataset}}/sub-{{subject}}_bold.npy",
@@ -108,11 +99,6 @@ def raw_dataset(wildcards):
     folder = f"{R}/raw/{wildcards.dataset}"
     made = [f"{folder}/dataset_description.json", f"{folder}/stimuli", *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset))]
     return made + (manifest if experiment.preprocessing.engine in ("derivatives", "minimal") else [])
-
-
-def checked(wildcards):
-    """What the check of the whole data set found, for its folds too."""
-    return f"{R}/checked/{experiment.whole(wildcards.dataset)}.json"
 
 
 def ready_transforms(wildcards):

@@ -150,7 +150,7 @@ def finished_run(checkout: Checkout) -> Iterator[dict[str, float]]:
             [*SNAKEMAKE, *TINY], cwd=checkout.root, env=checkout.environment(), stdout=stream, stderr=stream, start_new_session=True
         )
         try:
-            while not list(results.glob("work/stage1/*/*/*.safetensors")):
+            while not list(results.glob("work/stage1/*/model/*/*.safetensors")):
                 assert first.poll() is None, log.read_text()[-4000:]
                 time.sleep(0.1)
         finally:

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 class HtmlChecker(HTMLParser):
     """Notes tags that are not closed in order, references that leave the page, images without text, ids, and links to pages beside it."""
 
-    VOID = {"meta", "img", "br", "link", "input", "hr"}  # noqa: RUF012
+    VOID = {"meta", "img", "br", "link", "input", "hr", "source"}  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from boldscribe.training.distributed import process_group, rank
 from boldscribe.training.optimisation import Optimisation
 
 
-@program("stage1", inputs={}, outputs={"out": "what was learnt"}, work=True, resources=("steps",))
+@program("stage1", inputs={}, outputs={"out": "what was learnt"}, work=True, resources=("steps",), shut=True)
 def main(config: Config, inputs: Files, outputs: Files, work: Path, steps: int) -> None:
     """Train."""
     with leaving.listening(), process_group():

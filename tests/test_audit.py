@@ -17,10 +17,10 @@ from tests.conftest import Checkout
 pytestmark = [pytest.mark.dag, pytest.mark.slow, pytest.mark.usefixtures("finished_run")]
 
 AFTER_SCORES = {
-    *(f"scores/{d}/sub-03_condition-{c}.parquet" for d in ("had", "urgen") for c in ("model", "llm", "shuffled", "noise")),
+    *(f"scores/{d}{end}.parquet" for d in ("had", "urgen") for end in ("", "_pairs")),
 }
 AFTER_TABLES = {
-    *(f"tables/{d}{end}" for d in ("had", "urgen") for end in (".csv", ".md", ".tex", "_differences.csv", "_left_out.csv")),
+    *(f"tables/{d}{end}" for d in ("had", "urgen") for end in (".csv", ".md", ".tex", "_differences.csv", "_tests.csv", "_left_out.csv")),
     "report.html",
     "provenance.html",
 }
@@ -118,7 +118,7 @@ def test_another_package_version_makes_stale_what_uses_it(changed: Callable[[str
     pretend_version(tmp_path, "rouge_score", "9.9.9")
     checkout.variables["PYTHONPATH"] = str(tmp_path)
     assert audit(checkout) == dict.fromkeys(AFTER_SCORES | AFTER_TABLES, "stale")
-    assert "rouge-score 9.9.9, was 0.1.2" in reasons(checkout, "scores/had/sub-03_condition-model.parquet")
+    assert "rouge-score 9.9.9, was 0.1.2" in reasons(checkout, "scores/had.parquet")
     assert planned(checkout) == AFTER_SCORES | AFTER_TABLES
 
 
@@ -164,7 +164,7 @@ def _delete(name: str) -> tuple[str, Change]:
         pytest.param(*_flip_byte(CONNECTORS), {f"[checkout]/{CONNECTORS}": "tampered", LINK: "tampered"}, "asset", id="asset"),
         pytest.param(*_delete(TABLE), {TABLE: "tampered"}, "is gone", id="deleted"),
         pytest.param(*_delete(RECORD), {TABLE: "unrecorded"}, "record is gone", id="record deleted"),
-        pytest.param(*_delete("stage1/had.prov.json"), {"stage1/had": "unrecorded"}, "record is gone", id="record of a folder deleted"),
+        pytest.param(*_delete("stage1/had/model.prov.json"), {"stage1/had/model": "unrecorded"}, "record is gone", id="record of a folder"),
     ],
 )  # fmt: skip
 def test_what_was_tampered_with_is_named_alone(
@@ -214,11 +214,11 @@ def test_without_snakemakes_own_folder_the_audit_is_the_same(checkout: Checkout,
 
 def test_what_uncommitted_code_has_made_is_called_so(checkout: Checkout, tmp_path: Path) -> None:
     dirty = checkout.copy(tmp_path / "dirty")
-    edit("boldscribe/evaluation/tables.py", 'CHANCE = "chance"', 'CHANCE = "by chance"')(dirty)
+    edit("boldscribe/evaluation/comparisons.py", 'CHANCE = "chance"', 'CHANCE = "by chance"')(dirty)
     dirty.snakemake()
     tables = {name for name in AFTER_TABLES if name.startswith("tables/")}
     assert audit(dirty) == dict.fromkeys(tables, "uncommitted")
-    edit("boldscribe/evaluation/tables.py", 'CHANCE = "by chance"', 'CHANCE = "chance"')(dirty)
+    edit("boldscribe/evaluation/comparisons.py", 'CHANCE = "by chance"', 'CHANCE = "chance"')(dirty)
     dirty.snakemake()
     assert audit(dirty) == {}
 

@@ -15,7 +15,7 @@ from transformers.utils import is_torchvision_available
 from boldscribe.config import Config
 from boldscribe.doctor import examine
 from boldscribe.errors import UserError
-from boldscribe.evaluation.typeset import references
+from boldscribe.evaluation.notes import references
 from boldscribe.files import load_array, save_array
 from boldscribe.models import assets, video_text
 from boldscribe.models.assets import provide

@@ -42,7 +42,7 @@ def test_one_line_of_a_loss(checkout: Checkout, tmp_path: Path) -> None:
     other.snakemake(TABLE)
     found = compare(checkout.results, other.results)
     assert found.number is not None and found.number.table == "tables/urgen.csv" and found.n_numbers > 10
-    assert [(c.kind, c.name, c.what) for c in found.causes] == [("code", "stage1/urgen", "code: boldscribe.losses.l2_l1_loss")]
+    assert [(c.kind, c.name, c.what) for c in found.causes] == [("code", "stage1/urgen/model", "code: boldscribe.losses.l2_l1_loss")]
 
 
 def test_a_package_version(checkout: Checkout, tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_explaining_a_cell_ends_at_raw_data_and_assets(checkout: Checkout) -> No
     assert f"Subject-1, model, bertscore: {value:.2f}" in said
     for part in (
         "12 trials scored",
-        "decoded/had/sub-03_condition-model.parquet",
-        "stage2/had",
+        "decoded/had/condition-model.parquet",
+        "stage2/had/model",
         "models/llm",
         "raw/had/sub-01",
         "asset smollm2",

@@ -1,5 +1,6 @@
 """The provenance page of a small run, made through the recorder."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from boldscribe.errors import UserError
 from boldscribe.provenance.ledger import folder_of
 from boldscribe.provenance.record import Job, record
 from boldscribe.provenance.run import write_run
-from boldscribe.reporting.lineage import badges, write_lineage
+from boldscribe.reporting.lineage import audited, write_lineage
 from tests.conftest import ROOT
 from tests.html_checker import HtmlChecker
 
@@ -45,12 +46,23 @@ def test_the_page_leads_from_each_rule_to_what_it_made_and_on_to_what_that_was_m
 
 def test_badges_are_the_worst_verdict_of_what_a_table_was_made_from(results: Path, tmp_path: Path) -> None:
     def badge() -> str:
-        return badges(results, [results / "tables" / "had.csv"])["had.csv"]
+        return audited(results).verdict(results / "tables" / "had.csv")
 
     assert badge() in ("verified", "uncommitted")
     (results / "scores" / "had.parquet").write_text("better scores")
     assert badge() == "tampered"
-    assert badges(tmp_path / "nothing", [Path("had.csv")]) == {"had.csv": "not audited"}
+    outside = audited(tmp_path / "nothing")
+    assert outside.verdict(Path("had.csv")) == "not audited" and outside.origin is None
+
+
+def test_the_report_is_told_which_code_settings_and_packages_made_its_results(results: Path) -> None:
+    origin = audited(results).origin
+    assert origin is not None and "2 records" in origin.caption
+    rows = {name: text for name, text, *_ in origin.rows}
+    state = json.loads((results / "scores" / "had.parquet.prov.json").read_text())
+    assert state["code"]["commit"] in rows["Code (commit)"] and state["environment"]["lock_sha256"] in rows["Locked packages (SHA-256)"]
+    settings = {"evaluation.bootstrap_samples": 10000}
+    assert rows["Settings that the steps read (SHA-256)"] == hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
 def test_a_damaged_ledger_stops_the_page(results: Path) -> None:

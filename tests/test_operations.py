@@ -39,6 +39,7 @@ from tests.conftest import ROOT, Checkout
 
 OUTPUTS = Path(__file__).parent / "slurm_outputs"
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
+N_JOBS = len(jobs_of(load_config(ROOT / "config.yaml", DEMO)))  # held against Snakemake's own list below
 NOW = datetime.now(UTC)
 
 
@@ -135,17 +136,17 @@ def test_a_table_of_what_was_made_what_failed_and_what_is_not_yet(config: Config
     make(config, again, ValueError("first"), "ValueError: first\n")
     make(config, again)
     overview = survey(config, results, tmp_path)
-    assert overview.counts() == {DONE: 2, FAILED: 1, WAITING: 94} and not overview.slurm
+    assert overview.counts() == {DONE: 2, FAILED: 1, WAITING: N_JOBS - 3} and not overview.slurm
     assert state_of(overview, done).state == state_of(overview, again).state == DONE, "a second attempt that succeeds is what counts"
     failure = state_of(overview, broken).failure
     assert failure and failure.cause.name == "input at fault" and failure.attempts == 1
     assert "\n".join(failure.cause.lines) + "\n" == message, "shown whole"
     shown = CliRunner().invoke(main, ["status", str(results)])
     assert shown.exit_code == 1 and max(map(len, shown.output.splitlines())) <= 120
-    assert "2 of 97 jobs done, 1 failed, 94 not yet" in shown.output
+    assert f"2 of {N_JOBS} jobs done, 1 failed, {N_JOBS - 3} not yet" in shown.output
     assert re.search(r"^ 02 +not yet +not yet +not yet +failed: input at fault, \d+ s ago", shown.output, re.M)
     content = json.loads(CliRunner().invoke(main, ["status", str(results), "--json"]).output)
-    assert content["counts"] == {"done": 2, "failed": 1, "not yet": 94} and content["failures"][0]["rule"] == "trials"
+    assert content["counts"] == {"done": 2, "failed": 1, "not yet": N_JOBS - 3} and content["failures"][0]["rule"] == "trials"
     (results / done.outputs[0]).unlink()
     assert state_of(survey(config, results, tmp_path), done).state == WAITING, "its record is there still, and is no output"
 
@@ -162,7 +163,7 @@ def test_shards_whose_programs_are_not_told_which_they_are(config: Config, tmp_p
 
 
 def test_a_job_that_was_killed_leaves_a_header_and_no_entry(config: Config, tmp_path: Path, alone: None) -> None:
-    job, results = one(config, "stage1", dataset="had"), Path(config.paths.results)
+    job, results = one(config, "stage1", dataset="had", variant="model"), Path(config.paths.results)
     make(config, job, SystemExit(143), "epoch 1\n")
     with job.log(results).open("a") as log:
         log.write(f"{header(job, 2, when=datetime.now(UTC) + timedelta(seconds=2))}\nepoch 1\nepoch 2\n")
@@ -204,7 +205,7 @@ def test_slurms_queue_is_told_apart_by_folder_comment_and_header(config: Config,
     running = {str(s.job): (s.node, s.slurm) for s in overview.states if s.state == RUNNING}
     assert running == {"trials had sub-02": ("node2", "82"), "frames had test-000": ("node1", "86")}, "a task by its log's header"
     queued = {str(s.job): s.reason for s in overview.states if s.state == QUEUED}
-    assert queued == {"stage1 had": "PartitionConfig", "simulate_subject had sub-02": "Priority"}
+    assert queued == {"stage1 had variant-model": "PartitionConfig", "simulate_subject had sub-02": "Priority"}
     assert overview.unnamed == {"frames": 2} and overview.other == 1
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".snakemake").mkdir()
@@ -294,11 +295,11 @@ def test_a_job_killed_before_it_wrote_a_line_is_known_by_slurms_log(
 ) -> None:
     path = stand_in(tmp_path / "bin", squeue="", sacct=(OUTPUTS / "sacct.txt").read_text())
     monkeypatch.setenv("PATH", path)
-    job, results = one(config, "stage1", dataset="had"), Path(config.paths.results)
+    job, results = one(config, "stage1", dataset="had", variant="model"), Path(config.paths.results)
     results.mkdir(parents=True, exist_ok=True)
     (results / "run.json").write_text("{}")  # of a run that has begun
     for number in ("3", "5"):
-        log = tmp_path / ".snakemake" / "slurm_logs" / "rule_stage1" / "had" / f"{number}.log"
+        log = tmp_path / ".snakemake" / "slurm_logs" / "rule_stage1" / "had_model" / f"{number}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(OVER_MEMORY)
     state = state_of(survey(config, results, tmp_path), job)
@@ -307,7 +308,7 @@ def test_a_job_killed_before_it_wrote_a_line_is_known_by_slurms_log(
 
 
 def test_the_last_attempt_of_a_log(tmp_path: Path, config: Config) -> None:
-    job, log = one(config, "stage1", dataset="had"), tmp_path / "had.log"
+    job, log = one(config, "stage1", dataset="had", variant="model"), tmp_path / "had.log"
     first, second = NOW.replace(microsecond=0), NOW.replace(microsecond=0) + timedelta(minutes=5)
     bar = "epochs:  50%|#####     | 1/2\repochs: 100%|##########| 2/2"
     log.write_text(f"{header(job, 1, '7', first)}\nold\n{header(job, 2, '9', second)}\n\n{bar}\nnew\n")
@@ -385,7 +386,7 @@ def test_messages_at_the_end(config: Config, tmp_path: Path, alone: None) -> Non
     good = success_message(survey(config, results, tmp_path), start)
     assert f"1 jobs.\n  tables:  {results}/tables/had.md\n" in good and f"boldscribe audit {results}" in good
     bad = failure_message(survey(config, results, tmp_path), start)
-    assert "1 failed, 1 of 97 jobs of the experiment are done" in bad and "trials had sub-01: unknown (attempt 1)" in bad
+    assert f"1 failed, 1 of {N_JOBS} jobs of the experiment are done" in bad and "trials had sub-01: unknown (attempt 1)" in bad
     assert "The same command goes on" in bad
     later = failure_message(survey(config, results, tmp_path), datetime.now(UTC) + timedelta(hours=1))
     assert "trials had sub-01" in later, "without a failure of this run, those of earlier ones are told"
@@ -413,7 +414,7 @@ def test_which_run_is_shown_and_what_is_said_without_one(tmp_path: Path, monkeyp
     none = CliRunner().invoke(main, ["status"])
     assert none.exit_code == 1 and "found no run" in str(none.exception)
     named = CliRunner().invoke(main, ["status", "--config", str(DEMO)])
-    assert "results/demo: 0 of 97 jobs done" in named.output and named.exit_code == 0
+    assert f"results/demo: 0 of {N_JOBS} jobs done" in named.output and named.exit_code == 0
     wrong = CliRunner().invoke(main, ["status", "elsewhere"])
     assert "found no config.yaml" in str(wrong.exception)
 

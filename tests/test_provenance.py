@@ -45,9 +45,10 @@ def test_reading_notes_exactly_the_keys_that_were_asked_for() -> None:
     assert config.stage1.alpha == Config().stage1.alpha
     assert config.stage2.lambda_ == Config().stage2.lambda_
     assert config.datasets["had"].task == "action"
-    assert config.decoding.conditions == ["model", "llm", "shuffled", "noise"]
+    assert config.conditions("had")[:3] == ["model", "llm", "mean"], "by a method, which reads keys too"
     assert list(config.datasets) == ["had", "urgen"]
-    assert set(read) == {"stage1.alpha", "stage2.lambda", "datasets.had.task", "datasets.(names)", "decoding.controls"}
+    by_conditions = {"decoding.controls", "stage2.adaptation", "datasets.had.validation_subjects", "datasets.had.description_column"}
+    assert set(read) == {"stage1.alpha", "stage2.lambda", "datasets.had.task", "datasets.(names)", *by_conditions}
     config.adaptor.model_dump()
     assert read["adaptor"] == Config().adaptor.model_dump()
 

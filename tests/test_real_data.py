@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,10 @@ from boldscribe.bids import had, validate_raw
 from boldscribe.bids.event_checks import check_clips
 from boldscribe.bids.events import read_stimulus_manifest, stimulus_events
 from boldscribe.bids.preprocessed import preprocessed_runs, start_time
+from boldscribe.bold.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
 from boldscribe.bold.series import write_series
 from boldscribe.bold.splits import separate_sources
-from boldscribe.bold.trials import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED, write_trials
+from boldscribe.bold.trials import write_trials
 from boldscribe.cli import main
 from boldscribe.config import Config, parse_config
 from boldscribe.config_files import write_config
@@ -102,6 +104,7 @@ def test_both_onset_conventions_give_the_same_trials(target: tuple[pd.DataFrame,
     of_late, labels_of_late, _ = to_trials(experiment(late), tmp_path, "03", validate_raw(experiment(late), "had"))
     pd.testing.assert_frame_equal(trials, of_late)
     assert labels["action"].equals(labels_of_late["action"]) and labels["source"].equals(labels_of_late["source"])
+    assert labels["start"].tolist() == [had.parse_clip(name, Path("labels")).start for name in labels["stim_file"]]
 
 
 def test_fetched_data_give_the_same_trials(early: Had, target: tuple[pd.DataFrame, ...], tmp_path: Path) -> None:
@@ -142,6 +145,7 @@ def test_preflight_reports_missing_responses_and_odd_cycles(early: Had, report: 
     assert (
         report["lead_in"] == 12
         and report["broken_clips"] == {}
+        and report["missing_responses"]["01"] == missing
         and report["remarks"]["01"] == [f"{missing} of 720 trials without response"]
     )
     assert "show Archery more than once" in had.cycle_remarks({"01": ["Archery"], "02": ["Surfing"], "03": ["Archery"]})[0]
@@ -282,25 +286,32 @@ def test_test_clips_of_a_known_video_are_counted(tmp_path: Path) -> None:
 
 
 MANIFEST = (
-    "stimulus\tstim_file\taction\tsource\nwalk_3\twalking/3.mp4\twalking\tfilm 1\njump\tjumping.avi\tjumping\tn/a\nrest\tn/a\tn/a\tn/a\n"
+    "stimulus\tstim_file\taction\tsource\tstart\n"
+    "walk_3\twalking/3.mp4\twalking\tfilm 1\t62.5\njump\tjumping.avi\tjumping\tn/a\tn/a\nrest\tn/a\tn/a\tn/a\tn/a\n"
 )
 
 
 def test_a_stimulus_manifest_describes_any_data_set(tmp_path: Path) -> None:
     manifest, events = tmp_path / "stimuli.tsv", tmp_path / "events.tsv"
     manifest.write_text(MANIFEST)
-    events.write_text("onset\tduration\tcondition\n1\t2\twalk_3\n5\t2\trest\n9\tn/a\tjump\n13\t1\tn/a\n")
-    design = Dataset(stimulus_manifest=str(manifest), stimulus_column="condition")
+    events.write_text(
+        "onset\tduration\tcondition\tsaid\n1\t2\twalk_3\tA man walks.\n5\t2\trest\tNothing.\n9\tn/a\tjump\tn/a\n13\t1\tn/a\tn/a\n"
+    )
+    design = Dataset(stimulus_manifest=str(manifest), stimulus_column="condition", description_column="said")
     table = stimulus_events(design, events, 3.0)
     assert table[["onset", "stim_file", "action", "source"]].to_numpy().tolist() == [
         [4.0, "walking/3.mp4", "walking", "film 1"],
         [12.0, "jumping.avi", "jumping", "jumping.avi"],
     ]
+    assert table["start"].equals(pd.Series([62.5, math.nan], name="start")) and table["description"].tolist() == ["A man walks.", ""]
+    with pytest.raises(UserError, match="expected also caption"):
+        stimulus_events(design.model_copy(update={"description_column": "caption"}), events, 3.0)
     for old, new, message in (
         ("jump\t", "hop\t", r"condition: found jump, expected what the column `stimulus`"),
         ("rest\tn/a", "jump\tn/a", "stimulus: found jump more than once"),
         ("walking\tfilm", "n/a\tfilm", "action: found none for walk_3"),
         ("source", "origin", "expected also source"),
+        ("62.5", "1:02", "start: found no number for walk_3"),
     ):
         read_stimulus_manifest.cache_clear()
         manifest.write_text(MANIFEST.replace(old, new))

@@ -1,6 +1,7 @@
 """Leave-k-subjects-out rotation: who is trained on and decoded in which fold, which jobs that makes, and one table over all folds."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import given
@@ -16,7 +20,8 @@ from hypothesis import strategies as st
 
 from boldscribe.bids import validate_raw
 from boldscribe.bids.checked import read_checked
-from boldscribe.bold.trials import EXCLUDED_TYPES, OTHER_SIDE, draw_instructions
+from boldscribe.bold.reasons import OTHER_SIDE
+from boldscribe.bold.trials import EXCLUDED_TYPES, draw_instructions
 from boldscribe.config import Config, check_experiment, merge, parse_config
 from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
@@ -28,6 +33,9 @@ from boldscribe.planning.design import designs_of
 from boldscribe.planning.stages import make_plan
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.slices import declared_slice
+from boldscribe.reporting.page import write_report
+from tests.report_results import write_results
+from tests.scored import write_scored
 from tests.small_dataset import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,34 +201,73 @@ def test_what_is_said_of_the_trials_is_true_of_each_fold(tmp_path: Path) -> None
     assert said.endswith(f"Of the 7 trials of source subjects 1 are left out in at least one fold: 1 ({OTHER_SIDE}).")
 
 
-def test_the_table_has_all_subjects_and_its_total_is_over_all_folds(tmp_path: Path) -> None:
-    config = rotated(3, 1, sources=2)
-    config = config.model_copy(
-        update={
-            "decoding": config.decoding.model_copy(update={"controls": ["llm"]}),
-            "evaluation": config.evaluation.model_copy(update={"bootstrap_samples": 100}),
-        }
-    )
-    labels, _, excluded = fold_files(config, tmp_path)
-    values = {"01": 10.0, "02": 20.0, "03": 60.0}
-    numbers = ["rouge_l_f", "rouge_l_p", "rouge_l_r", "sacrebleu_1", "sacrebleu_2", "identification", "identification_2way"]
-    scores = []
+def split_by_subject(path: Path, folder: Path, config: Config) -> list[Path]:
+    """A table of all target subjects as those of the folds, with the metadata that it has."""
+    table, parts = pq.read_table(path), []
     for fold in config.folds("had"):
-        (subject,) = config.datasets[fold].validation_subjects
-        rows = [
-            {"condition": c, "subject": subject, "trial": 1, "prediction": "a man runs", "reference": "a man walks"}
-            | {"bertscore": values[subject] - 5 * (c == "llm"), **dict.fromkeys(numbers, 0.5)}
-            for c in ("model", "llm")
-        ]
-        pd.DataFrame(rows).to_parquet(tmp_path / f"{fold}.parquet")
-        scores.append(tmp_path / f"{fold}.parquet")
-    excluded.to_parquet(tmp_path / "excluded.parquet")
-    ends = {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv", "left_out": "_left_out.csv"}
-    outputs = {name: tmp_path / f"had{end}" for name, end in ends.items()}
-    make_tables(config, "had", scores=scores, labels=labels, excluded=[tmp_path / "excluded.parquet"], **outputs)
-    table = pd.read_csv(outputs["csv"], dtype={"subject": str})
-    model = table[(table["condition"] == "model") & (table["metric"] == "bertscore")].set_index("row")
-    assert model["value"].to_dict() == {"Subject-1": 10, "Subject-2": 20, "Subject-3": 60, "Total": 30}
-    assert model["subject"].tolist()[:3] == ["01", "02", "03"] and set(table["dataset"]) == {"had"}
+        of_fold = pc.is_in(table["subject"], pa.array(config.datasets[fold].validation_subjects, table.schema.field("subject").type))
+        parts.append(folder / path.name.replace("had", fold))
+        pq.write_table(table.filter(of_fold), parts[-1])
+    return parts
+
+
+def test_the_table_over_all_folds_is_that_of_one_data_set_with_all_subjects_as_targets(tmp_path: Path) -> None:
+    """Whoever is trained on: the same scores give the same numbers, tests and intervals."""
+    scores, pairs = write_scored(tmp_path, ["model", "llm", "shuffled"], {"01": 12, "02": 9, "03": 10})
+    excluded = tmp_path / "excluded.parquet"
+    pd.DataFrame(columns=list(EXCLUDED_TYPES)).astype(EXCLUDED_TYPES).to_parquet(excluded)
+    made = {}
+    for name, leave_out in (("plain", None), ("rotated", 1)):
+        config = parse_config(
+            {
+                **rotated(3, leave_out, sources=0).model_dump(mode="json", include={"datasets"}),
+                "decoding": {"controls": ["llm", "shuffled"]},
+                "evaluation": {"bootstrap_samples": 200, "permutations": 100},
+            }
+        )
+        folder, labels = tmp_path / name, []
+        for fold in config.folds("had"):
+            for subject in SEEN:
+                labels.append(folder / fold / f"sub-{subject}_labels.parquet")
+                labels[-1].parent.mkdir(parents=True, exist_ok=True)
+                clips = [f"{subject}-{i}" for i in range(12)]
+                pd.DataFrame({"subject": subject, "trial": range(12), "stim_file": clips, "source": clips}).to_parquet(labels[-1])
+        ends = {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_d.csv", "tests": "_t.csv", "left_out": "_l.csv"}
+        outputs = {kind: folder / f"had{end}" for kind, end in ends.items()}
+        of_folds, their_pairs = (split_by_subject(path, folder, config) for path in (scores, pairs))
+        assert len(of_folds) == (3 if leave_out else 1)
+        make_tables(config, "had", scores=of_folds, pairs=their_pairs, labels=labels, excluded=[excluded], **outputs)
+        made[name] = {kind: path.read_text() for kind, path in outputs.items()}
+    assert made["rotated"] == made["plain"] and set(pd.read_csv(outputs["csv"])["row"]) >= {"Subject-1", "Subject-2", "Subject-3", "Total"}
     with pytest.raises(UserError, match="no score of sub-03"):
-        make_tables(config, "had", scores=scores[:2], labels=labels, excluded=[tmp_path / "excluded.parquet"], **outputs)
+        make_tables(config, "had", scores=of_folds[:2], pairs=their_pairs, labels=labels, excluded=[excluded], **outputs)
+
+
+def test_the_report_shows_a_rotated_data_set_as_one(tmp_path: Path) -> None:
+    plain, files = write_results(tmp_path / "plain", conditions=("model", "llm", "shuffled"), datasets=("had",))
+    raw = merge(plain.model_dump(mode="json"), {"datasets": {"had": {"train_subjects": [], "leave_out": 1}}})
+    config = parse_config(raw)
+    of_folds: dict[str, list[Path]] = {}
+    for kind, paths in files.items():
+        whole = kind in ("tables", "differences", "tests", "left_out", "markdown", "latex")
+        for path in paths:
+            of_folds.setdefault(kind, []).extend([path] if whole or kind == "scores" else _copies(path, tmp_path, config))
+    of_folds["scores"] = split_by_subject(files["scores"][0], tmp_path, config)
+    write_report(config, of_folds, tmp_path / "report.html")
+    text = re.sub(r"<[^>]+>", " ", (tmp_path / "report.html").read_text())
+    assert "HAD in miniature" in text and "hadfold" not in text, "people read the name of the data set"
+    assert text.count("Stage II (instruction tuning and domain adaptation), fold 2") >= 1 and "first of 2 folds" in text
+
+
+def _copies(path: Path, folder: Path, config: Config) -> list[Path]:
+    """A file or folder of `had` under the names of the folds."""
+    made = []
+    for fold in config.folds("had"):
+        parts = [re.sub(r"^had(?![A-Za-z0-9])", fold, part) for part in path.relative_to(path.anchor).parts]
+        made.append(folder / "folds" / Path(*parts))
+        made[-1].parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, made[-1])
+        header = path.with_suffix(".json")
+        if path.suffix == ".npy":
+            shutil.copy(header, made[-1].with_suffix(".json"))
+    return made

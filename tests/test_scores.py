@@ -1,4 +1,4 @@
-"""Scores of texts: parity with the libraries, odd texts, identification by a worked example, joins that refuse."""
+"""Scores of texts: published examples, parity with the libraries, odd texts, and that a score depends on its two texts alone."""
 
 from pathlib import Path
 
@@ -7,28 +7,47 @@ import pandas as pd
 import pytest
 import torch
 from bert_score import BERTScorer
+from pycocoevalcap.cider.cider import Cider as CocoCider
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.evaluation.bertscore import BertScore
+from boldscribe.evaluation.batches import equal_batches
+from boldscribe.evaluation.bertscore import BertScore, load_bert_score
 from boldscribe.evaluation.bleu import COUNTS, corpus_bleu, sentence_bleu
-from boldscribe.evaluation.identification import identification_accuracy, identify
-from boldscribe.evaluation.scores import COLUMNS, SCORES, load_bert_score, score, write_scores
-from boldscribe.models.sentence_encoder import SentenceEncoder
+from boldscribe.evaluation.caption_metrics import Cider, meteor, words
+from boldscribe.evaluation.scores import TEXT_SCORES, score
 from boldscribe.sections.training import Evaluation
 
 EMBEDDED = Evaluation(bertscore_model="embedded", bertscore_layer=6, bertscore_baseline=None, sentence_encoder="embedded")
 PREDICTIONS = ["A man plays squash in a gym.", "a dog", "A red figure jumps over the wall, twice.", "a man in a hat"]
 REFERENCES = ["A young man is playing squash.", "A woman has her hair cut.", "A red figure jumps over a low wall.", "A man in a hat."]
+# bert-score's tests/test_bert_score.py
+CHEF = (
+    [
+        "28-year-old chef found dead in San Francisco mall",
+        "A 28-year-old chef who recently moved to San Francisco was found dead in the staircase of a local shopping center.",
+        'The victim\'s brother said he cannot imagine anyone who would want to harm him,"Finally, it went uphill again at him."',
+    ],
+    [
+        "28-Year-Old Chef Found Dead at San Francisco Mall",
+        "A 28-year-old chef who had recently moved to San Francisco was found dead in the stairwell of a local mall this week.",
+        "But the victim's brother says he can't think of anyone who would want to hurt him, saying, "
+        '"Things were finally going well for him."',
+    ],
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def bert_score(encoder_models_dir: Path) -> BertScore:
+    return load_bert_score(EMBEDDED, encoder_models_dir)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +74,42 @@ def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_scores_are_the_libraries_own(encoder_models_dir: Path, sentence_encoder: Path) -> None:
-    scores = score(PREDICTIONS, REFERENCES, load_bert_score(EMBEDDED, encoder_models_dir))
-    assert list(scores) == SCORES
-    bert = BERTScorer(model_type=str(sentence_encoder), num_layers=6, device="cpu").score(PREDICTIONS, REFERENCES)[2]
-    np.testing.assert_allclose(scores["bertscore"], 100 * bert.numpy(), atol=1e-3)
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    path = tmp_path / "baseline.tsv"
+    path.write_text("LAYER,P,R,F\n" + "".join(f"{layer},{layer / 40},{layer / 30},{layer / 20}\n" for layer in range(7)))
+    return path
+
+
+def test_published_examples() -> None:
+    # Papineni et al. 2002, section 2.1: two of the seven words are in the reference, and the text is not shorter than it
+    papineni = sentence_bleu(["the the the the the the the"], ["the cat is on the mat"]).iloc[0]
+    assert papineni["sacrebleu_1"] == pytest.approx(100 * 2 / 7)
+    # sacreBLEU's test/test_bleu.py: common and total n-grams, and its scores of orders that one- and two-word texts have
+    counts = sentence_bleu(["am I am a character sequence"], ["I am a symbol string sequence a a"]).loc[0, COUNTS].tolist()
+    assert counts == [4, 2, 6, 5, 6, 8]
+    scores = sentence_bleu(["test", "a test"], ["a test", "a test"])
+    np.testing.assert_allclose(scores["sacrebleu_2"], [36.78794411714425, 100])
+    # Lin 2004, section 3.1: S2, S3 and S4 against S1
+    rouge = RougeScorer(["rougeL"])
+    for text, expected in [("police kill the gunman", 0.75), ("the gunman kill police", 0.5), ("the gunman police killed", 0.5)]:
+        assert rouge.score("police killed the gunman", text)["rougeL"].fmeasure == expected
+    # nltk's documentation of `meteor_score`
+    guide = "It is a guide to action which ensures that the military always obeys the commands of the party"
+    assert meteor(guide, "It is a guide to action that ensures that the military will forever heed Party commands") == pytest.approx(
+        69.44, abs=0.005
+    )
+    # README of aac-metrics: CIDEr-D of two clips, the first with three captions, over which it is the mean
+    speech = ["a man speaks.", "someone speaks.", "a man is speaking while a bird is chirping in the background"]
+    rain = "rain is falling hard on a surface"
+    cider = Cider([speech[2], rain])
+    assert cider(["a man is speaking"] * 3, speech).mean() == pytest.approx(136.41, abs=0.01)
+    assert cider(["rain falls"], [rain])[0] == pytest.approx(55.87, abs=0.01)
+
+
+def test_scores_are_the_libraries_own(bert_score: BertScore) -> None:
+    scores = score(PREDICTIONS, REFERENCES, bert_score)
+    assert list(scores) == [*TEXT_SCORES, *COUNTS]
     for n in (1, 2):
         bleu = BLEU(max_ngram_order=n, effective_order=True)
         expected = [bleu.sentence_score(p, [r]).score for p, r in zip(PREDICTIONS, REFERENCES, strict=True)]
@@ -68,37 +118,73 @@ def test_scores_are_the_libraries_own(encoder_models_dir: Path, sentence_encoder
     assert scores.loc[3, ["rouge_l_f", "rouge_l_p", "rouge_l_r"]].tolist() == [100, 100, 100]
     # "a dog" against "a woman has her hair cut": one common token of 2 and of 6
     np.testing.assert_allclose(scores.loc[1, ["rouge_l_f", "rouge_l_p", "rouge_l_r"]].astype(float), [25, 50, 100 / 6])
-    rouge = RougeScorer(["rougeL"]).score(REFERENCES[0], PREDICTIONS[0])["rougeL"]
-    assert scores.loc[0, "rouge_l_p"] == 100 * rouge.precision
+    # the same by nltk's formula: fmean of 1/2 and 1/6 with weight 0.9 on recall, halved since the one match is one chunk
+    assert scores.loc[1, "meteor"] == pytest.approx(50 * (1 / 12) / (0.9 / 2 + 0.1 / 6))
+    assert meteor("he jumps", "she jumped") == pytest.approx(25), "words of one stem match"
 
 
-def test_odd_texts_are_scored(encoder_models_dir: Path) -> None:
-    odd = ["", "   ", "\n\n", "\u200b", "😀", "line\nline", "שלום עולם", "word " * 3000]
-    scores = score(odd, ["A man walks."] * len(odd), load_bert_score(EMBEDDED, encoder_models_dir))
+def test_cider_is_the_librarys_over_the_same_documents() -> None:
+    """All of a subject's texts at once, as coco-caption scores them."""
+    told, truth = ({i: [" ".join(words(t))] for i, t in enumerate(texts)} for texts in (PREDICTIONS, REFERENCES))
+    expected = CocoCider().compute_score(truth, told)[1]
+    np.testing.assert_allclose(Cider(REFERENCES)(PREDICTIONS, REFERENCES), 100 * expected, rtol=1e-12)
+    assert expected.max() > 1
+    assert Cider(["A man."])(["A man."], ["A man."]).tolist() == [0], "in one document alone nothing is rare"
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_bertscore_is_the_librarys(encoder_models_dir: Path, baseline: Path, rescaled: bool) -> None:
+    """Also of texts that have nothing in common, where the library is asked for one pair at a time: there padding would count."""
+    folder = encoder_models_dir / "sentence_encoder"
+    options = {"lang": "en", "rescale_with_baseline": True, "baseline_path": str(baseline)} if rescaled else {}
+    library = BERTScorer(model_type=str(folder), num_layers=6, device="cpu", **options)
+    ours = BertScore(folder, 6, baseline if rescaled else None)
+    matched = [*PREDICTIONS, *CHEF[0]], [*REFERENCES, *CHEF[1]]
+    np.testing.assert_allclose(ours(*matched), 100 * library.score(*matched)[2].numpy(), atol=3e-4)
+    crossed = [matched[0][i] for i in range(7) for _ in range(7)], matched[1] * 7
+    expected = 100 * library.score(*crossed, batch_size=1)[2].numpy()
+    np.testing.assert_allclose(ours(*crossed), expected, atol=3e-4)
+    assert np.ptp(expected) > 50
+
+
+def test_odd_texts_are_scored(bert_score: BertScore) -> None:
+    odd = ["", "   ", "\n\n", "\u200b", "[SEP]", "😀", "line\nline", "שלום עולם", "word " * 3000]
+    scores = score(odd, ["A man walks."] * len(odd), bert_score)[TEXT_SCORES]
     assert np.isfinite(scores.to_numpy(float)).all()
-    assert (scores.iloc[:4].to_numpy() == 0).all(), "texts without tokens score 0"
-    assert scores["bertscore"].iloc[4:].gt(0).all()
-    blank = score(["A man walks.", ""], ["", ""], load_bert_score(EMBEDDED, encoder_models_dir))
+    assert (scores.iloc[:5].to_numpy() == 0).all(), "texts without tokens score 0"
+    assert scores["bertscore"].iloc[5:].gt(0).all()
+    blank = score(["A man walks.", ""], ["", ""], bert_score)[TEXT_SCORES]
     assert (blank.to_numpy() == 0).all()
-    same = score(odd[4:7], odd[4:7], load_bert_score(EMBEDDED, encoder_models_dir))
+    same = score(odd[5:8], odd[5:8], bert_score)
     np.testing.assert_allclose(same[["bertscore", "sacrebleu_1"]], 100, atol=1e-3)
+    assert Cider(["A man walks.", "A dog."])(odd, ["A man walks."] * len(odd)).tolist() == [0] * len(odd)
 
 
-def test_a_score_depends_on_its_two_texts_alone(encoder_models_dir: Path) -> None:
-    together = score(PREDICTIONS, REFERENCES, load_bert_score(EMBEDDED, encoder_models_dir))
-    alone = score(PREDICTIONS[2:3], REFERENCES[2:3], load_bert_score(EMBEDDED, encoder_models_dir))
-    assert together.loc[2].tolist() == alone.loc[0].tolist()
+def test_a_score_depends_on_its_two_texts_alone(bert_score: BertScore) -> None:
+    """Bit by bit: among others, in another order, and alone, also for texts so short that routines for small matrices are chosen."""
+    texts = [" ".join(["a man is in the red gym"[: 2 * n], *["runs"] * (n % 4)]) for n in range(1, 12) for _ in range(3)]
+    predictions = [f"{text} {i}" for i, text in enumerate(texts)]
+    together = score(predictions, texts, bert_score)
+    backwards = score(predictions[::-1], texts[::-1], bert_score)[::-1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(together, backwards, check_exact=True)
+    for i in (0, 7, 20, 32):
+        alone = score(predictions[i : i + 1], texts[i : i + 1], bert_score)
+        assert together.loc[i].tolist() == alone.loc[0].tolist()
 
 
-def test_bertscore_of_a_roberta_rescaled_and_truncated(roberta: Path, tmp_path: Path) -> None:
-    baseline = tmp_path / "baseline.tsv"
-    baseline.write_text("LAYER,P,R,F\n" + "".join(f"{layer},{layer / 10},{layer / 10},{layer / 5}\n" for layer in range(3)))
+def test_batches_are_of_one_length_and_size() -> None:
+    lengths = [3, 5, 3, 3, 4, 5, 3]
+    batches = list(equal_batches(lengths, 3))
+    assert batches == [[0, 2, 3], [6, 6, 6], [4, 4, 4], [1, 5, 5]]
+
+
+def test_bertscore_of_a_roberta_rescaled_and_truncated(roberta: Path, baseline: Path) -> None:
     raw, rescaled = BertScore(roberta, 2, None), BertScore(roberta, 2, baseline)
     texts = ["a man runs", "b" * 500], ["a man walks", "a man walks"]
-    np.testing.assert_allclose(rescaled(*texts), (raw(*texts) - 40) / 0.6, rtol=1e-4)
+    np.testing.assert_allclose(rescaled(*texts), (raw(*texts) - 10) / 0.9, rtol=1e-4)
     assert rescaled([""], ["a man"]).tolist() == [0]
     # the first word has its space, as the library wants it: the same word elsewhere has the same token
-    assert raw._tokenizer.tokenize("man") == raw._tokenizer.tokenize("x man")[-4:]
+    assert raw.tokenizer.tokenize("man") == raw.tokenizer.tokenize("x man")[-4:]
 
 
 @pytest.mark.parametrize(
@@ -126,82 +212,3 @@ def test_corpus_bleu_from_counts_is_the_librarys(order: int) -> None:
     expected = [BLEU(max_ngram_order=order).corpus_score(p, [r]).score for p, r in corpora]
     np.testing.assert_allclose(corpus_bleu(summed, order), expected, rtol=1e-12)
     assert expected[0] > 0 and expected[3] == 0
-
-
-def test_identification_worked_by_hand() -> None:
-    similarity = np.array(
-        [
-            [0.9, 0.1, 0.2, 0.3],  # nearest to its own
-            [0.5, 0.5, 0.2, 0.1],  # ties with one other
-            [0.1, 0.2, 0.3, 0.4],  # second of four
-            [0.3, 0.3, 0.3, 0.3],  # says nothing
-        ]
-    )
-    top_1, two_way = identification_accuracy(similarity, np.arange(4))
-    np.testing.assert_allclose(top_1, [1, 1 / 2, 0, 1 / 4])
-    np.testing.assert_allclose(two_way, [1, 2.5 / 3, 2 / 3, 1 / 2])
-
-
-def test_identification_of_sentences(sentence_encoder: Path) -> None:
-    encoder = SentenceEncoder(sentence_encoder)
-    references = ["A man is playing squash.", "A woman has her hair cut.", "A man is playing squash.", "Dogs run in the snow."]
-    predictions = ["He hits a squash ball with his racket.", "", "Dogs are running.", "Some dogs in snow"]
-    top_1, two_way = identify(predictions, references, encoder)
-    np.testing.assert_allclose(top_1, [1, 1 / 3, 0, 1])
-    assert two_way.tolist()[:2] == [1, 0.5] and two_way[3] == 1
-    assert identify(["x", "y"], ["same", "same"], encoder)[1].tolist() == [0.5, 0.5]
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
-    """Decoded texts of two conditions and the captions of two shards, which also hold another subject's."""
-    trials = [{"subject": "05", "trial": t, "instruction": "What?"} for t in range(4)]
-    (tmp_path / "decoded").mkdir()
-    for condition, texts in {"model": PREDICTIONS, "llm": ["", "a", "b", "c"]}.items():
-        table = pd.DataFrame(trials).assign(prediction=texts).iloc[::-1]
-        table.to_parquet(tmp_path / "decoded" / f"sub-05_condition-{condition}.parquet")
-    captions = pd.DataFrame(trials).assign(text=REFERENCES, stim_file="x.mp4")
-    captions.iloc[:1].to_parquet(tmp_path / "test-000_captions.parquet")
-    pd.concat([captions.iloc[1:], captions.assign(subject="06", text="other")]).to_parquet(tmp_path / "test-001_captions.parquet")
-    return {"folder": tmp_path}
-
-
-def _write(folder: Path, models_dir: Path, conditions: tuple[str, ...] = ("model", "llm")) -> list[Path]:
-    names = [f"sub-05_condition-{c}.parquet" for c in conditions]
-    outputs = [folder / "scores" / name for name in names]
-    write_scores(
-        Config(evaluation=EMBEDDED),
-        "had",
-        "05",
-        decoded=[folder / "decoded" / name for name in names],
-        captions=sorted(folder.glob("*_captions.parquet")),
-        models_dir=models_dir,
-        outputs=outputs,
-    )
-    return outputs
-
-
-def test_scores_of_a_subject(files: dict[str, Path], encoder_models_dir: Path) -> None:
-    model, llm = (pd.read_parquet(p) for p in _write(files["folder"], encoder_models_dir))
-    assert list(model) == COLUMNS and set(model["condition"]) == {"model"} and set(llm["condition"]) == {"llm"}
-    assert model["trial"].tolist() == [0, 1, 2, 3]
-    assert model["prediction"].tolist() == PREDICTIONS and model["reference"].tolist() == REFERENCES
-    pd.testing.assert_frame_equal(model[SCORES], score(PREDICTIONS, REFERENCES, load_bert_score(EMBEDDED, encoder_models_dir)))
-    assert llm.loc[0, "identification"] == 0.25, "a blank text identifies nothing: chance among 4"
-
-
-def test_what_does_not_fit_is_refused(files: dict[str, Path], encoder_models_dir: Path) -> None:
-    folder = files["folder"]
-    path = folder / "decoded" / "sub-05_condition-model.parquet"
-    whole = pd.read_parquet(path)
-    for table, message in [
-        (pd.concat([whole, whole.assign(trial=9)[:1]]), r"trial\(s\) \[9\] have no reference"),
-        (whole[1:], r"trial\(s\) \[3\] of sub-05 were not decoded"),
-        (pd.concat([whole, whole[:1]]), "repeated"),
-        (whole.assign(subject="06"), "expected '05' alone"),
-        (whole.assign(prediction=None), "null"),
-    ]:
-        table.to_parquet(path)
-        with pytest.raises(UserError, match=message):
-            _write(folder, encoder_models_dir)
-    assert not (folder / "scores").exists()

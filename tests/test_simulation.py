@@ -13,11 +13,12 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.simulation.anatomy import Anatomy, world_points
+from boldscribe.simulation.anatomy import Anatomy, tissues_at, world_points
 from boldscribe.simulation.bold import head_motion, rigid_matrix, simulate_run
 from boldscribe.simulation.dataset import plan, simulate_stimuli, simulate_subject
 from boldscribe.simulation.responses import FEATURES, common_layout, feature_matrix, subject_maps, time_courses
 from boldscribe.simulation.scenes import VOCABULARY, draw_scenes
+from boldscribe.simulation.truth import layout_of, responsive_voxels
 
 
 def small(demo: Config, results: Path, **simulation: float) -> Config:
@@ -63,6 +64,14 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(demo: Config
                 assert (again[name] == before.get(name)) is same, name
 
 
+def test_events_say_what_each_clip_shows(demo: Config, written: Path) -> None:
+    assert demo.datasets["had"].description_column == "description"
+    table = pd.read_csv(next((written / "had" / "sub-01").rglob("*_events.tsv")), sep="\t")
+    truth = pd.read_csv(written / "had" / "stimuli" / "clips.tsv", sep="\t").set_index("stim_file").loc[table["stim_file"]]
+    for text, (_, scene) in zip(table["description"], truth.iterrows(), strict=True):
+        assert text.startswith(f"A {scene['actor']} in a {scene['colour']} shirt is {scene['action']} ") and scene["place"] in text
+
+
 def test_clips_are_unique_to_a_subject_or_shared_and_their_names_tell_nothing(demo: Config) -> None:
     for name, shared in (("had", False), ("urgen", True)):
         clips, viewed = plan(demo, name)
@@ -90,7 +99,7 @@ def simulated(snr: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     affine[:3, 3] = (-84, -118, -70)
     anatomy = Anatomy(rng)
     points = anatomy.to_template(world_points(shape, affine))
-    tissues = anatomy.tissues(points, shape)
+    tissues = tissues_at(points, shape)
     maps = subject_maps(common_layout(rng), points[tissues.brain.ravel()], tissues.gm[tissues.brain], rng)
     onsets = 12 + 6.0 * np.arange(48)
     times = (np.arange(160) + 0.5) * 2
@@ -98,6 +107,17 @@ def simulated(snr: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     baseline = np.full(shape, 8000, np.float32)
     run = simulate_run(baseline, affine, maps, tissues.brain, courses, amplitude=0.03 * snr, tr=2.0, motion=np.zeros((160, 6)), rng=rng)
     return run[tissues.brain].T.astype(float), courses, maps
+
+
+def test_where_the_truth_says_so_a_subject_responds(demo: Config) -> None:
+    affine = np.diag([6.0, 6.0, 6.0, 1.0])
+    affine[:3, 3] = (-94.5, -130.5, -76.5)
+    inside = responsive_voxels(demo, (33, 39, 33), affine)
+    points = world_points((33, 39, 33), affine)
+    gm = tissues_at(points, (33, 39, 33)).gm.ravel()
+    response = subject_maps(layout_of(demo), points, gm, np.random.default_rng(1)).max(0)
+    assert 0.05 < inside[gm.reshape(inside.shape) > 0.5].mean() < 0.5 and not inside[gm.reshape(inside.shape) < 0.2].any()
+    assert response[inside.ravel()].mean() > 2 * response[~inside.ravel() & (gm > 0.5)].mean()
 
 
 def test_a_general_linear_model_finds_the_patches_again_and_nothing_at_snr_0() -> None:

@@ -1,51 +1,35 @@
-"""Tables and intervals: every number recomputed another way; published values, the paper's two errors, and the warnings in place."""
+"""Tables: every number recomputed another way; published values, the paper's two errors, verdicts, alarms and warnings in place."""
 
+import logging
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from sacrebleu.metrics import BLEU
-from scipy import stats
 
-from boldscribe.bold.trials import BROKEN, EXCLUDED_TYPES
+from boldscribe.bold.reasons import BROKEN
+from boldscribe.bold.trials import EXCLUDED_TYPES
+from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.evaluation.bleu import sentence_bleu
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
-from boldscribe.evaluation.statistics import METRICS, estimate, resamples, total, trial_statistics
+from boldscribe.evaluation.statistics import metrics_of
 from boldscribe.evaluation.tables import make_tables
+from boldscribe.evaluation.typeset import columns_of
+from boldscribe.evaluation.verdicts import p_text
+from tests.scored import write_scored
 
-WORDS = ["man", "dog", "ball", "runs", "jumps", "red", "park", "blue"]
-CONDITIONS = ["model", "llm", "shuffled", "noise"]
-
-
-def _scores(subject: str, condition: str, n: int = 30) -> pd.DataFrame:
-    """Per-trial scores of random texts; the model's BERTScore is 5 above that of its controls."""
-    rng = np.random.default_rng(sum(map(ord, subject + condition)))
-    of_trials = np.random.default_rng(int(subject)).normal(40, 10, n)
-    references = [" ".join(np.random.default_rng([int(subject), t]).choice(WORDS, 5)) for t in range(n)]
-    predictions = [" ".join(rng.choice(WORDS, 6)) for _ in range(n)]
-    table = pd.DataFrame(
-        {
-            "subject": subject,
-            "trial": range(n),
-            "condition": condition,
-            "prediction": predictions,
-            "reference": references,
-            "bertscore": of_trials + 5 * (condition == "model") + rng.normal(0, 1, n),
-            "rouge_l_f": rng.uniform(0, 100, n),
-            "rouge_l_p": rng.uniform(0, 100, n),
-            "rouge_l_r": rng.uniform(0, 100, n),
-            "identification": rng.integers(0, 2, n).astype(float),
-            "identification_2way": rng.uniform(0, 1, n),
-        }
-    )
-    table[["sacrebleu_1", "sacrebleu_2"]] = sentence_bleu(predictions, references)[["sacrebleu_1", "sacrebleu_2"]]
-    return table
+CONTROLS = ["llm", "noise", "shuffled", "trueclass"]
+SIZES = {"05": 30, "06": 20}
+SUFFIXES = {"csv": "", "differences": "_differences", "tests": "_tests", "left_out": "_left_out"}
 
 
-def _config(simulated: bool = True, table: int = 1, conditions: list[str] = CONDITIONS) -> Config:
+def _config(simulated: bool = True, table: int = 1, controls: list[str] = CONTROLS, seed: int = 1) -> Config:
     dataset = {
         "title": "HAD & co",
         "table": table,
@@ -55,37 +39,31 @@ def _config(simulated: bool = True, table: int = 1, conditions: list[str] = COND
         "test_runs": ["02"],
         "simulated": {} if simulated else None,
     }
-    return Config.model_validate(
-        {"datasets": {"had": dataset}, "evaluation": {"bootstrap_samples": 500}, "decoding": {"controls": conditions[1:]}}
-    )
+    evaluation = {"bootstrap_samples": 500, "permutations": 999}
+    raw = {"datasets": {"had": dataset}, "evaluation": evaluation, "decoding": {"controls": controls}, "seed": seed}
+    return Config.model_validate(raw)
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("scores")
-    paths = [folder / f"sub-{s}_condition-{c}.parquet" for s in ("05", "06") for c in CONDITIONS]
-    for path in paths:
-        subject, condition = path.stem.removeprefix("sub-").split("_condition-")
-        _scores(subject, condition, n=30 if subject == "05" else 20).to_parquet(path)
-    return paths
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return write_scored(tmp_path_factory.mktemp("scores"), ["model", *CONTROLS], SIZES)
 
 
-def _make(config: Config, scores: list[Path], folder: Path) -> dict[str, Path]:
-    suffixes = {"csv": ".csv", "md": ".md", "tex": ".tex", "differences": "_differences.csv", "left_out": "_left_out.csv"}
-    outputs = {name: folder / f"had{suffix}" for name, suffix in suffixes.items()}
+def _make(config: Config, scored: tuple[Path, Path], folder: Path) -> dict[str, Path]:
+    outputs = {name: folder / f"had{suffix}.csv" for name, suffix in SUFFIXES.items()} | {e: folder / f"had.{e}" for e in ("md", "tex")}
     labels = folder / "labels.parquet"
     clips = {"01": ["a.mp4", "b.mp4"], "05": ["a.mp4"] * 30, "06": [f"{i}.mp4" for i in range(20)]}
     tables = [pd.DataFrame({"subject": s, "trial": range(len(c)), "stim_file": c, "source": c}) for s, c in clips.items()]
     pd.concat(tables).to_parquet(labels)
     left_out = pd.DataFrame([["06", "01", 20, "test", BROKEN, "frames: found 3, expected 60"]], columns=list(EXCLUDED_TYPES))
     left_out.to_parquet(folder / "excluded.parquet")
-    make_tables(config, "had", scores=scores, labels=[labels], excluded=[folder / "excluded.parquet"], **outputs)
+    make_tables(config, "had", scores=[scored[0]], pairs=[scored[1]], labels=[labels], excluded=[folder / "excluded.parquet"], **outputs)
     return outputs
 
 
 @pytest.fixture(scope="module")
-def tables(scores: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return _make(_config(), scores, tmp_path_factory.mktemp("tables"))
+def tables(scored: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return _make(_config(), scored, tmp_path_factory.mktemp("tables"))
 
 
 def _value(table: pd.DataFrame, column: str = "value", **where: str) -> float:
@@ -96,74 +74,64 @@ def _value(table: pd.DataFrame, column: str = "value", **where: str) -> float:
     return float(chosen[column].iloc[0])
 
 
-def test_every_value_is_what_the_scores_say(tables: dict[str, Path], scores: list[Path]) -> None:
+def test_every_value_is_what_the_scores_say(tables: dict[str, Path], scored: tuple[Path, Path]) -> None:
     table = pd.read_csv(tables["csv"], dtype={"subject": str})
-    raw = pd.concat(map(pd.read_parquet, scores))
-    for condition in CONDITIONS:
+    raw = pd.read_parquet(scored[0])
+    metrics = metrics_of(raw.columns)
+    for condition in ("model", *CONTROLS):
         by_row = {}
         for row, subject in (("Subject-1", "05"), ("Subject-2", "06")):
             own = raw[(raw["subject"] == subject) & (raw["condition"] == condition)]
-            corpus = {
-                f"sacrebleu_{n}": BLEU(max_ngram_order=n).corpus_score(own["prediction"].tolist(), [own["reference"].tolist()]).score
-                for n in (1, 2)
-            }
-            by_row[row] = {
-                **{m: own[m].mean() for m in ("bertscore", "rouge_l_f", "rouge_l_p", "rouge_l_r")},
-                **corpus,
-                **{f"{m}_sentence": own[m].mean() for m in corpus},
-                **{m: 100 * own[m].mean() for m in ("identification", "identification_2way")},
-            }
-        by_row["Total"] = {m: (by_row["Subject-1"][m] + by_row["Subject-2"][m]) / 2 for m in METRICS}
+            texts = own["prediction"].tolist(), [own["reference"].tolist()]
+            corpus = {f"sacrebleu_{n}": BLEU(max_ngram_order=n).corpus_score(*texts).score for n in (1, 2)}
+            by_row[row] = {m: corpus[m] if m in corpus else own[m.removesuffix("_sentence")].mean() for m in metrics}
+        by_row["Total"] = {m: (by_row["Subject-1"][m] + by_row["Subject-2"][m]) / 2 for m in metrics}
         for row, expected in by_row.items():
-            for metric in METRICS:
+            for metric in metrics:
                 found = _value(table, row=row, condition=condition, metric=metric)
-                assert found == pytest.approx(expected[metric], abs=1e-4), (row, metric)
-    measured = table[table["condition"].isin(CONDITIONS)]
-    assert ((measured["low"] <= measured["value"]) & (measured["value"] <= measured["high"])).all()
+                assert found == pytest.approx(expected[metric], abs=1e-4, nan_ok=True), (row, metric)
+    measured = table[table["condition"].isin(CONDITIONS) & table["value"].notna()]
+    for low, high in (("low", "high"), ("low_trials", "high_trials")):
+        assert ((measured[low] <= measured["value"]) & (measured["value"] <= measured[high])).all()
+    assert ((measured["low"] <= measured["low_trials"]) & (measured["high"] >= measured["high_trials"])).all()
     assert set(measured.loc[measured["row"] == "Total", "n_trials"]) == {50}
-    distinct = raw.groupby("subject")["reference"].nunique()
-    assert _value(table, row="Subject-2", condition="chance", metric="identification") == pytest.approx(100 / distinct["06"], abs=1e-4)
+    assert _value(table, row="Subject-2", condition="chance", metric="identification") == pytest.approx(100 / 20, abs=1e-4)
+    assert _value(table, row="Total", condition="chance", metric="identification_10way") == 10
+    assert "identification_180way" not in columns_of(table), "a score that no subject can have is no column"
 
 
-def test_differences_are_paired_and_judged(tables: dict[str, Path], scores: list[Path]) -> None:
+def test_the_model_beats_null_controls_and_a_control_by_less(tables: dict[str, Path]) -> None:
+    tests, differences = pd.read_csv(tables["tests"]), pd.read_csv(tables["differences"])
+    overall = tests[(tests["row"] == "Total") & (tests["metric"] == "any")].set_index(["condition", "against"])
+    nulls = [("model", c) for c in ("llm", "noise", "shuffled")]
+    assert overall["beats"][nulls].all() and set(overall["p_holm"][nulls].round(9)) == {0.003} and overall["p"]["model", "chance"] == 0.001
+    assert overall["p_holm"]["model", "chance"] == overall["p"]["model", "chance"], "the model against chance is one test"
+    assert not overall["beats"][[(c, "chance") for _, c in nulls]].any() and overall["beats"]["trueclass", "chance"]
+    assert overall["p_holm"]["model", "trueclass"] == overall["p"]["model", "trueclass"], "other conditions are a family of their own"
+    single = tests[(tests["metric"] != "any") & (tests["against"] != "chance")].set_index(["row", "against", "metric"])
+    lows = differences.set_index(["row", "control", "metric"])["low_trials"].reindex(single.index.set_names(["row", "control", "metric"]))
+    assert (single["beats"] == (single["p_holm"] < 0.05) & (lows.to_numpy() > 0)).all() and single["beats"].nunique() == 2
+    assert (
+        (tests["p_holm"] >= tests["p_max"] - 1e-9).all() and (tests["p_max"] >= tests["p"] - 1e-9).all() and (tests["p"] >= 1 / 1000).all()
+    )
+    # under the true pairing, the statistic is the difference of the tables
+    joined = single.join(differences.rename(columns={"control": "against"}).set_index(["row", "against", "metric"])["difference"])
+    np.testing.assert_allclose(joined["statistic"], joined["difference"], atol=1e-3)
+
+
+def test_differences_are_paired_and_judged(tables: dict[str, Path], scored: tuple[Path, Path]) -> None:
     table = pd.read_csv(tables["differences"])
-    raw = pd.concat(map(pd.read_parquet, scores)).set_index(["subject", "condition", "trial"])["bertscore"]
-    raw = raw.sort_index()
+    raw = pd.read_parquet(scored[0]).set_index(["subject", "condition", "trial"])["bertscore"].sort_index()
     paired = raw["05", "model"] - raw["05", "llm"]
     cell = {"row": "Subject-1", "control": "llm", "metric": "bertscore"}
     assert _value(table, "difference", **cell) == pytest.approx(paired.mean(), abs=1e-4)
-    # the trials' own spread (SD 10) is common to both conditions: a paired interval is far narrower than an unpaired one
+    # the trials' own spread is common to both conditions: a paired interval is far narrower than an unpaired one
     width = _value(table, "high", **cell) - _value(table, "low", **cell)
-    assert width == pytest.approx(2 * 1.96 * paired.std() / np.sqrt(30), rel=0.2)
-    assert table[(table["metric"] == "bertscore")]["excludes_zero"].all()
-    assert (table["excludes_zero"] == ((table["low"] > 0) | (table["high"] < 0))).all()
-
-
-def test_intervals_agree_with_scipy() -> None:
-    subjects = [trial_statistics(_scores(s, "model", n)) for s, n in (("05", 40), ("06", 25))]
-    rng = np.random.default_rng(1)
-    estimates = [estimate(s, resamples(len(s), 20000, rng)) for s in subjects]
-
-    def mean_of_means(*samples: np.ndarray, axis: int) -> np.ndarray:
-        return np.mean([s.mean(axis) for s in samples], axis=0)
-
-    for ours, samples in ((estimates[0], subjects[:1]), (total(estimates), subjects)):
-        for metric in ("bertscore", "rouge_l_p"):
-            column = {"bertscore": 0, "rouge_l_p": 2}[metric]
-            reference = stats.bootstrap(
-                [s[:, column] for s in samples], mean_of_means, n_resamples=20000, method="percentile", rng=2
-            ).confidence_interval
-            found = [end[METRICS.index(metric)] for end in ours.interval()]
-            np.testing.assert_allclose(found, reference, atol=0.05 * (reference.high - reference.low))
-
-
-def test_corpus_bleu_of_a_resample_is_that_of_the_resampled_texts() -> None:
-    scores = _scores("05", "model", 12)
-    drawn = resamples(12, 3, np.random.default_rng(0))
-    assert (drawn.sum(1) == 12).all()
-    again = scores.loc[np.repeat(np.arange(12), drawn[2])]
-    expected = BLEU(max_ngram_order=2).corpus_score(again["prediction"].tolist(), [again["reference"].tolist()]).score
-    assert estimate(trial_statistics(scores), drawn).resampled[2, METRICS.index("sacrebleu_2")] == pytest.approx(expected)
+    assert width == pytest.approx(2 * 2.05 * paired.std() / np.sqrt(30), rel=0.2)
+    assert _value(table, "effect_size", **cell) == pytest.approx(paired.mean() / paired.std(), abs=1e-4)
+    assert _value(table, "trials_won", **cell) == pytest.approx(100 * (paired > 0).mean(), abs=1e-4)
+    given = table[table["low"].notna()]
+    assert (given["excludes_zero"] == ((given["low"] > 0) | (given["high"] < 0))).all()
 
 
 def test_published_values_and_the_papers_errors() -> None:
@@ -186,41 +154,96 @@ def test_published_values_and_the_papers_errors() -> None:
     assert published_scores(3).empty
 
 
-def test_the_pages_say_what_they_are(tables: dict[str, Path], scores: list[Path], tmp_path: Path) -> None:
-    md, tex = tables["md"].read_text(), tables["tex"].read_text()
+def test_the_page_says_what_it_is(tables: dict[str, Path], scored: tuple[Path, Path], tmp_path: Path) -> None:
+    md = tables["md"].read_text()
     assert md.splitlines()[0] == "# Table 1. HAD & co: SIMULATED BOLD"
     assert "not comparable" in md and "copy of Table 2" in md and "66.10†" in md and "53.27" in md and "54.48" in md and "35.76" in md
     assert "The clips of 30 of the 50 test trials were shown to source subjects too" in md
     assert "Of the 51 trials of target subjects 1 are left out: 1 (clip cannot be decoded)." in md
     assert pd.read_csv(tables["left_out"]).loc[0, "detail"] == "frames: found 3, expected 60"
-    of_total = pd.read_csv(tables["differences"]).query("row == 'Total' and control == 'llm' and not metric.str.endswith('sentence')")
-    assert f"Against LLM without brain, the model is better in {(of_total['low'] > 0).sum()} and worse in" in md and len(of_total) == 8
-    body = [line for line in md.splitlines() if line.startswith("| Subject-1 | noise") or line.startswith("| **Subject-1** | **model**")]
+    assert "The model tells trials apart" in md and "The model beats 3 of 3 null controls (largest p after Holm 0.003" in md
+    assert "ALARM" not in md and "bertscore: layer:6|raw_50%." in md
+    assert "LLM without brain: the same prompt, without fMRI tokens" in md and "description in the data" not in md
     value = pd.read_csv(tables["csv"]).query("row == 'Subject-1' and condition == 'noise' and metric == 'bertscore'").iloc[0]
-    assert f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]" in body[1]
-    assert r"HAD \& co: SIMULATED BOLD" in tex and r"66.10$^\dagger$" in tex and tex.count("{") == tex.count("}")
-    assert len({line.count(" & ") for line in tex.splitlines() if line.endswith(r"\\")}) == 1
-    measured = _make(_config(simulated=False, table=2), scores, tmp_path)["md"].read_text()
+    [line] = re.findall(r"\| noise at test .*", md.partition("## Subject-1")[2].partition("### ")[0])
+    assert f"| {value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}] |" in line
+    assert not re.search(r"\| 0(\.0+)? \|$", md, re.MULTILINE) and p_text(1e-7) == "1e-07", "no p is shown as 0"
+    config = _config(simulated=False, table=2, controls=[*CONTROLS, "human"])
+    measured = _make(config, scored, tmp_path)["md"].read_text()
     assert "SIMULATED" not in measured and "not comparable" not in measured and "54.47†" in measured and measured.count("66.10†") == 0
+    assert "impossible here: description in the data (the data set has no descriptions of its clips" in measured
 
 
-def test_same_scores_give_the_same_bytes_in_any_order(tables: dict[str, Path], scores: list[Path], tmp_path: Path) -> None:
-    again = _make(_config(), scores[::-1], tmp_path)
-    assert [p.read_bytes() for p in again.values()] == [p.read_bytes() for p in tables.values()]
+def test_latex(tables: dict[str, Path], tmp_path: Path) -> None:
+    tex = tables["tex"].read_text()
+    assert r"HAD \& co: SIMULATED BOLD" in tex and r"66.10$^\dagger$" in tex and r"raw\_50\%" in tex and tex.count("{") == tex.count("}")
+    for table in re.findall(r"\\begin{tabular}.*?\\end{tabular}", tex, re.DOTALL):
+        lines = [line for line in table.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert len({line.count(" & ") for line in lines}) == 1 and len(lines) > 5
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    packages = "".join(rf"\usepackage{{{p}}}" for p in ("booktabs", "graphicx", "rotating"))
+    (tmp_path / "page.tex").write_text(rf"\documentclass{{article}}{packages}\begin{{document}}" + tex + r"\end{document}")
+    done = subprocess.run(["pdflatex", "-halt-on-error", "page"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Overfull" not in done.stdout and "too large" not in done.stdout, done.stdout[-2000:]
 
 
-def test_scores_that_do_not_fit_are_refused(scores: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no score of sub-06, condition noise"):
-        _make(_config(), scores[:-1], tmp_path)
-    with pytest.raises(UserError, match="given twice"):
-        _make(_config(), [*scores, scores[0]], tmp_path)
-    short = tmp_path / scores[1].name
-    pd.read_parquet(scores[1])[:-1].to_parquet(short)
+def test_a_null_control_that_knows_the_clip_raises_an_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    leaking = write_scored(tmp_path, ["model", *CONTROLS], SIZES, shuffled=15.0, model=0.0)
+    with caplog.at_level(logging.WARNING):
+        outputs = _make(_config(), leaking, tmp_path)
+    [alarm] = [r.message for r in caplog.records if "ALARM" in r.message]
+    assert "the null control 'shuffled trials' tells trials apart (p = 0.003 after Holm)" in alarm
+    md, tex = outputs["md"].read_text(), outputs["tex"].read_text()
+    assert md.splitlines()[2].startswith("- **ALARM: the null control 'shuffled trials'") and "ALARM" in tex
+    assert "The model does not tell trials apart" in md and "beats 0 of 3 null controls; it does not beat LLM without brain (p = " in md
+    noted = pd.read_csv(outputs["csv"]).query("note.str.startswith('ALARM') and row == 'Total'")
+    assert set(noted["condition"]) == {"shuffled"}
+    flagged = pd.read_csv(outputs["tests"]).query(
+        "against == 'chance' and kind == 'null control' and row == 'Total' and metric == 'any' and beats"
+    )
+    assert flagged["condition"].tolist() == ["shuffled"]
+
+
+def test_same_scores_give_the_same_bytes_in_any_order(tables: dict[str, Path], scored: tuple[Path, Path], tmp_path: Path) -> None:
+    shuffled = []
+    for path in scored:
+        again = tmp_path / path.name
+        table = pq.read_table(path)
+        pq.write_table(table.take(np.random.default_rng(0).permutation(len(table))), again)
+        shuffled.append(again)
+    folder = tmp_path / "again"
+    folder.mkdir()
+    made = _make(_config(), (shuffled[0], shuffled[1]), folder)
+    assert [p.read_bytes() for p in made.values()] == [p.read_bytes() for p in tables.values()]
+
+
+def test_scores_that_do_not_fit_are_refused(scored: tuple[Path, Path], tmp_path: Path) -> None:
+    def changed(scores: pd.DataFrame | None = None, pairs: pd.DataFrame | None = None) -> tuple[Path, Path]:
+        """Files of scores and of pairs, one of them changed."""
+        paths = tmp_path / "scores.parquet", tmp_path / "pairs.parquet"
+        for path, table, made in zip(paths, (scores, pairs), scored, strict=True):
+            shutil.copy(made, path) if table is None else table.to_parquet(path)
+        return paths
+
+    scores, pairs = map(pd.read_parquet, scored)
+    of_llm = (scores["subject"] == "05") & (scores["condition"] == "llm")
+    with pytest.raises(UserError, match="no score of sub-05, condition llm"):
+        _make(_config(), changed(scores[~of_llm]), tmp_path)
+    with pytest.raises(UserError, match=r"subject\(s\) 05 are given twice"):
+        _make(_config(), changed(pd.concat([scores, scores[of_llm]])), tmp_path)
     with pytest.raises(UserError, match="sub-05: condition llm has other trials"):
-        _make(_config(), [scores[0], short, *scores[2:]], tmp_path)
+        _make(_config(), changed(scores.drop(scores.index[of_llm][0])), tmp_path)
+    with pytest.raises(UserError, match=r"sub-06: found \d+ pairs, expected \d+"):
+        _make(_config(), changed(pairs=pairs.drop(pairs.index[pairs["subject"] == "06"][3])), tmp_path)
+    with pytest.raises(UserError, match="other scores than the table of scores"):
+        _make(_config(), changed(pairs=pairs.assign(cider=pairs["cider"] + 1)), tmp_path)
+    with pytest.raises(UserError, match="found no signatures of the metrics"):
+        _make(_config(), changed(scores), tmp_path)
     assert not (tmp_path / "had.csv").exists()
 
 
-def test_a_table_without_controls(scores: list[Path], tmp_path: Path) -> None:
-    outputs = _make(_config(conditions=["model"]), scores, tmp_path)
+def test_a_table_without_controls(scored: tuple[Path, Path], tmp_path: Path) -> None:
+    outputs = _make(_config(controls=[]), scored, tmp_path)
     assert pd.read_csv(outputs["differences"]).empty and "Model minus control" not in outputs["md"].read_text()
+    assert set(pd.read_csv(outputs["tests"])["against"]) == {"chance"}

@@ -118,7 +118,8 @@ def test_reading_the_rules_imports_nothing_heavy() -> None:
 
 
 def test_steps_that_need_no_model_do_not_wait_for_torch() -> None:
-    steps = ("check_dataset", "check_preprocessing", "fmriprep", "bold_series", "trials", "frames", "tables", "report", "provenance")
+    before = ("check_dataset", "check_preprocessing", "fmriprep", "bold_series", "trials", "frames")
+    steps = (*before, "quality", "tables", "report", "provenance")
     assert loaded_by("\n".join(f"import workflow_scripts.{name}" for name in steps)).isdisjoint(MODELS)
 
 
@@ -128,8 +129,9 @@ def test_the_full_configuration_plans_the_papers_experiment() -> None:
     assert done.returncode == 0, done.stderr
     jobs = planned_jobs(done.stdout + done.stderr)
     assert jobs["fmriprep"] == 30 + 4 and jobs["bold_series"] == 34
-    assert jobs["stage1"] == jobs["stage2"] == jobs["tables"] == 2
-    assert jobs["decode"] == (4 + 2) * 4 and jobs["scores"] == 6
+    assert jobs["tables"] == jobs["scores"] == jobs["pretrain_sc_mbm"] == 2
+    assert (jobs["stage1"], jobs["stage2"]) == (2 * 3, 2 * 6), "the model's, on noise, untrained; and other adaptation losses"
+    assert jobs["decode"] == 2 * 20
     assert sum(n for name, n in jobs.items() if name != "total") == jobs["total"] < 2000
 
 
@@ -173,5 +175,5 @@ def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_fmr
         inputs = rules()[name].split("    output:")[0]
         assert "of_validation_subjects(LABELS)" not in inputs and "test" not in inputs, name
         assert "of_validation_subjects" not in inputs and "{split}" not in inputs, name
-        assert re.findall(r"role-(\w+)_tokens", inputs) == (["train", "adapt"] if name == "stage2" else []), name
+        assert re.findall(r"tokens_of\(.*\"(\w+)\"\)", inputs) == (["train", "adapt"] if name == "stage2" else []), name
     assert "LABELS" not in rules()["fmri_tokens"] and "captions" not in rules()["fmri_tokens"], "fMRI is encoded without labels"

@@ -25,7 +25,7 @@ INPUTS = {
 OUTPUTS = {"decoded": "texts (.parquet)"}
 
 
-@program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "condition"))
+@program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "condition"), shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, condition: str) -> None:
     """Decode the target subjects' test trials under one condition."""
     files = {name: inputs[name] for name in INPUTS if inputs[name]}

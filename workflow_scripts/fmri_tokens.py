@@ -14,7 +14,7 @@ INPUTS = {
 OUTPUTS = {"tokens": "fMRI tokens (.npy)"}
 
 
-@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant", "role"))
+@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant", "role"), shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, role: str) -> None:
     """Encode all trials of a role with the frozen encoder of Stage I."""
     write_fmri_tokens(

@@ -8,7 +8,7 @@ INPUTS = {"series": "cleaned series", "voxels": "places of its voxels, beside th
 OUTPUTS = {"noise": "series of noise", "noise_voxels": "places of its voxels", "noise_trials": "trial index that points to it"}
 
 
-@program("noise_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
+@program("noise_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"), shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Draw noise in place of a subject's BOLD."""
     write_noise_series(

@@ -18,7 +18,7 @@ OUTPUTS = {"weights": "safetensors", "curve": "learning curve (.csv)"}
 STAGED = ("series", "further")  # read in every epoch
 
 
-@program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True, stage=STAGED)
+@program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True, stage=STAGED, shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
     """Masked brain modelling on BOLD, of source subjects and of people who are in no table."""
     further = further_series(config)  # a thousand and more: too many for a command line

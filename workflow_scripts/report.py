@@ -7,12 +7,20 @@ from boldscribe.reporting.page import write_report
 INPUTS = {
     "tables": "tables",
     "differences": "differences",
+    "tests": "tests",
     "left_out": "trials that are left out",
-    "scores": "scores",
+    "markdown": "tables as Markdown, to download",
+    "latex": "tables as LaTeX, to download",
+    "scores": "scores of all conditions",
     "labels": "labels of all subjects",
     "frames": "frames of the test clips",
     "stages": "folders of Stage I and II",
     "sc_mbm": "pretraining curves",
+    "retrieval": "Stage I retrieval",
+    "maps": "maps of where the information is",
+    "reliability": "reliability of responses to repeated clips",
+    "quality": "data quality",
+    "leakage": "leakage reports (.json)",
 }
 OUTPUTS = {"html": "the page"}
 
@@ -20,18 +28,7 @@ OUTPUTS = {"html": "the page"}
 @program("report", inputs=INPUTS, outputs=OUTPUTS, wildcards=())
 def main(config: Config, inputs: Files, outputs: Files) -> None:
     """Write the report."""
-    write_report(
-        config,
-        tables=inputs["tables"],
-        differences=inputs["differences"],
-        left_out=inputs["left_out"],
-        scores=inputs["scores"],
-        labels=inputs["labels"],
-        frames=inputs["frames"],
-        stages=inputs["stages"],
-        sc_mbm=inputs["sc_mbm"],
-        output=outputs.one("html"),
-    )
+    write_report(config, {name: inputs[name] for name in INPUTS}, outputs.one("html"))
 
 
 if __name__ == "__main__":

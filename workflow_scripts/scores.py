@@ -1,24 +1,23 @@
-"""Score a target subject's decoded texts. Run by hand: `python -m workflow_scripts.scores --help`."""
+"""Score the decoded texts of a data set. Run by hand: `python -m workflow_scripts.scores --help`."""
 
 from boldscribe.config import Config
 from boldscribe.evaluation.scores import write_scores
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {"decoded": "texts of each condition", "captions": "reference captions of the test shards", "models": "model folders"}
-OUTPUTS = {"scores": "scores of each condition"}
+OUTPUTS = {"scores": "scores of each condition, subject and trial", "pairs": "scores of each text with each reference of its instruction"}
 
 
-@program("scores", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
-    """Score a target subject's decoded texts."""
+@program("scores", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+    """Score the decoded texts of a data set."""
     write_scores(
         config,
-        dataset,
-        subject,
         decoded=inputs["decoded"],
         captions=inputs["captions"],
         models_dir=inputs["models"][0].parent,
-        outputs=outputs["scores"],
+        scores=outputs.one("scores"),
+        pairs=outputs.one("pairs"),
     )
 
 

@@ -19,7 +19,7 @@ OUTPUTS = {"folder": "trained encoder"}
 STAGED = ("series",)  # read in every epoch
 
 
-@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, stage=STAGED)
+@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, stage=STAGED, shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
     """Stage I: align the fMRI tokens with the video tokens of the same clip."""
     train_stage1(

@@ -17,7 +17,7 @@ INPUTS = {
 OUTPUTS = {"folder": "trained bridge"}
 
 
-@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True)
+@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
     """Stage II: train the bridge through the frozen LLM, with domain adaptation."""
     train_stage2(

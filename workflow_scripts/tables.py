@@ -9,6 +9,7 @@ from boldscribe.provenance.program import Files, program
 
 INPUTS = {
     "scores": "scores of all subjects and conditions",
+    "pairs": "the same for each text with the reference of each trial of the same instruction",
     "labels": "labels of all subjects",
     "excluded": "trials of all subjects that are left out",
 }
@@ -17,6 +18,7 @@ OUTPUTS = {
     "md": "table as Markdown",
     "tex": "table as LaTeX",
     "differences": "model minus controls (CSV)",
+    "tests": "permutation tests (CSV)",
     "left_out": "trials that are left out, with the reason (CSV)",
 }
 
@@ -28,12 +30,14 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
         config,
         dataset,
         scores=inputs["scores"],
+        pairs=inputs["pairs"],
         labels=inputs["labels"],
         excluded=inputs["excluded"],
         csv=outputs.one("csv"),
         md=outputs.one("md"),
         tex=outputs.one("tex"),
         differences=outputs.one("differences"),
+        tests=outputs.one("tests"),
         left_out=outputs.one("left_out"),
     )
 

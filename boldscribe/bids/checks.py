@@ -14,6 +14,7 @@ from boldscribe.bids.event_checks import (
     clips_to_read,
     described_events,
     first_onsets,
+    missing_responses,
     onset_problems,
     read_all_events,
     remarks,
@@ -79,8 +80,8 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
         workers: processes that decode videos.
 
     Returns:
-        what was found: `locate_dataset`'s content, `runs` of each subject, the attributes of `Checked`, and `remarks`: what a
-        reader of the results should know, by subject.
+        what was found: `locate_dataset`'s content, `runs` of each subject, the attributes of `Checked`, `missing_responses`
+        by subject, and `remarks`: what a reader of the results should know, by subject.
 
     Raises:
         UserError: all the problems together, each with file, field, what was found, what is expected, and the remedy.
@@ -107,7 +108,7 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
     kept = {name: separate_sources(fold, name, config.seed, *sources_of_both_sides(fold, shown)) for name, fold in folds.items()}
     for_training, for_testing = ({name: sides[i] for name, sides in kept.items()} for i in (0, 1))
     report |= Checked(lead_in, broken, for_training, for_testing).as_report()
-    return report | {"remarks": remarks(design, shown)}
+    return report | {"missing_responses": missing_responses(shown), "remarks": remarks(design, shown)}
 
 
 def _images_folder(config: Config, dataset: str) -> Path:

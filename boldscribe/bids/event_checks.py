@@ -47,7 +47,7 @@ def read_all_events(design: Dataset) -> tuple[Events, list[str]]:
         events[subject] = {}
         for run, path in files.items():
             try:
-                events[subject][run] = RunEvents(path, read_events(path, design.stimulus_column))
+                events[subject][run] = RunEvents(path, read_events(path, design.stimulus_column, design.description_column))
             except UserError as error:
                 events[subject][run] = RunEvents(path, pd.DataFrame())
                 problems.append(str(error))
@@ -136,13 +136,19 @@ def check_clips(folder: Path, clips: Sequence[str], largest_share: float, worker
     return broken, []
 
 
+def missing_responses(events: Events) -> dict[str, int]:
+    """Number of a subject's trials that lack the response that their events have a column for, by subject."""
+    return {s: int(sum((~run.table["answered"]).sum() for run in runs.values())) for s, runs in events.items()}
+
+
 def remarks(design: Dataset, events: Events) -> dict[str, list[str]]:
     """What a reader of the results should know, by subject: missing responses, and where HAD is not as designed."""
     found: dict[str, list[str]] = {}
+    unanswered = missing_responses(events)
     for subject, runs in events.items():
-        answered = pd.concat([run.table["answered"] for run in runs.values()])
-        if missing := int((~answered).sum()):
-            found.setdefault(subject, []).append(f"{missing} of {len(answered)} trials without response")
+        if unanswered[subject]:
+            n_trials = sum(len(run.table) for run in runs.values())
+            found.setdefault(subject, []).append(f"{unanswered[subject]} of {n_trials} trials without response")
         if design.adapter == "had":
             actions: Mapping[str, Sequence[str]] = {label: run.table["action"].tolist() for label, run in runs.items()}
             found.setdefault(subject, []).extend(had.cycle_remarks(actions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,19 +16,22 @@ from boldscribe.sections.data import Dataset
 TIMES = ("onset", "duration")
 ANSWERS = ("response", "response_time")
 MANIFEST_COLUMNS = ("stimulus", "stim_file", "action", "source")
+WORDS = "clip_description"  # not `description`: the file may call its stimuli so
+START = "start"  # a further column of the manifest, which it may have
 NOTHING = {"", "n/a"}
 
 
-def read_events(path: Path, stimulus: str = "stim_file") -> pd.DataFrame:
+def read_events(path: Path, stimulus: str = "stim_file", description: str | None = None) -> pd.DataFrame:
     """The stimulus events of a run as its file has them, by onset.
 
     Args:
         path: `_events.tsv`.
         stimulus: column that names the stimulus; rows without one (empty or n/a: fixation, blanks) are no trials.
+        description: column that describes the stimulus in words, where there is one.
 
     Returns:
-        `onset` and `duration` (s; NaN for n/a), `trial_type` where the file has it, the stimulus column, and `answered`: false where
-        the file has a column of responses, with n/a.
+        `onset` and `duration` (s; NaN for n/a), `trial_type` where the file has it, the stimulus column, `clip_description` (empty
+        where the file has none), and `answered`: false where the file has a column of responses, with n/a.
 
     Raises:
         UserError: missing file or column, times that are not numbers, no stimulus at all.
@@ -38,10 +42,12 @@ def read_events(path: Path, stimulus: str = "stim_file") -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(str(path), f"not a tab-separated table: {error}; repair it") from None
-    if absent := [c for c in (*TIMES, stimulus) if c not in table]:
+    if absent := [c for c in (*TIMES, stimulus, description) if c and c not in table]:
         raise UserError(
             str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
         )
+    texts = table[description].str.strip() if description else pd.Series("", index=table.index)
+    table[WORDS] = texts.where(~texts.isin(NOTHING), "")
     events = table[~table[stimulus].str.strip().isin(NOTHING)].copy()
     if events.empty:
         raise UserError(str(path), f"{stimulus}: found no row with a stimulus, expected one per trial; fill in what was shown")
@@ -53,7 +59,7 @@ def read_events(path: Path, stimulus: str = "stim_file") -> pd.DataFrame:
             raise UserError(str(path), f"{column}: found {events[column].iloc[row]!r}, expected seconds as a number; correct it")
         events[column] = seconds.astype(float)
     events["answered"] = [not any(row.get(column) in NOTHING for column in ANSWERS) for row in events.to_dict("records")]
-    kept = [*TIMES, *(c for c in ("trial_type",) if c in events and c != stimulus), stimulus, "answered"]
+    kept = [*TIMES, *(c for c in ("trial_type",) if c in events and c != stimulus), stimulus, WORDS, "answered"]
     return events[kept].sort_values("onset", kind="stable").reset_index(drop=True)
 
 
@@ -67,12 +73,13 @@ def stimulus_events(design: Dataset, path: Path, lead_in: float) -> pd.DataFrame
 
     Returns:
         `onset` and `duration` (s from the first volume), `stim_file` (below the folder of the videos), `action`, `source` (of the
-        video: what clips cut from one recording share) and `answered`, by onset.
+        video: what clips cut from one recording share), `start` (where in its source the clip begins, s; NaN where nothing tells),
+        `description` (empty where the data set has none) and `answered`, by onset.
 
     Raises:
         UserError: what `read_events` finds, a stimulus that the manifest lacks, or a clip's name that is not as HAD's are.
     """
-    return described(read_events(path, design.stimulus_column), design, path, lead_in)
+    return described(read_events(path, design.stimulus_column, design.description_column), design, path, lead_in)
 
 
 def described(events: pd.DataFrame, design: Dataset, path: Path, lead_in: float) -> pd.DataFrame:
@@ -85,13 +92,14 @@ def described(events: pd.DataFrame, design: Dataset, path: Path, lead_in: float)
         if design.adapter == "had":
             clips = [had.parse_clip(name, path) for name in events["stim_file"]]
             events["action"], events["source"] = [clip.action for clip in clips], [clip.source for clip in clips]
+            events[START] = [clip.start for clip in clips]
         elif "trial_type" not in events:
             raise UserError(
                 str(path), "columns: found no trial_type, expected the action that each clip shows; add it, or name a stimulus_manifest"
             )
         else:
-            events["action"], events["source"] = events["trial_type"], events["stim_file"]
-    return events[[*TIMES, "stim_file", "action", "source", "answered"]]
+            events["action"], events["source"], events[START] = events["trial_type"], events["stim_file"], math.nan
+    return events[[*TIMES, "stim_file", "action", "source", START, WORDS, "answered"]].rename(columns={WORDS: "description"})
 
 
 def lead_in_of(design: Dataset, first_onsets: Mapping[str, float]) -> float:
@@ -118,7 +126,7 @@ def _by_manifest(events: pd.DataFrame, design: Dataset, path: Path) -> pd.DataFr
             "lists; add a row for each (with stim_file n/a for events without a video)",
         )
     described = manifest.loc[names.tolist()].reset_index(drop=True)
-    merged = pd.concat([events[[*TIMES, "answered"]], described], axis=1)
+    merged = pd.concat([events[[*TIMES, WORDS, "answered"]], described], axis=1)
     return merged[~merged["stim_file"].isin(NOTHING)].reset_index(drop=True)
 
 
@@ -126,10 +134,11 @@ def _by_manifest(events: pd.DataFrame, design: Dataset, path: Path) -> pd.DataFr
 def read_stimulus_manifest(path: Path) -> pd.DataFrame:
     """The table that names video, action and source of each stimulus (docs/real-data.md): indexed by `stimulus`.
 
-    A source of n/a means that no other clip was cut from the same recording: the clip is its own source.
+    A source of n/a means that no other clip was cut from the same recording: the clip is its own source. `start` (s) is NaN where the
+    table does not have it.
 
     Raises:
-        UserError: missing file or column, a stimulus that stands twice, a video without action.
+        UserError: missing file or column, a stimulus that stands twice, a video without action, a start that is no number.
     """
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
@@ -147,4 +156,8 @@ def read_stimulus_manifest(path: Path) -> pd.DataFrame:
             str(path), f"action: found none for {', '.join(nameless[:5])}, expected the action that the video shows; fill it in"
         )
     table["source"] = table["source"].where(~table["source"].isin(NOTHING), table["stim_file"])
-    return table.set_index("stimulus")[list(MANIFEST_COLUMNS[1:])]
+    starts = table[START] if START in table else pd.Series("n/a", index=table.index)
+    table[START] = pd.to_numeric(starts, errors="coerce")
+    if wrong := table.loc[table[START].isna() & ~starts.isin(NOTHING), "stimulus"].tolist():
+        raise UserError(str(path), f"{START}: found no number for {', '.join(wrong[:5])}, expected seconds, or n/a; correct it")
+    return table.set_index("stimulus")[[*MANIFEST_COLUMNS[1:], START]]

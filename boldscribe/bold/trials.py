@@ -13,6 +13,7 @@ import pandas as pd
 from boldscribe.bids import find_runs, stimulus_events
 from boldscribe.bids.checked import Checked, read_checked
 from boldscribe.bold.placement import displacement_path
+from boldscribe.bold.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array
@@ -31,14 +32,16 @@ TRIAL_TYPES = {
     "instruction": "string",
     "high_motion": "float64",
 }
-LABEL_TYPES = {"subject": "string", "trial": "int64", "stim_file": "string", "action": "string", "source": "string"}
+LABEL_TYPES = {
+    "subject": "string",
+    "trial": "int64",
+    "stim_file": "string",
+    "action": "string",
+    "source": "string",
+    "start": "float64",
+    "description": "string",
+}
 EXCLUDED_TYPES = {"subject": "string", "run": "string", "trial": "int64", "role": "string", "reason": "string", "detail": "string"}
-OUTSIDE, BROKEN, UNANSWERED, OTHER_SIDE = (
-    "window leaves the run",
-    "clip cannot be decoded",
-    "no response",
-    "video source is kept for the other side of the split",
-)
 
 
 def write_trials(
@@ -139,7 +142,7 @@ def _run_trials(
                 "first_volume": row if inside else -1,
                 "n_volumes": settings.n_volumes,
                 "high_motion": float(moved.mean()) if inside else 0.0,
-                **{name: event[name] for name in ("stim_file", "action", "source", "answered")},
+                **{name: event[name] for name in ("stim_file", "action", "source", "start", "description", "answered")},
             }
         )
     return rows

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from boldscribe.encoding import read_fmri_tokens
+from boldscribe.decoding.donors import Allowed, donors
+from boldscribe.decoding.task import Task
 from boldscribe.errors import UserError
 from boldscribe.models.device import best_device
 from boldscribe.models.video_llama import load_llm
 from boldscribe.models.weight_files import load_weights
-from boldscribe.reproducible import generator, seed_everything
+from boldscribe.reproducible import seed_everything
+from boldscribe.token_files import tokens_of
 
-if TYPE_CHECKING:
-    from boldscribe.decoding.decode import Task
+Tokens = NDArray[np.float32]
 
 
 def own_tokens(task: Task) -> list[str]:
@@ -35,55 +37,148 @@ def no_tokens(task: Task) -> list[str]:
 def mean_token(task: Task) -> list[str]:
     """Each trial from the mean of its subject's tokens."""
     z_NLD = test_tokens(task)
-    for rows in rows_by_subject(task).values():
-        z_NLD[rows] = z_NLD[rows].mean(0, keepdim=True)
+    for rows in rows_by_subject(task.test).values():
+        z_NLD[rows] = z_NLD[rows].mean(0, keepdims=True)
     return generate(task, z_NLD)
 
 
 def shuffled(task: Task) -> list[str]:
-    """Each trial from another trial of its subject."""
+    """Each trial from another trial of its subject.
+
+    Raises:
+        UserError: a subject with one test trial.
+    """
     z_NLD = test_tokens(task)
-    order = np.arange(len(z_NLD))
-    for subject, rows in rows_by_subject(task).items():
-        order[rows] = rows[derangement(len(rows), generator(task.config.seed, "shuffled", task.dataset, subject))]
-    return generate(task, z_NLD[torch.from_numpy(order)])
+    out = np.empty_like(z_NLD)
+    for subject, rows in rows_by_subject(task.test).items():
+        if len(rows) < 2:
+            raise UserError(
+                "test trials", f"found 1 of sub-{subject}, expected at least 2, which can be swapped; name test_runs in the configuration"
+            )
+        donor, _ = donors([~np.eye(len(rows), dtype=bool)], task.rng(subject))
+        out[rows] = z_NLD[rows][donor]
+    return generate(task, out)
 
 
-def rows_by_subject(task: Task) -> dict[str, NDArray[np.int64]]:
-    """Rows of the test trials of each subject."""
-    return {str(subject): np.flatnonzero(task.test["subject"] == subject) for subject in task.test["subject"].unique()}
+def shuffled_runs(task: Task) -> list[str]:
+    """Each trial from a test trial in another run of its subject, or from an adaptation trial where there is one test run.
+
+    fMRI of one run shares drifts and, at short intervals, responses to neighbouring trials: another run's shares neither.
+
+    Raises:
+        UserError: a subject all of whose trials are in one run.
+    """
+    z_NLD = test_tokens(task)
+    adaptation = task.of_role("adapt")
+    others_NLD = tokens_of(task.one("adapt_tokens"), "adapt", adaptation)
+    of_adaptation = rows_by_subject(adaptation)
+    out = np.empty_like(z_NLD)
+    for subject, rows in rows_by_subject(task.test).items():
+        trials, given = task.test.iloc[rows], z_NLD[rows]
+        run = donor_run = trials["run"].to_numpy()
+        if len(set(run)) < 2:
+            given, donor_run = others_NLD[of_adaptation[subject]], adaptation.iloc[of_adaptation[subject]]["run"].to_numpy()
+        donor, choice = donors([run[:, None] != donor_run[None]], task.rng(subject))
+        if (choice < 0).any():
+            raise UserError(
+                ", ".join(map(str, task.trials)),
+                f"run: found trials of sub-{subject} in run {run[0]} only, expected two runs; correct adaptation_runs and test_runs",
+            )
+        out[rows] = given[donor]
+    return generate(task, out)
 
 
-def generate(task: Task, z_NLD: Tensor | None) -> list[str]:
-    """The LLM's answers to the test trials' instructions, from tokens that the bridge maps, or from none."""
-    config = task.config
-    seed_everything(config.seed, "decode", task.dataset, task.condition)
-    llm = load_llm(config, task.files["models"][0].parent).to(best_device())
-    soft = None
-    if z_NLD is not None:
-        with torch.inference_mode():
-            soft = load_bridge(task.one("stage2"))(z_NLD)
-    return llm.generate(
-        task.test["instruction"].tolist(), soft, max_new_tokens=config.decoding.max_new_tokens, batch_size=config.decoding.batch_size
+def wrong_subject(task: Task) -> list[str]:
+    """Each trial from a test trial of another target subject, who saw another clip.
+
+    Raises:
+        UserError: one target subject, or a trial whose clip all others saw in all their trials.
+    """
+    other_subject, other_clip = ~_same(task.seen["subject"]), ~_same(task.seen["stim_file"])
+    donor, choice = donors([other_subject & other_clip], task.rng())
+    if lacking := int((choice < 0).sum()):
+        raise UserError(
+            f"condition {task.condition!r}",
+            f"found no trial of another target subject with another clip for {lacking} of {len(donor)} test trials; expected two target "
+            "subjects or more, who saw several clips; leave the control out (decoding.controls)",
+        )
+    return generate(task, test_tokens(task)[donor])
+
+
+def shuffled_class(task: Task) -> list[str]:
+    """Each trial from another trial of the same action, with another clip: of the same subject, else of another target subject.
+
+    A trial that is alone in its class gets another trial of its subject; the log says how many there are.
+
+    Raises:
+        UserError: a subject with one test trial.
+    """
+    subject, clip, action = (_same(task.seen[name]) for name in ("subject", "stim_file", "action"))
+    alike, itself = action & ~clip, np.eye(len(subject), dtype=bool)
+    donor, choice = donors([subject & alike, ~subject & alike, subject & ~itself], task.rng())
+    if (choice < 0).any():
+        raise UserError(
+            "test trials", "found 1 of a subject, expected at least 2, which can be swapped; name test_runs in the configuration"
+        )
+    logging.getLogger(__name__).info(
+        "of %d trials, %d get one of their class of the same subject, %d of another subject, and %d, alone in their class, any of theirs",
+        *(len(donor), *((choice == i).sum() for i in range(3))),
     )
+    return generate(task, test_tokens(task)[donor])
 
 
-def test_tokens(task: Task) -> Tensor:
+WRITERS: dict[str, Callable[[Task], list[str]]] = {
+    **dict.fromkeys(
+        ("model", "noise", "noisetrained", "untrained", "noadaptation", "clusteringonly", "separationonly", "bothadaptation"), own_tokens
+    ),
+    "llm": no_tokens,
+    "mean": mean_token,
+    "shuffled": shuffled,
+    "shuffledruns": shuffled_runs,
+    "wrongsubject": wrong_subject,
+    "shuffledclass": shuffled_class,
+}
+
+
+def rows_by_subject(trials: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
+    """Rows of the trials of each subject."""
+    return {str(subject): np.flatnonzero(trials["subject"] == subject) for subject in trials["subject"].unique()}
+
+
+def _same(column: pd.Series) -> Allowed:
+    """Which pairs of rows have the same value: (N, N)."""
+    values = column.to_numpy()
+    return np.equal(values[:, None], values[None]).astype(bool)
+
+
+def test_tokens(task: Task) -> Tokens:
     """The fMRI tokens of the test trials, in their order: (trials, L, d)."""
     return tokens_of(task.one("tokens"), "test", task.test)
 
 
-def tokens_of(path: Path, role: str, trials: pd.DataFrame) -> Tensor:
-    """The fMRI tokens of trials of a role, in the order of `trials`: (trials, L, d).
+def generate(task: Task, z_NLD: Tokens | None) -> list[str]:
+    """The LLM's answers to the test trials' instructions, from tokens that the bridge maps, or from none.
 
-    Raises:
-        UserError: a trial without.
+    Trials with the same tokens and instruction share an answer, which is generated once.
     """
-    z_NLD, rows = read_fmri_tokens(path, role)
-    position = trials[["subject", "trial"]].merge(rows.assign(row=range(len(rows))), on=["subject", "trial"], how="left")["row"]
-    if lacking := int(position.isna().sum()):
-        raise UserError(str(path), f"found no tokens of {lacking} of {len(trials)} {role} trials; encode again")
-    return z_NLD[torch.from_numpy(position.to_numpy(np.int64))]
+    config, instructions = task.config, task.test["instruction"].tolist()
+    seed_everything(config.seed, "decode", task.dataset, task.condition)
+    llm = load_llm(config, task.files["models"][0].parent).to(best_device())
+    prompts = [(text, b"" if z_NLD is None else z_NLD[i].tobytes()) for i, text in enumerate(instructions)]
+    first = {prompt: row for row, prompt in reversed(list(enumerate(prompts)))}
+    rows = sorted(first.values())
+    soft: Tensor | None = None
+    if z_NLD is not None:
+        with torch.inference_mode():
+            soft = load_bridge(task.one("stage2"))(torch.from_numpy(z_NLD[rows]))
+    answers = llm.generate(
+        [instructions[row] for row in rows],
+        soft,
+        max_new_tokens=config.decoding.max_new_tokens,
+        batch_size=config.decoding.batch_size,
+    )
+    answer = dict(zip(rows, answers, strict=True))
+    return [answer[first[prompt]] for prompt in prompts]
 
 
 def load_bridge(folder: Path) -> nn.Linear:
@@ -93,19 +188,3 @@ def load_bridge(folder: Path) -> nn.Linear:
     bridge = nn.Linear(weight.shape[1], weight.shape[0])
     bridge.load_state_dict({"weight": weight, "bias": bias})
     return bridge.eval().requires_grad_(False)
-
-
-def derangement(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random permutation of n ≥ 2 without fixed point: one cycle through all.
-
-    Raises:
-        UserError: fewer than two.
-    """
-    if n < 2:
-        raise UserError(
-            "test trials", f"found {n} of a subject, expected at least 2, which can be swapped; name test_runs in the configuration"
-        )
-    order = rng.permutation(n)
-    out = np.empty(n, np.int64)
-    out[order] = np.roll(order, 1)
-    return out

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sacrebleu.metrics import BLEU
+from tqdm import tqdm
 
 COUNTS = ["correct_1", "correct_2", "total_1", "total_2", "prediction_length", "reference_length"]
 
@@ -22,10 +23,12 @@ def sentence_bleu(predictions: Sequence[str], references: Sequence[str]) -> pd.D
 
     Sentences shorter than the order are scored by the orders that they have (`effective_order`). An empty text scores 0.
     """
-    unigrams, bigrams = (BLEU(max_ngram_order=n, effective_order=True) for n in (1, 2))
+    bleu = BLEU(max_ngram_order=2, effective_order=True)
+    options = {"smooth_method": bleu.smooth_method, "effective_order": True, "max_ngram_order": 1}
     rows = []
-    for prediction, reference in zip(predictions, references, strict=True):
-        one, two = (metric.sentence_score(prediction, [reference]) for metric in (unigrams, bigrams))
+    for prediction, reference in zip(tqdm(predictions, "SacreBLEU", mininterval=5), references, strict=True):
+        two = bleu.sentence_score(prediction, [reference])
+        one = BLEU.compute_bleu(two.counts[:1], two.totals[:1], two.sys_len, two.ref_len, **options)
         rows.append([one.score, two.score, *two.counts, *two.totals, two.sys_len, two.ref_len])
     return pd.DataFrame(rows, columns=["sacrebleu_1", "sacrebleu_2", *COUNTS])
 

@@ -10,57 +10,50 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln
 
-from boldscribe.models.sentence_encoder import SentenceEncoder
-
-# Cosines of float32 vectors nearer than this are taken as equal.
+# Cosines nearer than this are taken as equal: they come from float32 vectors.
 TOLERANCE = 1e-6
 
 
-def identify(
-    predictions: Sequence[str],
-    references: Sequence[str],
-    encoder: SentenceEncoder,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Find each prediction's reference among all references, by the cosine of sentence embeddings.
-
-    Equal references are one candidate, since nothing can tell them apart. A blank prediction says nothing: all candidates tie.
-
-    Args:
-        predictions: decoded texts, one per trial.
-        references: captions, one per trial of the same subject; the candidates are the distinct ones.
-        encoder: gives unit vectors.
-
-    Returns:
-        Top-1 hit and 2-way identification of each trial (trials), 0 to 1, see `identification_accuracy`.
-    """
-    candidates = sorted(set(references))
-    texts = sorted(set(predictions) | set(candidates))
-    vectors = dict(zip(texts, encoder.encode(texts).numpy(), strict=True))
-    cosine_PC = np.stack([vectors[p] for p in predictions]) @ np.stack([vectors[c] for c in candidates]).T
-    cosine_PC[[not p.strip() for p in predictions]] = 0
-    return identification_accuracy(cosine_PC, np.array([candidates.index(r) for r in references]))
+def columns(ways: Sequence[int]) -> list[str]:
+    """Names of the columns that `identification` gives."""
+    return ["identification", *(f"identification_{k}way" for k in ways)]
 
 
-def identification_accuracy(
-    similarity_PC: NDArray[np.floating],
-    true_P: NDArray[np.integer],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Top-1 hits and 2-way identification from similarities of predictions and candidates.
+def identification(similarity_PC: NDArray[np.floating], ways: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """Accuracy of identification (%) if each candidate in turn were the prediction's own caption, by `columns(ways)`: (P, C) each.
+
+    The k-way accuracy is the chance that the own caption is the nearest among itself and k - 1 others, drawn without
+    replacement; it shares the first place with those that tie. Top-1 takes all candidates. Of n candidates, let l be less similar
+    than the own one and t tie with it. Of the draws with j ties and no nearer one, 1 / (j + 1) counts; the sum over j,
+
+        sum_j binom(t, j) binom(l, k-1-j) / (j + 1) / binom(n-1, k-1) = [binom(l+t+1, k) - binom(l, k)] / [(t + 1) binom(n-1, k-1)],
+
+    by binom(t, j) / (j + 1) = binom(t+1, j+1) / (t + 1) and Vandermonde's identity. Chance is 1/k: the mean over candidates.
 
     Args:
-        similarity_PC: similarity of each prediction to each candidate.
-        true_P: index of each prediction's own candidate.
-
-    Returns:
-        Top-1 hit (P): 1 if its own candidate is the nearest, shared (1/k) among k that tie; chance is 1/C.
-        2-way (P): share of the other candidates that are less similar, ties counting half; chance is 1/2, which is also the
-        value where there is no other candidate.
+        similarity_PC: similarity of each prediction to each of the distinct captions of its subject.
+        ways: numbers of candidates k; NaN where there are fewer than k.
     """
-    own_P1 = np.take_along_axis(similarity_PC, true_P[:, None], axis=1)
-    nearer_P = (similarity_PC > own_P1 + TOLERANCE).sum(1)
-    tied_P = (np.abs(similarity_PC - own_P1) <= TOLERANCE).sum(1)  # its own candidate included
-    others = similarity_PC.shape[1] - 1
-    top_1_P = np.where(nearer_P == 0, 1 / tied_P, 0.0)
-    beaten_P = others + 1 - nearer_P - tied_P + (tied_P - 1) / 2
-    return top_1_P, beaten_P / others if others else np.full(len(true_P), 0.5)
+    n = similarity_PC.shape[1]
+    ordered_PC = np.sort(similarity_PC, axis=1)
+    below, above = similarity_PC - TOLERANCE, similarity_PC + TOLERANCE
+    less_PC = np.stack([np.searchsorted(row, s, "left") for row, s in zip(ordered_PC, below, strict=True)])
+    not_nearer_PC = np.stack([np.searchsorted(row, s, "right") for row, s in zip(ordered_PC, above, strict=True)])
+    # not_nearer is l + t + 1: it includes the own caption
+    share_PC = 1 / (not_nearer_PC - less_PC)
+    accuracies = []
+    for k in (n, *ways):
+        if k > n:
+            accuracies.append(np.full(similarity_PC.shape, np.nan))
+        else:
+            accuracies.append(100 * share_PC * (_draws(not_nearer_PC, k, n) - _draws(less_PC, k, n)))
+    return dict(zip(columns(ways), accuracies, strict=True))
+
+
+def _draws(m_PC: NDArray[np.integer], k: int, n: int) -> NDArray[np.float64]:
+    """binom(m, k) / binom(n - 1, k - 1), by logarithms, since binomials of 180 out of hundreds overflow."""
+    m = np.maximum(m_PC, k).astype(float)
+    log = gammaln(m + 1) - gammaln(m - k + 1) - gammaln(k + 1) - gammaln(n) + gammaln(k) + gammaln(n - k + 1)
+    return np.where(m_PC >= k, np.exp(log), 0.0)

@@ -1,122 +1,155 @@
-"""Scores of decoded texts against the video model's captions of the same clips (paper 4.2), per trial."""
+"""Scores of decoded texts against the video model's captions (paper 4.2): of each trial, and of all pairs that a permutation makes."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
+from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.evaluation.bertscore import BertScore
-from boldscribe.evaluation.bleu import sentence_bleu
-from boldscribe.evaluation.identification import identify
+from boldscribe.evaluation.bertscore import BertScore, load_bert_score
+from boldscribe.evaluation.bleu import COUNTS, sentence_bleu
+from boldscribe.evaluation.caption_metrics import Cider, meteor
+from boldscribe.evaluation.decoded import read_decoded
+from boldscribe.evaluation.identification import columns as identification_columns
+from boldscribe.evaluation.identification import identification
+from boldscribe.evaluation.reading import SIGNATURES
+from boldscribe.evaluation.sentences import sentence_vectors
+from boldscribe.evaluation.signatures import metric_signatures
 from boldscribe.files import atomic
 from boldscribe.models.sentence_encoder import SentenceEncoder
-from boldscribe.sections.training import Evaluation
 
-SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r"]
-COLUMNS = ["subject", "trial", "condition", "prediction", "reference", *SCORES, "identification", "identification_2way"]
+TEXT_SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r", "meteor"]
+TRIAL = ["condition", "subject", "trial"]
+PAIR = ["prediction", "reference"]
+
+
+def statistics_columns(ways: Sequence[int]) -> list[str]:
+    """Columns of scores, of a trial and of a pair alike: metrics (%), then the counts of corpus-level BLEU."""
+    return [*TEXT_SCORES[:-1], "cider", "meteor", "sentence_similarity", *identification_columns(ways), *COUNTS]
 
 
 def score(predictions: Sequence[str], references: Sequence[str], bert_score: BertScore) -> pd.DataFrame:
-    """Score texts pair by pair: the columns `SCORES`, in percent.
+    """Score texts pair by pair: the columns `TEXT_SCORES`, in percent, and `COUNTS`. Each score depends on its two texts alone.
 
     - `bertscore`: F1, see `BertScore`. An empty text scores 0.
     - `sacrebleu_1`, `sacrebleu_2`: sentence-level sacreBLEU with n-grams up to that order, 13a tokenizer, cased.
     - `rouge_l_{f,p,r}`: ROUGE-L (Lin 2004) by rouge-score without stemming. Its tokens are runs of ASCII letters and digits,
       so that a text in another script scores 0.
+    - `meteor`: see `caption_metrics.meteor`.
     """
-    scores = sentence_bleu(predictions, references)[["sacrebleu_1", "sacrebleu_2"]]
-    rouge = RougeScorer(["rougeL"], use_stemmer=False)
-    rouges = [rouge.score(reference, prediction)["rougeL"] for prediction, reference in zip(predictions, references, strict=True)]
+    scores = sentence_bleu(predictions, references)
+    rouge = RougeScorer(["rougeL"], tokenizer=_RougeTokenizer(use_stemmer=False))
+    pairs = list(zip(predictions, references, strict=True))
+    rouges = [rouge.score(reference, prediction)["rougeL"] for prediction, reference in tqdm(pairs, "ROUGE-L", mininterval=5)]
     scores["rouge_l_f"] = [100 * r.fmeasure for r in rouges]
     scores["rouge_l_p"] = [100 * r.precision for r in rouges]
     scores["rouge_l_r"] = [100 * r.recall for r in rouges]
+    scores["meteor"] = [meteor(*pair) for pair in tqdm(pairs, "METEOR", mininterval=5)]
     scores["bertscore"] = bert_score(predictions, references)
-    return scores[SCORES]
+    return scores[[*TEXT_SCORES, *COUNTS]]
 
 
-def load_bert_score(config: Evaluation, models_dir: Path) -> BertScore:
-    """BERTScore with the configured encoder.
+class _RougeTokenizer(DefaultTokenizer):
+    """The library's tokenizer that keeps what it found."""
 
-    Raises:
-        UserError: its encoder or baseline is missing.
+    tokenize = lru_cache(2**16)(DefaultTokenizer.tokenize)
+
+
+def pairs_of(texts: pd.DataFrame) -> pd.DataFrame:
+    """Each prediction with the reference of every trial `other` of its subject and instruction, its own included.
+
+    The style of a caption follows its instruction. Two texts with the same one match in style without any brain, so that a
+    permutation of references among them leaves the style as it is, and takes the content away.
+
+    Args:
+        texts: as `read_decoded` gives them.
+
+    Returns:
+        `condition, subject, trial, instruction, prediction, other, reference`, in the order of `texts` and then of `other`.
     """
-    folder = models_dir / ("sentence_encoder" if config.bertscore_model == "embedded" else "bertscore_encoder")
-    return BertScore(folder, config.bertscore_layer, Path(config.bertscore_baseline) if config.bertscore_baseline else None)
+    references = texts[["subject", "instruction", "trial", "reference"]].drop_duplicates(["subject", "trial"])
+    return texts.drop(columns="reference").merge(references.rename(columns={"trial": "other"}), on=["subject", "instruction"])
+
+
+def score_pairs(
+    pairs: pd.DataFrame, references: Mapping[str, Sequence[str]], bert_score: BertScore, encoder: SentenceEncoder, ways: Sequence[int]
+) -> pd.DataFrame:
+    """The columns `statistics_columns(ways)` of each row of pairs; each distinct pair of texts is scored once.
+
+    Args:
+        pairs: as `pairs_of` gives them.
+        references: captions of all test trials of each subject: CIDEr's documents, and the candidates of identification.
+        bert_score, encoder: models.
+        ways: numbers of candidates of identification.
+    """
+    distinct = pairs[PAIR].drop_duplicates(ignore_index=True)
+    distinct = distinct.join(score(distinct["prediction"].tolist(), distinct["reference"].tolist(), bert_score))
+    vectors = sentence_vectors({*pairs["prediction"], *(text for texts in references.values() for text in texts)}, encoder)
+    scored = []
+    for subject, captions in references.items():
+        own = pairs[pairs["subject"] == subject]
+        unique = own[PAIR].drop_duplicates(ignore_index=True)
+        cider = Cider(captions)(unique["prediction"].tolist(), unique["reference"].tolist())
+        predictions, candidates = (list(dict.fromkeys(texts)) for texts in (own["prediction"], captions))
+        similarity_PC = np.stack([vectors[p] for p in predictions]) @ np.stack([vectors[c] for c in candidates]).T
+        row = (
+            unique["prediction"].map({p: i for i, p in enumerate(predictions)}),
+            unique["reference"].map({c: i for i, c in enumerate(candidates)}),
+        )
+        # A matrix product rounds by its shape: what is left of that is cut off.
+        of_pairs = {"cider": cider, "sentence_similarity": (100 * similarity_PC[row]).round(6)}
+        of_pairs |= {name: accuracy_PC[row] for name, accuracy_PC in identification(similarity_PC, ways).items()}
+        scored.append(own.reset_index().merge(unique.assign(**of_pairs), on=PAIR).merge(distinct, on=PAIR).set_index("index"))
+    return pd.concat(scored).loc[pairs.index, statistics_columns(ways)]
 
 
 def write_scores(
     config: Config,
-    dataset: str,
-    subject: str,
     *,
     decoded: Sequence[Path],
     captions: Sequence[Path],
     models_dir: Path,
-    outputs: Sequence[Path],
+    scores: Path,
+    pairs: Path,
 ) -> None:
-    """Score a target subject's decoded texts, all conditions with encoders that are loaded once.
-
-    Writes for each condition a table with `COLUMNS` (docs/data.md), in the order of trials.
+    """Score the decoded texts of a data set, of all conditions and subjects.
 
     Args:
         config: the experiment.
-        dataset, subject: labels.
-        decoded: texts of each condition, `sub-XX_condition-C.parquet`.
-        captions: tables of the test shards: `subject, trial, text`, the reference of each trial.
+        decoded: texts of each condition, `condition-C.parquet`.
+        captions: tables of the test shards.
         models_dir: folder of the model folders.
-        outputs: one file per file of `decoded`, of the same name.
+        scores: the table to write of each condition, subject and trial: `condition, subject, trial, instruction, prediction,
+            reference` and `statistics_columns` (docs/data.md); `read_signatures` reads from it how the metrics were computed.
+        pairs: the table to write of each pair: `condition, subject, trial, other` and `statistics_columns`, as float32.
 
     Raises:
-        UserError: files that do not fit each other; a trial that is repeated or has no reference; a missing encoder.
+        UserError: files that do not fit each other, see `read_decoded`; a missing encoder.
     """
-    if [d.name for d in decoded] != [o.name for o in outputs]:
-        raise UserError(
-            "--scores", f"found {', '.join(o.name for o in outputs)}, expected one per decoded file: {', '.join(d.name for d in decoded)}"
-        )
-    references = _references(captions, dataset, subject)
-    tables = [_with_references(path, references, subject) for path in decoded]
+    texts = read_decoded(decoded, captions)
+    references = {str(s): t["reference"].tolist() for s, t in texts.drop_duplicates(["subject", "trial"]).groupby("subject")}
     bert_score = load_bert_score(config.evaluation, models_dir)
-    encoder = SentenceEncoder(models_dir / "sentence_encoder")
-    for table, output in zip(tables, outputs, strict=True):
-        texts = table["prediction"].tolist(), table["reference"].tolist()
-        table[SCORES] = score(*texts, bert_score)
-        table["identification"], table["identification_2way"] = identify(*texts, encoder)
-        with atomic(output) as part:
-            table[COLUMNS].to_parquet(part, index=False)
+    encoder, ways = SentenceEncoder(models_dir / "sentence_encoder"), config.evaluation.identification_ways
+    table = pairs_of(texts)
+    table = table.join(score_pairs(table, references, bert_score, encoder, ways))
+    statistics = statistics_columns(ways)
+    own = table[table["trial"] == table["other"]]
+    _write(own[[*TRIAL, "instruction", *PAIR, *statistics]], scores, metric_signatures(bert_score, models_dir / "sentence_encoder"))
+    _write(table[[*TRIAL, "other", *statistics]].astype(dict.fromkeys(statistics, np.float32)), pairs, {})
 
 
-def _references(captions: Sequence[Path], dataset: str, subject: str) -> pd.DataFrame:
-    """The captions of a subject's test trials: `trial, reference`."""
-    table = pd.concat([pd.read_parquet(p) for p in captions])
-    table = table[table["subject"] == subject]
-    if table.empty:
-        raise UserError(", ".join(map(str, captions)), f"no caption of {dataset} sub-{subject}; run the captions stage for its test shards")
-    if repeated := sorted(table.loc[table["trial"].duplicated(), "trial"]):
-        raise UserError(", ".join(map(str, captions)), f"sub-{subject}: trial(s) {repeated[:5]} have several captions, expected one each")
-    return table[["trial", "text"]].rename(columns={"text": "reference"})
-
-
-def _with_references(path: Path, references: pd.DataFrame, subject: str) -> pd.DataFrame:
-    """A condition's decoded texts beside their references, in the order of trials."""
-    name = re.fullmatch(rf"sub-{subject}_condition-([a-z]+)\.parquet", path.name)
-    if name is None:
-        raise UserError(str(path), f"expected a file named sub-{subject}_condition-NAME.parquet")
-    table = pd.read_parquet(path)
-    if table.empty or set(table["subject"]) != {subject}:
-        raise UserError(str(path), f"column subject: found {sorted(set(table['subject'])) or 'no row'}, expected {subject!r} alone")
-    if repeated := sorted(table.loc[table["trial"].duplicated(), "trial"]):
-        raise UserError(str(path), f"trial(s) {repeated[:5]} are repeated; decode this condition again")
-    if missing := sorted(set(table["trial"]) - set(references["trial"])):
-        raise UserError(str(path), f"trial(s) {missing[:5]} have no reference caption; run the captions stage for the test shards again")
-    if missing := sorted(set(references["trial"]) - set(table["trial"])):
-        raise UserError(str(path), f"test trial(s) {missing[:5]} of sub-{subject} were not decoded; decode this condition again")
-    if table["prediction"].isna().any():
-        raise UserError(str(path), "column prediction has null values; an empty answer is an empty text")
-    merged = table.merge(references, on="trial", validate="one_to_one").sort_values("trial", ignore_index=True)
-    return merged.assign(condition=name[1])
+def _write(table: pd.DataFrame, path: Path, signatures: Mapping[str, str]) -> None:
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    metadata = {**content.schema.metadata, SIGNATURES: json.dumps(signatures).encode()} if signatures else content.schema.metadata
+    with atomic(path) as part:
+        pq.write_table(content.replace_schema_metadata(metadata), part)

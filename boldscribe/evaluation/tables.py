@@ -1,24 +1,33 @@
-"""The paper's Table 1 or 2: each score beside the published value and beside controls that saw no brain, or the wrong one."""
+"""The paper's Table 1 or 2: each score beside the published value and all controls, with intervals, tests and verdicts."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.evaluation import typeset
+from boldscribe.evaluation.comparisons import CHANCE, DIFFERENCES, TESTS, difference_cells, judged, permutation_cells, value_cells
+from boldscribe.evaluation.latex import latex
+from boldscribe.evaluation.notes import notes, title
+from boldscribe.evaluation.permutation import permuted_scores
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
-from boldscribe.evaluation.statistics import METRICS, Estimate, estimate, resamples, total, trial_statistics
+from boldscribe.evaluation.reading import Subject, read_scores, read_signatures, read_subjects
+from boldscribe.evaluation.statistics import WAYS, Floats, metrics_of, rows
 from boldscribe.evaluation.trials_used import trials_sentence
+from boldscribe.evaluation.typeset import COLUMNS, Page, markdown
+from boldscribe.evaluation.verdicts import alarms, verdicts
 from boldscribe.files import atomic
 from boldscribe.reproducible import generator
 
-CHANCE = "chance"
-VALUES = ["dataset", "row", "subject", "condition", "metric", "value", "low", "high", "n_trials", "note"]
-DIFFERENCES = ["dataset", "row", "subject", "control", "metric", "difference", "low", "high", "excludes_zero", "n_trials"]
+VALUES = [
+    *("dataset", "row", "subject", "condition", "metric", "value", "low", "high", "low_trials", "high_trials", "n_trials", "note"),
+]
 
 
 def make_tables(
@@ -26,12 +35,14 @@ def make_tables(
     dataset: str,
     *,
     scores: Sequence[Path],
+    pairs: Sequence[Path],
     labels: Sequence[Path],
     excluded: Sequence[Path],
     csv: Path,
     md: Path,
     tex: Path,
     differences: Path,
+    tests: Path,
     left_out: Path,
 ) -> None:
     """Make the table of a data set.
@@ -40,122 +51,118 @@ def make_tables(
         config: the experiment.
         dataset: its label.
         scores: per-trial scores of all target subjects and conditions; in a rotation, of each fold.
+        pairs: the same scores for each text with the reference of each trial of the same subject and instruction.
         labels: clips of all subjects' trials, to say which of them source subjects saw too.
         excluded: trials of all subjects that are left out, to say how many and why.
-        csv: every score with its 95 % interval, one per line, in percent: the columns `VALUES`. `row` is the paper's
-            (`Subject-1`, ..., `Total`), `subject` our label. Published values and chance are conditions without interval;
-            `note` says which published value contradicts the paper's own rows.
+        csv: every score, one per line, in percent: the columns `VALUES`. `row` is the paper's (`Subject-1`, ..., `Total`), `subject`
+            our label. `low` and `high` end the 95 % interval over subjects and trials, `low_trials` and `high_trials` that over trials of
+            these subjects. Published values and chance are conditions without interval; `note` says which published value
+            contradicts the paper's own rows, and which null control raises an alarm.
         md, tex: the paper's layout, as Markdown and LaTeX.
-        differences: model minus control with its 95 % interval, one per line: the columns `DIFFERENCES`.
+        differences: model minus control with both intervals, effect size (d_z) and share of trials won, one per line: `DIFFERENCES`.
+        tests: permutation tests of the model against each control, and of each condition against chance: the columns `TESTS`.
         left_out: the trials that are left out, one per line.
 
     Raises:
-        UserError: scores of a subject or condition are missing or given twice, or conditions have different trials.
+        UserError: scores or pairs of a subject or condition are missing or given twice, or conditions have different trials.
     """
     conditions, subjects = config.conditions(dataset), config.datasets[dataset].targets
-    table = _read(scores, subjects, conditions)
-    estimates = _estimates(config, dataset, table, subjects, conditions)
-    n_trials = {**table[table["condition"] == "model"].groupby("subject").size(), "": int((table["condition"] == "model").sum())}
-    rows = {f"Subject-{i}": subject for i, subject in enumerate(subjects, 1)} | {"Total": ""}
-    measured = [
-        {"row": row, "subject": subject, "condition": condition, "n_trials": n_trials[subject], **cell}
-        for row, subject in rows.items()
-        for condition in conditions
-        for cell in _cells(estimates[subject][condition], "value")
-    ]
-    contrasts = [
-        {"row": row, "subject": subject, "control": condition, "n_trials": n_trials[subject], **cell}
-        for row, subject in rows.items()
-        for condition in conditions
-        if condition != "model"
-        for cell in _cells(estimates[subject]["model"] - estimates[subject][condition], "difference")
-    ]
+    table = read_scores(scores, subjects, conditions)
+    metrics = metrics_of(table.columns)
+    names = {f"Subject-{i}": subject for i, subject in enumerate(subjects, 1)} | {"Total": ""}
+    own = read_subjects(pairs, table, subjects, conditions)
+    measured, contrasts = bootstrap_rows(config, dataset, names, own, conditions, metrics)
+    tested = judged(permutation_rows(config, dataset, names, own, conditions, metrics), contrasts, config.evaluation.significance)
+    raised = alarms(tested)
+    for alarm in raised.values():
+        logging.getLogger(__name__).warning("%s: %s", dataset, alarm)
+    measured["note"] = [raised.get(c, "") if row == "Total" else "" for c, row in zip(measured["condition"], measured["row"], strict=True)]
 
     published = published_scores(config.datasets[dataset].table)
-    value_table = pd.concat([pd.DataFrame(measured), _chance(table, rows), published], ignore_index=True).assign(dataset=dataset)
-    value_table["subject"] = value_table["row"].map(rows)
-    metrics = [*typeset.COLUMNS, *METRICS]
-    value_table = _sorted(value_table, condition=[*conditions, CHANCE, PUBLISHED, RECOMPUTED, PRINTED], metric=metrics)[VALUES]
-    value_table["n_trials"] = value_table["n_trials"].astype("Int64")
-    contrast_table = pd.DataFrame(contrasts, columns=DIFFERENCES).assign(dataset=dataset)
-    contrast_table = _sorted(contrast_table, control=conditions, metric=metrics)
-    contrast_table["excludes_zero"] = (contrast_table["low"] > 0) | (contrast_table["high"] < 0)
+    values = pd.concat([measured, _chance(table, names, metrics), published], ignore_index=True).assign(dataset=dataset)
+    order = list(dict.fromkeys([*COLUMNS, *metrics]))
+    values = _sorted(values, condition=[*conditions, CHANCE, PUBLISHED, RECOMPUTED, PRINTED], metric=order)
+    values["subject"] = values["row"].map(names)
+    values["n_trials"] = values["n_trials"].astype("Int64")
 
-    excluded_table = pd.concat([pd.read_parquet(p) for p in excluded], ignore_index=True)
-    data = trials_sentence(config, dataset, labels, table, excluded_table)
-    for path, frame in ((csv, value_table), (differences, contrast_table), (left_out, excluded_table)):
-        with atomic(path) as part:
-            frame.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
-    for path, text in (
-        (md, typeset.markdown(config, dataset, value_table, contrast_table, data)),
-        (tex, typeset.latex(config, dataset, value_table, data)),
+    left_out_table = pd.concat([pd.read_parquet(p) for p in excluded], ignore_index=True)
+    data = trials_sentence(config, dataset, labels, table, left_out_table)
+    page = Page(
+        title(config, dataset),
+        verdicts(config, tested),
+        values,
+        contrasts,
+        tested,
+        notes(config, dataset, values, read_signatures(scores[0]), data),
+    )
+    # six digits keep a small p; no other number needs more than four decimals
+    for path, frame, digits in (
+        (csv, values[VALUES], "%.4f"),
+        (differences, contrasts[DIFFERENCES], "%.4f"),
+        (tests, tested[TESTS], "%.6g"),
     ):
+        with atomic(path) as part:
+            in_words = (
+                {"kind": frame["kind"].replace("null", "null control")} if "kind" in frame else {}
+            )  # "null" is read as a missing value
+            frame.assign(**in_words).to_csv(part, index=False, float_format=digits, lineterminator="\n")
+    with atomic(left_out) as part:
+        left_out_table.to_csv(part, index=False, lineterminator="\n")
+    for path, text in ((md, markdown(page)), (tex, latex(page, dataset))):
         with atomic(path) as part:
             part.write_text(text)
 
 
-def _read(paths: Sequence[Path], subjects: Sequence[str], conditions: Sequence[str]) -> pd.DataFrame:
-    """Scores of all subjects and conditions, which must have the same trials with the same references under each condition."""
-    if not paths:
-        raise UserError("scores", "no file given, expected one per validation subject and condition")
-    table = pd.concat([pd.read_parquet(p) for p in paths], ignore_index=True)
-    where = f"{paths[0].parent}/*.parquet"
-    if repeated := sorted(set(table.loc[table.duplicated(["subject", "condition", "trial"]), "subject"])):
-        raise UserError(where, f"trials of subject(s) {', '.join(repeated)} are given twice; give each file once")
-    for subject in subjects:
-        of_subject = table[table["subject"] == subject]
-        expected = set(zip(*(of_subject.loc[of_subject["condition"] == "model", c] for c in ("trial", "reference")), strict=True))
-        for condition in conditions:
-            of_condition = of_subject[of_subject["condition"] == condition]
-            if of_condition.empty:
-                raise UserError(where, f"no score of sub-{subject}, condition {condition}; run the scores stage for it")
-            if set(zip(of_condition["trial"], of_condition["reference"], strict=True)) != expected:
-                raise UserError(
-                    where,
-                    f"sub-{subject}: condition {condition} has other trials or references than the model, "
-                    "so that they cannot be compared; score all conditions of the subject again",
-                )
-    table = table[table["subject"].isin(subjects) & table["condition"].isin(conditions)]
-    return table.sort_values(["subject", "condition", "trial"], ignore_index=True)
+def bootstrap_rows(
+    config: Config, dataset: str, names: Mapping[str, str], own: Sequence[Subject], conditions: Sequence[str], metrics: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores of each row and condition with their intervals, and differences between the model and each control."""
+    rng = generator(config.seed, "bootstrap", dataset)
+    measured: list[dict[str, Any]] = []
+    contrasts: list[dict[str, Any]] = []
+    all_rows = rows([subject.statistics_TCK for subject in own], config.evaluation.bootstrap_samples, rng)
+    for i, ((name, subject), row) in enumerate(zip(names.items(), tqdm(all_rows, "bootstrap", len(names), mininterval=5), strict=True)):
+        place = {"dataset": dataset, "row": name, "subject": subject, "n_trials": sum(row.n_trials)}
+        per_trial = [s.statistics_TCK for s in (own if name == "Total" else [own[i]])]
+        measured += [{**place, **cell} for cell in value_cells(row, conditions, metrics)]
+        contrasts += [{**place, **cell} for cell in difference_cells(row, per_trial, conditions, metrics)]
+    table = pd.DataFrame(contrasts, columns=DIFFERENCES)
+    table["excludes_zero"] = (table["low"] > 0) | (table["high"] < 0)
+    return pd.DataFrame(measured), table
 
 
-def _estimates(
-    config: Config,
-    dataset: str,
-    table: pd.DataFrame,
-    subjects: Sequence[str],
-    conditions: Sequence[str],
-) -> dict[str, dict[str, Estimate]]:
-    """Scores and resampled scores by subject ('' for the total) and condition."""
-    estimates: dict[str, dict[str, Estimate]] = {}
-    for subject in subjects:
-        of_subject = dict(list(table[table["subject"] == subject].groupby("condition")))
-        rng = generator(config.seed, "bootstrap", dataset, subject)
-        draws = resamples(len(of_subject["model"]), config.evaluation.bootstrap_samples, rng)
-        estimates[subject] = {c: estimate(trial_statistics(of_subject[c]), draws) for c in conditions}
-    estimates[""] = {c: total([estimates[s][c] for s in subjects]) for c in conditions}
-    return estimates
+def permutation_rows(
+    config: Config, dataset: str, names: Mapping[str, str], own: Sequence[Subject], conditions: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Tests of each row; a permutation of all subjects permutes each of them, and the total is the mean of their scores."""
+    entries: list[dict[str, Any]] = []
+    total_NCM: Floats | float = 0.0
+    for (name, label), subject in zip(names.items(), tqdm([*own, None], "permutations", mininterval=5), strict=True):
+        if subject is not None:
+            rng = generator(config.seed, "permutations", dataset, label)
+            permuted_NCM = permuted_scores(subject.pairs_PCK, subject.pair_of, subject.instructions, config.evaluation.permutations, rng)
+            total_NCM = total_NCM + permuted_NCM / len(own)
+        entries += [
+            {"dataset": dataset, "row": name, "subject": label, **cell}
+            for cell in permutation_cells(permuted_NCM if subject else np.asarray(total_NCM), conditions, metrics)
+        ]
+    return pd.DataFrame(entries)
 
 
-def _cells(scores: Estimate, name: str) -> list[dict[str, object]]:
-    """One entry per metric: its name, value and interval."""
-    return [{"metric": m, name: v, "low": a, "high": b} for m, v, a, b in zip(METRICS, scores.value, *scores.interval(), strict=True)]
-
-
-def _chance(table: pd.DataFrame, rows: Mapping[str, str]) -> pd.DataFrame:
-    """Identification of a text that says nothing: 1/2, and 1 of the subject's distinct captions."""
-    top_1 = (100 / table.groupby("subject")["reference"].nunique()).to_dict()
-    top_1[""] = sum(top_1.values()) / len(top_1)
-    chance = [
-        (row, metric, value)
-        for row, subject in rows.items()
-        for metric, value in (("identification_2way", 50.0), ("identification", top_1[subject]))
-    ]
+def _chance(table: pd.DataFrame, names: Mapping[str, str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Identification of a text that says nothing: 1 of the candidates, of which top-1 has all of the subject's distinct captions."""
+    distinct = table.groupby("subject")["reference"].nunique()
+    ways = {m: int(found[1]) for m in metrics if (found := WAYS.fullmatch(m))}
+    chance = []
+    for row, subject in names.items():
+        candidates = distinct if row == "Total" else distinct[[subject]]
+        chance += [(row, m, 100 / k) for m, k in ways.items() if k <= candidates.min()]
+        chance.append((row, "identification", float((100 / candidates).mean())))
     return pd.DataFrame(chance, columns=["row", "metric", "value"]).assign(condition=CHANCE)
 
 
 def _sorted(table: pd.DataFrame, **orders: Sequence[str]) -> pd.DataFrame:
     """Rows of the table in the paper's order (subjects, then the total), then in the given orders of further columns."""
-    rows = sorted(set(table["row"]), key=lambda row: (row == "Total", int(row.partition("-")[2] or 0)))
-    position = {name: {value: i for i, value in enumerate(dict.fromkeys(order))} for name, order in {"row": rows, **orders}.items()}
+    of_rows = sorted(set(table["row"]), key=lambda row: (row == "Total", int(row.partition("-")[2] or 0)))
+    position = {name: {value: i for i, value in enumerate(dict.fromkeys(order))} for name, order in {"row": of_rows, **orders}.items()}
     return table.sort_values(list(position), key=lambda column: column.map(position[str(column.name)]), ignore_index=True)

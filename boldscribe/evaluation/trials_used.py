@@ -9,6 +9,7 @@ import pandas as pd
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
+from boldscribe.evaluation.leakage import overlap
 
 
 def trials_sentence(config: Config, dataset: str, labels: Sequence[Path], scored: pd.DataFrame, excluded: pd.DataFrame) -> str:
@@ -61,9 +62,8 @@ def _overlap(config: Config, fold: str, labels: Sequence[Path], scored: pd.DataF
     test = test.merge(table, on=["subject", "trial"], how="left", validate="one_to_one")
     if lacking := int(test["stim_file"].isna().sum()):
         raise UserError(where, f"found none of {lacking} of {len(test)} scored trials; run the trials stage again")
-    trained = table[table["subject"].isin(design.train_subjects)]
-    seen = test["stim_file"].isin(trained["stim_file"])
-    return len(test), int(seen.sum()), int((test["source"].isin(trained["source"]) & ~seen).sum())
+    found = overlap(test, table[table["subject"].isin(design.train_subjects)], "training")
+    return len(test), found.count("stimulus"), found.count("part")
 
 
 def left_out_sentence(config: Config, dataset: str, labels: Sequence[Path], excluded: pd.DataFrame) -> str:

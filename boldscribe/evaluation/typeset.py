@@ -1,15 +1,20 @@
-"""Tables in the paper's layout, as Markdown and LaTeX, with what a reader must know to believe them."""
+"""Tables in the paper's layout, as Markdown and LaTeX, conditions grouped by kind, with what a reader must know to believe them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from boldscribe.config import Config
+from boldscribe.conditions import CONDITIONS
+from boldscribe.evaluation.comparisons import ANY, CHANCE
+from boldscribe.evaluation.notes import LABELS, MARK
+from boldscribe.evaluation.statistics import WAYS
+from boldscribe.evaluation.verdicts import p_text
 
-# Columns of the printed tables, in the paper's order; the CSV has sentence-level BLEU too.
+# Columns of the printed tables: the paper's, in its order, then ours; the CSV has sentence-level BLEU too.
 COLUMNS = {
     "bertscore": "BERTScore",
     "sacrebleu_1": "SacreBLEU-1",
@@ -17,146 +22,116 @@ COLUMNS = {
     "rouge_l_f": "ROUGE-L F",
     "rouge_l_p": "ROUGE-L P",
     "rouge_l_r": "ROUGE-L R",
-    "identification_2way": "Identification 2-way",
+    "cider": "CIDEr",
+    "meteor": "METEOR",
+    "sentence_similarity": "Sentence similarity",
+    **{f"identification_{k}way": f"Identification {k}-way" for k in (2, 10, 50, 180)},
     "identification": "Identification top-1",
 }
-CONDITIONS = {"model": "model", "llm": "LLM without brain", "shuffled": "shuffled trials", "noise": "noise"}
-MARK = "†"
 STAR = "*"
+REST = "To compare with"  # chance, and what the paper prints
 
 
-def title(config: Config, dataset: str) -> str:
-    """Number and name of a table; says so where the BOLD is simulated."""
-    settings = config.datasets[dataset]
-    return f"Table {settings.table}. {settings.title or dataset}" + (": SIMULATED BOLD" if settings.simulated else "")
+@dataclass(frozen=True)
+class Page:
+    """What a table is printed from: `values`, `differences` and `tests` as their CSV have them, and sentences around them."""
+
+    title: str
+    verdicts: Sequence[str]
+    values: pd.DataFrame
+    differences: pd.DataFrame
+    tests: pd.DataFrame
+    notes: Sequence[str]
 
 
-def notes(config: Config, dataset: str, values: pd.DataFrame, data: str) -> list[str]:
-    """What the numbers are, one sentence or two each; `data` says which test clips source subjects saw, and what is left out."""
-    evaluation, simulated = config.evaluation, config.datasets[dataset].simulated
-    published = "The paper does not name its validation subjects: its rows stand beside ours by their order."
-    if simulated:
-        published = (
-            f"The BOLD is simulated (signal at {config.simulation.snr:g} times the default): no brain was measured. The "
-            "published values were measured on other data, by larger models: they are not comparable with this miniature."
-        )
-    embedded = evaluation.bertscore_model == "embedded"
-    scale = "rescaled by the baseline of unrelated sentences" if evaluation.bertscore_baseline else "not rescaled"
-    encoder = "all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others" if embedded else "the configured encoder"
-    return [
-        published,
-        references(config),
-        data,
-        f"Scores are in percent, with 95 % intervals of a percentile bootstrap ({evaluation.bootstrap_samples} resamples of trials within "
-        "subjects, seeded). The total is the mean over subjects. Intervals say what other trials of these subjects would give, not what "
-        "other subjects would, and are not corrected for the number of comparisons.",
-        "Controls: the LLM without brain has the same prompt and no fMRI tokens; shuffled trials are decoded from other trials of the "
-        "same subject; noise is Gaussian, with the mean and covariance of the subject's BOLD. What a score owes to the brain is its "
-        "distance from the controls. The LLM without brain has never learnt what captions look like: by form alone a model beats it in "
-        "every score of texts, though not in identification; shuffled trials and noise have that form.",
-        f"BERTScore: F1, {encoder}, layer {evaluation.bertscore_layer}, {scale}. SacreBLEU: corpus-level per subject, 13a tokenizer, "
-        "cased. ROUGE-L: mean over trials, no stemmer.",
-        "Identification: the caption of the clip found among the distinct captions of the subject's test clips (top-1), or against one "
-        "other (2-way), by the cosine of sentence embeddings; ties are shared.",
-        *(f"{MARK} {note}." for note in dict.fromkeys(values["note"].dropna()) if note),
-    ]
+def columns_of(values: pd.DataFrame) -> dict[str, str]:
+    """Metrics of the printed columns that have a value, with their headings."""
+    present = set(values.loc[values["value"].notna(), "metric"])
+    ways = {m: f"Identification {WAYS.fullmatch(m)[1]}-way" for m in present if WAYS.fullmatch(m)}  # type: ignore[index]
+    titles = COLUMNS | ways
+    order = [m for m in COLUMNS if m != "identification"] + sorted(ways, key=lambda m: int(WAYS.fullmatch(m)[1]))  # type: ignore[index]
+    return {m: titles[m] for m in dict.fromkeys([*order, "identification"]) if m in present}
 
 
-def references(config: Config) -> str:
-    """Who wrote the references, and what follows where it is not Video-LLaMA."""
-    captioner = config.captioner
-    aligned = {"video_llama": "Video-LLaMA"}[captioner.alignment_target]
-    written = f"The references are captions by {captioner.author}; fMRI is aligned with the video tokens of {aligned}, whose LLM decodes."
-    if captioner.kind == "video_llama":
-        return written
-    return f"{written} The paper's references are Video-LLaMA's: its scores and these are not comparable."
+def name_of(condition: str) -> str:
+    """A condition as tables name it."""
+    return CONDITIONS[condition].title if condition in CONDITIONS else condition
 
 
-def grid(values: pd.DataFrame) -> list[list[str]]:
-    """Rows of the table: the paper's row, the condition, and a cell per column of `COLUMNS`: value, interval, mark of a wrong value."""
-    rows = []
-    for (row, condition), group in values.groupby(["row", "condition"], sort=False):
+def group_of(condition: str) -> str:
+    """The group of rows that a condition stands in; the model stands in none."""
+    if condition == "model":
+        return ""
+    return LABELS[CONDITIONS[condition].kind] if condition in CONDITIONS else REST
+
+
+def grid(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[list[str]]:
+    """A row of the paper's table under all conditions: group, condition, a cell per column, and p of its texts by themselves."""
+    columns = columns_of(values)
+    own = tests[(tests["row"] == row) & (tests["against"] == CHANCE) & (tests["metric"] == ANY)].set_index("condition")["p_holm"]
+    lines = []
+    for condition, group in values[values["row"] == row].groupby("condition", sort=False):
         entries = {entry["metric"]: entry for entry in group.to_dict("records")}
-        cells = [_cell(entries[m], "value") if m in entries else "" for m in COLUMNS]
-        rows.append([str(row), CONDITIONS.get(str(condition), str(condition)), *cells])
-    return rows
+        cells = [_cell(entries.get(m), "value", "low", "high") for m in columns]
+        lines.append([group_of(str(condition)), name_of(str(condition)), *cells, p_text(own[condition]) if condition in own.index else ""])
+    return lines
 
 
-def difference_grid(differences: pd.DataFrame) -> list[list[str]]:
-    """The same for differences; a star marks an interval that excludes 0."""
-    rows = []
-    for (row, control), group in differences.groupby(["row", "control"], sort=False):
-        entries = {entry["metric"]: entry for entry in group.to_dict("records")}
-        cells = [_cell(entries[m], "difference") for m in COLUMNS]
-        rows.append([str(row), f"model − {CONDITIONS.get(str(control), str(control))}", *cells])
-    return rows
+def difference_grid(differences: pd.DataFrame, tests: pd.DataFrame, values: pd.DataFrame, row: str) -> list[list[str]]:
+    """The same for the model less each control, over trials; a star where the model beats it; and p of the largest."""
+    columns = columns_of(values)
+    of_row = tests[(tests["row"] == row) & (tests["against"] != CHANCE)].set_index(["against", "metric"])
+    lines = []
+    for control, group in differences[differences["row"] == row].groupby("control", sort=False):
+        entries = {e["metric"]: {**e, "beats": of_row["beats"].get((control, e["metric"]), False)} for e in group.to_dict("records")}
+        cells = [_cell(entries.get(m), "difference", "low_trials", "high_trials") for m in columns]
+        lines.append([group_of(str(control)), f"model − {name_of(str(control))}", *cells, p_text(of_row["p_holm"][control, ANY])])
+    return lines
 
 
-def verdicts(differences: pd.DataFrame) -> list[str]:
-    """In how many of the total's scores the model is better or worse than each control."""
-    sentences = []
-    of_total = differences[(differences["row"] == "Total") & differences["metric"].isin(COLUMNS)]
-    for control, group in of_total.groupby("control", sort=False):
-        better, worse = ((group["low"] > 0).sum(), (group["high"] < 0).sum())
-        sentences.append(
-            f"Against {CONDITIONS.get(str(control), str(control))}, the model is better in {better} and worse in {worse} of {len(group)} "
-            f"scores; in {len(group) - better - worse} the interval of the difference includes 0."
-        )
-    return sentences
-
-
-def markdown(config: Config, dataset: str, values: pd.DataFrame, differences: pd.DataFrame, data: str) -> str:
-    """The whole page of a table: title, verdicts, table, differences, notes."""
-    parts = [f"# {title(config, dataset)}", *verdicts(differences), _markdown_table(grid(values))]
-    if len(differences):
-        parts += ["## Model minus control", f"\\{STAR} the 95 % interval excludes 0.", _markdown_table(difference_grid(differences))]
-    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note}" for note in notes(config, dataset, values, data))]) + "\n"
-
-
-def latex(config: Config, dataset: str, values: pd.DataFrame, data: str) -> str:
-    """The table as a LaTeX float; needs the packages booktabs and graphicx."""
-    lines, previous = [], ""
-    for row in grid(values):
-        if previous not in ("", row[0]):
-            lines.append(r"\midrule")
-        lines.append(" & ".join(_escape(cell) for cell in [row[0] if row[0] != previous else "", *row[1:]]) + r" \\")
-        previous = row[0]
-    caption = _escape(". ".join([title(config, dataset), " ".join(notes(config, dataset, values, data))]))
-    return "\n".join(
-        [
-            r"\begin{table*}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            rf"\label{{tab:{dataset}}}",
-            r"\resizebox{\textwidth}{!}{%",
-            rf"\begin{{tabular}}{{ll{'r' * len(COLUMNS)}}}",
-            r"\toprule",
-            " & ".join(["Subject", "Condition", *COLUMNS.values()]) + r" \\",
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table*}",
-            "",
-        ]
-    )
-
-
-def _cell(entry: Mapping[Any, Any], name: str) -> str:
+def _cell(entry: Mapping[Any, Any] | None, name: str, low: str, high: str) -> str:
+    """A value with its interval, and a mark where the paper contradicts it, or an alarm stands, or the model beats a control."""
+    if entry is None or pd.isna(entry[name]):
+        return ""
     wrong = not pd.isna(entry.get("note")) and entry.get("note")
-    mark = MARK if wrong else STAR if entry.get("excludes_zero") else ""
+    mark = MARK if wrong else STAR if entry.get("beats") else ""
     rounded = entry[name] + 1e-9  # half a hundredth goes up, as in the paper: a mean of 35.755 is printed as 35.76
     value = f"{rounded:.2f}{mark}" if name == "value" else f"{rounded:+.2f}{mark}"
-    return value if pd.isna(entry["low"]) else f"{value} [{entry['low']:.2f}, {entry['high']:.2f}]"
+    size = f" d {entry['effect_size']:.2f}" if not pd.isna(entry.get("effect_size")) else ""
+    return value if pd.isna(entry[low]) else f"{value} [{entry[low]:.2f}, {entry[high]:.2f}]{size}"
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    header = ["Subject", "Condition", *COLUMNS.values()]
-    lines = [header, ["---", "---", *["---:"] * len(COLUMNS)]]
-    lines += [[f"**{cell}**" if cell and row[1] == "model" else cell.replace("*", r"\*") for cell in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def markdown(page: Page) -> str:
+    """The whole page of a table: title, verdicts, all subjects together, differences, each subject, notes."""
+    rows = list(dict.fromkeys(page.values["row"]))
+    columns = list(columns_of(page.values).values())
+    parts = [f"# {page.title}", "\n".join(f"- {'**' + v + '**' if v.startswith('ALARM') else v}" for v in page.verdicts)]
+    ours = set(page.differences["row"]) | set(page.tests["row"])
+    for row in sorted((row for row in rows if row in ours), key=lambda row: row != "Total"):
+        parts += [
+            f"## {'All subjects' if row == 'Total' else row}",
+            _markdown_table(["Condition", *columns, "p own clip"], grid(page.values, page.tests, row)),
+        ]
+        differences = difference_grid(page.differences, page.tests, page.values, row)
+        if differences:
+            parts += [
+                f"### Model minus control, {row}",
+                f"\\{STAR} the model beats the control in this score.",
+                _markdown_table(["Difference", *columns, "p"], differences),
+            ]
+    if others := [
+        [line[0], f"{row}, {line[1]}", *line[2:]] for row in rows if row not in ours for line in grid(page.values, page.tests, row)
+    ]:
+        parts += ["## The paper's further subjects", _markdown_table(["Condition", *columns, ""], others)]
+    return "\n\n".join([*parts, "## Notes", "\n".join(f"- {note.replace('*', chr(92) + '*')}" for note in page.notes)]) + "\n"
 
 
-def _escape(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MARK: r"$^\dagger$", "−": "$-$"}
-    return "".join(special.get(c, rf"\{c}" if c in "&%$#_{}" else c) for c in text)
+def _markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    texts = [list(header), ["---", *["---:"] * (len(header) - 1)]]
+    previous = ""
+    for group, name, *cells in lines:
+        if group not in ("", previous):
+            texts.append([f"*{group}*", *[""] * len(cells)])
+        previous = group
+        texts.append([f"**{cell}**" if cell and name == "model" else cell.replace("*", r"\*") for cell in (name, *cells)])
+    return "\n".join("| " + " | ".join(text) + " |" for text in texts)

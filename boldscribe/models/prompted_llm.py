@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,8 @@ class PromptedLlm(nn.Module):
     ) -> list[str]:
         """Answer each instruction, in batches; returns stripped texts, without special tokens, up to where the model stopped.
 
+        Without sampling, equal prompts have equal answers, and are answered once.
+
         Args:
             instructions: questions.
             tokens_BLD: their soft tokens, or None.
@@ -119,6 +122,10 @@ class PromptedLlm(nn.Module):
         settings: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": top_p} if do_sample else {"do_sample": False}
         if static_cache:
             settings |= {"cache_implementation": "static", "disable_compile": True}
+        prompts = range(len(instructions)) if do_sample else _first_equals(instructions, tokens_BLD)
+        asked = sorted(set(prompts))
+        if len(asked) < len(instructions):
+            instructions, tokens_BLD = [instructions[i] for i in asked], None if tokens_BLD is None else tokens_BLD[asked]
         answers: list[str] = []
         for start in range(0, len(instructions), batch_size):
             rows = slice(start, start + batch_size)
@@ -135,7 +142,8 @@ class PromptedLlm(nn.Module):
             )
             kept = [cut_at_stop(row, self.stop) for row in ids.tolist()]
             answers += [text.strip() for text in self.tokenizer.batch_decode(kept, skip_special_tokens=True)]
-        return answers
+        answer_of = dict(zip(asked, answers, strict=True))
+        return [answer_of[i] for i in prompts]
 
     def caption_loss(
         self, instructions: Sequence[str], tokens_BLD: Tensor, answers: Sequence[str], reduction: Literal["mean", "sum"] = "mean"
@@ -181,6 +189,17 @@ def cut_at_stop(ids: list[int], stop: Sequence[Sequence[int]]) -> list[int]:
     """The tokens before the first stop sequence."""
     ends = [i for sequence in stop for i in range(len(ids) - len(sequence) + 1) if ids[i : i + len(sequence)] == list(sequence)]
     return ids[: min(ends, default=len(ids))]
+
+
+def _first_equals(instructions: Sequence[str], tokens_BLD: Tensor | None) -> list[int]:
+    """For each prompt the first one that equals it."""
+    first: dict[tuple[str, bytes], int] = {}
+    contents = [b""] * len(instructions) if tokens_BLD is None else [_digest(tokens_LD) for tokens_LD in tokens_BLD]
+    return [first.setdefault(prompt, i) for i, prompt in enumerate(zip(instructions, contents, strict=True))]
+
+
+def _digest(tokens_LD: Tensor) -> bytes:
+    return hashlib.sha256(tokens_LD.detach().float().cpu().numpy().tobytes()).digest()
 
 
 def _pad_left(sequences: list[Tensor]) -> tuple[Tensor, Tensor]:

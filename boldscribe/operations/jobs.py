@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY
+from boldscribe.conditions import needed
 from boldscribe.config import Config
 
 FMRIPREP_ENGINES = ("apptainer", "docker", "bare")
@@ -72,6 +72,12 @@ RULES: dict[str, Rule] = {
         ("fmri_tokens/{dataset}/variant-{variant}_role-{role}_tokens.npy",),
         ("bold_series", "noise_series", "trials", "stage1", "fetch_model"),
     ),
+    "retrieval": Rule(("retrieval/{dataset}.csv",), ("trials", "video_features", "fmri_tokens", "fetch_model")),
+    "information_map": Rule(
+        ("maps/{dataset}_information.nii.gz", "maps/{dataset}_information.json"),
+        ("bold_series", "trials", "video_features", "stage1", "fetch_model"),
+    ),
+    "quality": Rule(("quality/{dataset}.csv",), ("bold_series", "trials", "check_dataset")),
     "stage2": Rule(("stage2/{dataset}/{variant}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
     "decode": Rule(
         ("decoded/{dataset}/condition-{condition}.parquet",),
@@ -79,6 +85,8 @@ RULES: dict[str, Rule] = {
     ),
     "scores": Rule(("scores/{dataset}.parquet", "scores/{dataset}_pairs.parquet"), ("decode", "captions", "fetch_model")),
     "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials")),
+    "leakage": Rule(("leakage/{dataset}.json", "leakage/{dataset}.md"), ("trials", "captions")),
+    "reliability": Rule(("reliability/{dataset}.csv",), ("bold_series", "trials")),
     "report": Rule(("report.html",), ("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm")),
     "provenance": Rule(("provenance.html",), ("report",)),
 }
@@ -169,28 +177,21 @@ def _jobs(rules: Mapping[str, Iterable[Mapping[str, str]]], config: Config, data
 
 def _trained_and_decoded(config: Config, dataset: str) -> dict[str, Iterable[Mapping[str, str]]]:
     """Jobs that depend on the split, of a data set or its fold, from trials to scores: those that the conditions' files are made by."""
-    conditions = [CONDITIONS[name] for name in config.conditions(dataset)]
-    reads = set().union(*(condition.reads for condition in conditions))
-    variants = list(dict.fromkeys(c.variant for c in conditions if "stage2" in c.reads))
-    tokens = {(ENCODERS[v], role) for v in variants for role in ("train", "adapt")}
-    tokens |= {(c.tokens or ENCODERS[c.variant], "test") for c in conditions if "tokens" in c.reads}
+    need, design = needed(config.conditions(dataset)), config.datasets[dataset]
     numbers = [f"{i:03d}" for i in range(config.stimuli.shards)]
-    made: dict[str, Iterable[Mapping[str, str]]] = {"trials": _each("subject", config.datasets[dataset].subjects)}
     shards = [{"split": split, "shard": shard} for split, shard in product(("train", "test"), numbers)]
+    made: dict[str, Iterable[Mapping[str, str]]] = {"trials": _each("subject", design.subjects)}
     made |= dict.fromkeys(("frames", "video_features", "captions"), shards)
     made["pretrain_sc_mbm"] = [{}]
-    if {variant for variant, _ in tokens} & set(NOISY):
-        design = config.datasets[dataset]
-        noisy_roles = {role for variant, role in tokens if variant in NOISY}
-        members = (design.train_subjects if "train" in noisy_roles else []) + design.validation_subjects
-        made["noise_series"] = _each("subject", members)
-    made["stage1"] = _each("variant", sorted({ENCODERS[variant] for variant, _ in tokens}))
-    made["fmri_tokens"] = [{"variant": variant, "role": role} for variant, role in sorted(tokens)]
-    made["stage2"] = _each("variant", variants)
-    made["captions_again"] = _each("shard", numbers) if "captions_again" in reads else []
+    if need.noise:
+        made["noise_series"] = _each("subject", (design.train_subjects if "train" in need.noise else []) + design.validation_subjects)
+    made["stage1"] = _each("variant", need.stage1)
+    made["fmri_tokens"] = [{"variant": variant, "role": role} for variant, role in need.tokens]
+    made["stage2"] = _each("variant", need.stage2)
+    if "captions_again" in need.reads:
+        made["captions_again"] = _each("shard", numbers)
     made["decode"] = _each("condition", config.conditions(dataset))
-    made["scores"] = [{}]
-    return made
+    return made | {rule: [{}] for rule in ("retrieval", "information_map", "quality", "leakage", "reliability", "scores")}
 
 
 def _common(config: Config) -> Iterator[Job]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from boldscribe.conditions import CONDITIONS, needed
 from boldscribe.config import Config
 from boldscribe.planning.design import Design
 
@@ -96,27 +97,46 @@ def stimulus_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
 
 
 def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
-    """Pretraining, both stages, decoding and scores."""
+    """Pretraining, both stages, decoding, scores and the look for leaks."""
     d, size, widths, s2 = config.datasets[dataset], scale(config), config.video_llama.q_former, config.stage2
     gpus, threads = _machine(config)
     training = gpus * config.training.processes
-    targets, conditions = len(d.validation_subjects), len(config.conditions(dataset))
-    trials = sum(design.trials.values())
+    conditions = config.conditions(dataset)
+    need, written = needed(conditions), sum("llm" in CONDITIONS[name].reads for name in conditions)
+    encoded = sum(design.trials[role] for _, role in need.tokens)
     windows = design.source_runs * (design.volumes // config.bold.n_volumes)
-    texts = design.trials["test"] * conditions
+    trained = [variant for variant in need.stage1 if variant != "untrained"]
     kept = 1 - config.stage1.holdout
 
     def amounts(jobs: int, unit: str, amount: float, gpus: int = gpus, array_mb: float = 0) -> Amounts:
         return Amounts(jobs, size, {unit: amount, "job": jobs, "array MB": array_mb}, threads, gpus)
 
-    return {
+    answers = design.trials["test"] * config.video_llama.max_new_tokens
+    made = {
         "pretrain_sc_mbm": amounts(1, "window and epoch", windows * config.sc_mbm.epochs, training),
-        "stage1": amounts(1, "trial and epoch", design.trials["train"] * kept * config.stage1.epochs, training),
-        "fmri_tokens": amounts(3, "trial", trials, array_mb=trials * widths.n_queries * widths.hidden_size * 2 / 1e6),
-        "stage2": amounts(1, "trial", s2.steps * s2.batch_size * s2.accumulate, training),
-        "decode": amounts(targets * conditions, "token", texts * config.decoding.max_new_tokens),
-        "scores": amounts(targets, "text", texts),
+        "stage1": amounts(
+            len(need.stage1), "trial and epoch", len(trained) * design.trials["train"] * kept * config.stage1.epochs, training
+        ),
+        "fmri_tokens": amounts(len(need.tokens), "trial", encoded, array_mb=encoded * widths.n_queries * widths.hidden_size * 2 / 1e6),
+        "stage2": amounts(len(need.stage2), "trial", len(need.stage2) * s2.steps * s2.batch_size * s2.accumulate, training),
+        "decode": amounts(len(conditions), "token", written * design.trials["test"] * config.decoding.max_new_tokens),
+        "scores": amounts(1, "text", design.trials["test"] * len(conditions)),
+        **{stage: Amounts(1, "any", {"job": 1}) for stage in ("leakage", "quality", "reliability")},
+        **{stage: amounts(1, "trial", design.trials["test"]) for stage in ("retrieval", "information_map")},
     }
+    if need.noise:
+        members = len(d.validation_subjects) + ("train" in need.noise) * len(d.train_subjects)
+        windows_mb = (
+            sum(design.trials.values()) * config.bold.n_volumes * VOXELS_AT_2_MM * (2 / config.preprocessing.resolution) ** 3 * 2 / 1e6
+        )
+        made["noise_series"] = Amounts(members, size, {"job": members, "array MB": windows_mb})
+    if "captions_again" in need.reads:
+        own = config.captioner.kind == "video_llama"
+        units = {"token": answers, "job": config.stimuli.shards}
+        made["captions_again"] = Amounts(
+            config.stimuli.shards, size if own else "video_text", units, threads if own else 8, gpus if own else 1
+        )
+    return made
 
 
 def common_amounts(config: Config) -> dict[str, Amounts]:

@@ -1,15 +1,17 @@
 """Which data a step opened: subjects, labels, captions and stimuli, and files that it had not declared.
 
-Python reports each file that its own code opens; libraries that open files in compiled code (video readers) are not seen, so
-what a step declares as input counts as opened, too.
+Python reports each file that its own code opens, and pandas is made to; other libraries that open files in compiled code (video readers)
+are not seen, so what a step declares as input counts as opened, too.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +41,28 @@ def unheard() -> Iterator[None]:
         _unheard.pop()
 
 
+def unheard_now() -> bool:
+    """Whether what is opened now is opened for an audit."""
+    return bool(_unheard)
+
+
+def let_pandas_tell() -> None:
+    """Let pandas, where it is in use, report the tables that it reads, as Python does: pyarrow opens them in compiled code."""
+    parquet: Any = sys.modules.get("pandas.io.parquet")
+    if parquet is None or hasattr(parquet.PyArrowImpl.read, "__wrapped__"):
+        return
+    read = parquet.PyArrowImpl.read
+
+    @wraps(read)
+    def telling(self: Any, path: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(path, str | os.PathLike):
+            for file in sorted(Path(path).rglob("*")) if Path(path).is_dir() else [path]:
+                sys.audit("open", os.fspath(file), "r", os.O_RDONLY)
+        return read(self, path, *arguments, **options)
+
+    parquet.PyArrowImpl.read = telling
+
+
 class _Job(Protocol):
     results: Path
     inputs: Mapping[str, Sequence[Path]]
@@ -62,6 +86,7 @@ class Access:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Listen while the block runs."""
+        let_pandas_tell()
         self._watching = True
         try:
             yield

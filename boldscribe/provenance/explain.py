@@ -19,7 +19,8 @@ from boldscribe.provenance.naming import name_of
 from boldscribe.provenance.run import results_of
 from boldscribe.provenance.tree import Output, Tree, read_tree
 
-OF_CONDITION = re.compile(r"sub-(?P<subject>[A-Za-z0-9]+)_condition-(?P<condition>[a-z0-9]+)\.parquet$")
+OF_CONDITION = re.compile(r"condition-(?P<condition>[a-z0-9]+)\.parquet$")
+SCORES, PAIRS = re.compile(r"(^|/)scores/[^/]+(?<!_pairs)\.parquet$"), re.compile(r"(^|/)scores/[^/]+_pairs\.parquet$")
 SHOWN_FILES = 12
 
 
@@ -30,7 +31,7 @@ class Cell:
     Attributes:
         row, condition, metric: where it stands.
         subjects: labels of the subjects whose trials it was worked out from.
-        value, low, high: the number (%) and its 95 % interval.
+        value, low, high: the number (%) and its 95 % interval over subjects.
     """
 
     row: str
@@ -89,19 +90,23 @@ def read_cell(path: Path, row: str, metric: str, condition: str) -> Cell:
 
 
 def _explain_cell(tree: Tree, table: Output, cell: Cell, brief: bool) -> Lines:
-    """The chain of a number: trials scored, their predictions, the weights that made them, and on to raw data."""
+    """The chain of a number: trials scored, their predictions, the weights that made them, and on to raw data.
+
+    Texts of other conditions, and scores of pairs that permutation tests compare, made no part of it.
+    """
 
     def wanted(name: str) -> bool:
         found = OF_CONDITION.search(name)
-        return found is None or (found["subject"] in cell.subjects and found["condition"] == cell.condition)
+        return PAIRS.search(name) is None and (found is None or found["condition"] == cell.condition)
 
     lines = Lines(f"[bold]{cell.row}, {cell.condition}, {cell.metric}: {cell.value:.2f}[/] [{cell.low:.2f}, {cell.high:.2f}] %")
     lineage = _Lineage(tree, brief, wanted)
     made = lines.add(f"a number of {_line(table)}")
     lineage.add_facts(made, table)
     for material in table.materials():
-        if OF_CONDITION.search(material["path"]) and wanted(material["path"]):
-            scores = pd.read_parquet(tree.file_of(material["path"]))
+        if SCORES.search(material["path"]):
+            scores = pd.read_parquet(tree.file_of(material["path"]), columns=["condition", "subject", "trial"])
+            scores = scores[(scores["condition"] == cell.condition) & scores["subject"].isin(cell.subjects)]
             trials = ", ".join(map(str, scores["trial"].head(6)))
             lineage.add(made.add(f"{len(scores)} trials scored ({trials}, …); {cell.metric} of each stands in"), material)
     return lines

@@ -35,6 +35,7 @@ from boldscribe.offline import forbid_as_parent, forbid_network, is_offline, pla
 from boldscribe.processes import cores
 from boldscribe.provenance.environment import check_packages, packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
+from boldscribe.provenance.guard import Guard
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, attempt_of, record
 
@@ -92,6 +93,7 @@ def program(
     resources: tuple[str, ...] = (),
     cache: bool = False,
     stage: tuple[str, ...] = (),
+    shut: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
 
@@ -106,6 +108,8 @@ def program(
             the step, since it makes no difference to what it makes.
         stage: inputs that the step reads many times; it gets copies on the node's own disk where the site names a folder there
             (`boldscribe.cluster.staging`).
+        shut: whether the kernel, too, keeps the step from labels, captions and clips that are none of its inputs: it trains or decodes
+            (`boldscribe.provenance.guard`).
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
@@ -118,7 +122,7 @@ def program(
                     job_name(rule, {name: getattr(arguments, name) for name in wildcards}), partial(_advise, arguments.config, models)
                 )
             try:
-                _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache, stage)
+                _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache, stage, shut)
             except UserError as error:
                 sys.exit(f"error: {error}")
             except leaving.Left as left:
@@ -168,6 +172,7 @@ def _run(
     resources: tuple[str, ...],
     cache: bool,
     stage: tuple[str, ...],
+    shut: bool,
 ) -> None:
     check_packages(rule)
     config = load_config(*arguments.config)
@@ -181,10 +186,11 @@ def _run(
         further["cache"] = _cache_of(rule, config)
     if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
+    guard = Guard(job_name(rule, values), rule, config, inputs_given.paths, outputs_made.paths, cache)
     if int(os.environ.get("RANK", 0)) > 0:  # one of several processes that train together: the first one records for all
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the rules' shells ignore it, which their processes inherit
         try:
-            with plainly(), _staged(inputs_given, stage):
+            with plainly(), _staged(inputs_given, stage), guard.watching(shut):
                 function(config, inputs_given, outputs_made, **values, **further)
         except leaving.Left:
             leaving.end_last()
@@ -192,7 +198,8 @@ def _run(
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
     leaving.end_on_sigterm()
     print(_header(job), file=sys.stderr, flush=True)
-    with record(job), _alone_in(work), plainly(), _staged(inputs_given, stage) as scratch:
+    with record(job), _alone_in(work), plainly(), _staged(inputs_given, stage) as scratch, guard.watching(shut):
+        job.guarded_by = guard.lines
         function(reading(config, read), inputs_given, outputs_made, **values, **further)
         job.container = inputs_given.container
         if scratch and scratch.names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from inspect import isfunction
 from typing import Any, TypeVar, cast
 
 from boldscribe.config import Config
@@ -30,8 +31,8 @@ class _Reading:
         found = getattr(type(target), attribute, None)
         if isinstance(found, property) and found.fget is not None:
             return found.fget(self)  # worked out from keys, which are read thereby
-        if isinstance(target, Section) and callable(found) and not hasattr(Section, attribute):
-            return partial(found, self)  # likewise
+        if isfunction(found) and found.__module__.startswith("boldscribe."):
+            return partial(found, self)  # the same of our own sections' methods; pydantic's read the whole
         self._note_all()  # model_dump, model_copy, items, ...: the whole section is read
         return getattr(target, attribute)
 

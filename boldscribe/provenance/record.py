@@ -45,6 +45,7 @@ class Job:
         wildcards: values that tell this job from the rule's others.
         config_read: dotted configuration key → value; grows while the step runs.
         container: image and digest of the container that did the work, if one did.
+        guarded_by: what refuses it labels, captions and clips that it has not declared (`boldscribe.provenance.guard`).
         staged: inputs that were read from copies on the node's own disk, with their size (bytes) and the time that it took (s).
     """
 
@@ -56,6 +57,7 @@ class Job:
     config_read: Mapping[str, Any] = field(default_factory=dict)
     container: dict[str, str | None] | None = None
     staged: dict[str, Any] | None = None
+    guarded_by: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
         },
         "hardware": hardware(),
         "randomness": randomness([read["seed"]] if "seed" in read else []),
-        "data_access": access.summary(),
+        "data_access": access.summary() | {"guarded_by": sorted(job.guarded_by)},
     }
 
 

@@ -1,90 +1,102 @@
-"""Figures of the report, as SVG with reproducible bytes."""
+"""What all figures of the report share: colours that follow the reader's light or dark screen, and images with reproducible bytes."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
-import numpy as np
-import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure as Canvas
 
-from boldscribe.errors import UserError
-from boldscribe.evaluation.typeset import COLUMNS, CONDITIONS
+from boldscribe.conditions import Kind
 
-# Colours of Okabe & Ito, which colour-blind readers can tell apart; markers differ as well.
-STYLES = [("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D")]
-STYLE: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "boldscribe", "figure.dpi": 100}
+# Name → colour on a light and on a dark screen. Those of the kinds are Okabe & Ito's, which colour-blind readers can tell apart, with a
+# contrast of at least 3 to 1 against the page (WCAG 1.4.11); markers differ as well.
+PALETTE: dict[str, tuple[str, str]] = {
+    "ink": ("#1b1b1b", "#ececec"),
+    "soft": ("#5c5c5c", "#b0b0b0"),
+    "line": ("#d0d0d0", "#474747"),
+    "model": ("#0072b2", "#56b4e9"),
+    "null": ("#d55e00", "#ff8c42"),
+    "control": ("#00795a", "#2fc79a"),
+    "ablation": ("#a0508a", "#e29cc8"),
+    "ceiling": ("#8a6a00", "#e6b93c"),
+}
+MARKERS: dict[Kind, str] = {"model": "o", "null": "s", "control": "^", "ablation": "D", "ceiling": "v"}
+INK, SOFT, LINE = (PALETTE[name][0] for name in ("ink", "soft", "line"))
+STYLE: Any = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.titlesize": 9,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.color": SOFT,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "boldscribe",
+    "figure.dpi": 100,
+}
 
 
-def score_figure(values: pd.DataFrame, metrics: tuple[str, ...] = ("bertscore", "sacrebleu_1", "identification_2way")) -> str:
-    """Scores of the model and its controls with their intervals, per subject and in total; a line at chance. A data URI.
+@dataclass(frozen=True)
+class Figure:
+    """An image of the page.
 
-    Args:
-        values: the tidy table of a data set (`make_tables`).
-        metrics: one panel each.
+    Attributes:
+        source: data URI.
+        alt: what it shows, for those who do not see it.
+        width, height: in CSS pixels.
+        dark: data URI of the image for dark screens, where the first does not adapt itself.
     """
-    measured = values[values["condition"].isin(CONDITIONS)]
-    rows = list(dict.fromkeys(measured["row"]))
-    conditions = list(dict.fromkeys(measured["condition"]))
+
+    source: str
+    alt: str
+    width: int
+    height: int
+    dark: str = ""
+
+
+@contextmanager
+def drawing(width: float, height: float, *, left: float, bottom: float, top: float = 0.3) -> Iterator[tuple[Canvas, Any]]:
+    """A canvas and its axes in the report's style, closed at the end; sizes in inches: margins are given, since to fit them takes long."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(metrics), figsize=(11, 0.7 + 0.75 * len(rows)), sharey=True, layout="constrained")
-        for ax, metric in zip(axes, metrics, strict=True):
-            for i, (condition, (colour, marker)) in enumerate(zip(conditions, STYLES, strict=False)):
-                own = measured[(measured["metric"] == metric) & (measured["condition"] == condition)].set_index("row").loc[rows]
-                height = np.arange(len(rows)) + 0.18 * (i - (len(conditions) - 1) / 2)
-                ends = [own["value"] - own["low"], own["high"] - own["value"]]
-                ax.errorbar(own["value"], height, xerr=np.clip(ends, 0, None), fmt=marker, color=colour, label=CONDITIONS[condition])
-            of_total = values[(values["condition"] == "chance") & (values["metric"] == metric) & (values["row"] == "Total")]
-            for chance in of_total["value"]:
-                ax.axvline(chance, color="0.6", linestyle="--", zorder=0)
-            ax.set_xlabel(f"{COLUMNS[metric]} (%)")
-        axes[0].set_yticks(range(len(rows)), rows)
-        axes[0].invert_yaxis()
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(conditions), frameon=False)
-        return _data_uri(figure)
+        canvas, ax = plt.subplots(figsize=(width, height))
+        canvas.subplots_adjust(left / width, bottom / height, 1 - 0.12 / width, 1 - top / height)
+        try:
+            yield canvas, ax
+        finally:
+            plt.close(canvas)
 
 
-def curve_figure(path: Path) -> str | None:
-    """A learning curve, one panel per column against the first. A data URI, or None where nothing was trained.
-
-    Args:
-        path: table (.parquet) whose first column is the step or epoch; further numeric columns are drawn.
-
-    Raises:
-        UserError: no such table.
-    """
-    try:
-        curve = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(str(path), f"expected a learning curve (.parquet): {error}; run the stage again") from None
-    numeric = curve.select_dtypes("number")
-    if len(curve) == 0 or len(numeric.columns) < 2:
-        return None
-    time, *columns = numeric.columns
-    n_rows = -(-len(columns) // 4)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(n_rows, 4, figsize=(11, 0.3 + 2.1 * n_rows), layout="constrained", squeeze=False)
-        for ax in axes.flat[len(columns) :]:
-            ax.axis("off")
-        for ax, column in zip(axes.flat, columns, strict=False):
-            ax.plot(numeric[time], numeric[column], color=STYLES[0][0], marker="." if len(numeric) < 50 else "")
-            ax.set_title(column.replace("_", " "), fontsize=10)
-            ax.set_xlabel(time)
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        return _data_uri(figure)
-
-
-def _data_uri(figure: Figure) -> str:
+def as_svg(canvas: Canvas, alt: str) -> Figure:
+    """The drawing as SVG, whose colours of `PALETTE` change with the reader's preference for light or dark."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = buffer.getvalue().decode()
+    for name, (light, _) in PALETTE.items():
+        text = text.replace(light, f"var(--{name})")
+    start = text.index(">", text.index("<svg")) + 1
+    text = f"{text[text.index('<svg') : start]}<style>{css_colours()}</style>{text[start:]}"
+    width, height = (round(96 * inches) for inches in canvas.get_size_inches())
+    return Figure("data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode(), alt, width, height)
+
+
+def css_colours() -> str:
+    """`PALETTE` as CSS variables."""
+    light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in PALETTE.items()) for i in (0, 1))
+    return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"

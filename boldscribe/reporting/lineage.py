@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,23 +20,79 @@ from matplotlib import pyplot as plt
 
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
+from boldscribe.provenance.access import unheard
 from boldscribe.provenance.audit import VERDICTS, Audit, Verdict, audit
 from boldscribe.provenance.explain import facts
 from boldscribe.provenance.ledger import close
 from boldscribe.provenance.naming import name_of
 from boldscribe.provenance.tree import Output
+from boldscribe.reporting.evidence import Table
 
 COLOURS = {"verified": "#d9efe6", "stale": "#fdf0d5", "uncommitted": "#fdf0d5", "unpinned": "#fdf0d5"}
 ALARM = "#f9d6cc"
+SOFTWARE = (
+    "torch",
+    "transformers",
+    "peft",
+    "numpy",
+    "scipy",
+    "pandas",
+    "nilearn",
+    "nibabel",
+    "nipype",
+    "sacrebleu",
+    "rouge-score",
+    "bert-score",
+)
 
 
-def badges(results: Path, paths: list[Path]) -> dict[str, str]:
-    """Name of each file → the worst verdict on it and all that it was made from, or `not audited` outside a run."""
+@dataclass(frozen=True)
+class Audited:
+    """What the records say of the results that a page shows.
+
+    Attributes:
+        origin: code, settings and software behind them; None outside a run.
+    """
+
+    results: Path
+    report: Audit | None
+    origin: Table | None
+
+    def verdict(self, path: Path) -> str:
+        """The worst verdict on a file and all that it was made from, or `not audited` outside a run."""
+        return worst(self.report, name_of(path, self.results)) if self.report else "not audited"
+
+
+def audited(results: Path) -> Audited:
+    """The records of a results tree, judged; nothing is judged outside a run."""
     try:
         report = audit(results, fast=True)
     except UserError:
-        return {path.name: "not audited" for path in paths}
-    return {path.name: worst(report, name_of(path, results)) for path in paths}
+        return Audited(results, None, None)
+    with unheard():
+        return Audited(results, report, _origin(report))
+
+
+def _origin(report: Audit) -> Table:
+    """Commits, lock, settings and versions, over all records of the run."""
+    records = [output.record for output in report.tree.in_order() if output.record]
+    commits = Counter(r["code"]["commit"] + ("" if r["code"]["committed"] else " (with changes)") for r in records if r["code"]["commit"])
+    locks = Counter(r["environment"]["lock_sha256"] for r in records)
+    settings = {key: value for record in records for key, value in record["config"].items()}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    versions: dict[str, set[str]] = defaultdict(set)
+    for sha256 in {r["environment"]["packages"] for r in records}:
+        for name, version in report.tree.shared("packages", sha256).items():
+            versions[name].add(str(version))
+    rows = [
+        ["Code (commit)", ", ".join(f"{commit} in {n} records" for commit, n in commits.most_common()) or "in no repository"],
+        ["Settings that the steps read (SHA-256)", digest],
+        ["Locked packages (SHA-256)", ", ".join(f"{lock}" for lock, _ in locks.most_common())],
+        ["Software", ", ".join(f"{name} {' and '.join(sorted(versions[name]))}" for name in SOFTWARE if name in versions)],
+    ]
+    return Table(
+        f"What made these results, by {len(records)} records", ["What", "Which"], [row for row in rows if row[1]], frozenset({0, 1})
+    )
 
 
 def worst(report: Audit, name: str) -> Verdict:

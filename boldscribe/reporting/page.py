@@ -1,8 +1,11 @@
-"""One self-contained page: what was decoded, how well beside its controls, and what is simulated."""
+"""One self-contained page: what was decoded, how well beside its controls, and what it rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,130 +13,220 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tqdm import tqdm
 
+from boldscribe import __version__
+from boldscribe.conditions import KINDS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.evaluation import typeset
+from boldscribe.evaluation.notes import LABELS, notes, title
+from boldscribe.evaluation.reading import read_signatures
 from boldscribe.evaluation.trials_used import trials_sentence
+from boldscribe.evaluation.typeset import columns_of
+from boldscribe.evaluation.verdicts import ALARM, alarms, verdicts
 from boldscribe.files import atomic
-from boldscribe.reporting.figures import curve_figure, score_figure
-from boldscribe.reporting.gallery import RULE, examples
-from boldscribe.reporting.lineage import badges
+from boldscribe.reporting.brain import glass_brain, map_caption
+from boldscribe.reporting.evidence import leakage, left_out_table, noise_ceiling, quality, retrieval_table
+from boldscribe.reporting.figures import css_colours
+from boldscribe.reporting.gallery import RULE, SHOWN, examples
+from boldscribe.reporting.lineage import Audited, audited
+from boldscribe.reporting.plots import forest, identification_curve, learning_curves, shown_metrics
+from boldscribe.reporting.scoreboard import download, errors_of_the_paper, groups, title_of
+from boldscribe.reporting.trials import pack_trials
 
 STAGES = {
     "sc_mbm": "SC-MBM pretraining (masked autoencoder on fMRI)",
     "stage1": "Stage I (fMRI tokens aligned with video tokens)",
     "stage2": "Stage II (instruction tuning and domain adaptation)",
 }
+PARTS = ("page.html.j2", "dataset.html.j2", "macros.html.j2", "page.css", "trials.js")  # named here, so that they count as its code
+CITATION = (
+    f"The Boldscribe developers. Boldscribe: a reproducible pipeline from video-stimulated fMRI to text. Version {__version__}. Apache-2.0."
+)
+LARGEST = 20_000_000  # bytes of a page
+LARGEST_TRIALS = 9_000_000  # of them, for the trials of all data sets
+STATIC_ROWS = 5_000  # trials of all data sets that a page lists for readers without JavaScript
+
+Files = Mapping[str, Sequence[Path]]
 
 
-def write_report(
-    config: Config,
-    *,
-    tables: Sequence[Path],
-    differences: Sequence[Path],
-    left_out: Sequence[Path],
-    scores: Sequence[Path],
-    labels: Sequence[Path],
-    frames: Sequence[Path],
-    stages: Sequence[Path],
-    sc_mbm: Sequence[Path],
-    output: Path,
-) -> None:
+@dataclass(frozen=True)
+class Results:
+    """The files of one data set among those of all: names (`D.csv`, `D_tests.csv`), or the folders that they lie in, say whose they are.
+
+    Those that depend on the split bear the names of its folds; without a rotation that is its own.
+    """
+
+    files: Files
+    dataset: str
+    folds: Sequence[str]
+
+    def one(self, kind: str, name: str) -> Path:
+        """The file of a kind that is called so.
+
+        Raises:
+            UserError: there is none, or more than one.
+        """
+        found = [p for p in self.files.get(kind, ()) if p.name == f"{self.dataset}{name}"]
+        if len(found) != 1:
+            where = f"data set {self.dataset}"
+            raise UserError(where, f"found {len(found)} files named {self.dataset}{name}, expected one among the {kind}; run that stage")
+        return found[0]
+
+    def of_folds(self, kind: str, name: str) -> list[Path]:
+        """The file of each fold that is called so; none where no file of that kind was given, which not every run makes."""
+        return [replace(self, dataset=fold).one(kind, name) for fold in self.folds] if self.files.get(kind) else []
+
+    def folder(self, kind: str) -> list[Path]:
+        """The files of a kind in the data set's folder, or those of its folds.
+
+        Raises:
+            UserError: there is none.
+        """
+        paths = self.files.get(kind, ())
+        if not (found := [p for p in paths if p.parent.name in self.folds]):
+            names = ", ".join(p.name for p in paths[:3]) or "no file"
+            raise UserError(f"data set {self.dataset}", f"none of {names} is in a folder {self.dataset}/; give the {kind} of the data set")
+        return found
+
+    def curves(self) -> dict[str, Path]:
+        """The learning curves by their titles, in the order of training, fold by fold.
+
+        Raises:
+            UserError: one is missing.
+        """
+        paths = [*self.files.get("sc_mbm", ()), *(folder / "curve.parquet" for folder in self.files.get("stages", ()))]
+        titled: dict[str, Path] = {}
+        for i, fold in enumerate(self.folds, 1):
+            found = {stage: path for path in paths for stage in STAGES if stage in path.parts and fold in path.parts}
+            if missing := sorted(set(STAGES) - set(found)):
+                raise UserError(f"data set {self.dataset}", f"no learning curve of {', '.join(missing)}; run these stages")
+            more = f", fold {i}" if len(self.folds) > 1 else ""
+            titled |= {title + more: found[stage] for stage, title in STAGES.items()}
+        return titled
+
+
+def write_report(config: Config, files: Files, output: Path) -> None:
     """Write the report of all data sets as one HTML page that needs no other file.
-
-    Files belong to the data set that their name (`tables`, `differences`, `left_out`) or folder has (docs/data.md).
 
     Args:
         config: the experiment.
-        tables, differences, left_out: of each data set (`make_tables`).
-        scores: per-trial scores of all validation subjects and conditions.
-        labels: clip and action of all subjects' trials.
-        frames: frame arrays of the test shards.
-        stages: folders of Stage I and II with their `curve.parquet`.
-        sc_mbm: pretraining curves.
+        files: what it shows, by kind: the inputs of the rule `report` (docs/report.md).
         output: the page.
 
     Raises:
         UserError: a data set of the configuration has no table, scores or frames; files that do not fit each other.
     """
-    tables_by_name = {name: _one(tables, name, f"{name}.csv") for name in config.datasets}
-    audited = badges(output.parent, list(tables_by_name.values()))
+    record = audited(output.parent)
     datasets = [
-        _section(
-            config,
-            name,
-            badge=audited[f"{name}.csv"],
-            table=tables_by_name[name],
-            differences=_one(differences, name, f"{name}_differences.csv"),
-            left_out=_one(left_out, name, f"{name}_left_out.csv"),
-            scores=_of(scores, name),
-            labels=_of(labels, name),
-            frames=_of(frames, name),
-            curves=_curves(stages, sc_mbm, name),
-        )
-        for name in tqdm(list(config.datasets), "report", mininterval=5)
+        _section(config, Results(files, name, config.folds(name)), record) for name in tqdm(config.whole_datasets, "report", mininterval=5)
     ]
-    environment = Environment(
-        loader=PackageLoader("boldscribe.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader = PackageLoader("boldscribe.reporting", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    style, script = (loader.get_source(environment, name)[0] for name in PARTS[-2:])
+    page = environment.get_template(PARTS[0]).render(
+        datasets=datasets,
+        rule=RULE.format(seed=config.seed),
+        kinds=", ".join(LABELS[kind].lower() for kind in KINDS),
+        author=config.captioner.author,
+        origin=record.origin,
+        citation=CITATION,
+        version=__version__,
+        style=css_colours() + style,
+        script=script,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    page = environment.get_template("page.html.j2").render(datasets=datasets, rule=RULE, columns=list(typeset.COLUMNS.values()))
+    if (size := len(page.encode())) > LARGEST:
+        raise UserError(str(output), f"found {size / 1e6:.1f} MB, expected at most {LARGEST / 1e6:.0f}; report fewer data sets at once")
     with atomic(output) as part:
         part.write_text(page, encoding="utf-8")
 
 
-def _section(
-    config: Config,
-    name: str,
-    *,
-    badge: str,
-    table: Path,
-    differences: Path,
-    left_out: Path,
-    scores: Sequence[Path],
-    labels: Sequence[Path],
-    frames: Sequence[Path],
-    curves: dict[str, Path],
-) -> dict[str, Any]:
+def _section(config: Config, results: Results, record: Audited) -> dict[str, Any]:
     """What the page shows of one data set."""
-    values, contrasts = pd.read_csv(table, dtype={"subject": str}), pd.read_csv(differences, dtype={"subject": str})
-    trials, clips = (pd.concat([pd.read_parquet(p) for p in paths], ignore_index=True) for paths in (scores, labels))
-    used = trials_sentence(config, name, labels, trials, pd.read_csv(left_out, dtype={"subject": str}))
-    return {
+    name, n_datasets = results.dataset, len(config.whole_datasets)
+    names = {"tables": ".csv", "differences": "_differences.csv", "tests": "_tests.csv", "left_out": "_left_out.csv"}
+    paths = {kind: results.one(kind, suffix) for kind, suffix in names.items()}
+    values, differences, tests, left_out = map(_read, paths.values())
+    labels = results.folder("labels")
+    scored = results.of_folds("scores", ".parquet")
+    scores = pd.concat([pd.read_parquet(p) for p in scored], ignore_index=True)
+    clips = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True).drop_duplicates(["subject", "trial"])
+    used = trials_sentence(config, name, labels, scores, left_out)
+    packed = pack_trials(scores, clips, largest=LARGEST_TRIALS // n_datasets)
+    if len(packed.rows) > STATIC_ROWS // n_datasets:
+        packed.rows.clear()
+    label, simulated = config.datasets[name].title or name, config.datasets[name].simulated is not None
+    leaked, curves = leakage(results.of_folds("leakage", ".json")), results.curves()
+    section = {
         "name": name,
-        "badge": badge,
-        "title": typeset.title(config, name),
-        "simulated": config.datasets[name].simulated is not None,
-        "n_subjects": trials["subject"].nunique(),
-        "n_trials": int((trials["condition"] == "model").sum()),
-        "verdicts": typeset.verdicts(contrasts),
-        "figure": score_figure(values),
-        "grid": typeset.grid(values),
-        "difference_grid": typeset.difference_grid(contrasts),
+        "label": label,
+        "title": title(config, name),
+        "simulated": simulated,
+        "n_subjects": scores["subject"].nunique(),
+        "n_trials": packed.n_trials,
+        "alarms": [*(alarm.removeprefix(f"{ALARM}: ") for alarm in alarms(tests).values()), *leaked.alarms],
+        "words": _words(config, label, simulated, tests),
         "trials": used,
-        "notes": typeset.notes(config, name, values, used),
-        "curves": [(STAGES[stage], curve_figure(path)) for stage, path in curves.items()],
-        "examples": examples(trials, clips, frames),
+        "badges": {kind: record.verdict(paths[kind]) for kind in ("tables", "tests")},
+        "columns": list(columns_of(values).values()),
+        "total": groups(values, tests, "Total"),
+        "rows": _rows(values, tests),
+        "errors": errors_of_the_paper(values),
+        "notes": notes(config, name, values, read_signatures(scored[0]), used),
+        "files": [download(path) for path in [*paths.values(), *_texts(results)]],
+        "forests": [figure for metric in shown_metrics(differences) if (figure := forest(differences, metric))],
+        "identification": identification_curve(values),
+        "retrieval": retrieval_table(results.of_folds("retrieval", ".csv")),
+        "curves": [(title, learning_curves(path, title)) for title, path in curves.items()],
+        "examples": examples(scores, clips, results.folder("frames"), config.seed),
+        "score_titles": {metric: title_of(metric) for metric in SHOWN},
+        "packed": packed,
+        **_brain(results),
+        "evidence": [
+            *noise_ceiling(results.of_folds("reliability", ".csv")),
+            quality(results.of_folds("quality", ".csv"), left_out_table(left_out)),
+            *leaked.parts,
+        ],
     }
+    return section | {"contents": _contents(section)}
 
 
-def _curves(stages: Sequence[Path], sc_mbm: Sequence[Path], dataset: str) -> dict[str, Path]:
-    """The learning curves of a data set by stage, in the order of training."""
-    paths = [*sc_mbm, *(folder / "curve.parquet" for folder in stages)]
-    found = {path.parts[-3]: path for path in paths if len(path.parts) > 2 and path.parts[-2] == dataset}
-    if missing := sorted(set(STAGES) - set(found)):
-        raise UserError(f"data set {dataset}", f"no learning curve of {', '.join(missing)}; expected STAGE/{dataset}/curve.parquet")
-    return {stage: found[stage] for stage in STAGES}
+def _brain(results: Results) -> dict[str, Any]:
+    """The map of where the information is, what it is, and how far it can be believed."""
+    maps, about = results.of_folds("maps", "_information.nii.gz"), results.of_folds("maps", "_information.json")
+    if not maps or not about:
+        return {"brain": None, "brain_caption": ""}
+    of_fold = f" It is that of the first of {len(maps)} folds." if len(maps) > 1 else ""
+    return {"brain": glass_brain(maps[0], results.dataset), "brain_caption": map_caption(about[0]) + of_fold}
 
 
-def _of(paths: Sequence[Path], dataset: str) -> list[Path]:
-    """The files in a data set's folder."""
-    if not (found := [p for p in paths if p.parent.name == dataset]):
-        raise UserError(f"data set {dataset}", f"none of {', '.join(p.name for p in paths[:3]) or 'no file'} is in a folder {dataset}/")
-    return found
+def _rows(values: pd.DataFrame, tests: pd.DataFrame) -> list[tuple[str, str, Any]]:
+    """The subjects' rows of the table: its name, our label, its lines. The paper may have more subjects than we."""
+    ours = values.dropna(subset=["subject"]).drop_duplicates("row").set_index("row")["subject"]
+    rows = [row for row in dict.fromkeys(values["row"]) if row != "Total"]
+    return [(row, f"sub-{ours[row]}" if row in ours else "the paper's alone", groups(values, tests, row)) for row in rows]
 
 
-def _one(paths: Sequence[Path], dataset: str, name: str) -> Path:
-    found = [p for p in paths if p.name == name]
-    if len(found) != 1:
-        raise UserError(f"data set {dataset}", f"found {len(found)} files named {name}, expected one; run the tables stage")
-    return found[0]
+def _words(config: Config, label: str, simulated: bool, tests: pd.DataFrame) -> list[str]:
+    """What the tests say, beginning with whose they are; alarms stand elsewhere."""
+    first, *others = (sentence for sentence in verdicts(config, tests) if not sentence.startswith(ALARM))
+    return [f"On {label} ({'simulated' if simulated else 'measured'} BOLD), {first[0].lower()}{first[1:]}", *others]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table, with kinds as `CONDITIONS` has them."""
+    table = pd.read_csv(path, dtype={"subject": str}, keep_default_na=False, na_values=[""])
+    return table.replace({"kind": {"null control": "null"}}) if "kind" in table else table
+
+
+def _texts(results: Results) -> list[Path]:
+    """The tables as LaTeX and Markdown."""
+    return [results.one(kind, suffix) for kind, suffix in (("markdown", ".md"), ("latex", ".tex")) if results.files.get(kind)]
+
+
+def _contents(section: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and title of the section's parts."""
+    parts = [("words", "In words"), ("scores", "Scores"), ("controls", "Against each control")]
+    parts += [("identification", "Identification")] if section["identification"] else []
+    parts += [("learning", "Learning"), ("examples", "Examples"), ("all", "All trials")]
+    parts += [("brain", "Where the information is")] if section["brain"] else []
+    return parts + [(part.id, part.title) for part in section["evidence"]]

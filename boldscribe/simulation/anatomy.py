@@ -78,13 +78,14 @@ class Anatomy:
         moved = points @ self._linear.T + self._shift
         return moved + np.sin(2 * np.pi * moved @ self._waves.T + self._phases) @ self._bends
 
-    def tissues(self, template_points: NDArray[np.float64], shape: tuple[int, int, int]) -> Tissues:
-        """Template maps at template coordinates (points, 3), as arrays of `shape`; outside the template there is air."""
-        affine, maps = _template()
-        index = (template_points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
-        outside = {"t1w": 0.0, "gm": 0.0, "wm": 0.0, "distance": 100.0}
-        sampled = {name: ndimage.map_coordinates(maps[name], index.T, order=1, cval=value) for name, value in outside.items()}
-        return Tissues(**{name: values.astype(np.float32).reshape(shape) for name, values in sampled.items()})
+
+def tissues_at(template_points: NDArray[np.float64], shape: tuple[int, int, int]) -> Tissues:
+    """Template maps at template coordinates (points, 3), as arrays of `shape`; outside the template there is air."""
+    affine, maps = _template()
+    index = (template_points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    outside = {"t1w": 0.0, "gm": 0.0, "wm": 0.0, "distance": 100.0}
+    sampled = {name: ndimage.map_coordinates(maps[name], index.T, order=1, cval=value) for name, value in outside.items()}
+    return Tissues(**{name: values.astype(np.float32).reshape(shape) for name, values in sampled.items()})
 
 
 def world_points(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -65,8 +65,7 @@ def simulate_run(
         int16 (X, Y, Z, volumes).
     """
     n = len(courses)
-    change = amplitude * (courses.astype(np.float32) @ maps) if amplitude else np.zeros((n, maps.shape[1]), np.float32)
-    change += _drift(n, maps.shape[1], rng) + _physiology(n, maps.shape[1], tr, rng) + _thermal(n, maps.shape[1], rng)
+    change = signal_change(maps, courses, amplitude=amplitude, tr=tr, rng=rng)
     coefficients = ndimage.spline_filter(baseline, order=3, output=np.float32, mode="mirror")
     inverse, centre = np.linalg.inv(affine), affine[:3, :3] @ ((np.array(baseline.shape) - 1) / 2) + affine[:3, 3]
     run = np.empty((*baseline.shape, n), np.int16)
@@ -77,6 +76,17 @@ def simulate_run(
         volume += rng.normal(0, BACKGROUND_NOISE, volume.shape).astype(np.float32)
         run[..., k] = np.clip(np.abs(volume), 0, 32767).round()
     return run
+
+
+def signal_change(maps: Array, courses: NDArray[np.float64], *, amplitude: float, tr: float, rng: np.random.Generator) -> Array:
+    """Responses, drift, physiology and thermal noise of brain voxels, relative to the baseline: (volumes, brain voxels).
+
+    Arguments are those of `simulate_run`.
+    """
+    n, voxels = len(courses), maps.shape[1]
+    change = amplitude * (courses.astype(np.float32) @ maps) if amplitude else np.zeros((n, voxels), np.float32)
+    change += _drift(n, voxels, rng) + _physiology(n, voxels, tr, rng) + _thermal(n, voxels, rng)
+    return change
 
 
 def _drift(n: int, voxels: int, rng: np.random.Generator) -> Array:

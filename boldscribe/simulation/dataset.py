@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from boldscribe import __version__
@@ -17,11 +18,13 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic, write_json
 from boldscribe.images import save_image
 from boldscribe.reproducible import generator
-from boldscribe.simulation.anatomy import Anatomy, centred_affine, epi_image, t1w_image, world_points
+from boldscribe.sections.data import Simulation
+from boldscribe.simulation.anatomy import Anatomy, centred_affine, epi_image, t1w_image, tissues_at, world_points
 from boldscribe.simulation.bold import head_motion, simulate_run
 from boldscribe.simulation.render import render, write_clip
-from boldscribe.simulation.responses import HRF_DELAY, PEAK_RESPONSE, common_layout, feature_matrix, subject_maps, time_courses
-from boldscribe.simulation.scenes import VOCABULARY, Scene, draw_scenes
+from boldscribe.simulation.responses import PEAK_RESPONSE, feature_matrix, response_delay, subject_maps, time_courses
+from boldscribe.simulation.scenes import VOCABULARY, Scene, draw_scenes, ground_truth
+from boldscribe.simulation.truth import layout_of
 
 LEAD_IN = LEAD_OUT = 12.0  # s before the first and after the last trial
 T1W_FIELD_OF_VIEW, BOLD_FIELD_OF_VIEW = (184.0, 224.0, 200.0), (189.0, 225.0, 171.0)  # mm
@@ -95,7 +98,7 @@ def _write_t1w(config: Config, dataset: str, subject: str, anatomy: Anatomy, rng
     size = config.simulation.t1w_voxel_size
     shape = _shape(T1W_FIELD_OF_VIEW, size)
     affine = centred_affine(shape, size, tuple(rng.normal(0, 2, 3)), (0.0, -18.0, 8.0))
-    tissues = anatomy.tissues(anatomy.to_template(world_points(shape, affine)), shape)
+    tissues = tissues_at(anatomy.to_template(world_points(shape, affine)), shape)
     path = Path(config.datasets[dataset].bids_dir) / entity_path(subject, datatype="anat", suffix="T1w", extension=".nii.gz")
     save_image(path, t1w_image(tissues, rng), affine, dtype="int16")
     write_json(_sidecar(path), {"Modality": "MR", "MagneticFieldStrength": 3, **_scanner()})
@@ -114,16 +117,14 @@ def _write_runs(
     shape = _shape(BOLD_FIELD_OF_VIEW, s.voxel_size)
     affine = centred_affine(shape, s.voxel_size, (12 + rng.normal(0, 2), *rng.normal(0, 1.5, 2)), (0.0, -18.0, 8.0))
     points = anatomy.to_template(world_points(shape, affine))
-    tissues = anatomy.tissues(points, shape)
+    tissues = tissues_at(points, shape)
     baseline = epi_image(tissues, rng)
-    layout = common_layout(generator(config.seed, "simulation", "layout"))
-    maps = subject_maps(layout, points[tissues.brain.ravel()], tissues.gm[tissues.brain], rng)
-    delay = float(np.clip(rng.normal(0, HRF_DELAY), -1, 1))
+    maps = subject_maps(layout_of(config), points[tissues.brain.ravel()], tissues.gm[tissues.brain], rng)
+    delay = response_delay(rng)
     for run, trials in viewed.groupby("run"):
         onsets = trials["onset"].to_numpy()
-        n = int(np.ceil((onsets[-1] + s.stimulus_onset_asynchrony + LEAD_OUT) / s.repetition_time))
-        frame_times = np.arange(n, dtype=np.float64) * s.repetition_time + s.repetition_time / 2  # all slices in the middle of the TR
-        courses = time_courses(feature_matrix([clips[c] for c in trials["stim_file"]]), onsets, s.clip_seconds, frame_times, delay)
+        times = frame_times(onsets, s)
+        courses = time_courses(feature_matrix([clips[c] for c in trials["stim_file"]]), onsets, s.clip_seconds, times, delay)
         bold = simulate_run(
             baseline,
             affine,
@@ -132,7 +133,7 @@ def _write_runs(
             courses,
             amplitude=PEAK_RESPONSE * s.snr,
             tr=s.repetition_time,
-            motion=head_motion(n, rng),
+            motion=head_motion(len(times), rng),
             rng=rng,
         )
         path = Path(d.bids_dir) / entity_path(subject, datatype="func", suffix="bold", extension=".nii.gz", task=d.task, run=str(run))
@@ -148,9 +149,18 @@ def _write_runs(
                 **_scanner(),
             },
         )
-        events = trials.assign(duration=s.clip_seconds, trial_type=[clips[c].action for c in trials["stim_file"]])
+        shown = [clips[c] for c in trials["stim_file"]]
+        events = trials.assign(
+            duration=s.clip_seconds, trial_type=[scene.action for scene in shown], description=[ground_truth(scene) for scene in shown]
+        )
         events_path = path.with_name(path.name.replace("_bold.nii.gz", "_events.tsv"))
-        _write_tsv(events_path, events[["onset", "duration", "trial_type", "stim_file"]])
+        _write_tsv(events_path, events[["onset", "duration", "trial_type", "stim_file", "description"]])
+
+
+def frame_times(onsets: NDArray[np.float64], simulation: Simulation) -> NDArray[np.float64]:
+    """When the volumes of a run are acquired (s): all slices in the middle of the TR, until `LEAD_OUT` after the last trial."""
+    n = int(np.ceil((onsets[-1] + simulation.stimulus_onset_asynchrony + LEAD_OUT) / simulation.repetition_time))
+    return np.arange(n, dtype=np.float64) * simulation.repetition_time + simulation.repetition_time / 2
 
 
 def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]:
@@ -183,7 +193,11 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]
     write_json(meanings, {"simulated": {"Description": "Whether the data were simulated, not measured"}})
     write_json(
         events,
-        {"trial_type": {"Description": "Action that the clip shows"}, "stim_file": {"Description": "Clip, below stimuli/"}},
+        {
+            "trial_type": {"Description": "Action that the clip shows"},
+            "stim_file": {"Description": "Clip, below stimuli/"},
+            "description": {"Description": "What the clip shows, in words: the truth that it was rendered from, in one wording"},
+        },
     )
     with atomic(ignored) as part:
         part.write_text("*.prov.json\n")

@@ -49,13 +49,24 @@ def subject_maps(
         (features, points), 1 at the centre of a patch of gain 1.
     """
     centres = layout + rng.normal(0, DISPLACEMENT, layout.shape)
-    gains = np.exp(rng.normal(0, GAIN_SPREAD, layout.shape[:2]))
-    maps = np.zeros((len(layout), len(template_points)), np.float32)
-    for feature in range(len(layout)):
+    return patches(centres, np.exp(rng.normal(0, GAIN_SPREAD, layout.shape[:2])), template_points, gm)
+
+
+def patches(
+    centres: NDArray[np.float64], gains: NDArray[np.float64], template_points: NDArray[np.float64], gm: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Response to each feature at each point, (features, points), of patches at `centres` (features, patches, 3) with `gains`."""
+    maps = np.zeros((len(centres), len(template_points)), np.float32)
+    for feature in range(len(centres)):
         for centre, gain in zip(centres[feature], gains[feature], strict=True):
             distance2 = ((template_points - centre) ** 2).sum(1)
             maps[feature] += gain * np.exp(-distance2 / (2 * PATCH_SIGMA**2))
     return maps * gm
+
+
+def response_delay(rng: np.random.Generator) -> float:
+    """A subject's delay beyond the canonical HRF (s)."""
+    return float(np.clip(rng.normal(0, HRF_DELAY), -1, 1))
 
 
 def time_courses(

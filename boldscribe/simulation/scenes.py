@@ -72,7 +72,15 @@ def _balanced(values: tuple[str, ...], n: int, rng: np.random.Generator) -> list
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
     """A caption that names actor, shirt colour, action and place, in one of several wordings."""
-    opening = _OPENINGS[int(rng.integers(len(_OPENINGS)))]
+    return _say(scene, _OPENINGS[int(rng.integers(len(_OPENINGS)))])
+
+
+def ground_truth(scene: Scene) -> str:
+    """What a clip shows, always in the same wording: the description that a simulated data set has of it."""
+    return _say(scene, _OPENINGS[0])
+
+
+def _say(scene: Scene, opening: str) -> str:
     return opening.format(
         A=f"A {scene.actor}", a=f"a {scene.actor}", colour=scene.colour, action=scene.action, place=_PLACE_PHRASE[scene.place]
     )

@@ -1,17 +1,20 @@
-"""Frozen video features: the input of the video Q-Former, computed once per clip."""
+"""Frozen video features: the input of the video Q-Former, computed once per clip; and the video tokens that it makes of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from boldscribe.config import Config
+from boldscribe.errors import UserError
 from boldscribe.files import load_array, save_array
 from boldscribe.models.device import best_device
-from boldscribe.models.video_llama import encode_frames, load_encoder, load_frame_tokens
+from boldscribe.models.video_llama import encode_frames, load_encoder, load_frame_tokens, load_video_q_former
 
 CLIPS_PER_BATCH = 8
 
@@ -33,3 +36,27 @@ def write_features(config: Config, *, frames: Path, models_dir: Path, output: Pa
             visual = encode_frames(encoder, torch.from_numpy(images[rows].copy()).to(device))
             features[rows] = to_tokens(visual).half().cpu().numpy()
     save_array(output, features, axes=["clip", "frame token", "feature"], clips=header["clips"])
+
+
+def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str], device: torch.device, batch_size: int = 64) -> Tensor:
+    """x_NLD of a sequence of clips, from cached features through the frozen video Q-Former; each clip is encoded once.
+
+    Raises:
+        UserError: a clip that no shard holds.
+    """
+    q_former = load_video_q_former(config).to(device)
+    tokens: dict[str, Tensor] = {}
+    wanted = set(clips)
+    for path in features:
+        array, header = load_array(path)
+        rows = [i for i, clip in enumerate(header["clips"]) if clip in wanted]
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            with torch.no_grad():
+                x_BLD = q_former(torch.from_numpy(array[batch]).float().to(device))
+            tokens.update({header["clips"][i]: x for i, x in zip(batch, x_BLD, strict=True)})
+    if absent := sorted(wanted - tokens.keys()):
+        raise UserError(
+            ", ".join(map(str, features)), f"found no features of {len(absent)} clip(s) ({', '.join(absent[:3])}); encode again"
+        )
+    return torch.stack([tokens[clip] for clip in clips])

@@ -17,20 +17,18 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
 from boldscribe.cluster import leaving
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import load_array, write_json
-from boldscribe.losses import clip_loss, l2_l1_loss, stage1_loss
+from boldscribe.files import write_json
+from boldscribe.losses import clip_loss, cosine_similarity, l2_l1_loss, stage1_loss
 from boldscribe.models.adaptor import count_parameters
 from boldscribe.models.device import autocast
 from boldscribe.models.fmri_encoder import encode_in_batches, new_encoder, save_encoder
-from boldscribe.models.video_llama import load_video_q_former
 from boldscribe.reproducible import generator, seed_everything
+from boldscribe.stimuli.features import video_tokens
 from boldscribe.training.checkpoints import Checkpoints, trainable
 from boldscribe.training.distributed import check_divisible, gather, gather_rows, process_group, rank, share, spread, whole_batch
 from boldscribe.training.optimisation import Optimisation
@@ -95,30 +93,6 @@ def train_stage1(
 def _write_encoder(encoder: PeftModel, folder: Path) -> None:
     save_encoder(encoder, folder)
     write_json(folder / "parameters.json", count_parameters(encoder))
-
-
-def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str], device: torch.device, batch_size: int = 64) -> Tensor:
-    """x_NLD of a sequence of clips, from cached features through the frozen video Q-Former; each clip is encoded once.
-
-    Raises:
-        UserError: a clip that no shard holds.
-    """
-    q_former = load_video_q_former(config).to(device)
-    tokens: dict[str, Tensor] = {}
-    wanted = set(clips)
-    for path in features:
-        array, header = load_array(path)
-        rows = [i for i, clip in enumerate(header["clips"]) if clip in wanted]
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            with torch.no_grad():
-                x_BLD = q_former(torch.from_numpy(array[batch]).float().to(device))
-            tokens.update({header["clips"][i]: x for i, x in zip(batch, x_BLD, strict=True)})
-    if absent := sorted(wanted - tokens.keys()):
-        raise UserError(
-            ", ".join(map(str, features)), f"found no features of {len(absent)} clip(s) ({', '.join(absent[:3])}); encode again"
-        )
-    return torch.stack([tokens[clip] for clip in clips])
 
 
 def split_clips(clips: pd.Series, share: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -245,7 +219,7 @@ def quality(row: Mapping[str, float]) -> tuple[float, float]:
 
 def retrieval_rank(z_NLD: Tensor, x_NLD: Tensor) -> float:
     """Mean share of the other clips that are less similar to a trial's fMRI embedding than its own clip; 0.5 is chance."""
-    similarity = normalize(z_NLD.mean(1), dim=1) @ normalize(x_NLD.mean(1), dim=1).T
+    similarity = cosine_similarity(z_NLD, x_NLD)
     own = similarity.diagonal()[:, None]
     beaten = (similarity < own).float() + 0.5 * (similarity == own).float()
     n = len(similarity)

@@ -21,13 +21,13 @@ from torch.nn.functional import cross_entropy, normalize
 from boldscribe.cluster import leaving
 from boldscribe.conditions import ADAPTATIONS
 from boldscribe.config import Config
-from boldscribe.encoding import read_fmri_tokens
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
 from boldscribe.losses import stage2_loss
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.video_llama import load_llm, load_projection, model_folder
 from boldscribe.reproducible import generator, seed_everything
+from boldscribe.token_files import read_fmri_tokens
 from boldscribe.training.adaptation import CLASS_TEMPERATURE, MemoryBank, Target, adaptation_losses
 from boldscribe.training.checkpoints import Checkpoints
 from boldscribe.training.distributed import check_divisible, gather, n_processes, process_group, rank, share, total, whole_batch
@@ -126,7 +126,7 @@ def source_data(table: pd.DataFrame, tokens: Path) -> SourceData:
         raise UserError(str(tokens), f"found tokens of {len(rows)} trials, expected those of the {len(table)} source trials; encode again")
     names = sorted(merged["action"].unique())
     classes = torch.tensor([names.index(action) for action in merged["action"]])
-    return SourceData(z_NLD, merged["instruction"].tolist(), merged["text"].tolist(), classes, names)
+    return SourceData(torch.from_numpy(z_NLD), merged["instruction"].tolist(), merged["text"].tolist(), classes, names)
 
 
 def adaptation_tokens(config: Config, dataset: str, path: Path) -> Tensor:
@@ -138,7 +138,7 @@ def adaptation_tokens(config: Config, dataset: str, path: Path) -> Tensor:
     z_NLD, rows = read_fmri_tokens(path, "adapt")
     if foreign := sorted(set(rows["subject"]) - set(config.datasets[dataset].validation_subjects)):
         raise UserError(str(path), f"subjects: found {', '.join(foreign)}, expected target subjects only; encode again")
-    return z_NLD
+    return torch.from_numpy(z_NLD)
 
 
 class Stage2:

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, SNAKEMAKE, TINY, Checkout, new_checkout
 from tests.slurm import cluster
 
 EXPERIMENT = [*TINY[1:], "tests/slurm/faults.yaml"]
-STAGE1 = "results/tiny/stage1/had"
+STAGE1 = "results/tiny/stage1/had/model"
 # Snakemake looks at its jobs every 40 s and then less often, which is right for clusters, and long for jobs of seconds.
 OFTEN = ["--slurm-init-seconds-before-status-checks", "3"]
 
@@ -68,7 +68,7 @@ class OnSlurm(Checkout):
 
     def in_mid_stage1(self, run: subprocess.Popen[str]) -> str:
         """Wait until Stage I has saved a checkpoint; gives the number of its job."""
-        wait_for(lambda: any(self.results.glob("work/stage1/had/*/[0-9]*.safetensors")), run)
+        wait_for(lambda: any(self.results.glob("work/stage1/had/model/*/[0-9]*.safetensors")), run)
         return self.jobs("stage1")[0]
 
     def jobs(self, rule: str) -> list[str]:

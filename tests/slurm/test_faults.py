@@ -44,7 +44,7 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(o
     first, second = re.findall(r"submitted with SLURM jobid (\d+)", output)
     assert accounted(first, "State", "Timelimit") == ["TIMEOUT", "00:01:00"]
     assert accounted(second, "State", "Timelimit") == ["COMPLETED", "00:10:00"]
-    log = (on_slurm.results / "logs" / "stage1" / "had.log").read_text()
+    log = (on_slurm.results / "logs" / "stage1" / "had_variant-model.log").read_text()
     steps = [int(n) for n in re.findall(r"stage1: +\d+%\|[^|]*\| (\d+)/300", log.split("===")[-1])]
     assert steps and steps[0] > 0, "the second attempt does not begin at the first step"
 
@@ -115,7 +115,7 @@ def test_one_controller_at_a_time_and_the_next_one_goes_on_after_a_killed_one(on
     output = finish(on_slurm.start(target))
     assert (
         "An earlier Snakemake was killed here" in output
-        and f"Waiting for 1 job(s) that an earlier call left running: stage1 had ({job})" in output
+        and f"Waiting for 1 job(s) that an earlier call left running: stage1 had variant-model ({job})" in output
     )
     assert on_slurm.stage1_weights() == on_slurm.weights
     assert len(re.findall("submitted with SLURM jobid", output)) == 1, "only the tokens were still to be made"

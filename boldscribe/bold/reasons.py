@@ -1,0 +1,6 @@
+"""Why a trial takes no part, in the words of `sub-XX_excluded.parquet`."""
+
+OUTSIDE = "window leaves the run"
+BROKEN = "clip cannot be decoded"
+UNANSWERED = "no response"
+OTHER_SIDE = "video source is kept for the other side of the split"

@@ -1,0 +1,148 @@
+"""Conditions whose texts are captions as they are: chosen without a brain, by a class, by similar fMRI, or written from the video."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from boldscribe.decoding.best_caption import best_caption
+from boldscribe.decoding.task import Task
+from boldscribe.errors import UserError
+from boldscribe.token_files import read_fmri_tokens, tokens_of
+
+Directions = NDArray[np.float32]
+ENOUGH = 5  # captions from which the best is chosen; with fewer, those of other instructions are taken in
+
+
+def constant(task: Task) -> list[str]:
+    """The source caption of the trial's instruction that agrees best with all others."""
+    best = {text: best_caption(asked(task.source, text)["text"].tolist(), task.rng(text)) for text in task.test["instruction"].unique()}
+    return [best[instruction] for instruction in task.test["instruction"]]
+
+
+def random_caption(task: Task) -> list[str]:
+    """A random source caption of the trial's instruction."""
+    texts = {text: asked(task.source, text)["text"].to_numpy() for text in task.test["instruction"].unique()}
+    rng = task.rng()
+    return [str(rng.choice(texts[instruction])) for instruction in task.test["instruction"]]
+
+
+def true_class(task: Task) -> list[str]:
+    """The best source caption of the action that the clip shows."""
+    return best_of_class(task, task.seen["action"].tolist())
+
+
+def predicted_class(task: Task) -> list[str]:
+    """The best source caption of the action whose source trials' fMRI tokens are, in the mean, the most similar.
+
+    A classifier of its own, since it is the stronger control: Stage II trains its head for the adaptation, not to tell actions
+    (docs/controls.md).
+    """
+    source_ND, target_ND, captions = similar(task)
+    actions = captions.merge(task.labelled_source[["subject", "trial", "action"]], on=["subject", "trial"], how="left")["action"]
+    prototypes = pd.DataFrame(source_ND).groupby(actions.to_numpy(object)).mean()
+    return best_of_class(task, prototypes.index[(target_ND @ unit(prototypes.to_numpy()).T).argmax(1)].tolist())
+
+
+def nearest(task: Task) -> list[str]:
+    """The caption of the source trial with the most similar fMRI tokens, as it is: it may answer another instruction than the trial's.
+
+    Among captions of the trial's instruction alone, fewer clips are at hand: the weaker control (docs/controls.md).
+    """
+    source_ND, target_ND, captions = similar(task)
+    return captions["text"].iloc[(target_ND @ source_ND.T).argmax(1)].tolist()
+
+
+def captioned_again(task: Task) -> list[str]:
+    """The captioner's second answer."""
+    return task.test_with("captions_again")["text"].tolist()
+
+
+def described(task: Task) -> list[str]:
+    """What the data set says of the clip.
+
+    Raises:
+        UserError: a trial without description.
+    """
+    if "description" not in task.seen:
+        raise UserError(
+            ", ".join(map(str, task.files["test_labels"])), "found no column 'description'; name description_column in the configuration"
+        )
+    empty = task.seen[task.seen["description"].fillna("").str.strip() == ""]
+    if len(empty):
+        named = ", ".join(f"sub-{subject} trial {trial}" for subject, trial in empty[["subject", "trial"]].head(5).to_numpy())
+        raise UserError(
+            ", ".join(map(str, task.files["test_labels"])),
+            f"description: found none of {len(empty)} of {len(task.seen)} test trials ({named}), expected one each; complete "
+            "description_column, or leave the control out (decoding.controls)",
+        )
+    return task.seen["description"].tolist()
+
+
+WRITERS: dict[str, Callable[[Task], list[str]]] = {
+    "constant": constant,
+    "random": random_caption,
+    "trueclass": true_class,
+    "predictedclass": predicted_class,
+    "nearest": nearest,
+    "captioner": captioned_again,
+    "human": described,
+}
+
+
+def asked(captions: pd.DataFrame, instruction: str, enough: int = 1) -> pd.DataFrame:
+    """Captions of an instruction, whose style depends on it; of any where there are fewer than enough of this."""
+    same = captions[captions["instruction"] == instruction]
+    return same if len(same) >= enough else captions
+
+
+def best_of_class(task: Task, actions: Sequence[str]) -> list[str]:
+    """The best source caption of each test trial's action and instruction; of the action alone where there are few of both.
+
+    An action that no source trial shows gets the best constant caption, and the log says so.
+    """
+    table = task.labelled_source
+    best: dict[tuple[str, str], str] = {}
+    pairs = list(zip(actions, task.test["instruction"], strict=True))
+    for action, instruction in sorted(set(pairs)):
+        of_class = table[table["action"] == action]
+        pool = asked(of_class, instruction, ENOUGH) if len(of_class) else asked(table, instruction)
+        best[action, instruction] = best_caption(pool["text"].tolist(), task.rng(action, instruction))
+    if unknown := sum(action not in set(table["action"]) for action in actions):
+        logging.getLogger(__name__).warning("%d of %d trials show an action that no source trial shows", unknown, len(actions))
+    return [best[pair] for pair in pairs]
+
+
+def similar(task: Task) -> tuple[Directions, Directions, pd.DataFrame]:
+    """What source trials and test trials are compared by, the cosine of their directions, and the source trials' captions.
+
+    Raises:
+        UserError: a source trial without caption.
+    """
+    z_NLD, rows = read_fmri_tokens(task.one("train_tokens"), "train")
+    captions = rows.merge(task.source, on=["subject", "trial"], how="left")
+    if lacking := int(captions["text"].isna().sum()):
+        raise UserError(
+            f"captions of {task.dataset}",
+            f"found none of {lacking} of {len(rows)} source trials with fMRI tokens; write the captions again",
+        )
+    target_NLD = tokens_of(task.one("tokens"), "test", task.test)
+    return directions(z_NLD, rows["subject"]), directions(target_NLD, task.test["subject"]), captions
+
+
+def directions(z_NLD: NDArray[np.float32], subjects: pd.Series) -> Directions:
+    """Unit mean token of each trial, less the mean over its subject's trials, which tells subjects apart and no clips: (trials, d)."""
+    mean_ND = z_NLD.mean(1)
+    for subject in subjects.unique():
+        rows = (subjects == subject).to_numpy()
+        mean_ND[rows] -= mean_ND[rows].mean(0)
+    return unit(mean_ND)
+
+
+def unit(x_ND: Directions) -> Directions:
+    """Rows of length 1; zeros stay."""
+    return x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -1,0 +1,149 @@
+"""What a condition is decoded from: the target subjects' test trials, and the files that it may open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from boldscribe.conditions import CONDITIONS
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.reproducible import generator
+from boldscribe.training.source import check_source_only
+
+# The inputs that stand behind a name of `Condition.reads`, where it is not their own.
+BEHIND = {
+    "llm": {"models"},
+    "series": {"series", "voxels"},
+    "source_series": {"source_series", "source_voxels"},
+    "source_labels": {"source_labels", "source_trials"},
+}
+
+
+def inputs_of(condition: str) -> set[str]:
+    """Names of the inputs that a condition is handed beside the trial indices."""
+    return {name for read in CONDITIONS[condition].reads for name in BEHIND.get(read, {read})}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is decoded, and the files that its condition may open.
+
+    Attributes:
+        config, dataset, condition: of the experiment.
+        trials: trial indices of the target subjects.
+        files: further inputs by name, as `Condition.reads` and the rule `decode` call them; `models` are the model folders.
+    """
+
+    config: Config
+    dataset: str
+    condition: str
+    trials: Sequence[Path]
+    files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+    def check_inputs(self) -> None:
+        """Hold the inputs against what the condition reads.
+
+        Raises:
+            UserError: no such condition, an input that it needs is missing, or one is given that it may not open.
+        """
+        if self.condition not in CONDITIONS:
+            raise UserError("condition", f"found {self.condition!r}, expected one of {', '.join(CONDITIONS)}")
+        expected = inputs_of(self.condition)
+        given = {name for name, paths in self.files.items() if paths} - {"trials"}
+        where = f"condition {self.condition!r}"
+        if foreign := sorted(given - expected):
+            raise UserError(where, f"found the inputs {', '.join(foreign)}, which it may not open; leave them out")
+        if missing := sorted(expected - given):
+            raise UserError(where, f"found no {', '.join(missing)}, which it reads; hand them over")
+
+    def one(self, name: str) -> Path:
+        """The only file of that name.
+
+        Raises:
+            UserError: none or several were given.
+        """
+        if len(paths := self.files.get(name, [])) != 1:
+            raise UserError(f"--{name.replace('_', '-')}", f"found {len(paths)} files, expected one for condition {self.condition!r}")
+        return paths[0]
+
+    def rng(self, *purpose: str | int) -> np.random.Generator:
+        """Random numbers of this condition and data set."""
+        return generator(self.config.seed, self.condition, self.dataset, *purpose)
+
+    def of_role(self, role: str) -> pd.DataFrame:
+        """The target subjects' trials of a role, ordered by subject and trial.
+
+        Raises:
+            UserError: a target subject without.
+        """
+        index = pd.concat([pd.read_parquet(path) for path in self.trials])
+        rows = index[index["role"] == role].sort_values(["subject", "trial"], ignore_index=True)
+        wanted = self.config.datasets[self.dataset].validation_subjects
+        if absent := sorted(set(wanted) - set(rows["subject"])):
+            setting = "test_runs" if role == "test" else "adaptation_runs"
+            raise UserError(
+                ", ".join(map(str, self.trials)),
+                f"role: found no trial with {role!r} of sub-{', sub-'.join(absent)}; name {setting} in the configuration",
+            )
+        return rows
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """The target subjects' test trials, ordered by subject and trial."""
+        return self.of_role("test")
+
+    @cached_property
+    def seen(self) -> pd.DataFrame:
+        """The test trials with their labels."""
+        return self.test_with("test_labels")
+
+    def test_with(self, name: str) -> pd.DataFrame:
+        """The test trials, in their order, with the further columns of the tables of an input.
+
+        Raises:
+            UserError: a trial that those tables lack, or have twice.
+        """
+        tables = pd.concat([pd.read_parquet(path) for path in self.files[name]])
+        return _joined(self.test, tables[[c for c in tables if c in ("subject", "trial") or c not in self.test]], self.files[name])
+
+    @cached_property
+    def source(self) -> pd.DataFrame:
+        """The source trials' captions: `subject, trial, stim_file, instruction, text`, ordered by subject and trial.
+
+        Raises:
+            UserError: none, or captions of a target subject.
+        """
+        table = pd.concat([pd.read_parquet(path) for path in self.files["source_captions"]])
+        check_source_only(self.config, self.dataset, table, "captions")
+        if table.empty:
+            raise UserError(f"captions of {self.dataset}", "found none of a source trial, expected some; write the captions again")
+        return table.sort_values(["subject", "trial"], ignore_index=True)
+
+    @cached_property
+    def labelled_source(self) -> pd.DataFrame:
+        """The same, with the trials' `action`.
+
+        Raises:
+            UserError: labels of a target subject, or a trial without.
+        """
+        labels = pd.concat([pd.read_parquet(path) for path in self.files["source_labels"]])
+        check_source_only(self.config, self.dataset, labels, "labels")
+        return _joined(self.source, labels[["subject", "trial", "action"]], self.files["source_labels"])
+
+
+def _joined(trials: pd.DataFrame, further: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
+    """Trials with the columns that further tables have of them."""
+    keys = ["subject", "trial"]
+    where = ", ".join(map(str, paths))
+    if further.duplicated(keys).any():
+        raise UserError(where, "found a trial twice, expected one row each; write the tables again")
+    merged = trials.merge(further, on=keys, how="left", indicator=True)
+    if lacking := int((merged["_merge"] == "left_only").sum()):
+        raise UserError(where, f"found nothing of {lacking} of {len(trials)} trials; write the tables again")
+    return merged.drop(columns="_merge")

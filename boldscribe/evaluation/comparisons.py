@@ -1,0 +1,127 @@
+"""The model against each control, and each condition against chance: differences, effect sizes, tests, and who beats whom.
+
+A claim is made only where both hold: the model's texts tell the trial's clip from others better than the control's do
+(permutation test, corrected for the number of metrics and of controls), and they score higher. The first alone can come
+with a lower score; the second alone can come from style.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from boldscribe.conditions import CONDITIONS
+from boldscribe.evaluation.permutation import Test, permutation_test
+from boldscribe.evaluation.statistics import SENTENCE_BLEU, Floats, Row, bounded, effect_size, trials_won
+
+CHANCE = "chance"
+ANY = "any"
+DIFFERENCES = [
+    *("dataset", "row", "subject", "control", "kind", "metric", "difference", "low", "high", "low_trials", "high_trials"),
+    *("effect_size", "trials_won", "excludes_zero", "n_trials"),
+]
+TESTS = [
+    *("dataset", "row", "subject", "condition", "against", "kind", "metric", "statistic", "expected", "p", "p_max", "p_holm", "beats"),
+]
+
+
+def value_cells(row: Row, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """A row's scores with both intervals, within what each score can be: an entry per condition and metric."""
+    names = ("value", "low", "high", "low_trials", "high_trials")
+    arrays = (row.value_CM, *bounded(row.over_subjects(), metrics), *bounded(row.over_trials(), metrics))
+    return [
+        {"condition": condition, "metric": metric, **{name: array[c, m] for name, array in zip(names, arrays, strict=True)}}
+        for c, condition in enumerate(conditions)
+        for m, metric in enumerate(metrics)
+    ]
+
+
+def difference_cells(row: Row, means_STCM: Sequence[Floats], conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """The model less each control: an entry per control and metric, with both intervals, and effect sizes over trials.
+
+    Args:
+        row: scores, the model's first.
+        means_STCM: per-trial scores of each of the row's subjects, in the order of `metrics` without corpus-level ones, which take the
+            effect size of the sentence-level ones.
+        conditions, metrics: names.
+    """
+    per_trial = [metrics.index(SENTENCE_BLEU.get(metric, metric)) for metric in metrics]
+    less = row.first_less_others()
+    of_trials = [means_TCM[:, :1] - means_TCM[:, 1:] for means_TCM in means_STCM]
+    sizes = (effect_size(of_trials)[:, per_trial], trials_won(of_trials)[:, per_trial])
+    names = ("difference", "low", "high", "low_trials", "high_trials", "effect_size", "trials_won")
+    arrays = (less.value_CM, *less.over_subjects(), *less.over_trials(), *sizes)
+    return [
+        {
+            "control": control,
+            "kind": CONDITIONS[control].kind,
+            "metric": metric,
+            **{name: array[c, m] for name, array in zip(names, arrays, strict=True)},
+        }
+        for c, control in enumerate(conditions[1:])
+        for m, metric in enumerate(metrics)
+    ]
+
+
+def permutation_cells(permuted_NCM: Floats, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """The model against each control, and each condition against chance: an entry per metric, and one for any of them.
+
+    Args:
+        permuted_NCM: a row's scores, under the true pairing and then under permutations; the model's first.
+        conditions, metrics: names. A metric that the row does not have (NaN) is not tested.
+    """
+    given = [m for m in range(len(metrics)) if np.isfinite(permuted_NCM[0, :, m]).all()]
+    permuted_NCM = permuted_NCM[:, :, given]
+    names = [metrics[m] for m in given]
+    entries = []
+    for c, control in enumerate(conditions[1:], 1):
+        place = {"condition": conditions[0], "against": control, "kind": CONDITIONS[control].kind}
+        entries += _entries(place, names, permutation_test(permuted_NCM[:, 0] - permuted_NCM[:, c]))
+    for c, condition in enumerate(conditions):
+        place = {"condition": condition, "against": CHANCE, "kind": CONDITIONS[condition].kind}
+        entries += _entries(place, names, permutation_test(permuted_NCM[:, c]))
+    return entries
+
+
+def _entries(place: Mapping[str, str], metrics: Sequence[str], test: Test) -> list[dict[str, Any]]:
+    columns = zip(metrics, test.statistic, test.expected, test.p, test.p_max, strict=True)
+    entries = [{"metric": m, "statistic": s, "expected": e, "p": p, "p_max": q} for m, s, e, p, q in columns]
+    largest, p = test.any
+    return [{**place, **entry} for entry in [*entries, {"metric": ANY, "statistic": largest, "expected": np.nan, "p": p, "p_max": p}]]
+
+
+def holm(p_C: Floats) -> Floats:
+    """P-values corrected for their number (Holm 1979): the k-th smallest of C times C - k + 1, and no smaller than one before it.
+
+    As statsmodels' `multipletests`, which collects garbage in each call and so takes minutes for the thousand families of a table.
+    """
+    order_C = np.argsort(p_C)
+    corrected_C = np.maximum.accumulate(p_C[order_C] * np.arange(len(p_C), 0, -1))
+    return np.minimum(corrected_C, 1)[np.argsort(order_C)]
+
+
+def judged(tests: pd.DataFrame, differences: pd.DataFrame, significance: float) -> pd.DataFrame:
+    """Tests with `p_holm` and `beats`.
+
+    `p_holm` corrects `p_max` for the number of comparisons in a row of the table (Holm 1979): those with null controls and those
+    with other conditions are two families, and so are null controls and other conditions against chance; the model against chance is
+    one by itself. A hypothesis is about all
+    metrics of a comparison at once (texts tell no trials apart), so that the correction holds over comparisons and metrics.
+
+    `beats`: significant, and for the model against a control the interval of the difference over trials lies above 0. For any
+    metric: one of them beats.
+    """
+    kind = tests["kind"].where(tests["kind"].isin(["model", "null"]), "other")
+    tests = tests.assign(family=kind + tests["against"].eq(CHANCE).map({True: " against chance", False: ""}))
+    groups = tests.groupby(["row", "metric", "family"], sort=False)["p_max"]
+    tests["p_holm"] = groups.transform(lambda p: holm(p.to_numpy()))
+    ends = differences.set_index(["row", "control", "metric"])["low_trials"].astype(float)
+    lows = ends.reindex(pd.MultiIndex.from_frame(tests[["row", "against", "metric"]])).to_numpy()
+    tests["beats"] = (tests["p_holm"] < significance) & (tests["against"].eq(CHANCE) | (lows > 0))
+    single = tests["metric"] != ANY
+    any_beats = tests["beats"].where(single, False).groupby([tests[c] for c in ("row", "condition", "against")]).transform("any")
+    tests["beats"] = tests["beats"].where(single, any_beats)
+    return tests.drop(columns="family")

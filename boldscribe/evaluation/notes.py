@@ -1,0 +1,118 @@
+"""What a reader of a table must know to believe it: who wrote the references, what is simulated, what each number is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from boldscribe.conditions import CONDITIONS, KINDS
+from boldscribe.config import Config
+
+MARK = "†"
+
+
+def title(config: Config, dataset: str) -> str:
+    """Number and name of a table; says so where the BOLD is simulated."""
+    settings = config.datasets[dataset]
+    return f"Table {settings.table}. {settings.title or dataset}" + (": SIMULATED BOLD" if settings.simulated else "")
+
+
+def notes(config: Config, dataset: str, values: pd.DataFrame, signatures: Mapping[str, str], data: str) -> list[str]:
+    """What the numbers are, one sentence or two each.
+
+    Args:
+        values: the table, for marks of wrong values.
+        signatures: how each metric was computed (`read_signatures`).
+        data: which test clips source subjects saw, and what is left out (`trials_sentence`).
+    """
+    published = "The paper does not name its validation subjects: its rows stand beside ours by their order."
+    if config.datasets[dataset].simulated:
+        published = (
+            f"The BOLD is simulated (signal at {config.simulation.snr:g} times the default): no brain was measured. The "
+            "published values were measured on other data, by larger models: they are not comparable with this miniature."
+        )
+    return [
+        published,
+        references(config),
+        data,
+        *intervals(config, dataset),
+        *tests(config),
+        *conditions(config, dataset),
+        *metrics(config, signatures),
+        *(f"{MARK} {note}." for note in dict.fromkeys(values["note"].dropna()) if note),
+    ]
+
+
+def references(config: Config) -> str:
+    """Who wrote the references, and what follows where it is not Video-LLaMA."""
+    captioner = config.captioner
+    aligned = {"video_llama": "Video-LLaMA"}[captioner.alignment_target]
+    written = f"The references are captions by {captioner.author}; fMRI is aligned with the video tokens of {aligned}, whose LLM decodes."
+    if captioner.kind == "video_llama":
+        return written
+    return f"{written} The paper's references are Video-LLaMA's: its scores and these are not comparable."
+
+
+def intervals(config: Config, dataset: str) -> list[str]:
+    """What the intervals are of, and how often such ones held the truth."""
+    n_subjects, resamples = len(config.datasets[dataset].targets), config.evaluation.bootstrap_samples
+    over_subjects = "There is one target subject: no interval says what others would give."
+    if n_subjects > 1:
+        over_subjects = (
+            f"Intervals of the total are over subjects: what other subjects would give ({resamples:,} resamples of subjects, then of "
+            f"their trials, brought to Student's t for {n_subjects} subjects)."
+        )
+        if n_subjects == 2:
+            over_subjects += " Two subjects say little of others: these intervals are wide."
+    return [
+        "Scores are in percent. The total is the mean over subjects. Intervals are 95 %, of one number each: they are not corrected for "
+        "how many are shown.",
+        over_subjects,
+        f"Intervals of a subject, and of all differences, are over trials ({resamples:,} resamples of trials within subjects): what "
+        "other trials of these subjects would give, not what other subjects would. The CSV has both.",
+    ]
+
+
+def tests(config: Config) -> list[str]:
+    """What the tests test, and what a star and a p mean."""
+    evaluation = config.evaluation
+    return [
+        f"Tests permute the references of a subject's trials of the same instruction ({evaluation.permutations:,} times, the same for the "
+        "model and for the control), one-sided. Style stays as it is under permutation: they ask whether the model's advantage is about "
+        "the trial's own clip. p is corrected for the number of scores (largest standardised one) and of controls (Holm: null controls, "
+        "and all others).",
+        f"* the model beats the control in this score: p < {evaluation.significance:g} after both corrections, and the interval of the "
+        "difference over trials lies above 0. 'p' is that of the largest of all scores; 'p own clip' tests a condition's texts by "
+        "themselves against chance.",
+        "d is Cohen's d of the paired differences of trials (mean by standard deviation, within subjects); for corpus-level SacreBLEU "
+        "it is that of the sentence-level scores.",
+    ]
+
+
+def conditions(config: Config, dataset: str) -> list[str]:
+    """What each condition is, by kind; and which could not be had, and why."""
+    present = config.conditions(dataset)
+    sentences = []
+    for kind, what in KINDS.items():
+        of_kind = [CONDITIONS[name] for name in present if CONDITIONS[name].kind == kind and kind != "model"]
+        if of_kind:
+            sentences.append(f"{LABELS[kind]} ({what}): " + "; ".join(f"{c.title}: {c.what}" for c in of_kind) + ".")
+    missing = [f"{CONDITIONS[name].title} ({reason})" for name, reason in config.impossible(dataset).items()]
+    return [*sentences, *([f"Asked for, and impossible here: {'; '.join(missing)}."] if missing else [])]
+
+
+LABELS = {"model": "Model", "null": "Null controls", "control": "Controls", "ablation": "Ablations", "ceiling": "Ceilings"}
+
+
+def metrics(config: Config, signatures: Mapping[str, str]) -> list[str]:
+    """How metrics were computed."""
+    embedded = config.evaluation.bertscore_model == "embedded"
+    small = ["BERTScore is by all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others."] if embedded else []
+    return [
+        *small,
+        *(f"{name}: {signature}." for name, signature in signatures.items()),
+        "SacreBLEU is corpus-level per subject; all else are means over trials. Identification: the caption of the clip found among the "
+        "distinct captions of the subject's test clips (top-1), or against others (n-way), by the cosine of sentence embeddings; ties "
+        "are shared.",
+    ]

@@ -1,0 +1,90 @@
+"""Permutation tests: is what a text scores about its own clip, or would any other clip of the same instruction do?
+
+A subject's references are permuted among its trials of the same instruction (which sets the style of texts), with the same
+permutation for all conditions. Under the hypothesis that texts tell no trial from another, each pairing of texts and
+references is as likely as the true one, so that the rank of the true one among them is exact whatever the scores are
+(Good 2005, Permutation, Parametric and Bootstrap Tests, 3.2). Style alone, which a model may have and a control may lack,
+stays as it is under each permutation: no difference of style can reach significance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from boldscribe.evaluation.statistics import Floats, scores_of_sums
+
+# Scores (%) that differ by less are equal: the same sums in another order.
+TIE = 1e-7
+CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class Test:
+    """One-sided tests of one statistic per metric (M).
+
+    Attributes:
+        statistic: under the true pairing.
+        expected: its mean over all pairings: what style earns.
+        p: of each metric by itself.
+        p_max: of each metric, corrected for the number of metrics (max-statistic, Westfall & Young 1993).
+        any: the largest standardised statistic, and its p: whether there is anything in any metric.
+    """
+
+    statistic: Floats
+    expected: Floats
+    p: Floats
+    p_max: Floats
+    any: tuple[float, float]
+
+
+def permuted_scores(
+    pairs_PCK: Floats, pair_of: NDArray[np.int64], instructions: Sequence[str], n_permutations: int, rng: np.random.Generator
+) -> Floats:
+    """Scores (1 + N, C, M) of a subject's conditions: under the true pairing, then under N permutations of the references.
+
+    Args:
+        pairs_PCK: statistics of each pair of text and reference, in each condition (`trial_statistics`).
+        pair_of: (trials, trials) where the pair of a trial's text and another's reference is in `pairs_PCK`.
+        instructions: of each trial; only trials with the same one change references.
+        n_permutations: N.
+        rng: draws the permutations.
+    """
+    n_trials = len(instructions)
+    others_NT = np.tile(np.arange(n_trials), (1 + n_permutations, 1))
+    for instruction in dict.fromkeys(instructions):
+        block = np.flatnonzero(np.asarray(instructions) == instruction)
+        others_NT[1:, block] = rng.permuted(others_NT[1:, block], axis=1)
+    n_pairs, n_conditions, n_statistics = pairs_PCK.shape
+    flat = pairs_PCK.reshape(n_pairs, -1)
+    scores = []
+    for start in range(0, len(others_NT), CHUNK):
+        pairs_NT = pair_of[np.arange(n_trials), others_NT[start : start + CHUNK]]
+        ends = np.arange(0, pairs_NT.size + 1, n_trials)
+        chosen = csr_array((np.ones(pairs_NT.size), pairs_NT.ravel(), ends), shape=(len(pairs_NT), n_pairs))
+        scores.append(scores_of_sums((chosen @ flat).reshape(-1, n_conditions, n_statistics), n_trials))
+    return np.concatenate(scores)
+
+
+def permutation_test(statistics_NM: Floats) -> Test:
+    """Test whether the first of the statistics (N + 1, M) is larger than the others: p = (1 + #>=) / (N + 1).
+
+    Each metric is standardised over all N + 1 pairings, the true one among them, so that no scale outweighs the others and
+    the test stays exact. A metric that is the same under each pairing tells nothing: its p is 1.
+    """
+    deviation_M = statistics_NM.std(0)
+    mean_M = statistics_NM.mean(0)
+    varies_M = deviation_M > TIE
+    standardised_NM = np.where(varies_M, (statistics_NM - mean_M) / np.where(varies_M, deviation_M, 1), 0)
+    largest_N = standardised_NM.max(1)
+    return Test(
+        statistics_NM[0],
+        mean_M,
+        (statistics_NM >= statistics_NM[0] - TIE).mean(0),
+        (largest_N[:, None] >= standardised_NM[0] - TIE).mean(0),
+        (float(largest_N[0]), float((largest_N >= largest_N[0] - TIE).mean())),
+    )

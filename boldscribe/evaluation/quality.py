@@ -1,0 +1,93 @@
+"""What the data of each subject are like: how much there is, what is left out and why, and how much the head moved.
+
+Series are z-scored per run and voxel, so that nothing is kept from which a temporal signal-to-noise ratio could be had.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from boldscribe.bold.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic, load_array
+
+REASONS = {"outside_run": OUTSIDE, "broken_clip": BROKEN, "no_response": UNANSWERED, "other_side_of_split": OTHER_SIDE}
+COLUMNS = [
+    *("dataset", "subject", "role", "runs", "volumes", "voxels", "trials", "trials_left_out", *REASONS, "missing_responses"),
+    *("displacement_mean", "displacement_max", "volumes_above_limit", "trials_in_high_motion"),
+]
+
+
+def write_quality(
+    config: Config,
+    dataset: str,
+    *,
+    series: Sequence[Path],
+    displacement: Sequence[Path],
+    trials: Sequence[Path],
+    excluded: Sequence[Path],
+    checked: Path,
+    csv: Path,
+) -> None:
+    """Write one line per subject, source subjects first, with the columns `COLUMNS`.
+
+    Args:
+        config: the experiment (`bold.framewise_displacement`).
+        dataset: its label.
+        series, displacement, trials, excluded: of all subjects, each in their order (docs/data.md).
+        checked: findings of `check_dataset`.
+        csv: `runs`, `volumes` (rows of the series) and `voxels` of the brain; `trials` that take part, `trials_left_out`, and of these
+            the number by reason; `missing_responses`: of all trials, also those that are kept; `displacement_mean` and
+            `displacement_max` (framewise, mm), `volumes_above_limit` (% of the volumes that have a displacement), and
+            `trials_in_high_motion`: with such a volume in their window. Blank where no displacement is known.
+
+    Raises:
+        UserError: files of other subjects than the configured ones, or findings without missing responses.
+    """
+    design = config.datasets[dataset]
+    roles = dict.fromkeys(design.train_subjects, "source") | dict.fromkeys(design.validation_subjects, "target")
+    missing = _missing_responses(checked, roles)
+    lines = []
+    for (subject, role), *files in zip(roles.items(), series, displacement, trials, excluded, strict=True):
+        header = load_array(files[0])[1]
+        if header["subject"] != subject:
+            raise UserError(
+                str(files[0]), f"subject: found {header['subject']}, expected {subject}; give the files in the order of subjects"
+            )
+        moved = load_array(files[1])[0]
+        moved = moved[np.isfinite(moved)]
+        kept, left_out = pd.read_parquet(files[2]), pd.read_parquet(files[3])
+        limit = config.bold.framewise_displacement
+        lines.append(
+            {
+                "dataset": dataset,
+                "subject": subject,
+                "role": role,
+                "runs": len(header["runs"]),
+                "volumes": header["shape"][0],
+                "voxels": header["shape"][1],
+                "trials": len(kept),
+                "trials_left_out": len(left_out),
+                **{name: int((left_out["reason"] == reason).sum()) for name, reason in REASONS.items()},
+                "missing_responses": missing[subject],
+                "displacement_mean": moved.mean() if len(moved) else np.nan,
+                "displacement_max": moved.max() if len(moved) else np.nan,
+                "volumes_above_limit": 100 * (moved > limit).mean() if len(moved) else np.nan,
+                "trials_in_high_motion": int((kept["high_motion"] > 0).sum()),
+            }
+        )
+    with atomic(csv) as part:
+        pd.DataFrame(lines)[COLUMNS].to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
+
+
+def _missing_responses(checked: Path, subjects: Sequence[str] | dict[str, str]) -> dict[str, int]:
+    found: dict[str, int] = json.loads(checked.read_text()).get("missing_responses", {})
+    if absent := sorted(set(subjects) - found.keys()):
+        raise UserError(str(checked), f"missing_responses: found none of {', '.join(absent)}; delete it and run check_dataset again")
+    return found

@@ -1,0 +1,132 @@
+"""The tables of scores, read and checked: conditions must have the same trials, references and pairs, or nothing can be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from boldscribe.errors import UserError
+from boldscribe.evaluation.statistics import Floats, metrics_of, trial_statistics
+
+SIGNATURES = b"signatures"  # in the metadata of the scores' schema
+# Pairs are stored in single precision.
+ROUNDING = 1e-3
+AGAIN = "run the scores stage again"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A subject's statistics, under all conditions C.
+
+    Attributes:
+        statistics_TCK: of its trials T (`trial_statistics`).
+        pairs_PCK: of each text with the reference of each trial of the same instruction.
+        pair_of: (T, T) where a trial's text with another's reference is in `pairs_PCK`; -1 where they have not the same instruction.
+        instructions: of its trials.
+    """
+
+    statistics_TCK: Floats
+    pairs_PCK: Floats
+    pair_of: NDArray[np.int64]
+    instructions: list[str]
+
+
+def read_scores(paths: Sequence[Path], subjects: Sequence[str], conditions: Sequence[str]) -> pd.DataFrame:
+    """Scores of the subjects and conditions, by subject, condition and trial.
+
+    Args:
+        paths: of a data set, or of each of its folds.
+
+    Raises:
+        UserError: a subject or condition is missing, trials are given twice, or conditions have different trials or references.
+    """
+    where = ", ".join(map(str, paths))
+    table = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    table = table[table["subject"].isin(subjects) & table["condition"].isin(conditions)]
+    if repeated := sorted(set(table.loc[table.duplicated(["subject", "condition", "trial"]), "subject"])):
+        raise UserError(where, f"trials of subject(s) {', '.join(repeated)} are given twice; {AGAIN}")
+    for subject in subjects:
+        of_subject = table[table["subject"] == subject]
+        trials = {c: _trials(of_subject[of_subject["condition"] == c]) for c in conditions}
+        for condition in conditions:
+            if not trials[condition]:
+                raise UserError(where, f"no score of sub-{subject}, condition {condition}; {AGAIN}")
+            if trials[condition] != trials["model"]:
+                raise UserError(
+                    where,
+                    f"sub-{subject}: condition {condition} has other trials or references than the model, so that they cannot be "
+                    f"compared; {AGAIN}",
+                )
+    order = {c: i for i, c in enumerate(conditions)}
+    return table.sort_values(
+        ["subject", "condition", "trial"], key=lambda c: c.map(order) if c.name == "condition" else c, ignore_index=True
+    )
+
+
+def _trials(scores: pd.DataFrame) -> set[tuple[object, ...]]:
+    return set(scores[["trial", "instruction", "reference"]].itertuples(index=False, name=None))
+
+
+def read_subjects(paths: Sequence[Path], scores: pd.DataFrame, subjects: Sequence[str], conditions: Sequence[str]) -> list[Subject]:
+    """Statistics of the subjects' trials and of all their pairs, by subject.
+
+    Args:
+        paths: the tables of pairs.
+        scores: as `read_scores` gives them.
+
+    Raises:
+        UserError: pairs are missing, or are not those of the scores.
+    """
+    where = ", ".join(map(str, paths))
+    pairs = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    if lacking := [
+        c for c in ("condition", "subject", "trial", "other", *metrics_of(scores.columns)[:-2]) if c not in pairs and c in scores
+    ]:
+        raise UserError(where, f"columns: {', '.join(lacking)} missing; {AGAIN}")
+    order = {c: i for i, c in enumerate(conditions)}
+    pairs = pairs[pairs["condition"].isin(conditions)].assign(place=lambda p: p["condition"].map(order))
+    return [_subject(where, s, scores[scores["subject"] == s], pairs[pairs["subject"] == s], len(conditions)) for s in subjects]
+
+
+def _subject(where: str, subject: str, scores: pd.DataFrame, pairs: pd.DataFrame, n_conditions: int) -> Subject:
+    statistics_CTK = trial_statistics(scores).reshape(n_conditions, len(scores) // n_conditions, -1)
+    of_model = scores[scores["condition"] == "model"]
+    trials, instructions = of_model["trial"].to_numpy(), of_model["instruction"].tolist()
+    same_TT = np.equal.outer(np.asarray(instructions), np.asarray(instructions))
+    rows_P, columns_P = np.nonzero(same_TT)
+    pairs = pairs.sort_values(["place", "trial", "other"])
+    expected = pd.MultiIndex.from_arrays([np.tile(trials[rows_P], n_conditions), np.tile(trials[columns_P], n_conditions)])
+    if not pd.MultiIndex.from_frame(pairs[["trial", "other"]]).equals(expected):
+        raise UserError(
+            where,
+            f"sub-{subject}: found {len(pairs)} pairs, expected {len(expected)}: each text with the references of all trials of its "
+            f"subject and instruction, in each condition; {AGAIN}",
+        )
+    pairs_CPK = trial_statistics(pairs).reshape(n_conditions, len(rows_P), -1)
+    if not np.allclose(pairs_CPK[:, rows_P == columns_P], statistics_CTK, rtol=1e-5, atol=ROUNDING, equal_nan=True):
+        raise UserError(
+            where, f"sub-{subject}: pairs of trials with their own references have other scores than the table of scores; {AGAIN}"
+        )
+    pair_of = np.full(same_TT.shape, -1)
+    pair_of[rows_P, columns_P] = np.arange(len(rows_P))
+    return Subject(statistics_CTK.transpose(1, 0, 2), pairs_CPK.transpose(1, 0, 2), pair_of, instructions)
+
+
+def read_signatures(path: Path) -> dict[str, str]:
+    """How each metric was computed (`metric_signatures`), as the table of scores says.
+
+    Raises:
+        UserError: it does not.
+    """
+    stored = pq.read_schema(path).metadata or {}
+    if SIGNATURES not in stored:
+        raise UserError(str(path), f"found no signatures of the metrics; {AGAIN}")
+    signatures: dict[str, str] = json.loads(stored[SIGNATURES])
+    return signatures

@@ -1,0 +1,178 @@
+"""Noise ceiling: how well a response to a clip foretells another response to the same clip, within a subject or across subjects.
+
+Nothing that decodes a response can know more of the clip than the response repeats of it. Where a clip is shown to a subject
+several times, the two halves of its repeats are compared; where several subjects saw the same clips, each subject is compared
+with the mean of the others (leave-one-out inter-subject correlation: Nastase et al. 2019). The pattern of a trial is the mean
+of its window's volumes, over all voxels of the brain: none is chosen, since a choice by these responses would flatter them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from boldscribe.bold.placement import voxels_path
+from boldscribe.errors import UserError
+from boldscribe.evaluation.identification import identification
+from boldscribe.files import atomic, load_array
+
+Array = NDArray[np.float32]
+LEAST_STIMULI = 3  # fewer have no correlation worth the name
+FALSE_DISCOVERIES = 0.05  # expected share among the voxels that are called reliable
+COLUMNS = [
+    *("dataset", "subject", "comparison", "stimuli", "repeats", "voxels", "median", "p95", "p99", "spearman_brown_median"),
+    *("spearman_brown_p95", "spearman_brown_p99", "reliable_voxels", "identification", "identification_2way", "chance", "note"),
+]
+WITHIN, ACROSS = "repeats of a subject", "other subjects"
+NO_REPEATS = "no stimulus repeats: each clip was seen by one subject once, so that the noise ceiling of these data is unknown"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """A subject's trials, and where their windows are.
+
+    Attributes:
+        table: `stim_file, first_volume, n_volumes`.
+        bold_TV: the cleaned series.
+        voxels: (V,) flat index of each voxel in its grid.
+    """
+
+    table: pd.DataFrame
+    bold_TV: NDArray[Any]
+    voxels: NDArray[np.int32]
+
+    @property
+    def counts(self) -> pd.Series:
+        """How often each clip was seen."""
+        return self.table["stim_file"].value_counts()
+
+    def patterns(self, clips: Sequence[str], voxels: NDArray[np.int32], take: slice) -> Array:
+        """Mean response to each clip over some of its repeats, (clips, voxels).
+
+        Args:
+            clips: each seen at least once.
+            voxels: flat indices, all of them among the subject's.
+            take: which of the repeats of a clip, in order of presentation.
+        """
+        columns = np.searchsorted(self.voxels, voxels)
+        by_clip = dict(list(self.table.groupby("stim_file")))
+        return np.stack([self._mean(by_clip[clip].iloc[take])[columns] for clip in clips])
+
+    def _mean(self, trials: pd.DataFrame) -> Array:
+        windows = [
+            self.bold_TV[a : a + n].mean(0, dtype=np.float32) for a, n in zip(trials["first_volume"], trials["n_volumes"], strict=True)
+        ]
+        return np.asarray(np.mean(windows, axis=0), np.float32)
+
+
+def write_reliability(dataset: str, *, series: Sequence[Path], trials: Sequence[Path], labels: Sequence[Path], output: Path) -> None:
+    """Write a row per subject and comparison: `COLUMNS` (docs/data.md), or one row that says that nothing repeats.
+
+    Args:
+        dataset: label.
+        series, trials, labels: of all subjects, in the same order.
+        output: the table (.csv).
+
+    Raises:
+        UserError: files of different subjects, or trials without label.
+    """
+    subjects = dict(_read(*files) for files in zip(series, trials, labels, strict=True))
+    rows = [*_within(subjects), *_across(subjects)] or [{"comparison": "none", "note": NO_REPEATS}]
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS).assign(dataset=dataset)
+    with atomic(output) as part:
+        table.to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
+
+
+def _read(series: Path, trials: Path, labels: Path) -> tuple[str, Trials]:
+    """A subject's label and trials, in order of presentation."""
+    bold_TV, header = load_array(series)
+    index, known = pd.read_parquet(trials), pd.read_parquet(labels)
+    table = index.merge(known, on=["subject", "trial"], validate="one_to_one").sort_values("trial")
+    found = {*index["subject"], *known["subject"], header["subject"]}
+    if len(found) != 1 or len(table) != len(index):
+        raise UserError(
+            f"{series}, {trials}, {labels}",
+            f"found subjects {', '.join(sorted(found))} and {len(table)} labels for {len(index)} trials, expected one subject with a label "
+            "for each trial; write trials and labels again",
+        )
+    return str(header["subject"]), Trials(table, bold_TV, np.load(voxels_path(series), allow_pickle=False))
+
+
+def _within(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:
+    """Each subject's even repeats beside its odd ones."""
+    rows = []
+    for subject, trials in subjects.items():
+        counts = trials.counts
+        clips = sorted(counts.index[counts >= 2])
+        if len(clips) >= LEAST_STIMULI:
+            n = int(counts[clips].min()) // 2 * 2
+            halves = [trials.patterns(clips, trials.voxels, slice(start, n, 2)) for start in (0, 1)]
+            rows.append({"subject": subject, "comparison": WITHIN, "repeats": n, **compare(*halves, lengthened=True)})
+    return rows
+
+
+def _across(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:
+    """Each subject beside the mean of all others, on the clips and voxels that all have."""
+    clips = sorted(set.intersection(*(set(t.table["stim_file"]) for t in subjects.values())))
+    if len(subjects) < 2 or len(clips) < LEAST_STIMULI:
+        return []
+    voxels = reduce(np.intersect1d, [t.voxels for t in subjects.values()])
+    total = sum(t.patterns(clips, voxels, slice(None)) for t in subjects.values())
+    rows = []
+    for subject, trials in subjects.items():
+        own = trials.patterns(clips, voxels, slice(None))
+        others = np.asarray((total - own) / (len(subjects) - 1), np.float32)
+        repeats = int(trials.counts[clips].min())
+        rows.append({"subject": subject, "comparison": ACROSS, "repeats": repeats, **compare(own, others, lengthened=False)})
+    return rows
+
+
+def compare(a_CV: Array, b_CV: Array, *, lengthened: bool) -> dict[str, Any]:
+    """Agreement of two measurements of the responses to the same clips.
+
+    Args:
+        a_CV, b_CV: responses to clips, voxel by voxel.
+        lengthened: whether they are halves of one measurement, of which Spearman and Brown's formula tells the reliability.
+
+    Returns:
+        numbers of stimuli and voxels; quantiles over voxels of the correlation over clips, and after Spearman and Brown,
+        2r / (1 + r), where r is above 0; share of voxels that correlate (false discovery rate 5 %); identification (%) of the
+        clip of each pattern of a among those of b by their correlation over voxels, the noise ceiling; and its chance.
+    """
+    a_CV, b_CV = _standardised(a_CV), _standardised(b_CV)
+    varies = (a_CV.any(0)) & (b_CV.any(0))
+    a_CV, b_CV = a_CV[:, varies], b_CV[:, varies]
+    n = len(a_CV)
+    r_V = (a_CV * b_CV).mean(0)
+    quantiles = np.quantile(r_V, [0.5, 0.95, 0.99])
+    lengthened_r = np.where(lengthened & (quantiles > 0), 2 * quantiles / (1 + quantiles), np.nan)
+    identified = {name: np.diag(c_CC).mean() for name, c_CC in identification(np.corrcoef(a_CV, b_CV)[:n, n:], [2]).items()}
+    return {
+        "stimuli": n,
+        "voxels": len(r_V),
+        **dict(zip(("median", "p95", "p99"), quantiles, strict=True)),
+        **dict(zip(("spearman_brown_median", "spearman_brown_p95", "spearman_brown_p99"), lengthened_r, strict=True)),
+        "reliable_voxels": float((stats.false_discovery_control(_p_of(r_V, n)) < FALSE_DISCOVERIES).mean()),
+        **identified,
+        "chance": 100 / n,
+    }
+
+
+def _standardised(x_CV: Array) -> Array:
+    """Mean 0 and SD 1 over clips; 0 where nothing varies."""
+    deviation = x_CV.std(0)
+    return np.asarray((x_CV - x_CV.mean(0)) / np.where(deviation > 1e-6, deviation, np.inf), np.float32)
+
+
+def _p_of(r_V: Array, n: int) -> NDArray[np.float64]:
+    """One-sided p of a correlation over n independent clips (Student's t)."""
+    r = np.clip(r_V.astype(np.float64), -1 + 1e-9, 1 - 1e-9)
+    return np.asarray(stats.t.sf(r * np.sqrt((n - 2) / (1 - r**2)), n - 2))

@@ -1,0 +1,190 @@
+"""Retrieval: which of a subject's test clips do the fMRI tokens of a trial belong to? How well Stage I has aligned, before any text.
+
+The similarity is that of equation 1. The candidates are the subject's distinct test clips, so that chance is known, and an encoder that
+says nothing about its clip is at chance, whatever the clips look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+from tqdm import tqdm
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import atomic
+from boldscribe.losses import cosine_similarity
+from boldscribe.models.device import best_device
+from boldscribe.reproducible import generator
+from boldscribe.stimuli.features import video_tokens
+from boldscribe.token_files import read_fmri_tokens
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ["dataset", "row", "subject", "variant", "metric", "value", "chance", "p", "n_candidates"]
+METRICS = ("top_1", "top_5", "two_way", "mean_rank", "median_rank")
+DECIMALS = 6  # of a cosine of float32 vectors; nearer ones tie
+CHUNK = 500  # permutations at a time
+
+
+def write_retrieval(
+    config: Config,
+    dataset: str,
+    *,
+    tokens: Sequence[Path],
+    labels: Sequence[Path],
+    features: Sequence[Path],
+    csv: Path,
+) -> None:
+    """Write how well each encoder's fMRI tokens retrieve the clips of the target subjects' test trials.
+
+    Args:
+        config: the experiment.
+        dataset: its label.
+        tokens: fMRI tokens of the test trials by each encoder, `variant-V_role-test_tokens.npy`.
+        labels: clips of the target subjects' trials.
+        features: frozen video features of the test clips.
+        csv: one line per subject or total, variant and metric, the columns `COLUMNS`: `top_1`, `top_5` and `two_way` in percent,
+            `mean_rank` and `median_rank` from 1 on; `p` as `permutation_p` has it. A total is the mean over subjects.
+
+    Raises:
+        UserError: trials without label or features, or of other subjects than the configured ones.
+    """
+    subjects = list(config.datasets[dataset].validation_subjects)
+    known = pd.concat([pd.read_parquet(p, columns=["subject", "trial", "stim_file"]) for p in labels])
+    x_by_clip: dict[str, Tensor] = {}
+    lines: list[dict[str, object]] = []
+    for path in tokens:
+        z_NLD, trials = read_fmri_tokens(path, "test")
+        trials = labelled(trials, known, subjects, path)
+        if absent := sorted(set(trials["stim_file"]) - x_by_clip.keys()):
+            x_by_clip |= dict(zip(absent, video_tokens(config, features, absent, best_device()).cpu(), strict=True))
+        found = []
+        for subject in tqdm(subjects, f"retrieval {variant_of(path)}", mininterval=5):
+            rows = np.flatnonzero(trials["subject"] == subject)
+            clips, own_N = np.unique(trials["stim_file"].to_numpy(str)[rows], return_inverse=True)
+            similarity_NC = cosine_similarity(torch.from_numpy(z_NLD[rows]), torch.stack([x_by_clip[clip] for clip in clips])).numpy()
+            rng = generator(config.seed, "retrieval", dataset, subject)
+            found.append(permuted_scores(similarity_NC, own_N, config.evaluation.permutations, rng))
+        lines += [{"variant": variant_of(path), **line} for line in _lines(subjects, found)]
+    with atomic(csv) as part:
+        table = pd.DataFrame(lines).assign(dataset=dataset)[COLUMNS]
+        table["n_candidates"] = table["n_candidates"].astype("Int64")
+        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def labelled(trials: pd.DataFrame, labels: pd.DataFrame, subjects: Sequence[str], where: Path) -> pd.DataFrame:
+    """Trials of the test, each with its `stim_file`, in their order.
+
+    Raises:
+        UserError: trials of other subjects than these, or without label.
+    """
+    table = trials.merge(labels[["subject", "trial", "stim_file"]], on=["subject", "trial"], how="left", validate="one_to_one")
+    found, lacking = sorted(set(table["subject"])), int(table["stim_file"].isna().sum())
+    if set(found) != set(subjects) or lacking:
+        raise UserError(
+            str(where),
+            f"trials: found those of subjects {', '.join(found)}, {lacking} of them without label, "
+            f"expected labelled trials of {', '.join(subjects)}; run the trials stage again",
+        )
+    return table
+
+
+def variant_of(path: Path) -> str:
+    """V of `variant-V_role-R_tokens.npy`."""
+    return path.name.partition("_")[0].removeprefix("variant-")
+
+
+class Retrieved:
+    """Similarities as ranks, from which the scores of any assignment of clips to trials follow.
+
+    Args:
+        similarity_NC: of each trial and candidate.
+
+    Attributes:
+        rank_NC: of each candidate in each trial, from 1 on; the mean of their ranks for candidates that tie.
+        top_NC: by k, whether the candidate is among the k most similar; among those that tie about the last place, its share.
+    """
+
+    def __init__(self, similarity_NC: NDArray[np.floating]) -> None:
+        distance_NC = -np.round(similarity_NC.astype(np.float64), DECIMALS)
+        self.rank_NC: Floats = rankdata(distance_NC, "average", axis=1)
+        first_NC, last_NC = (rankdata(distance_NC, method, axis=1) for method in ("min", "max"))
+        self.top_NC = {k: np.clip((k + 1 - first_NC) / (last_NC + 1 - first_NC), 0, 1) for k in (1, 5)}
+
+    def scores(self, own_BN: NDArray[np.integer]) -> Floats:
+        """The `METRICS` of each assignment of a candidate to each trial: (B, 5)."""
+        trials = np.arange(own_BN.shape[1])
+        rank_BN = self.rank_NC[trials, own_BN]
+        others = self.rank_NC.shape[1] - 1
+        two_way = (others + 1 - rank_BN.mean(1)) / others if others else np.full(len(own_BN), 0.5)
+        top_1, top_5 = (self.top_NC[k][trials, own_BN].mean(1) for k in (1, 5))
+        return np.column_stack([100 * top_1, 100 * top_5, 100 * two_way, rank_BN.mean(1), np.median(rank_BN, axis=1)])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Retrieval of a subject, or the mean over subjects: the `METRICS` as they are, by chance, and with the clips permuted among trials.
+
+    Attributes:
+        value_M, chance_M: (5).
+        permuted_BM: (permutations, 5).
+        n_candidates: distinct clips; None where subjects differ.
+    """
+
+    value_M: Floats
+    chance_M: Floats
+    permuted_BM: Floats
+    n_candidates: int | None
+
+
+def permuted_scores(
+    similarity_NC: NDArray[np.floating], own_N: NDArray[np.integer], n_permutations: int, rng: np.random.Generator
+) -> Scores:
+    """Scores of a subject, from the similarity of each trial and candidate, and each trial's own candidate."""
+    retrieved = Retrieved(similarity_NC)
+    sizes = [min(CHUNK, n_permutations - start) for start in range(0, n_permutations, CHUNK)]
+    permuted = [retrieved.scores(rng.permuted(np.tile(own_N, (size, 1)), axis=1)) for size in sizes]
+    n = similarity_NC.shape[1]
+    return Scores(retrieved.scores(own_N[None])[0], chance(n), np.concatenate(permuted), n)
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """The mean over subjects, whose clips are permuted independently."""
+    value_M, chance_M, permuted_BM = (
+        np.mean([getattr(one, name) for one in scores], axis=0) for name in ("value_M", "chance_M", "permuted_BM")
+    )
+    sizes = {one.n_candidates for one in scores}
+    return Scores(value_M, chance_M, permuted_BM, sizes.pop() if len(sizes) == 1 else None)
+
+
+def permutation_p(scores: Scores) -> Floats:
+    """Share of the permutations, the identity among them, in which a score is as good or better; ranks are good if low."""
+    sign_M = np.array([-1 if metric.endswith("rank") else 1 for metric in METRICS])
+    as_good_M = (sign_M * scores.permuted_BM >= sign_M * scores.value_M - 1e-9).sum(0)
+    return np.asarray((1 + as_good_M) / (1 + len(scores.permuted_BM)))
+
+
+def chance(n_candidates: int) -> Floats:
+    """The `METRICS` of an encoder that says nothing of its clip."""
+    middle = (n_candidates + 1) / 2
+    return np.array([100 / n_candidates, 100 * min(5, n_candidates) / n_candidates, 50, middle, middle])
+
+
+def _lines(subjects: Sequence[str], scores: Sequence[Scores]) -> list[dict[str, object]]:
+    """Lines of a variant: its subjects, then the total."""
+    rows = {f"Subject-{i}": (subject, one) for i, (subject, one) in enumerate(zip(subjects, scores, strict=True), 1)}
+    rows["Total"] = ("", mean_scores(scores))
+    return [
+        {"row": row, "subject": subject, "metric": metric, "value": value, "chance": by_chance, "p": p, "n_candidates": one.n_candidates}
+        for row, (subject, one) in rows.items()
+        for metric, value, by_chance, p in zip(METRICS, one.value_M, one.chance_M, permutation_p(one), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Power: with what probability the decoder beats its controls, by whole simulated experiments (docs/power.md)."""

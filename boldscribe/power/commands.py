@@ -1,0 +1,55 @@
+"""`boldscribe power`: with what probability the decoder will beat its controls, before anyone is scanned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from boldscribe.errors import user_errors
+
+ROOT = Path(__file__).resolve().parents[2]
+FAST = (ROOT / "profiles" / "demo" / "experiment.yaml", Path(__file__).with_name("fast.yaml"))
+path = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--subjects", default="4+2", show_default=True, help="Source + target subjects; several designs with commas: 4+2,8+2.")
+@click.option("--trials", default="48", show_default=True, help="Trials per run, of which each subject has two; several with commas.")
+@click.option("--snr", default="1", show_default=True, help="Signal relative to the simulator's default, 0 for none; several with commas.")
+@click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True, help="Simulated experiments of each design.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Experiments at the same time; as many as there are cores by default.")
+@click.option("--out", type=path, default=Path("results/power"), show_default=True, help="Folder; experiments in it are not run again.")
+@click.option("--seed", type=int, help="Seed of all instead of the configured one.")
+@click.option("--config", "configs", type=path, multiple=True, help="Configuration file over the fast configuration; may repeat.")
+@user_errors
+def power(
+    subjects: str, trials: str, snr: str, repeats: int, jobs: int | None, out: Path, seed: int | None, configs: tuple[Path, ...]
+) -> None:
+    """Say with what probability the decoder beats its controls, for a design.
+
+    Runs whole simulated experiments, REPEATS of each combination, and writes power.csv and power.svg to the folder OUT.
+    """
+    from boldscribe.config import load_config
+    from boldscribe.files import atomic
+    from boldscribe.power.curve import ALL, draw, probabilities
+    from boldscribe.power.design import designs
+    from boldscribe.power.repetitions import run_all
+    from boldscribe.processes import cores, prepare_environment
+
+    prepare_environment()
+    config = load_config(*FAST, *configs)
+    if seed is not None:
+        config = config.model_copy(update={"seed": seed})
+    tests = run_all(config, designs(subjects, trials, snr), repeats, jobs or cores(), out)
+    table = probabilities(tests)
+    with atomic(out / "power.csv") as part:
+        table.to_csv(part, index=False, lineterminator="\n", float_format="%.4g")
+    draw(table, out / "power.svg")
+    for row in table[table["control"] == ALL].itertuples():
+        click.echo(
+            f"{row.source}+{row.target} subjects, {row.trials} trials per run, SNR {row.snr:g}: beats all null controls in {row.beaten} "
+            f"of {row.repeats} simulated experiments: {row.probability:.2f} (95 % interval {row.low:.2f} to {row.high:.2f})"
+        )
+    click.echo(out / "power.csv")
+    click.echo(out / "power.svg")

@@ -1,0 +1,89 @@
+"""A design whose power is asked for, and the experiment that simulates it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from boldscribe.config import Config, parse_config
+from boldscribe.errors import UserError
+
+DATASET = "power"
+RUNS = 2  # of each subject; a target subject's first is for adaptation, the second is the test
+
+
+@dataclass(frozen=True, order=True)
+class Design:
+    """What a lab decides, and what it hopes for.
+
+    Attributes:
+        source, target: numbers of subjects.
+        trials: per run; source subjects are trained on both runs, target subjects tested on one.
+        snr: `simulation.snr`.
+    """
+
+    source: int
+    target: int
+    trials: int
+    snr: float
+
+    @property
+    def label(self) -> str:
+        """For file names."""
+        return f"subjects-{self.source}+{self.target}_trials-{self.trials}_snr-{self.snr:g}"
+
+    @property
+    def n_clips(self) -> int:
+        """Each clip is seen by one subject once."""
+        return (self.source + self.target) * RUNS * self.trials
+
+    def as_row(self) -> dict[str, Any]:
+        """Columns of tables."""
+        return asdict(self)
+
+
+def designs(subjects: str, trials: str, snr: str) -> list[Design]:
+    """All combinations of lists such as `4+2,8+2`, `48,96` and `0,0.5,1`.
+
+    Raises:
+        UserError: something else, fewer than two source subjects, no target subject, fewer than 8 trials, or a negative SNR.
+    """
+    people = []
+    for text in subjects.split(","):
+        if not (found := re.fullmatch(r"(\d+)\+(\d+)", text.strip())) or int(found[1]) < 2 or int(found[2]) < 1:
+            raise UserError("--subjects", f"found {text!r}, expected SOURCE+TARGET with at least 2+1, as 4+2; several with commas")
+        people.append((int(found[1]), int(found[2])))
+    counts, ratios = _numbers("--trials", trials, int, 8), _numbers("--snr", snr, float, 0)
+    return sorted({Design(*who, n, ratio) for who, n, ratio in product(people, counts, ratios)})
+
+
+def _numbers(option: str, text: str, kind: type[Any], least: int) -> list[Any]:
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or min(values) < least:
+        raise UserError(option, f"found {text!r}, expected numbers of at least {least}, with commas between them")
+    return values
+
+
+def experiment(base: Config, design: Design, seed: int, results: Path) -> Config:
+    """The configuration of one simulated experiment, a data set called `power`."""
+    raw = base.model_dump(by_alias=True)
+    people = [f"{i:02d}" for i in range(1, design.source + design.target + 1)]
+    raw["datasets"] = {
+        DATASET: {
+            "title": "Power",
+            "session": None,
+            "simulated": {"subjects": len(people), "runs": RUNS, "trials_per_run": design.trials, "shared_clips": False},
+            "train_subjects": people[: design.source],
+            "validation_subjects": people[design.source :],
+            "adaptation_runs": ["01"],
+            "test_runs": ["02"],
+        }
+    }
+    raw["seed"], raw["paths"]["results"], raw["simulation"]["snr"], raw["stimuli"]["shards"] = seed, str(results), design.snr, 1
+    return parse_config(raw, "the fast configuration")

@@ -1,0 +1,189 @@
+"""One simulated experiment, from the clips to the tests: the pipeline's own steps, one after the other in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from boldscribe.bold.noise import write_noise_series
+from boldscribe.bold.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
+from boldscribe.conditions import NULLS, TOKENS
+from boldscribe.config import Config
+from boldscribe.decoding.decode import decode
+from boldscribe.decoding.task import Task, inputs_of
+from boldscribe.encoding import write_fmri_tokens
+from boldscribe.evaluation.scores import write_scores
+from boldscribe.evaluation.tables import make_tables
+from boldscribe.files import atomic, load_array
+from boldscribe.power.clips import Clips
+from boldscribe.power.design import DATASET
+from boldscribe.simulation.dataset import plan
+from boldscribe.simulation.series import write_simulated_series
+from boldscribe.stimuli.captions import COLUMNS as CAPTIONS
+from boldscribe.training.pretrain import pretrain_sc_mbm
+from boldscribe.training.stage1 import train_stage1
+from boldscribe.training.stage2 import train_stage2
+
+
+class Experiment:
+    """A simulated experiment in a folder of its own.
+
+    Args:
+        config: of `boldscribe.power.design.experiment`.
+        clips: as many as it shows.
+        models: folder of the model folders.
+        folder: for all that it makes.
+    """
+
+    def __init__(self, config: Config, clips: Clips, models: Path, folder: Path) -> None:
+        self.config, self.clips, self.models, self.folder = config, clips, models, folder
+        design = config.datasets[DATASET]
+        self.source, self.target = design.train_subjects, design.validation_subjects
+        self.captions = folder / "captions"
+
+    def scan(self) -> None:
+        """BOLD, trials, labels and captions of all subjects, and noise in place of the target subjects' BOLD."""
+        _, viewed = plan(self.config, DATASET)
+        records = viewed.merge(self.clips.captions, on="stim_file", how="left", validate="one_to_one")
+        for subject, trials in records.groupby("subject"):
+            trials = trials.reset_index(drop=True)
+            write_simulated_series(self.config, DATASET, str(subject), self.clips.scenes, trials, self.series(str(subject)))
+            self._write_records(str(subject), trials)
+        for subject in self.target:
+            write_noise_series(
+                self.config,
+                DATASET,
+                subject,
+                series=self.series(subject),
+                trials=self.trials(subject),
+                noise=self.series(subject, "noise"),
+                noise_trials=self.trials(subject, "noise"),
+            )
+
+    def train(self) -> None:
+        """SC-MBM, Stage I, the fMRI tokens, and Stage II."""
+        series, trials, labels = ([path(s) for s in self.source] for path in (self.series, self.trials, self.labels))
+        work = self.folder / "work"
+        sc_mbm, curve = self.folder / "sc_mbm.safetensors", self.folder / "sc_mbm_curve.parquet"
+        pretrain_sc_mbm(self.config, DATASET, series=series, trials=trials, weights=sc_mbm, curve=curve, work_dir=work)
+        train_stage1(
+            self.config,
+            DATASET,
+            series=series,
+            trials=trials,
+            labels=labels,
+            features=[self.clips.features],
+            sc_mbm=sc_mbm,
+            output_dir=self.folder / "stage1",
+            work_dir=work,
+        )
+        for part in ("train", "adapt", "test"):
+            self._encode(part)
+        self._encode("test", "noise")
+        train_stage2(
+            self.config,
+            DATASET,
+            trials=trials,
+            labels=labels,
+            captions=[self.captions_of(s) for s in self.source],
+            tokens=self.tokens("train"),
+            target_tokens=self.tokens("adapt"),
+            models_dir=self.models,
+            output_dir=self.folder / "stage2",
+            work_dir=work,
+        )
+
+    def decode(self) -> list[Path]:
+        """The texts of the model and of all controls."""
+        files = {
+            "models": [self.models / "llm"],
+            "stage2": [self.folder / "stage2"],
+            "adapt_tokens": [self.tokens("adapt")],
+            "test_labels": [self.labels(s) for s in self.target],
+            "source_captions": [self.captions_of(s) for s in self.source],
+        }
+        written = []
+        for condition in self.config.conditions(DATASET):
+            files["tokens"] = [self.tokens("test", "noise" if TOKENS[condition] == "noisetest" else "model")]
+            given = {name: files[name] for name in inputs_of(condition)}
+            written.append(self.folder / "decoded" / f"condition-{condition}.parquet")
+            decode(Task(self.config, DATASET, condition, [self.trials(s) for s in self.target], given), written[-1])
+        return written
+
+    def tests(self, decoded: Sequence[Path]) -> pd.DataFrame:
+        """Scores, then the tests of the model against each null control, target subjects together: rows of `TESTS` (docs/data.md)."""
+        scores, pairs = self.folder / "scores.parquet", self.folder / "pairs.parquet"
+        captions = [self.captions_of(s) for s in self.target]
+        write_scores(self.config, decoded=decoded, captions=captions, models_dir=self.models, scores=scores, pairs=pairs)
+        subjects = [*self.source, *self.target]
+        tables = {name: self.folder / "tables" / f"{name}.csv" for name in ("csv", "md", "tex", "differences", "tests", "left_out")}
+        make_tables(
+            self.config,
+            DATASET,
+            scores=[scores],
+            pairs=[pairs],
+            labels=[self.labels(s) for s in subjects],
+            excluded=[self.excluded(s) for s in subjects],
+            **tables,
+        )
+        tests = pd.read_csv(tables["tests"])
+        return tests[(tests["row"] == "Total") & tests["against"].isin(NULLS)].drop(columns=["dataset", "row", "subject"])
+
+    def series(self, subject: str, kind: str = "bold") -> Path:
+        """A subject's cleaned series, or the noise in its place."""
+        return self.folder / kind / f"sub-{subject}_bold.npy"
+
+    def trials(self, subject: str, kind: str = "bold") -> Path:
+        """Index of a subject's trials."""
+        return self.folder / kind / f"sub-{subject}_trials.parquet"
+
+    def labels(self, subject: str) -> Path:
+        """What a subject saw."""
+        return self.folder / "labels" / f"sub-{subject}_labels.parquet"
+
+    def excluded(self, subject: str) -> Path:
+        """A subject's trials that are left out, of which there are none."""
+        return self.folder / "labels" / f"sub-{subject}_excluded.parquet"
+
+    def captions_of(self, subject: str) -> Path:
+        """Captions of the clips that a subject saw."""
+        return self.captions / f"sub-{subject}_captions.parquet"
+
+    def tokens(self, part: str, variant: str = "model") -> Path:
+        """fMRI tokens of the trials of a role."""
+        return self.folder / "fmri_tokens" / f"variant-{variant}_role-{part}_tokens.npy"
+
+    def _encode(self, part: str, variant: str = "model") -> None:
+        subjects = self.source if part == "train" else self.target
+        kind = "noise" if variant == "noise" else "bold"
+        write_fmri_tokens(
+            self.config,
+            part,
+            series=[self.series(s, kind) for s in subjects],
+            trials=[self.trials(s, kind) for s in subjects],
+            stage1_dir=self.folder / "stage1",
+            output=self.tokens(part, variant),
+        )
+
+    def _write_records(self, subject: str, trials: pd.DataFrame) -> None:
+        """A subject's trials, labels and captions, as the rules `trials` and `captions` write them."""
+        design, bold = self.config.datasets[DATASET], self.config.bold
+        runs = {run["run"]: run for run in load_array(self.series(subject))[1]["runs"]}
+        start = [runs[run]["first_volume"] for run in trials["run"]]
+        first = [first_volume(onset + bold.delay, 0.0, self.config.simulation.repetition_time) for onset in trials["onset"]]
+        table = trials.assign(dataset=DATASET, subject=subject, trial=np.arange(len(trials)), n_volumes=bold.n_volumes, high_motion=0.0)
+        table = table.assign(first_volume=np.add(start, first), role=[role(design, subject, run) for run in trials["run"]])
+        table = table.assign(action=[self.clips.scenes[clip].action for clip in trials["stim_file"]], source=trials["stim_file"])
+        table = table.assign(start=0.0, description="")
+        _write(self.trials(subject), table[list(TRIAL_TYPES)].astype(TRIAL_TYPES))
+        _write(self.labels(subject), table[list(LABEL_TYPES)].astype(LABEL_TYPES))
+        _write(self.excluded(subject), pd.DataFrame(columns=list(EXCLUDED_TYPES)).astype(EXCLUDED_TYPES))
+        _write(self.captions_of(subject), table.loc[table["role"] != "adapt", CAPTIONS])
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with atomic(path) as part:
+        table.to_parquet(part, index=False)

@@ -1,0 +1,229 @@
+"""What would tell a step the answers is closed to it: labels, captions and clips, unless they are among its declared inputs.
+
+Two lines hold it (docs/leakage.md). Python says of each file that its own code opens, before it does: any step is refused what is
+closed. Compiled libraries open files unheard: for steps that train or decode (`program(..., shut=True)`) the kernel refuses them as well,
+where it has Landlock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.files import header_path
+from boldscribe.provenance import landlock
+from boldscribe.provenance.access import let_pandas_tell, unheard, unheard_now
+from boldscribe.provenance.digests import RECORD, record_path
+from boldscribe.provenance.naming import ROOT
+
+# What is closed, by its name below the results.
+RESULTS = {
+    "labels": re.compile(r"trials/.*_(labels|excluded)\.parquet|raw/.*_events\.tsv"),
+    "captions": re.compile(r"stimuli/.*_captions(_again)?\.parquet|(scores|decoded)/.*"),
+    "clips": re.compile(r"(raw/[^/]+/)?stimuli/.*"),
+}
+# The same of a data set's own folder; what else is there (images, sidecars) says nothing of what was shown.
+DATASET = {"labels": re.compile(r"(.*/)?[^/]*_events\.tsv"), "clips": re.compile(r"(.*/)?stimuli/.*")}
+CLOSED_FOLDERS = ("trials", "stimuli", "scores", "decoded", "raw")  # of the results, to the kernel
+OPENERS = {
+    "labels": "the steps that write trials, frames and captions, leakage, tables and report may open them, and Stage I and II those of "
+    "source subjects",
+    "captions": "scores, leakage and the ceilings may open those of test clips, and Stage II and controls those of source clips",
+    "clips": "frames, video_features, captions and report may open them, and Stage I the features of source clips",
+}
+# It reads raw data to list them with their digests, before any step can declare them.
+LISTS_RAW_DATA = "fetch_dataset"
+# Of the home folder, made by libraries when they need them.
+MADE_LATER = (".cache", ".config", ".local", ".nv", ".triton")
+NAMES = re.compile(r"/[^\s'\",:]+")  # of files, in messages
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Decides what a step may open.
+
+    Args:
+        job: how people call it.
+        rule: its rule.
+        config: the experiment, which says where data sets lie.
+        inputs, outputs: declared files by name.
+        cache: whether the step is handed the folder of what others made of the same clips.
+
+    Attributes:
+        refused: attempts, which a library may have kept to itself.
+        lines: which lines hold: `python`, `kernel`.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        rule: str,
+        config: Config,
+        inputs: Mapping[str, Sequence[Path]],
+        outputs: Mapping[str, Sequence[Path]],
+        cache: bool = False,
+    ) -> None:
+        self.refused: list[UserError] = []
+        self.lines: list[str] = []
+        self._job, self._rule = job, rule
+        self._results = _real(config.paths.results)
+        self._inputs = [_real(p) for paths in inputs.values() for p in paths]
+        self._outputs = [_real(p) for paths in outputs.values() for p in paths]
+        listed = {p.stem for p in self._inputs if p.parent == self._results / "fetched"}  # a manifest stands for the data that it lists
+        if rule == LISTS_RAW_DATA:
+            listed |= set(config.datasets)
+        foreign = {name: d for name, d in config.datasets.items() if name not in listed}
+        self._datasets = [_real(d.bids_dir) for d in foreign.values() if d.bids_dir]
+        self._videos = [_real(d.videos) for d in foreign.values() if d.bids_dir or d.stimuli_dir]
+        self._manifests = [_real(d.stimulus_manifest) for d in foreign.values() if d.stimulus_manifest]
+        self._cache = _real(config.paths.cache) if config.paths.cache and not cache else None
+        self._temporary = ""
+        self._listening = False
+        sys.addaudithook(self._hear)  # cannot be taken back, so it is told when to listen
+
+    @contextmanager
+    def watching(self, shut: bool) -> Iterator[None]:
+        """Refuse what is closed while the block runs; with `shut`, let the kernel refuse it from now on.
+
+        Raises:
+            UserError: something that is closed was opened; also where a library has kept that to itself.
+        """
+        let_pandas_tell()
+        with unheard():
+            held = shut and landlock.may_read_only(self.readable())
+        if held:
+            self.lines.append("kernel")
+        elif shut:
+            log.info("this kernel has no Landlock: what compiled libraries open unheard is not refused (docs/leakage.md)")
+        self.lines.append("python")
+        self._listening = True
+        try:
+            yield
+        except Exception as error:
+            if not self.refused and "kernel" in self.lines and (denied := self._denied(error)):
+                raise UserError(
+                    self._job,
+                    f"a file could not be opened ({denied}): labels, captions and clips may be opened only if the step declares them as "
+                    "inputs (docs/leakage.md), and the kernel refuses all others; for any other file, correct its permissions",
+                ) from error
+            if self.refused and error not in self.refused:
+                raise self.refused[0] from error
+            raise
+        finally:
+            self._listening = False
+            if self._temporary:
+                shutil.rmtree(self._temporary, ignore_errors=True)
+        if self.refused:
+            raise self.refused[0]
+
+    def kind(self, path: Path) -> str | None:
+        """What a file is that is closed unless it is declared; None for one that is not.
+
+        Args:
+            path: without links.
+        """
+        if path.name.endswith(RECORD):
+            return None
+        below = self._below(path, [self._results])
+        kinds = (kind for kind, pattern in RESULTS.items() if below is not None and pattern.fullmatch(below))
+        if found := next(kinds, None):
+            return found
+        if path in self._manifests:
+            return "labels"
+        if self._below(path, self._videos) is not None or (self._cache and self._below(path, [self._cache]) is not None):
+            return "clips"
+        below = self._below(path, self._datasets)
+        return next((kind for kind, pattern in DATASET.items() if below is not None and pattern.fullmatch(below)), None)
+
+    def declared(self, path: Path) -> bool:
+        """Whether a file is an input or an output, lies in one, is the header of one, or becomes one (`boldscribe.files.atomic`)."""
+        both = [*self._inputs, *self._outputs]
+        return any(path == d or path.is_relative_to(d) or (d.suffix == ".npy" and path == header_path(d)) for d in both) or any(
+            path.parent == d.parent and path.name.startswith(f".{d.name.split('.')[0]}.") for d in self._outputs
+        )
+
+    def readable(self) -> list[Path]:
+        """What the kernel lets a step read: everything but closed folders, and of these what is declared.
+
+        A folder that the step writes into stays open, since the kernel has no exception for a file that is not there yet.
+        """
+        for folder in (p.parent for p in self._outputs):
+            folder.mkdir(parents=True, exist_ok=True)
+        places = [*(self._results / name for name in CLOSED_FOLDERS), *self._datasets, *self._videos, *self._manifests]
+        closed = {_real(p) for p in [*places, *([self._cache] if self._cache else [])] if p.exists()}
+        home = _real(Path("~").expanduser())
+        if any(p.is_relative_to(home) for p in closed):
+            for name in MADE_LATER:
+                with suppress(OSError):
+                    (home / name).mkdir(exist_ok=True)
+        if any(p.is_relative_to(_real(tempfile.gettempdir())) for p in closed):  # what is made there later would be unreadable
+            self._temporary = os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="boldscribe-")
+        found = [entry for top in (Path("/"), self._results, ROOT, Path(sys.prefix)) for entry in _open_parts(top.resolve(), closed)]
+        found += [p.parent for p in self._outputs]
+        for path in self._inputs:
+            found += [p for p in (path, record_path(path), header_path(path)) if p.exists()]
+        return found
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not self._listening or unheard_now() or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        flags = arguments[2] if len(arguments) > 2 and isinstance(arguments[2], int) else os.O_RDONLY
+        if flags & os.O_ACCMODE == os.O_WRONLY:
+            return
+        path = _real(os.fsdecode(arguments[0]))
+        if (kind := self.kind(path)) is not None and not self.declared(path):
+            refusal = UserError(
+                self._job,
+                f"found an attempt to open {path}, which is none of the step's declared inputs; {kind} are closed, since they tell what "
+                f"test trials show: {OPENERS[kind]} (docs/leakage.md); remove the reading, or declare the input in the step's rule",
+            )
+            self.refused.append(refusal)
+            log.error("%s", refusal)
+            raise refusal
+
+    def _denied(self, error: BaseException | None) -> str:
+        """What was not permitted, in the words of whoever was refused (some take it for missing); empty if that is not what went wrong."""
+        while error is not None:
+            named = [_real(name) for name in NAMES.findall(str(error))]
+            if isinstance(error, PermissionError) or any(p.exists() and self.kind(p) and not self.declared(p) for p in named):
+                return str(error)
+            error = error.__cause__ or error.__context__
+        return ""
+
+    @staticmethod
+    def _below(path: Path, folders: Sequence[Path]) -> str | None:
+        return next((path.relative_to(folder).as_posix() for folder in folders if path.is_relative_to(folder)), None)
+
+
+def _real(path: str | Path) -> Path:
+    """Without links, whether it is there or not."""
+    return Path(os.path.realpath(path))
+
+
+def _open_parts(folder: Path, closed: set[Path]) -> Iterator[Path]:
+    """The largest parts of a folder that hold nothing closed."""
+    if folder in closed:
+        return
+    if not any(place.is_relative_to(folder) for place in closed):
+        yield folder
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # closed to this user anyway
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_symlink():
+            continue  # what it leads to is found where it is
+        yield from _open_parts(path, closed)

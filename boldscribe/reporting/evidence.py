@@ -1,0 +1,195 @@
+"""Tables of what bears on the scores: retrieval in Stage I, noise ceiling, data quality, leakage."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from boldscribe.errors import UserError
+
+ENCODERS = {"model": "the model's", "noise": "trained on noise", "noisetest": "the model's, of noise", "untrained": "untrained"}
+# Keys of the leakage report → what test trials share with.
+SHARED = {
+    "training": "training",
+    "adaptation": "adaptation runs, unlabelled",
+    "adaptation_of_same_subject": "adaptation runs of the same subject",
+}
+WORDS = {"fd": "FD", "snr": "SNR", "tsnr": "tSNR", "dvars": "DVARS", "n": "number of"}
+KINDS_SHARED = {"stimulus": "a clip", "part": "another part of its video", "near": "a part within seconds"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
+
+    Attributes:
+        caption: what one sees, and of how many.
+        head: column titles.
+        rows: cells as text; the first of a row is its heading.
+        words: places of the columns that hold words, which are aligned to the left.
+    """
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+    words: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a data set's section: anchor, title, sentences, tables."""
+
+    id: str
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What the page says of leakage: alarms, and its part if there was a report."""
+
+    alarms: list[str]
+    parts: list[Part]
+
+
+def retrieval_table(paths: Sequence[Path]) -> Table | None:
+    """Stage I retrieval, a line per subject and encoder, each score beside chance; with several folds, a total of each.
+
+    Raises:
+        UserError: no such table.
+    """
+    if not paths:
+        return None
+    columns = {"row", "subject", "variant", "metric", "value", "chance", "p", "n_candidates"}
+    table = pd.concat([_read(path, columns).assign(fold=i) for i, path in enumerate(paths, 1)])
+    metrics = list(dict.fromkeys(table["metric"]))
+    rows = []
+    for (fold, row, variant), group in table.groupby(["fold", "row", "variant"], sort=False):
+        entries = group.set_index("metric")
+        label = f"{row} (sub-{entries['subject'].iloc[0]})" if row != "Total" else "Total"
+        label += f", fold {fold}" if len(paths) > 1 else ""
+        n = entries["n_candidates"].iloc[0]
+        cells = [
+            f"{entries.loc[m, 'value']:.1f} ({entries.loc[m, 'chance']:.1f}; p {_p(entries.loc[m, 'p'])})" if m in entries.index else "–"
+            for m in metrics
+        ]
+        rows.append([label, ENCODERS.get(str(variant), str(variant)), *cells, _cell(n)])
+    caption = (
+        "Which of the subject's test clips do the fMRI tokens of a trial belong to, before any text? Value (chance; p of a "
+        "permutation test by itself). Top-k and 2-way in percent; ranks from 1 on, low is good. Encoders that know nothing of "
+        "the clip must be at chance."
+    )
+    return Table(caption, ["Subject", "Encoder", *map(_title, metrics), "Candidates"], rows, frozenset({0, 1}))
+
+
+def noise_ceiling(paths: Sequence[Path]) -> list[Part]:
+    """How well a response to a clip foretells another: what any decoder can reach; no part where there is no such table.
+
+    It is a matter of the data, and folds differ only by the runs that they leave aside: that of the first stands for all.
+
+    Raises:
+        UserError: no such table.
+    """
+    if not paths:
+        return []
+    table = _read(paths[0], {"subject", "comparison", "note"})
+    notes = [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(table["note"].dropna())]
+    measured = table[table["comparison"] != "none"].drop(columns=["dataset", "note"], errors="ignore").dropna(axis=1, how="all")
+    caption = (
+        "How well the response to a clip foretells another response to it, over voxels (correlation; p95, p99: percentiles of the voxels), "
+        "and how often it finds its clip (identification, %)"
+    )
+    return [Part("ceiling", "Noise ceiling", notes, [_as_table(measured, caption)] if len(measured) else [])]
+
+
+def quality(paths: Sequence[Path], left_out: Table) -> Part:
+    """Motion, missing responses, and the trials that take no part. With several folds, of each subject as a target."""
+    caption = "Each subject's data: displacement is framewise, in mm; volumes above the limit in percent"
+    found = [_read(path, {"subject"}).drop(columns="dataset", errors="ignore") for path in paths]
+    own = [table[table["role"] == "target"] for table in found] if len(found) > 1 else found
+    tables = [_as_table(pd.concat(own), caption)] if found else []
+    sentences = [] if left_out.rows else ["No trial is left out."]
+    return Part("quality", "Data quality", sentences, [*tables, *([left_out] if left_out.rows else [])])
+
+
+def left_out_table(left_out: pd.DataFrame) -> Table:
+    """How many trials are left out, and why."""
+    counts = left_out.groupby(["subject", "role", "reason"]).size() if len(left_out) else pd.Series(dtype=int)
+    rows = [[f"sub-{subject}", str(role), str(reason), str(n)] for (subject, role, reason), n in counts.items()]  # type: ignore[misc]
+    return Table(f"Trials that are left out: {len(left_out)}", ["Subject", "Role", "Reason", "Trials"], rows, frozenset({0, 1, 2}))
+
+
+def leakage(paths: Sequence[Path]) -> Leakage:
+    """What test trials share with training; an alarm where the split was to rule it out, and did not. A part of each fold.
+
+    Raises:
+        UserError: no such report.
+    """
+    if len(paths) == 1:
+        return _leakage(paths[0])
+    found = [_leakage(path) for path in paths]
+    parts = [replace(p, id=f"{p.id}-{i}", title=f"{p.title}, fold {i}") for i, one in enumerate(found, 1) for p in one.parts]
+    return Leakage([f"Fold {i}: {alarm}" for i, one in enumerate(found, 1) for alarm in one.alarms], parts)
+
+
+def _leakage(path: Path) -> Leakage:
+    try:
+        report = json.loads(path.read_text())
+        split, n_test, found = report["split"], report["trials"]["test"], list(report["findings"])
+        shared = {title: {kind: values["count"] for kind, values in report[key].items()} for key, title in SHARED.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(str(path), f"expected a leakage report (docs/leakage.md): {error!r}; run the leakage stage again") from None
+    rows = [[title, *(f"{int(counts[kind])} of {n_test}" for kind in KINDS_SHARED)] for title, counts in shared.items()]
+    head = ["Test trials that share with", *KINDS_SHARED.values()]
+    table = Table(f"What the {n_test} test trials share with other trials; split “{split}”", head, rows, frozenset({0}))
+    of_training = shared[SHARED["training"]]
+    alarms = []
+    if split == "strict" and of_training["stimulus"] + of_training["part"]:
+        alarms.append(
+            f"The split is strict, and yet {int(of_training['stimulus'])} test clips, and other parts of the videos of "
+            f"{int(of_training['part'])} more, were trained on. The scores of these trials can be recognition."
+        )
+    return Leakage(alarms, [Part("leakage", "Leakage", found, [table])])
+
+
+def _as_table(table: pd.DataFrame, caption: str) -> Table:
+    """A small table as it is, with numbers rounded for reading."""
+    words = frozenset(i for i, column in enumerate(table) if not pd.api.types.is_numeric_dtype(table[column]))
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return Table(caption, [_title(str(column)) for column in table], rows, words)
+
+
+def _read(path: Path, columns: set[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"subject": str, "run": str, "row": str})
+    except (OSError, ValueError) as error:
+        raise UserError(str(path), f"expected a table (.csv): {error}; run the step that makes it again") from None
+    if missing := sorted(columns - set(table)):
+        raise UserError(str(path), f"no column {', '.join(missing)}; found {', '.join(map(str, table))}; run the step that makes it again")
+    return table
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def _title(column: str) -> str:
+    text = " ".join(WORDS.get(word, word) for word in column.split("_"))
+    return text[0].upper() + text[1:]
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value == round(value) else f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
+    return str(value)

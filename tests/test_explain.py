@@ -1,0 +1,57 @@
+"""From a cell of a table to its trials: one file holds the scores of all conditions and subjects."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.provenance.explain import explain
+from boldscribe.provenance.record import Job, record
+from boldscribe.provenance.run import write_run
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A table, made from scores and pairs, made from the texts of two conditions."""
+    change = {"paths": {"results": str(tmp_path)}}
+    write_run(Config.model_validate(change), [ROOT / "config.yaml"], change)
+    decoded = [tmp_path / "decoded" / "had" / f"condition-{c}.parquet" for c in ("model", "llm")]
+    scores, pairs, csv = tmp_path / "scores/had.parquet", tmp_path / "scores/had_pairs.parquet", tmp_path / "tables/had.csv"
+    for path in decoded:
+        condition = path.stem.removeprefix("condition-")
+        with record(Job("decode", tmp_path, {}, {"decoded": [path]}, {"dataset": "had", "condition": condition})):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(condition)
+    trials = [(c, s, t) for c in ("model", "llm") for s, n in (("05", 3), ("06", 2)) for t in range(n)]
+    with record(Job("scores", tmp_path, {"decoded": decoded}, {"scores": [scores], "pairs": [pairs]}, {"dataset": "had"})):
+        scores.parent.mkdir()
+        pd.DataFrame(trials, columns=["condition", "subject", "trial"]).to_parquet(scores)
+        pairs.write_text("pairs")
+    with record(Job("tables", tmp_path, {"scores": [scores], "pairs": [pairs]}, {"csv": [csv]}, {"dataset": "had"})):
+        csv.parent.mkdir()
+        rows = [
+            (row, s, c, "bertscore", 50.0, 40.0, 60.0)
+            for row, s in (("Subject-1", "05"), ("Subject-2", "06"), ("Total", ""))
+            for c in ("model", "llm")
+        ]
+        pd.DataFrame(rows, columns=["row", "subject", "condition", "metric", "value", "low", "high"]).to_csv(csv, index=False)
+    return csv
+
+
+def _said(table: Path, row: str, condition: str) -> str:
+    console = Console(width=300, record=True, file=(table.parent / "said.txt").open("w"))
+    console.print(explain(table, row=row, column="bertscore", condition=condition))
+    return console.export_text()
+
+
+def test_a_cell_leads_to_the_trials_of_its_subjects_and_to_the_texts_of_its_condition(table: Path) -> None:
+    said = _said(table, "Subject-1", "llm")
+    assert "Subject-1, llm, bertscore: 50.00 [40.00, 60.00] %" in said and "3 trials scored (0, 1, 2, …)" in said
+    assert "condition-llm.parquet" in said and "condition-model.parquet" not in said and "had_pairs" not in said
+    assert "5 trials scored" in _said(table, "Total", "model")
+    with pytest.raises(UserError, match="found 0 cells for row 'Subject-9'"):
+        explain(table, row="Subject-9", column="bertscore")

@@ -1,0 +1,61 @@
+"""Data quality: each figure from files of known content, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from boldscribe.bold.reasons import BROKEN, OUTSIDE
+from boldscribe.bold.trials import EXCLUDED_TYPES
+from boldscribe.config import Config
+from boldscribe.errors import UserError
+from boldscribe.evaluation.quality import COLUMNS, write_quality
+from boldscribe.files import save_array
+
+
+@pytest.fixture
+def given(demo: Config, tmp_path: Path) -> dict[str, Any]:
+    """Files of all subjects: two runs of four volumes, the first of each without displacement, and ever more trials left out."""
+    design = demo.datasets["had"]
+    files: dict[str, Any] = {"series": [], "displacement": [], "trials": [], "excluded": []}
+    for i, subject in enumerate([*design.train_subjects, *design.validation_subjects]):
+        paths = {name: tmp_path / f"sub-{subject}_{name}" for name in files}
+        paths |= {name: paths[name].with_suffix(".npy" if name in ("series", "displacement") else ".parquet") for name in files}
+        save_array(paths["series"], np.zeros((8, 20 + i), np.float16), subject=subject, runs=[{"run": "01"}, {"run": "02"}])
+        moved = np.array([np.nan, 0.1, 0.2, 0.9, np.nan, 0.1, 0.1, 0.1], np.float32)
+        save_array(paths["displacement"], moved if i else np.full(8, np.nan, np.float32), axes=["volume"])
+        pd.DataFrame({"subject": subject, "trial": range(5), "high_motion": [0, 0.5, 0, 1, 0]}).to_parquet(paths["trials"])
+        reasons = [OUTSIDE] * i + [BROKEN] * (i > 0)
+        left_out = pd.DataFrame({"subject": subject, "trial": range(5, 5 + len(reasons)), "reason": reasons})
+        left_out.reindex(columns=list(EXCLUDED_TYPES)).to_parquet(paths["excluded"])
+        for name, path in paths.items():
+            files[name].append(path)
+    files["checked"], files["csv"] = tmp_path / "had.json", tmp_path / "quality.csv"
+    files["checked"].write_text(json.dumps({"missing_responses": {f"{i:02d}": i for i in range(1, 7)}}))
+    return files
+
+
+def test_each_subject_has_its_figures(demo: Config, given: dict[str, Any]) -> None:
+    write_quality(demo, "had", **given)
+    table = pd.read_csv(given["csv"], dtype={"subject": str})
+    assert list(table.columns) == COLUMNS and table["subject"].tolist() == [f"{i:02d}" for i in range(1, 7)]
+    assert table["role"].tolist() == ["source"] * 4 + ["target"] * 2
+    third = table.iloc[2].to_dict()
+    expected = {"runs": 2, "volumes": 8, "voxels": 22, "trials": 5, "trials_left_out": 3, "outside_run": 2, "broken_clip": 1}
+    expected |= {"no_response": 0, "other_side_of_split": 0, "missing_responses": 3, "trials_in_high_motion": 2}
+    assert {name: third[name] for name in expected} == expected
+    known = [third[name] for name in ("displacement_mean", "displacement_max", "volumes_above_limit")]
+    np.testing.assert_allclose(known, [0.25, 0.9, 100 / 6], atol=1e-4)
+    assert table.loc[0, ["displacement_mean", "displacement_max", "volumes_above_limit"]].isna().all(), "no displacement is known"
+
+
+def test_files_of_another_subject_and_findings_of_an_older_check_are_refused(demo: Config, given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="subject: found 02, expected 01"):
+        write_quality(demo, "had", **{**given, "series": given["series"][1::-1] + given["series"][2:]})
+    given["checked"].write_text("{}")
+    with pytest.raises(UserError, match=r"missing_responses: found none of 01, 02, .*run check_dataset again"):
+        write_quality(demo, "had", **given)
+    assert not given["csv"].exists()

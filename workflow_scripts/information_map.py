@@ -1,0 +1,36 @@
+"""Map where in the brain the information about the clips is. Run by hand: `python -m workflow_scripts.information_map --help`."""
+
+from boldscribe.config import Config
+from boldscribe.evaluation.information_map import write_information_map
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {
+    "series": "cleaned series of the target subjects",
+    "voxels": "places of their voxels, beside the series",
+    "trials": "their trial indices",
+    "labels": "their labels",
+    "features": "frozen video features of the test clips",
+    "stage1": "folder of Stage I",
+    "models": "model folders",
+}
+OUTPUTS = {"map": "map in the grid of the series (NIfTI)", "about": "what it is, and checks of it (JSON)"}
+
+
+@program("information_map", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+    """Map where in the brain the information about the clips is."""
+    write_information_map(
+        config,
+        dataset,
+        series=inputs["series"],
+        trials=inputs["trials"],
+        labels=inputs["labels"],
+        features=inputs["features"],
+        stage1_dir=inputs.one("stage1"),
+        image=outputs.one("map"),
+        about=outputs.one("about"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Say what the data of each subject are like. Run by hand: `python -m workflow_scripts.quality --help`."""
+
+from boldscribe.config import Config
+from boldscribe.evaluation.quality import write_quality
+from boldscribe.provenance.program import Files, program
+
+INPUTS = {
+    "series": "cleaned series of all subjects",
+    "displacement": "framewise displacement of all subjects, beside the series",
+    "trials": "trial indices of all subjects",
+    "excluded": "trials of all subjects that are left out",
+    "checked": "findings of the check of the data set",
+}
+OUTPUTS = {"csv": "one line per subject (CSV)"}
+
+
+@program("quality", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
+def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+    """Say what the data of each subject are like."""
+    write_quality(
+        config,
+        dataset,
+        series=inputs["series"],
+        displacement=inputs["displacement"],
+        trials=inputs["trials"],
+        excluded=inputs["excluded"],
+        checked=inputs.one("checked"),
+        csv=outputs.one("csv"),
+    )
+
+
+if __name__ == "__main__":
+    main()

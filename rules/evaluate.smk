@@ -45,6 +45,7 @@ rule tables:
         pairs=of_folds(PAIRS),
         labels=of_folds(LABELS),
         excluded=of_folds(EXCLUDED),
+        leakage=of_folds(LEAKAGE),
     output:
         csv=report(
             f"{R}/tables/{{dataset}}.csv",
@@ -77,5 +78,5 @@ rule tables:
         "Make the table of {wildcards.dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --scores {input.scores:q} --pairs {input.pairs:q}"
-        " --labels {input.labels:q} --excluded {input.excluded:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
+        " --labels {input.labels:q} --excluded {input.excluded:q} --leakage {input.leakage:q} --csv {output.csv:q} --md {output.md:q} --tex {output.tex:q}"
         " --differences {output.differences:q} --tests {output.tests:q} --left-out {output.left_out:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -31,6 +31,7 @@ from boldscribe.files import write_json
 from boldscribe.operations.jobs import jobs_of, waits_for
 from boldscribe.planning.design import designs_of
 from boldscribe.planning.stages import make_plan
+from boldscribe.provenance.guard import Guard
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.slices import declared_slice
 from boldscribe.reporting.page import write_report
@@ -174,6 +175,15 @@ def test_the_strict_split_is_drawn_for_each_fold(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="sub-01: found runs 01, expected also 02"):
         validate_raw(config, "had")
     validate_raw(rotated(3, None, bids_dir=str(root)), "had")
+
+
+def test_a_fold_opens_the_raw_data_that_its_data_sets_manifest_lists(tmp_path: Path) -> None:
+    config = rotated(3, 1, bids_dir=str(tmp_path / "raw"))
+    config = config.model_copy(update={"paths": config.paths.model_copy(update={"results": str(tmp_path / "results")})})
+    events = (tmp_path / "raw/sub-01/func/sub-01_task-action_run-1_events.tsv").resolve()
+    listed = {"raw": [tmp_path / "results/fetched/had.json"]}
+    assert Guard("trials hadfold01 sub-01", "trials", config, listed, {}).kind(events) is None
+    assert Guard("stage1 hadfold01", "stage1", config, {}, {}).kind(events) == "labels"
 
 
 SEEN = {"01": ["a", "b"], "02": ["b", "c"], "03": ["d", "e"]}  # clips of each subject's trials; the second is tested

@@ -12,6 +12,7 @@ INPUTS = {
     "pairs": "the same for each text with the reference of each trial of the same instruction",
     "labels": "labels of all subjects",
     "excluded": "trials of all subjects that are left out",
+    "leakage": "what test trials share with training: there is no table of a strict run that shares any clip or source",
 }
 OUTPUTS = {
     "csv": "table as CSV",

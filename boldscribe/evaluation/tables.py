@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from boldscribe.config import Config
 from boldscribe.evaluation.comparisons import CHANCE, DIFFERENCES, TESTS, difference_cells, judged, permutation_cells, value_cells
+from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.latex import latex
 from boldscribe.evaluation.notes import notes, title
 from boldscribe.evaluation.permutation import permuted_scores
@@ -73,7 +74,8 @@ def make_tables(
     own = read_subjects(pairs, table, subjects, conditions)
     measured, contrasts = bootstrap_rows(config, dataset, names, own, conditions, metrics)
     tested = judged(permutation_rows(config, dataset, names, own, conditions, metrics), contrasts, config.evaluation.significance)
-    raised = alarms(tested)
+    copied = copying(config, table)
+    raised = alarms(tested) | copied
     for alarm in raised.values():
         logging.getLogger(__name__).warning("%s: %s", dataset, alarm)
     measured["note"] = [raised.get(c, "") if row == "Total" else "" for c, row in zip(measured["condition"], measured["row"], strict=True)]
@@ -89,7 +91,7 @@ def make_tables(
     data = trials_sentence(config, dataset, labels, table, left_out_table)
     page = Page(
         title(config, dataset),
-        verdicts(config, tested),
+        [*(f"{alarm}." for alarm in copied.values()), *verdicts(config, tested)],
         values,
         contrasts,
         tested,

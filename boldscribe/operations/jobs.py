@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
         ("bold_series", "trials", "captions", "captions_again", "video_features", "fmri_tokens", "stage2", "fetch_model"),
     ),
     "scores": Rule(("scores/{dataset}.parquet", "scores/{dataset}_pairs.parquet"), ("decode", "captions", "fetch_model")),
-    "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials")),
+    "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials", "leakage")),
     "leakage": Rule(("leakage/{dataset}.json", "leakage/{dataset}.md"), ("trials", "captions")),
     "reliability": Rule(("reliability/{dataset}.csv",), ("bold_series", "trials")),
     "report": Rule(("report.html",), ("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm")),

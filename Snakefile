@@ -11,6 +11,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 include: "rules/site.smk"
 include: "rules/common.smk"
 include: "rules/files.smk"
+include: "rules/folds.smk"
 include: "rules/fetch.smk"
 include: "rules/preprocess.smk"
 include: "rules/trials.smk"
@@ -38,7 +39,8 @@ localrules:
 
 rule all:
     input:
-        expand([f"{R}/tables/{{dataset}}.md", RETRIEVAL, INFORMATION, QUALITY, LEAKAGE, RELIABILITY], dataset=DATASETS),
+        expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
+        expand([RETRIEVAL, INFORMATION, QUALITY, LEAKAGE, RELIABILITY], dataset=FOLDS),
         f"{R}/report.html",
         f"{R}/provenance.html",
     default_target: True

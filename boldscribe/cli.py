@@ -68,9 +68,9 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
     if results is not None:
         changes["paths"] = {"results": str(results)}
     config = Config.model_validate({**config.model_dump(by_alias=True), **changes})
-    for name in datasets or tuple(n for n, d in config.datasets.items() if d.simulated):
-        if name not in config.datasets or config.datasets[name].simulated is None:
-            simulated = ", ".join(n for n, d in config.datasets.items() if d.simulated) or "none"
+    for name in datasets or tuple(n for n in config.whole_datasets if config.datasets[n].simulated):
+        if name not in config.whole_datasets or config.datasets[name].simulated is None:
+            simulated = ", ".join(n for n in config.whole_datasets if config.datasets[n].simulated) or "none"
             raise UserError(
                 "--dataset", f"found {name!r}, expected a data set with a 'simulated' section; the configuration has: {simulated}"
             )

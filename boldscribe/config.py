@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from boldscribe.conditions import ADAPTATIONS, CONDITIONS
 from boldscribe.errors import UserError
+from boldscribe.rotation import targets_of_folds, with_folds
 from boldscribe.sections.base import Label, Section, key
 from boldscribe.sections.data import Bold, Dataset, Paths, Preprocessing, PretrainingSet, Simulation, Stimuli
 from boldscribe.sections.models import Adaptor, Captioner, Connectors, ScMbm, Tokenizer, VideoLlama
@@ -76,12 +77,30 @@ class Config(Section):
         }
         return {**raw, "datasets": placed}
 
+    @field_validator("datasets")
+    @classmethod
+    def _rotate(cls, datasets: dict[str, Dataset]) -> dict[str, Dataset]:
+        return with_folds(datasets)
+
+    @property
+    def whole_datasets(self) -> list[str]:
+        """Names of the data sets that have files and a table of their own: all but folds."""
+        return [name for name in self.datasets if self.datasets[name].fold_of is None]
+
+    def whole(self, dataset: str) -> str:
+        """The data set that a fold is of; that of any other data set is itself."""
+        return self.datasets[dataset].fold_of or dataset
+
+    def folds(self, dataset: str) -> list[str]:
+        """Names under which a data set is trained and decoded: its folds, or its own."""
+        return list(targets_of_folds(dataset, self.datasets[dataset]))
+
     def impossible(self, dataset: str) -> dict[str, str]:
-        """Controls that are asked for and that a data set cannot have: name → why."""
-        design = self.datasets[dataset]
+        """Controls that are asked for and that a data set cannot have: name → why. Its folds have the same controls."""
+        design = self.datasets[self.whole(dataset)]
         reasons = {ADAPTATIONS[self.stage2.adaptation]: "the model itself is trained so"}
-        if len(design.validation_subjects) < 2:
-            reasons["wrongsubject"] = "there is one target subject"
+        if min(map(len, targets_of_folds(dataset, design).values())) < 2:
+            reasons["wrongsubject"] = "there is one target subject" + (" in a fold" if design.leave_out else "")
         if design.description_column is None:
             reasons["human"] = "the data set has no descriptions of its clips (description_column)"
         return {name: reasons[name] for name in self.decoding.controls if name in reasons}
@@ -154,18 +173,19 @@ def check_experiment(config: Config) -> None:
         UserError: no data set at all, or one without source subjects, target subjects, adaptation runs or test runs, or without
             the derivatives that the engine reads.
     """
-    problems = [] if config.datasets else ["datasets: found none, expected at least one that is not null"]
+    whole = {name: config.datasets[name] for name in config.whole_datasets}
+    problems = [] if whole else ["datasets: found none, expected at least one that is not null"]
     problems += [
         f"datasets.{dataset}.{name}: found none, expected at least one label"
-        for dataset, settings in config.datasets.items()
+        for dataset, settings in whole.items()
         for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")
-        if not getattr(settings, name)
+        if not getattr(settings, name) and not (settings.leave_out and name.endswith("_subjects"))
     ]
     if config.preprocessing.engine in ("derivatives", "minimal"):
         problems += [
             f"datasets.{dataset}.derivatives_dir: found {settings.derivatives_dir!r}, expected an existing folder, which the engine "
             f"{config.preprocessing.engine!r} reads; correct it, or choose another engine"
-            for dataset, settings in config.datasets.items()
+            for dataset, settings in whole.items()
             if not settings.derivatives_dir or not Path(settings.derivatives_dir).is_dir()
         ]
     if config.preprocessing.space in SPACES_OF_A_SUBJECT:
@@ -190,7 +210,8 @@ def _pretraining_problems(config: Config) -> list[str]:
             continue
         if absent := [s for s in extra.subjects if not (folder / f"sub-{s}").is_dir()]:
             problems.append(f"pretraining.{name}.subjects: found no folder of {', '.join(absent)} in {folder}; correct the list")
-        for dataset, settings in config.datasets.items():
+        for dataset in config.whole_datasets:
+            settings = config.datasets[dataset]
             made = f"{config.paths.results}/derivatives/{dataset}"
             if shared := _target_subjects(extra, settings, [p for p in (settings.derivatives_dir, settings.bids_dir, made) if p]):
                 problems.append(
@@ -205,13 +226,13 @@ def _pretraining_problems(config: Config) -> list[str]:
 def _target_subjects(extra: PretrainingSet, dataset: Dataset, places: Iterable[str]) -> list[str]:
     """Subjects of a pretraining set who are target subjects: by their label in the data set's folders, or by a link to theirs."""
     roots = [Path(place).resolve() for place in places]
-    of_targets = {(root / f"sub-{subject}").resolve() for root in roots for subject in dataset.validation_subjects}
+    of_targets = {(root / f"sub-{subject}").resolve() for root in roots for subject in dataset.targets}
     folder = Path(extra.derivatives_dir)
     within = any(folder.resolve().is_relative_to(root) for root in roots)
     return [
         subject
         for subject in extra.subjects
-        if (within and subject in dataset.validation_subjects) or (folder / f"sub-{subject}").resolve() in of_targets
+        if (within and subject in dataset.targets) or (folder / f"sub-{subject}").resolve() in of_targets
     ]
 
 

@@ -221,7 +221,8 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
     if config.captioner.kind == "video_text" and config.captioner.frames_as == "video" and find_spec("torchvision") is None:
         remedy = "install the build that fits torch, or set captioner.frames_as: images"
         yield Check("weights: captioner's video processor", "missing", "torchvision is not installed", remedy)
-    for name, dataset in config.datasets.items():
+    for name in config.whole_datasets:
+        dataset = config.datasets[name]
         if dataset.simulated is not None:
             yield Check(f"data: {name}", "ok", "simulated by the pipeline")
         elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
@@ -270,7 +271,7 @@ def _fmriprep(config: Config) -> Iterator[Check]:
     if engine not in ENGINES:
         yield Check("fMRIPrep", "limited", f"preprocessing.engine is '{engine}'", f"not needed; to run it, choose {', '.join(ENGINES)}")
         return
-    for finding in examine(config, [name for name, dataset in config.datasets.items() if dataset.simulated is None]):
+    for finding in examine(config, [name for name in config.whole_datasets if config.datasets[name].simulated is None]):
         if finding.error is None:
             yield Check(f"fMRIPrep {finding.name}", "ok", finding.found)
         else:

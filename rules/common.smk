@@ -32,7 +32,7 @@ except UserError as error:
 
 R = experiment.paths.results
 CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; written when a run starts
-DATASETS = list(experiment.datasets)
+DATASETS = experiment.whole_datasets
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
 EMBEDDED = experiment.video_llama.llm == "embedded"
 # Beside the embedded default's small models, the paper's want several cores for a GPU's input, and its memory.

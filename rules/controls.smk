@@ -5,8 +5,8 @@ rule noise_series:
     """Gaussian windows with the mean and covariance of a subject's, one per trial, as a series that training and encoding read alike."""
     input:
         script=ancient("workflow_scripts/noise_series.py"),
-        series=SERIES,
-        voxels=VOXELS,
+        series=of_subject(SERIES),
+        voxels=of_subject(VOXELS),
         trials=TRIALS,
     output:
         noise=NOISE["series"],

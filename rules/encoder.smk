@@ -95,7 +95,7 @@ rule quality:
         displacement=of_subjects(DISPLACEMENT),
         trials=of_subjects(TRIALS),
         excluded=of_subjects(EXCLUDED),
-        checked=rules.check_dataset.output.report,
+        checked=checked,
     output:
         csv=report(
             QUALITY,

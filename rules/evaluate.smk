@@ -38,14 +38,14 @@ rule scores:
 
 
 rule tables:
-    """The paper's table beside the published values and the controls."""
+    """The paper's table beside the published values and the controls; in a rotation, over all folds."""
     input:
         script=ancient("workflow_scripts/tables.py"),
-        scores=SCORES,
-        pairs=PAIRS,
-        labels=lambda w: [LABELS.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
-        excluded=lambda w: [EXCLUDED.format(dataset=w.dataset, subject=s) for s in subjects(w.dataset)],
-        leakage=LEAKAGE,
+        scores=of_folds(SCORES),
+        pairs=of_folds(PAIRS),
+        labels=of_folds(LABELS),
+        excluded=of_folds(EXCLUDED),
+        leakage=of_folds(LEAKAGE),
     output:
         csv=report(
             f"{R}/tables/{{dataset}}.csv",

@@ -3,10 +3,7 @@
 
 def subjects(dataset):
     """All subjects of a data set, source subjects first."""
-    return [
-        *experiment.datasets[dataset].train_subjects,
-        *experiment.datasets[dataset].validation_subjects,
-    ]
+    return experiment.datasets[dataset].subjects
 
 
 def of_train_subjects(pattern):
@@ -21,7 +18,7 @@ def of_validation_subjects(pattern):
 
 def _each(pattern, wildcards, labels):
     chosen = pattern(wildcards) if callable(pattern) else pattern
-    return [chosen.format(dataset=wildcards.dataset, subject=s) for s in labels]
+    return [place(chosen, wildcards.dataset, s) for s in labels]
 
 
 def of_subjects(pattern):
@@ -79,16 +76,18 @@ def dataset_manifest(wildcards):
 
 def raw_subject(wildcards):
     """A subject's raw data: the simulated folder, or the manifest of the measured data set."""
-    if experiment.datasets[wildcards.dataset].simulated:
-        return f"{R}/raw/{wildcards.dataset}/sub-{wildcards.subject}"
-    return f"{R}/fetched/{wildcards.dataset}.json"
+    whole = experiment.whole(wildcards.dataset)
+    if experiment.datasets[whole].simulated:
+        return f"{R}/raw/{whole}/sub-{wildcards.subject}"
+    return f"{R}/fetched/{whole}.json"
 
 
 def raw_stimuli(wildcards):
     """The clips: the simulated folder, or the manifest of the measured data set."""
-    if experiment.datasets[wildcards.dataset].simulated:
-        return f"{R}/raw/{wildcards.dataset}/stimuli"
-    return f"{R}/fetched/{wildcards.dataset}.json"
+    whole = experiment.whole(wildcards.dataset)
+    if experiment.datasets[whole].simulated:
+        return f"{R}/raw/{whole}/stimuli"
+    return f"{R}/fetched/{whole}.json"
 
 
 def raw_dataset(wildcards):

@@ -76,9 +76,9 @@ rule trials:
     input:
         script=ancient("workflow_scripts/trials.py"),
         raw=raw_subject,
-        series=SERIES,
-        displacement=DISPLACEMENT,
-        checked=rules.check_dataset.output.report,
+        series=of_subject(SERIES),
+        displacement=of_subject(DISPLACEMENT),
+        checked=checked,
     output:
         trials=TRIALS,
         labels=LABELS,

@@ -210,7 +210,9 @@ def _evidence(root: Path, dataset: str, rng: np.random.Generator) -> dict[str, l
     }
     (root / "maps" / f"{dataset}_information.json").write_text(json.dumps(about))
     (root / "leakage" / f"{dataset}.json").write_text(json.dumps(report))
-    quality = pd.DataFrame({"subject": SUBJECTS, "run": "02", "mean_fd": [0.112, 0.31], "missing_responses": [0, 3], "trials": [24, 24]})
+    quality = pd.DataFrame(
+        {"subject": SUBJECTS, "role": "target", "run": "02", "mean_fd": [0.112, 0.31], "missing_responses": [0, 3], "trials": [24, 24]}
+    )
     reliability = pd.DataFrame(
         {"dataset": dataset, "subject": SUBJECTS, "comparison": "other subjects", "median": [0.31, 0.275], "note": ""}
     )

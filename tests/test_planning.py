@@ -25,7 +25,7 @@ from boldscribe.operations.schedule import longest_chain, needs_of
 from boldscribe.planning import free, queue
 from boldscribe.planning.costs import COSTS, Cost, read_costs
 from boldscribe.planning.counting import count
-from boldscribe.planning.design import design_of
+from boldscribe.planning.design import design_of, designs_of
 from boldscribe.planning.stages import Line, make_plan
 from boldscribe.planning.wall import wall
 from tests.small_dataset import write_dataset
@@ -265,7 +265,7 @@ def test_every_stage_of_either_scale_has_a_cost(demo: Config) -> None:
     costs = read_costs()
     for config in (Config(), demo, changed(Config(), preprocessing={"engine": "minimal"})):
         for name in config.datasets:
-            for stage, amounts in count(config, name, design_of(config, name)).items():
+            for stage, amounts in count(config, name, designs_of(config, name)).items():
                 assert any(c.stage == stage and c.variant in ("any", amounts.variant) and c.unit in amounts.units for c in costs), stage
 
 

@@ -229,7 +229,7 @@ def test_trials_are_left_out_with_their_reason(early: Had, report: dict[str, Any
     config = experiment(early, missing_responses="exclude")
     config = config.model_copy(update={"bold": config.bold.model_copy(update={"delay": 16.0, "n_volumes": 3})})
     source = early.shown["03", 12]["stim_file"][3].split("_id_")[1][:11]
-    findings = {"broken_clips": {clip: "frames: found 3", of_adaptation: "frames: found 0"}, "kept_for_training": [source]}
+    findings = {"broken_clips": {clip: "frames: found 3", of_adaptation: "frames: found 0"}, "kept_for_training": {"had": [source]}}
     trials, labels, excluded = to_trials(config, tmp_path, "03", report | findings)
     unanswered = sum((early.shown["03", run]["response"] == "n/a").sum() for run in range(1, 13))
     counts = excluded["reason"].value_counts().to_dict()

@@ -57,7 +57,7 @@ def _make(config: Config, scored: tuple[Path, Path], folder: Path) -> dict[str, 
     pd.concat(tables).to_parquet(labels)
     left_out = pd.DataFrame([["06", "01", 20, "test", BROKEN, "frames: found 3, expected 60"]], columns=list(EXCLUDED_TYPES))
     left_out.to_parquet(folder / "excluded.parquet")
-    make_tables(config, "had", scores=scored[0], pairs=scored[1], labels=[labels], excluded=[folder / "excluded.parquet"], **outputs)
+    make_tables(config, "had", scores=[scored[0]], pairs=[scored[1]], labels=[labels], excluded=[folder / "excluded.parquet"], **outputs)
     return outputs
 
 

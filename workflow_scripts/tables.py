@@ -30,8 +30,8 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     make_tables(
         config,
         dataset,
-        scores=inputs.one("scores"),
-        pairs=inputs.one("pairs"),
+        scores=inputs["scores"],
+        pairs=inputs["pairs"],
         labels=inputs["labels"],
         excluded=inputs["excluded"],
         csv=outputs.one("csv"),

@@ -11,7 +11,6 @@ from boldscribe.bids.layout import (
     metadata,
     resolution_label,
     run_label,
-    subjects,
 )
 
 __all__ = [
@@ -27,6 +26,5 @@ __all__ = [
     "resolution_label",
     "run_label",
     "stimulus_events",
-    "subjects",
     "validate_raw",
 ]

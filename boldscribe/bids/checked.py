@@ -17,13 +17,14 @@ class Checked:
     Attributes:
         lead_in: time from the first volume to the zero of the onsets (s).
         broken_clips: why a clip cannot be decoded, by `stim_file`.
-        kept_for_training, kept_for_testing: video sources that the strict split gives to one side.
+        kept_for_training, kept_for_testing: video sources that the strict split gives to one side, by the name of the fold, or of the
+            data set if it is not rotated.
     """
 
     lead_in: float = 0.0
     broken_clips: dict[str, str] = field(default_factory=dict)
-    kept_for_training: list[str] = field(default_factory=list)
-    kept_for_testing: list[str] = field(default_factory=list)
+    kept_for_training: dict[str, list[str]] = field(default_factory=dict)
+    kept_for_testing: dict[str, list[str]] = field(default_factory=dict)
 
     def as_report(self) -> dict[str, Any]:
         """The entries of the JSON."""

@@ -21,7 +21,7 @@ from boldscribe.bids.event_checks import (
     sources_of_both_sides,
 )
 from boldscribe.bids.events import lead_in_of
-from boldscribe.bids.layout import find_runs, find_t1w, metadata, subjects
+from boldscribe.bids.layout import find_runs, find_t1w, metadata
 from boldscribe.bids.preprocessed import preprocessed_runs
 from boldscribe.bold.splits import separate_sources
 from boldscribe.config import Config
@@ -71,7 +71,7 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
     Per subject: a T1w image, runs, and all the runs that the split names; per image: header, data read through, no NaN, TR
     (sane, and the same in header and sidecar); per run: enough volumes, events with their columns, onsets inside the run, a trial
     whose window fits. Each video that is going to be read is there, and decoded as it will be: the few that cannot be are listed, and
-    their trials left out. Those of adaptation runs alone stay closed.
+    their trials left out. Those of adaptation runs alone stay closed. In a rotation this is so in each fold.
     With the engine `derivatives` the raw images are not needed: the runs are those of the derivatives, with masks and confounds.
 
     Args:
@@ -92,18 +92,21 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
     events, problems = read_all_events(design)
     lead_in = lead_in_of(design, onsets) if (onsets := first_onsets(events)) else 0.0
     report["runs"] = {}
-    for subject in subjects(design):
+    for subject in design.subjects:
         runs, found = _subject_problems(config, design, subject, images)
         for label, bold in runs.items():
             found += _run_problems(config, bold, images, events.get(subject, {}).get(label), lead_in)
         problems += found
         report["runs"][subject] = list(runs)
     shown = described_events(design, events, lead_in, problems)
-    broken, found = check_clips(design.videos, clips_to_read(design, shown), config.stimuli.largest_broken_share, workers)
+    folds = {name: config.datasets[name] for name in config.folds(dataset)}
+    clips = sorted({clip for fold in folds.values() for clip in clips_to_read(fold, shown)})
+    broken, found = check_clips(design.videos, clips, config.stimuli.largest_broken_share, workers)
     if problems := problems + found:
         more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError(str(design.bids_dir), *problems[:SHOWN], *more)
-    for_training, for_testing = separate_sources(design, dataset, config.seed, *sources_of_both_sides(design, shown))
+    kept = {name: separate_sources(fold, name, config.seed, *sources_of_both_sides(fold, shown)) for name, fold in folds.items()}
+    for_training, for_testing = ({name: sides[i] for name, sides in kept.items()} for i in (0, 1))
     report |= Checked(lead_in, broken, for_training, for_testing).as_report()
     return report | {"missing_responses": missing_responses(shown), "remarks": remarks(design, shown)}
 
@@ -146,7 +149,7 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
         problems.append(
             f"{images}/sub-{subject}{session}/func: found no task-{design.task} BOLD run; correct the task, session or space configured"
         )
-    named = [*design.adaptation_runs, *design.test_runs] if runs and subject in design.validation_subjects else []
+    named = [*design.adaptation_runs, *design.test_runs] if runs and subject in design.targets else []
     if absent := [r for r in named if r not in runs]:
         problems.append(
             f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(absent)}; correct adaptation_runs or test_runs"

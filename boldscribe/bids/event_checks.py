@@ -11,7 +11,7 @@ import pandas as pd
 
 from boldscribe.bids import had
 from boldscribe.bids.events import described, read_events
-from boldscribe.bids.layout import find_runs, subjects
+from boldscribe.bids.layout import find_runs
 from boldscribe.errors import UserError
 from boldscribe.images import load_image, repetition_time
 from boldscribe.sections.data import Bold, Dataset
@@ -38,7 +38,7 @@ def read_all_events(design: Dataset) -> tuple[Events, list[str]]:
     """The events of every run of every subject as their files have them, and what is wrong with the files."""
     events: Events = {}
     problems = []
-    for subject in subjects(design):
+    for subject in design.subjects:
         try:
             files = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
         except UserError as error:

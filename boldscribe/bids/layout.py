@@ -14,7 +14,6 @@ from bids.layout.writing import build_path
 
 from boldscribe.errors import UserError
 from boldscribe.images import load_image
-from boldscribe.sections.data import Dataset
 
 # pybids' own patterns know no `res` entity
 PATTERN = (
@@ -152,8 +151,3 @@ def metadata(path: Path, root: str | Path) -> dict[str, Any]:
                 except (OSError, ValueError, TypeError) as error:
                     raise UserError(str(sidecar), f"not a JSON object: {error}; repair it, or fetch its content") from None
     return merged
-
-
-def subjects(dataset: Dataset) -> list[str]:
-    """Source and target subjects of a data set, in the order of the configuration."""
-    return [*dataset.train_subjects, *dataset.validation_subjects]

@@ -57,7 +57,7 @@ def first_ready_run(config: Config) -> Path:
     """
     ready: list[tuple[Dataset | PretrainingSet, str]] = []
     if config.preprocessing.engine == "derivatives":
-        ready += [(dataset, dataset.train_subjects[0]) for _, dataset in config.datasets.items()]
+        ready += [(config.datasets[name], config.datasets[name].subjects[0]) for name in config.whole_datasets]
     ready += [(extra, extra.subjects[0]) for _, extra in config.pretraining.items()]
     design, subject = ready[0]
     return read_runs(config, design, subject, Path(design.derivatives_dir or ""))[0].bold

@@ -17,7 +17,7 @@ def separate_sources(design: Dataset, name: str, seed: int, trained: Iterable[st
 
     Args:
         design: section of the data set (`split`, `strict_test_share`).
-        name: of the data set.
+        name: of the data set, or of its fold.
         seed: of the experiment.
         trained: sources of source subjects' clips.
         tested: sources of the clips of target subjects' test runs.
@@ -39,7 +39,7 @@ def separate_sources(design: Dataset, name: str, seed: int, trained: Iterable[st
     for side, left in (("training", trained - set(for_testing)), ("testing", tested - set(for_training))):
         if not left:
             raise UserError(
-                f"datasets.{name}.strict_test_share",
+                f"datasets.{design.fold_of or name}.strict_test_share",
                 f"found {design.strict_test_share:g}, which leaves no clip for {side}, since {len(shared)} sources are seen by source and "
                 "by target subjects; choose a share between 0 and 1",
             )

@@ -83,9 +83,9 @@ def write_trials(
         trial["role"] = role(design, subject, trial["run"])
     table = pd.DataFrame(rows)
     table["dataset"], table["subject"], table["trial"] = dataset, subject, np.arange(len(table))
-    table["instruction"] = draw_instructions(config, dataset, subject, len(table))
+    table["instruction"] = draw_instructions(config, config.whole(dataset), subject, len(table))
     table["role"] = [trial["role"] for trial in rows]
-    reasons = [_reason_to_exclude(design, findings, trial) for trial in rows]
+    reasons = [_reason_to_exclude(design, findings, dataset, trial) for trial in rows]
     table["reason"], table["detail"] = [r for r, _ in reasons], [d for _, d in reasons]
 
     table = table[table["role"] != ""]
@@ -94,7 +94,7 @@ def write_trials(
         logging.getLogger(__name__).warning("sub-%s: %d of %d trials left out: %s", subject, count, len(table), reason)
     if absent := {"train"} - set(kept["role"]) if subject in design.train_subjects else {"adapt", "test"} - set(kept["role"]):
         raise UserError(
-            f"datasets.{dataset}",
+            f"datasets.{config.whole(dataset)}",
             f"sub-{subject}: found no trial for role {' and '.join(sorted(absent))} ({len(left_out)} of {len(table)} are left out: "
             f"{', '.join(sorted(set(left_out['reason']))) or 'no reason'}); correct adaptation_runs, test_runs, bold.delay, "
             "bold.n_volumes, or what leaves the trials out",
@@ -104,16 +104,16 @@ def write_trials(
             rows_of[list(types)].astype(types).reset_index(drop=True).to_parquet(part, index=False)
 
 
-def _reason_to_exclude(design: Dataset, findings: Checked, trial: dict[str, Any]) -> tuple[str, str]:
+def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: dict[str, Any]) -> tuple[str, str]:
     """Why a trial takes no part, and more about it; empty where it does. Clips and sources of adaptation trials are nobody's business."""
-    kept_for_the_other = {"train": findings.kept_for_testing, "test": findings.kept_for_training}.get(trial["role"], [])
+    kept_for_the_other = {"train": findings.kept_for_testing, "test": findings.kept_for_training}.get(trial["role"], {})
     if trial["first_volume"] < 0:
         return OUTSIDE, f"onset at {trial['onset']:.2f} s"
     if trial["role"] != "adapt" and trial["stim_file"] in findings.broken_clips:
         return BROKEN, findings.broken_clips[trial["stim_file"]]
     if design.missing_responses == "exclude" and not trial["answered"]:
         return UNANSWERED, ""
-    if trial["source"] in kept_for_the_other:
+    if trial["source"] in kept_for_the_other.get(dataset, []):
         return OTHER_SIDE, trial["source"]
     return "", ""
 
@@ -171,7 +171,7 @@ def role(dataset: Dataset, subject: str, run: str) -> str:
 
 
 def draw_instructions(config: Config, dataset: str, subject: str, n_trials: int) -> list[str]:
-    """One instruction per trial, drawn at random (paper 3.2)."""
+    """One instruction per trial, drawn at random (paper 3.2): the same in all folds of a data set."""
     choices = config.video_llama.instructions
     rng = generator(config.seed, "instruction", dataset, subject)
     return [choices[i] for i in rng.integers(len(choices), size=n_trials)]

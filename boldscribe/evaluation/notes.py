@@ -56,7 +56,7 @@ def references(config: Config) -> str:
 
 def intervals(config: Config, dataset: str) -> list[str]:
     """What the intervals are of, and how often such ones held the truth."""
-    n_subjects, resamples = len(config.datasets[dataset].validation_subjects), config.evaluation.bootstrap_samples
+    n_subjects, resamples = len(config.datasets[dataset].targets), config.evaluation.bootstrap_samples
     over_subjects = "There is one target subject: no interval says what others would give."
     if n_subjects > 1:
         over_subjects = (

@@ -38,25 +38,29 @@ class Subject:
     instructions: list[str]
 
 
-def read_scores(path: Path, subjects: Sequence[str], conditions: Sequence[str]) -> pd.DataFrame:
+def read_scores(paths: Sequence[Path], subjects: Sequence[str], conditions: Sequence[str]) -> pd.DataFrame:
     """Scores of the subjects and conditions, by subject, condition and trial.
+
+    Args:
+        paths: of a data set, or of each of its folds.
 
     Raises:
         UserError: a subject or condition is missing, trials are given twice, or conditions have different trials or references.
     """
-    table = pd.read_parquet(path)
+    where = ", ".join(map(str, paths))
+    table = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
     table = table[table["subject"].isin(subjects) & table["condition"].isin(conditions)]
     if repeated := sorted(set(table.loc[table.duplicated(["subject", "condition", "trial"]), "subject"])):
-        raise UserError(str(path), f"trials of subject(s) {', '.join(repeated)} are given twice; {AGAIN}")
+        raise UserError(where, f"trials of subject(s) {', '.join(repeated)} are given twice; {AGAIN}")
     for subject in subjects:
         of_subject = table[table["subject"] == subject]
         trials = {c: _trials(of_subject[of_subject["condition"] == c]) for c in conditions}
         for condition in conditions:
             if not trials[condition]:
-                raise UserError(str(path), f"no score of sub-{subject}, condition {condition}; {AGAIN}")
+                raise UserError(where, f"no score of sub-{subject}, condition {condition}; {AGAIN}")
             if trials[condition] != trials["model"]:
                 raise UserError(
-                    str(path),
+                    where,
                     f"sub-{subject}: condition {condition} has other trials or references than the model, so that they cannot be "
                     f"compared; {AGAIN}",
                 )
@@ -70,24 +74,25 @@ def _trials(scores: pd.DataFrame) -> set[tuple[object, ...]]:
     return set(scores[["trial", "instruction", "reference"]].itertuples(index=False, name=None))
 
 
-def read_subjects(path: Path, scores: pd.DataFrame, subjects: Sequence[str], conditions: Sequence[str]) -> list[Subject]:
+def read_subjects(paths: Sequence[Path], scores: pd.DataFrame, subjects: Sequence[str], conditions: Sequence[str]) -> list[Subject]:
     """Statistics of the subjects' trials and of all their pairs, by subject.
 
     Args:
-        path: the table of pairs.
+        paths: the tables of pairs.
         scores: as `read_scores` gives them.
 
     Raises:
         UserError: pairs are missing, or are not those of the scores.
     """
-    pairs = pd.read_parquet(path)
+    where = ", ".join(map(str, paths))
+    pairs = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
     if lacking := [
         c for c in ("condition", "subject", "trial", "other", *metrics_of(scores.columns)[:-2]) if c not in pairs and c in scores
     ]:
-        raise UserError(str(path), f"columns: {', '.join(lacking)} missing; {AGAIN}")
+        raise UserError(where, f"columns: {', '.join(lacking)} missing; {AGAIN}")
     order = {c: i for i, c in enumerate(conditions)}
     pairs = pairs[pairs["condition"].isin(conditions)].assign(place=lambda p: p["condition"].map(order))
-    return [_subject(str(path), s, scores[scores["subject"] == s], pairs[pairs["subject"] == s], len(conditions)) for s in subjects]
+    return [_subject(where, s, scores[scores["subject"] == s], pairs[pairs["subject"] == s], len(conditions)) for s in subjects]
 
 
 def _subject(where: str, subject: str, scores: pd.DataFrame, pairs: pd.DataFrame, n_conditions: int) -> Subject:

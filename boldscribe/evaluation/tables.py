@@ -35,8 +35,8 @@ def make_tables(
     config: Config,
     dataset: str,
     *,
-    scores: Path,
-    pairs: Path,
+    scores: Sequence[Path],
+    pairs: Sequence[Path],
     labels: Sequence[Path],
     excluded: Sequence[Path],
     csv: Path,
@@ -51,7 +51,7 @@ def make_tables(
     Args:
         config: the experiment.
         dataset: its label.
-        scores: per-trial scores of all target subjects and conditions.
+        scores: per-trial scores of all target subjects and conditions; in a rotation, of each fold.
         pairs: the same scores for each text with the reference of each trial of the same subject and instruction.
         labels: clips of all subjects' trials, to say which of them source subjects saw too.
         excluded: trials of all subjects that are left out, to say how many and why.
@@ -67,7 +67,7 @@ def make_tables(
     Raises:
         UserError: scores or pairs of a subject or condition are missing or given twice, or conditions have different trials.
     """
-    conditions, subjects = config.conditions(dataset), list(config.datasets[dataset].validation_subjects)
+    conditions, subjects = config.conditions(dataset), config.datasets[dataset].targets
     table = read_scores(scores, subjects, conditions)
     metrics = metrics_of(table.columns)
     names = {f"Subject-{i}": subject for i, subject in enumerate(subjects, 1)} | {"Total": ""}
@@ -95,7 +95,7 @@ def make_tables(
         values,
         contrasts,
         tested,
-        notes(config, dataset, values, read_signatures(scores), data),
+        notes(config, dataset, values, read_signatures(scores[0]), data),
     )
     # six digits keep a small p; no other number needs more than four decimals
     for path, frame, digits in (

@@ -29,26 +29,41 @@ def overlap_sentence(config: Config, dataset: str, labels: Sequence[Path], score
     Raises:
         UserError: labels of a source subject, or of a scored trial, are missing.
     """
-    table = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True)
-    where, sources = f"labels of {dataset}", config.datasets[dataset].train_subjects
-    if absent := sorted(set(sources) - set(table["subject"])):
-        raise UserError(where, f"found none of source subject(s) {', '.join(absent)}; give the labels of all subjects")
-    test = scored[["subject", "trial"]].drop_duplicates().merge(table, on=["subject", "trial"], how="left", validate="one_to_one")
-    if lacking := int(test["stim_file"].isna().sum()):
-        raise UserError(where, f"found none of {lacking} of {len(test)} scored trials; run the trials stage again")
-    found = overlap(test, table[table["subject"].isin(sources)], "training")
-    seen, related = found.count("stimulus"), found.count("part")
+    folds = [_overlap(config, fold, _of_fold(labels, fold, config), scored) for fold in config.folds(dataset)]
+    n_test, seen, related = (sum(numbers) for numbers in zip(*folds, strict=True))
     cut = f" Those of {related} were cut from a video of which source subjects saw another part." if related else ""
     if not seen:
-        return f"No clip of the {len(test)} test trials was shown to a source subject.{cut}"
+        return f"No clip of the {n_test} test trials was shown to a source subject.{cut}"
     return (
         cut.strip()
         + (" " if cut else "")
         + (
-            f"The clips of {seen} of the {len(test)} test trials were shown to source subjects too, whose fMRI and captions of them were "
+            f"The clips of {seen} of the {n_test} test trials were shown to source subjects too, whose fMRI and captions of them were "
             "trained on: to decode them can be to recognise a known clip in a new brain, not to describe a new one."
         )
     )
+
+
+def _of_fold(labels: Sequence[Path], fold: str, config: Config) -> list[Path]:
+    """The files of a fold, by their folder; all of them where there are no folds."""
+    return [path for path in labels if path.parent.name == fold] if config.datasets[fold].fold_of else list(labels)
+
+
+def _overlap(config: Config, fold: str, labels: Sequence[Path], scored: pd.DataFrame) -> tuple[int, int, int]:
+    """Of a fold, or of a data set that has none: scored trials, those whose clip its source subjects saw, and those whose clip they did
+    not see, but another part of its video."""
+    design, where = config.datasets[fold], f"labels of {fold}"
+    if not labels:
+        raise UserError(where, "no file given; give the labels of all subjects")
+    table = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True)
+    if absent := sorted(set(design.train_subjects) - set(table["subject"])):
+        raise UserError(where, f"found none of source subject(s) {', '.join(absent)}; give the labels of all subjects")
+    test = scored.loc[scored["subject"].isin(design.validation_subjects), ["subject", "trial"]].drop_duplicates()
+    test = test.merge(table, on=["subject", "trial"], how="left", validate="one_to_one")
+    if lacking := int(test["stim_file"].isna().sum()):
+        raise UserError(where, f"found none of {lacking} of {len(test)} scored trials; run the trials stage again")
+    found = overlap(test, table[table["subject"].isin(design.train_subjects)], "training")
+    return len(test), found.count("stimulus"), found.count("part")
 
 
 def left_out_sentence(config: Config, dataset: str, labels: Sequence[Path], excluded: pd.DataFrame) -> str:
@@ -56,15 +71,31 @@ def left_out_sentence(config: Config, dataset: str, labels: Sequence[Path], excl
 
     Args:
         labels: of the trials that take part, of all subjects.
-        excluded: `subject, run, trial, role, reason` of those that do not.
+        excluded: `subject, run, trial, role, reason` of those that do not; in a rotation, of all folds, in which a subject is a source
+            several times.
     """
-    design = config.datasets[dataset]
-    kept = pd.concat([pd.read_parquet(p, columns=["subject"]) for p in labels], ignore_index=True)["subject"]
     sentences = []
-    for side, members in (("source", design.train_subjects), ("target", design.validation_subjects)):
-        missing = excluded[excluded["subject"].isin(members)]
-        total = int(kept.isin(members).sum()) + len(missing)
-        if len(missing):
+    for side in ("source", "target"):
+        missing = excluded[(excluded["role"] == "train") == (side == "source")].drop_duplicates(["subject", "trial", "reason"])
+        trials = {*_trials(missing), *_kept(config, dataset, labels, side)}
+        if n := len(_trials(missing)):
             reasons = ", ".join(f"{count} ({reason})" for reason, count in missing["reason"].value_counts().sort_index().items())
-            sentences.append(f"Of the {total} trials of {side} subjects {len(missing)} are left out: {reasons}.")
+            where = " in at least one fold" if side == "source" and config.datasets[dataset].leave_out else ""
+            sentences.append(f"Of the {len(trials)} trials of {side} subjects {n} are left out{where}: {reasons}.")
     return " ".join(sentences) or "No trial is left out."
+
+
+def _trials(table: pd.DataFrame) -> set[tuple[str, int]]:
+    return set(zip(table["subject"], table["trial"], strict=True))
+
+
+def _kept(config: Config, dataset: str, labels: Sequence[Path], side: str) -> set[tuple[str, int]]:
+    """Trials that take part, of the subjects who are sources, or targets, in a fold."""
+    found: set[tuple[str, int]] = set()
+    for fold in config.folds(dataset):
+        design = config.datasets[fold]
+        members = design.train_subjects if side == "source" else design.validation_subjects
+        for path in _of_fold(labels, fold, config):
+            table = pd.read_parquet(path, columns=["subject", "trial"])
+            found |= _trials(table[table["subject"].isin(members)])
+    return found

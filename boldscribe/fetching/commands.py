@@ -93,8 +93,8 @@ def _data(
 
     parts = (*parts, "derivatives") if derivatives else parts
     config = load_config(*configs)
-    if dataset not in config.datasets:
-        raise UserError("datasets", f"found no {dataset!r}, expected one of {', '.join(config.datasets)}; correct the name")
+    if dataset not in config.whole_datasets:
+        raise UserError("datasets", f"found no {dataset!r}, expected one of {', '.join(config.whole_datasets)}; correct the name")
     selection = select(config, dataset, parts=parts, subjects=_labels(subjects))
     _announce(dataset, selection, base_url)
     if not dry_run:
@@ -258,7 +258,8 @@ def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
     config = load_config(*configs)
     common: dict[str, Any] = {"configs": configs, "dry_run": dry_run}
     jobs: dict[str, Callable[[], None]] = {}
-    for name, dataset in config.datasets.items():
+    for name in config.whole_datasets:
+        dataset = config.datasets[name]
         if dataset.manifest and not dataset.simulated:
             parts = ("raw", "stimuli") if dataset.stimuli_dir is None else ("raw",)
             more: dict[str, Any] = {"subjects": None, "derivatives": False, "backend": "https", "base_url": None, "parallel": parallel}

@@ -60,7 +60,7 @@ def select(
             f"datasets.{dataset}.manifest", "found none, expected the list of its files; such data are to be brought (docs/fetching.md)"
         )
     manifest = read_manifest(manifest_path(design.manifest))
-    chosen = manifest.selected(parts, [*design.train_subjects, *design.validation_subjects] if subjects is None else subjects)
+    chosen = manifest.selected(parts, design.subjects if subjects is None else subjects)
     if not images:
         chosen = [entry for entry in chosen if entry.part != "raw" or not entry.path.endswith(IMAGES)]
     return Selection(manifest, chosen, Path(design.bids_dir))

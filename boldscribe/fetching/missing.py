@@ -114,7 +114,8 @@ def check_assets(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], 
 
 def _data(config: Config, options: str) -> list[Missing]:
     found = []
-    for name, dataset in config.datasets.items():
+    for name in config.whole_datasets:
+        dataset = config.datasets[name]
         key = f"datasets.{name}"
         if dataset.simulated:
             continue

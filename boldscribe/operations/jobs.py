@@ -106,11 +106,13 @@ class Job:
         rule: name of the rule.
         wildcards: name and value, in the order in which Snakemake has them.
         outputs: what it makes, by names below the results.
+        whole: its data set, or the one that this is a fold of; empty if it has none.
     """
 
     rule: str
     wildcards: tuple[tuple[str, str], ...]
     outputs: tuple[str, ...]
+    whole: str = ""
 
     def __getitem__(self, wildcard: str) -> str:
         """Value of a wildcard; empty where the job has none of that name."""
@@ -152,9 +154,9 @@ def jobs_of(config: Config) -> list[Job]:
     Jobs whose files are there already are among them, and so are those that Snakemake would not run because of that.
     """
     engine, jobs = config.preprocessing.engine, list(_common(config))
-    for name, dataset in config.datasets.items():
-        subjects = [*dataset.train_subjects, *dataset.validation_subjects]
-        shards = [{"split": split, "shard": f"{i:03d}"} for split, i in product(("train", "test"), range(config.stimuli.shards))]
+    for name in config.whole_datasets:
+        dataset = config.datasets[name]
+        subjects = dataset.subjects
         rules: dict[str, Iterable[Mapping[str, str]]] = {}
         if dataset.simulated:
             rules |= {"simulate_stimuli": [{}], "simulate_subject": _each("subject", subjects)}
@@ -165,27 +167,37 @@ def jobs_of(config: Config) -> list[Job]:
             rules["check_preprocessing"] = [{}]
         if engine != "derivatives":
             rules["fmriprep"] = _each("subject", subjects)
-        rules |= {rule: _each("subject", subjects) for rule in ("bold_series", "trials")}
-        rules |= dict.fromkeys(("frames", "video_features", "captions"), shards)
-        rules |= _trained_and_decoded(config, name)
-        rules |= {rule: [{}] for rule in ("retrieval", "information_map", "quality", "leakage", "reliability", "scores", "tables")}
-        jobs += [_job(rule, config, {"dataset": name, **values}) for rule, wildcards in rules.items() for values in wildcards]
-    return jobs + [_job(rule, config, {}) for rule in ("report", "provenance")]
+        rules["bold_series"] = _each("subject", subjects)
+        jobs += _jobs(rules, config, name)
+        for fold in config.folds(name):
+            jobs += _jobs(_trained_and_decoded(config, fold), config, fold)
+        jobs += _jobs({"tables": [{}]}, config, name)
+    return jobs + [_job(rule, {}) for rule in ("report", "provenance")]
+
+
+def _jobs(rules: Mapping[str, Iterable[Mapping[str, str]]], config: Config, dataset: str) -> list[Job]:
+    """A data set's jobs of each rule."""
+    whole = config.whole(dataset)
+    return [_job(rule, {"dataset": dataset, **values}, whole) for rule, wildcards in rules.items() for values in wildcards]
 
 
 def _trained_and_decoded(config: Config, dataset: str) -> dict[str, Iterable[Mapping[str, str]]]:
-    """Jobs from training to texts: those that the conditions' files are made by."""
+    """Jobs that depend on the split, of a data set or its fold, from trials to scores: those that the conditions' files are made by."""
     need, design = needed(config.conditions(dataset)), config.datasets[dataset]
-    made: dict[str, Iterable[Mapping[str, str]]] = {"pretrain_sc_mbm": [{}]}
+    numbers = [f"{i:03d}" for i in range(config.stimuli.shards)]
+    shards = [{"split": split, "shard": shard} for split, shard in product(("train", "test"), numbers)]
+    made: dict[str, Iterable[Mapping[str, str]]] = {"trials": _each("subject", design.subjects)}
+    made |= dict.fromkeys(("frames", "video_features", "captions"), shards)
+    made["pretrain_sc_mbm"] = [{}]
     if need.noise:
         made["noise_series"] = _each("subject", (design.train_subjects if "train" in need.noise else []) + design.validation_subjects)
     made["stage1"] = _each("variant", need.stage1)
     made["fmri_tokens"] = [{"variant": variant, "role": role} for variant, role in need.tokens]
     made["stage2"] = _each("variant", need.stage2)
     if "captions_again" in need.reads:
-        made["captions_again"] = _each("shard", (f"{i:03d}" for i in range(config.stimuli.shards)))
+        made["captions_again"] = _each("shard", numbers)
     made["decode"] = _each("condition", config.conditions(dataset))
-    return made
+    return made | {rule: [{}] for rule in ("retrieval", "information_map", "quality", "leakage", "reliability", "scores")}
 
 
 def _common(config: Config) -> Iterator[Job]:
@@ -193,29 +205,31 @@ def _common(config: Config) -> Iterator[Job]:
     assets = ["llm", "visual_encoder", "connectors", "sentence_encoder", "bertscore_encoder"]
     assets += ["sc_mbm"] if config.sc_mbm.checkpoint else []
     assets += ["captioner"] if config.captioner.kind == "video_text" else []
-    yield from (_job("fetch_model", config, values) for values in _each("asset", assets))
+    yield from (_job("fetch_model", values) for values in _each("asset", assets))
     for name, extra in config.pretraining.items():
-        yield _job("check_pretraining", config, {"dataset": name})
+        yield _job("check_pretraining", {"dataset": name}, name)
         for rule in ("fetch_pretraining", "pretraining_series"):
-            yield from (_job(rule, config, {"dataset": name, "subject": subject}) for subject in extra.subjects)
+            yield from (_job(rule, {"dataset": name, "subject": subject}, name) for subject in extra.subjects)
 
 
 def _each(wildcard: str, values: Iterable[str]) -> list[Mapping[str, str]]:
     return [{wildcard: value} for value in values]
 
 
-def _job(rule: str, config: Config, wildcards: Mapping[str, str]) -> Job:
-    return Job(rule, tuple(wildcards.items()), tuple(pattern.format(**wildcards) for pattern in RULES[rule].outputs))
+def _job(rule: str, wildcards: Mapping[str, str], whole: str = "") -> Job:
+    return Job(rule, tuple(wildcards.items()), tuple(pattern.format(**wildcards) for pattern in RULES[rule].outputs), whole)
 
 
 def waits_for(jobs: list[Job]) -> dict[Job, list[Job]]:
     """Job → the jobs that it waits for.
 
     A job waits for all jobs of a rule of its data set, or for those of its own subject or shard where both have one. Of trials,
-    which training reads of source subjects alone, it is all subjects': a little later than in the workflow.
+    which training reads of source subjects alone, it is all subjects': a little later than in the workflow. A fold waits for what is
+    made for the whole data set, and the whole's table for all folds.
     """
     by_rule: dict[tuple[str, str], list[Job]] = {}
     datasets: dict[str, list[str]] = {}
+    wholes = {job["dataset"]: job.whole for job in jobs}
     for job in jobs:
         by_rule.setdefault((job.rule, job["dataset"]), []).append(job)
         datasets.setdefault(job.rule, [])
@@ -238,6 +252,6 @@ def waits_for(jobs: list[Job]) -> dict[Job, list[Job]]:
         for rule in RULES[job.rule].after:
             everywhere = not job["dataset"] or rule in ("fetch_model", "pretraining_series")
             for dataset in datasets.get(rule, []):
-                if everywhere or dataset == job["dataset"]:
+                if everywhere or dataset in (job["dataset"], job.whole) or wholes[dataset] == job["dataset"]:
                     found[job] += others(job, rule, dataset)
     return found

@@ -25,7 +25,7 @@ def success_message(overview: Overview, started: datetime) -> str:
     made = {o["path"] for e in entries for o in e["outputs"]}
     results = overview.results
     ends = [
-        ("tables", [f"tables/{name}.md" for name in overview.config.datasets]),
+        ("tables", [f"tables/{name}.md" for name in overview.config.whole_datasets]),
         ("report", ["report.html"]),
         ("lineage", ["provenance.html"]),
     ]
@@ -40,8 +40,8 @@ def success_message(overview: Overview, started: datetime) -> str:
             f"  {left} jobs of the experiment are not done: this run was asked for a part of it. `boldscribe status {results}` lists them."
         )
     lines.append(f"Next: boldscribe audit {results}    # is every file what was written, and what would be made today?")
-    if f"tables/{next(iter(overview.config.datasets))}.md" in made:
-        table = results / "tables" / f"{next(iter(overview.config.datasets))}.csv"
+    if f"tables/{overview.config.whole_datasets[0]}.md" in made:
+        table = results / "tables" / f"{overview.config.whole_datasets[0]}.csv"
         lines.append(f"      boldscribe explain {table} --row Total --column bertscore    # where a number comes from")
     return "\n".join(lines)
 

@@ -44,7 +44,7 @@ class Room:
 def needs_of(jobs: Iterable[Job], lines: Iterable[Line]) -> dict[Job, Need]:
     """Job → what it takes, by the lines of a plan, which have measured times where jobs of its rule have run."""
     found = {(line.dataset, line.stage): Need(line.job_seconds, line.threads, line.gpus) for line in lines}
-    return {job: found.get((job["dataset"], STAGE_OF_RULE.get(job.rule, job.rule)), Need(0.0)) for job in jobs}
+    return {job: found.get((job.whole, STAGE_OF_RULE.get(job.rule, job.rule)), Need(0.0)) for job in jobs}
 
 
 def makespan(jobs: Iterable[Job], needs: Mapping[Job, Need], room: Room, elapsed: Mapping[Job, float] | None = None) -> float:

@@ -31,11 +31,11 @@ TITLES = {
 def render(overview: Overview, sentences: Sequence[str]) -> RenderableType:
     """The whole table, with sentences about the run above it."""
     parts: list[RenderableType] = [*(escape(s) for s in sentences), ""]
-    datasets = dict.fromkeys(s.job["dataset"] for s in overview.states if s.job["dataset"])
+    datasets = dict.fromkeys(s.job.whole for s in overview.states if s.job.whole)
     for dataset in datasets:
-        own = [s for s in overview.states if s.job["dataset"] == dataset]
+        own = [s for s in overview.states if s.job.whole == dataset]
         parts += [_stages(dataset, [s for s in own if not s.job["subject"]], overview), _subjects(own, overview)]
-    parts.append(_stages("all data sets", [s for s in overview.states if not s.job["dataset"]], overview))
+    parts.append(_stages("all data sets", [s for s in overview.states if not s.job.whole], overview))
     return Group(*parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -98,16 +99,16 @@ def rows_of(costs: list[Cost], stage: str, amounts: Amounts) -> list[tuple[Cost,
 
 
 def measured(results: Path, stage: str, dataset: str) -> Measured | None:
-    """What Snakemake noted of the jobs of a stage (columns s, max_rss, cpu_time); None where none has run.
+    """What Snakemake noted of the jobs of a stage (columns s, max_rss, cpu_time), those of folds too; None where none has run.
 
     Jobs that end before the first sample have no memory and no time of cores: for them that is the wall time.
     """
     files: list[Path] = []
+    of_dataset = re.compile(rf"{dataset}(fold\d+)?(_.*)?") if dataset else re.compile(".*")
     for rule in RULES.get(stage, (stage,)):
         folder = results / "benchmarks" / rule
-        files += (
-            [folder / f"{dataset}.tsv", *folder.glob(f"{dataset}_*.tsv")] if dataset else [*folder.glob("*.tsv"), Path(f"{folder}.tsv")]
-        )
+        files += [file for file in folder.glob("*.tsv") if of_dataset.fullmatch(file.stem)]
+        files += [] if dataset else [Path(f"{folder}.tsv")]
     rows = [row for file in sorted(files) if file.is_file() for row in _benchmark(file)]
     if not rows:
         return None

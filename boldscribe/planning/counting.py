@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from boldscribe.conditions import CONDITIONS, needed
 from boldscribe.config import Config
@@ -23,21 +23,34 @@ class Amounts:
     threads: int = 1
     gpus: int = 0
 
+    def more(self, other: Amounts) -> Amounts:
+        """These and those of another fold."""
+        units = {unit: self.units[unit] + other.units[unit] for unit in self.units}
+        return replace(self, jobs=self.jobs + other.jobs, units=units)
+
 
 def scale(config: Config) -> str:
     """`small` for the embedded default's models, `full` for the paper's: what the rules ask the machine for depends on it."""
     return "small" if config.video_llama.llm == "embedded" else "full"
 
 
-def count(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
-    """Jobs and units of each stage of a data set, in the order in which they run."""
-    return preprocessing_amounts(config, dataset, design) | stimulus_amounts(config, design) | training_amounts(config, dataset, design)
+def count(config: Config, dataset: str, designs: Mapping[str, Design]) -> dict[str, Amounts]:
+    """Jobs and units of each stage of a data set, in the order in which they run.
+
+    Args:
+        designs: counts of the data set, and of its folds, by name (`designs_of`).
+    """
+    made = preprocessing_amounts(config, dataset, designs[dataset])
+    for fold in config.folds(dataset):
+        for stage, amounts in (stimulus_amounts(config, fold, designs[fold]) | training_amounts(config, fold, designs[fold])).items():
+            made[stage] = made[stage].more(amounts) if stage in made else amounts
+    return made | {"tables": Amounts(1, "any", {"job": 1})}
 
 
 def preprocessing_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
-    """Simulation, checks, preprocessing, series and trials."""
+    """Simulation, checks, preprocessing and series: once for a data set, whatever its folds."""
     d, size = config.datasets[dataset], scale(config)
-    subjects = len(d.train_subjects) + len(d.validation_subjects)
+    subjects = len(d.subjects)
     runs = design.source_runs + design.target_runs
     million_voxels = VOXELS_AT_2_MM * (2 / config.preprocessing.resolution) ** 3 * design.volumes * runs / 1e6
     units: dict[str, float] = {
@@ -53,19 +66,19 @@ def preprocessing_amounts(config: Config, dataset: str, design: Design) -> dict[
         made["simulate"] = Amounts(1 + simulated.subjects, "any", {"subject": simulated.subjects, "clip": design.clips["all"]})
     if not d.simulated or engine in ("derivatives", "minimal"):
         made["fetch_dataset"] = Amounts(1, "any", {"run": runs, "job": 1})
-    made["check_dataset"] = Amounts(1, "any", {"run": runs, "clip": design.clips["train"] + design.clips["test"]})
+    read = design.clips["all"] if d.leave_out else design.clips["train"] + design.clips["test"]
+    made["check_dataset"] = Amounts(1, "any", {"run": runs, "clip": read})
     if engine != "derivatives":
         variant = engine if engine in ("embedded", "minimal") else "fmriprep"
         if variant == "fmriprep":
             made["check_preprocessing"] = Amounts(1, "any", {"job": 1})
         made["fmriprep"] = Amounts(subjects, variant, units, threads=8 if variant == "fmriprep" else 1)
     made["bold_series"] = Amounts(subjects, size, {**units, "array MB": 2 * million_voxels})
-    made["trials"] = Amounts(subjects, "any", units)
     return made
 
 
-def stimulus_amounts(config: Config, design: Design) -> dict[str, Amounts]:
-    """Frames, features and captions, in shards of the clips of source and of target subjects."""
+def stimulus_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
+    """Trials; frames, features and captions, in shards of the clips of source and of target subjects."""
     size, widths, s = scale(config), config.video_llama.q_former, config.stimuli
     gpus, threads = _machine(config)
     clips, jobs = design.clips["train"] + design.clips["test"], 2 * s.shards
@@ -73,7 +86,8 @@ def stimulus_amounts(config: Config, design: Design) -> dict[str, Amounts]:
     features = {"clip": clips, "job": jobs, "array MB": clips * s.n_frames * widths.n_queries * widths.hidden_size * 2 / 1e6}
     texts = design.trials["train"] + design.trials["test"]
     own = config.captioner.kind == "video_llama"
-    made = {"frames": Amounts(jobs, size, frames, threads)}
+    subjects = len(config.datasets[dataset].subjects)
+    made = {"trials": Amounts(subjects, "any", {"job": subjects}), "frames": Amounts(jobs, size, frames, threads)}
     if config.paths.cache:
         made["frames (cache)"] = Amounts(0, "any", frames)
     made["video_features"] = Amounts(jobs, size, features, threads, gpus)
@@ -83,7 +97,7 @@ def stimulus_amounts(config: Config, design: Design) -> dict[str, Amounts]:
 
 
 def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, Amounts]:
-    """Pretraining, both stages, decoding, scores, tables and the look for leaks."""
+    """Pretraining, both stages, decoding, scores and the look for leaks."""
     d, size, widths, s2 = config.datasets[dataset], scale(config), config.video_llama.q_former, config.stage2
     gpus, threads = _machine(config)
     training = gpus * config.training.processes
@@ -107,7 +121,6 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
         "stage2": amounts(len(need.stage2), "trial", len(need.stage2) * s2.steps * s2.batch_size * s2.accumulate, training),
         "decode": amounts(len(conditions), "token", written * design.trials["test"] * config.decoding.max_new_tokens),
         "scores": amounts(1, "text", design.trials["test"] * len(conditions)),
-        "tables": Amounts(1, "any", {"job": 1}),
         **{stage: Amounts(1, "any", {"job": 1}) for stage in ("leakage", "quality", "reliability")},
         **{stage: amounts(1, "trial", design.trials["test"]) for stage in ("retrieval", "information_map")},
     }

@@ -35,20 +35,41 @@ class Design:
     assumed: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Viewed:
+    """What a subject was shown: the runs with BOLD, the volumes of one, and the clips of each run with BOLD and events."""
+
+    runs: int
+    volumes: int
+    clips: dict[str, list[str]]
+
+
 def design_of(config: Config, name: str) -> Design:
-    """Counts of a data set, from the best that there is: the simulator's settings, the folder, HAD's facts, assumptions."""
+    """Counts of a data set, or of a fold."""
+    return designs_of(config, config.whole(name))[name]
+
+
+def designs_of(config: Config, name: str) -> dict[str, Design]:
+    """Counts of a data set and of each of its folds, from the best that there is: the simulator's settings, the folder, HAD's facts,
+    assumptions."""
     dataset = config.datasets[name]
+    splits = {split: config.datasets[split] for split in (name, *config.folds(name))}
+    why = f"{dataset.bids_dir} is not there"
+    if not dataset.simulated and (Path(dataset.bids_dir) / "dataset_description.json").is_file():
+        try:
+            viewed = _viewed(dataset)
+            return {split: _counted(settings, viewed) for split, settings in splits.items()}
+        except UserError as error:
+            why = f"the folder could not be counted ({str(error).splitlines()[0]})"
+    return {split: _expected(config, settings, f"{name}: {why}") for split, settings in splits.items()}
+
+
+def _expected(config: Config, dataset: Dataset, why: str) -> Design:
+    """Counts of a data set that is not there yet; `why` not, where that is to be said."""
     if simulated := dataset.simulated:
         s = config.simulation
         volumes = math.ceil((24 + simulated.trials_per_run * s.stimulus_onset_asynchrony) / s.repetition_time)
         return _regular(dataset, simulated.runs, simulated.trials_per_run, volumes, "simulated", shared=simulated.shared_clips)
-    if (Path(dataset.bids_dir) / "dataset_description.json").is_file():
-        try:
-            return _counted(dataset)
-        except UserError as error:
-            why = f"the folder could not be counted ({str(error).splitlines()[0]})"
-    else:
-        why = f"{dataset.bids_dir} is not there"
     if dataset.adapter == "had":
         return _regular(dataset, HAD_RUNS, HAD_TRIALS, HAD_VOLUMES, "known of ds004488")
     runs = len({*dataset.adaptation_runs, *dataset.test_runs})
@@ -59,7 +80,7 @@ def design_of(config: Config, name: str) -> Design:
         HAD_VOLUMES,
         "assumed",
         assumed=(
-            f"{name}: {why}; assumed {runs} runs per subject (those that the split names), and of each run {HAD_TRIALS} trials, "
+            f"{why}; assumed {runs} runs per subject (those that the split names), and of each run {HAD_TRIALS} trials, "
             f"{HAD_VOLUMES} volumes and 143 MB as in HAD, with clips that no two trials share",
         ),
     )
@@ -88,34 +109,42 @@ def _regular(
     return Design(sources * runs, targets * runs, trials, volumes, clips, origin, assumed)
 
 
-def _counted(dataset: Dataset) -> Design:
-    """Counts of the data set that lies in its folder.
+def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
+    """What each subject of the data set that lies in its folder was shown.
 
     Raises:
         UserError: a subject without runs, events that cannot be read, BOLD whose header cannot be read.
     """
-    from boldscribe.bids import find_runs, subjects
+    from boldscribe.bids import find_runs
     from boldscribe.bids.events import stimulus_events
     from boldscribe.images import load_image
 
-    trials, n_runs = {"train": 0, "adapt": 0, "test": 0}, {"source": 0, "target": 0}
-    clips: dict[str, set[str]] = {"train": set(), "test": set(), "all": set()}
-    volumes = []
-    for subject in subjects(dataset):
-        source = subject in dataset.train_subjects
+    viewed = {}
+    for subject in dataset.subjects:
         runs = find_runs(dataset.bids_dir, subject, dataset.session, dataset.task)
         events = find_runs(dataset.bids_dir, subject, dataset.session, dataset.task, "events", [".tsv"])
         if not runs:
             raise UserError(f"{dataset.bids_dir}/sub-{subject}", f"found no run of task-{dataset.task}")
-        n_runs["source" if source else "target"] += len(runs)
-        volumes.append(load_image(next(iter(runs.values())), 4).shape[3])
-        for label in runs.keys() & events.keys():
-            shown = stimulus_events(dataset, events[label], 0.0)["stim_file"]
+        volumes = load_image(next(iter(runs.values())), 4).shape[3]
+        clips = {run: list(stimulus_events(dataset, events[run], 0.0)["stim_file"]) for run in runs.keys() & events.keys()}
+        viewed[subject] = _Viewed(len(runs), volumes, clips)
+    return viewed
+
+
+def _counted(dataset: Dataset, viewed: dict[str, _Viewed]) -> Design:
+    """Counts by what each subject was shown."""
+    trials = {"train": 0, "adapt": 0, "test": 0}
+    clips: dict[str, set[str]] = {"train": set(), "test": set(), "all": set()}
+    for subject, one in viewed.items():
+        for run, shown in one.clips.items():
             clips["all"] |= set(shown)
-            role = "train" if source else "adapt" if label in dataset.adaptation_runs else "test" if label in dataset.test_runs else None
+            of_target = "adapt" if run in dataset.adaptation_runs else "test" if run in dataset.test_runs else None
+            role = "train" if subject in dataset.train_subjects else of_target
             if role:
                 trials[role] += len(shown)
             if role in ("train", "test"):
                 clips[role] |= set(shown)
+    source_runs, target_runs = (sum(viewed[s].runs for s in side) for side in (dataset.train_subjects, dataset.validation_subjects))
+    volumes = sum(one.volumes for one in viewed.values()) / len(viewed)
     numbers = {role: len(found) for role, found in clips.items()}
-    return Design(n_runs["source"], n_runs["target"], trials, sum(volumes) / len(volumes), numbers, "counted in the folder")
+    return Design(source_runs, target_runs, trials, volumes, numbers, "counted in the folder")

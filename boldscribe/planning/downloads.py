@@ -57,8 +57,7 @@ def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fe
             return annexed
         note = f"{name}: {dataset.bids_dir} is taken as whole, since there is no manifest to hold it against"
         return Fetched(0, 0, 0, "on disk", assumed=(note,) if dataset.manifest else ())
-    subjects = len(dataset.train_subjects) + len(dataset.validation_subjects)
-    amounts = {"subject": subjects, "run": design.source_runs + design.target_runs, "clip": design.clips["all"]}
+    amounts = {"subject": len(dataset.subjects), "run": design.source_runs + design.target_runs, "clip": design.clips["all"]}
     rows = [c for c in costs if c.stage == "raw"]
     size = sum(c.bytes_kept * amounts[c.unit] for c in rows)
     note = f"{name}: the manifest {dataset.manifest} is not there; sizes as in HAD's git tree" if dataset.manifest else ""

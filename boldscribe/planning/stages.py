@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError
 from boldscribe.planning.costs import Cost, Measured, measured, read_costs, rows_of
 from boldscribe.planning.counting import Amounts, common_amounts, count
-from boldscribe.planning.design import Design, design_of
+from boldscribe.planning.design import Design, designs_of
 from boldscribe.planning.downloads import Fetched, raw_data, weights
 
 GB = 1e9
@@ -94,13 +95,13 @@ def make_plan(config: Config, results: Path, cores: int, jobs: int | None = None
     costs = read_costs() if costs is None else costs
     recorded, assumed = _recorded(results)
     lines: list[Line] = []
-    for name in config.datasets:
-        design = design_of(config, name)
-        assumed += design.assumed
-        if (fetched := raw_data(config, name, design, costs)) is not None:
+    for name in config.whole_datasets:
+        designs = designs_of(config, name)
+        assumed += designs[name].assumed
+        if (fetched := raw_data(config, name, designs[name], costs)) is not None:
             assumed += fetched.assumed
             lines.append(_fetched_line(name, "raw data", fetched))
-        lines += _dataset_lines(config, name, design, recorded, costs, results, cores, jobs)
+        lines += _dataset_lines(config, name, designs, recorded, costs, results, cores, jobs)
     lines.append(_fetched_line("", "weights", weights(config, costs)))
     lines += _common_lines(config, recorded, costs, results, cores, jobs)
     assumed += [f"pretraining.{name}: windows of its subjects are not counted" for name in config.pretraining]
@@ -111,16 +112,23 @@ def stage_lines(config: Config, results: Path, cores: int, jobs: int | None = No
     """The plan's lines of stages alone: what is to be fetched is not looked for, which takes long where there are many files."""
     costs, (recorded, _) = read_costs(), _recorded(results)
     lines: list[Line] = []
-    for name in config.datasets:
-        lines += _dataset_lines(config, name, design_of(config, name), recorded, costs, results, cores, jobs)
+    for name in config.whole_datasets:
+        lines += _dataset_lines(config, name, designs_of(config, name), recorded, costs, results, cores, jobs)
     return lines + _common_lines(config, recorded, costs, results, cores, jobs)
 
 
 def _dataset_lines(
-    config: Config, name: str, design: Design, recorded: Config | None, costs: list[Cost], results: Path, cores: int, jobs: int | None
+    config: Config,
+    name: str,
+    designs: Mapping[str, Design],
+    recorded: Config | None,
+    costs: list[Cost],
+    results: Path,
+    cores: int,
+    jobs: int | None,
 ) -> list[Line]:
-    before = count(recorded, name, design_of(recorded, name)) if recorded and name in recorded.datasets else {}
-    amounts = count(config, name, design)
+    before = count(recorded, name, designs_of(recorded, name)) if recorded and name in recorded.whole_datasets else {}
+    amounts = count(config, name, designs)
     return [_line(name, stage, a, costs, results, before.get(stage), cores, jobs) for stage, a in amounts.items()]
 
 

@@ -137,8 +137,8 @@ class Experiment:
         make_tables(
             self.config,
             DATASET,
-            scores=scores,
-            pairs=pairs,
+            scores=[scores],
+            pairs=[pairs],
             labels=[self.labels(s) for s in subjects],
             excluded=[self.excluded(s) for s in subjects],
             **tables,

@@ -150,7 +150,8 @@ def _graph(
     kinds = [{"@id": CRATE}, {"@id": WORKFLOW_CRATE}]
     graph.add(METADATA, "CreativeWork", about={"@id": "./"}, conformsTo=kinds)
     ended = max(moment(job.record["activity"]["ended"]) for job in jobs)
-    datasets = sorted({w["dataset"] for job in jobs if "dataset" in (w := job.record["activity"]["wildcards"])})
+    folds = {key.split(".")[1] for job in jobs for key, value in job.record["config"].items() if key.endswith(".fold_of") and value}
+    datasets = sorted({w["dataset"] for job in jobs if "dataset" in (w := job.record["activity"]["wildcards"])} - folds)
     graph.add(
         "./",
         "Dataset",

@@ -84,7 +84,7 @@ class Guard:
         listed = {p.stem for p in self._inputs if p.parent == self._results / "fetched"}  # a manifest stands for the data that it lists
         if rule == LISTS_RAW_DATA:
             listed |= set(config.datasets)
-        foreign = {name: d for name, d in config.datasets.items() if name not in listed}
+        foreign = {name: d for name, d in config.datasets.items() if config.whole(name) not in listed}
         self._datasets = [_real(d.bids_dir) for d in foreign.values() if d.bids_dir]
         self._videos = [_real(d.videos) for d in foreign.values() if d.bids_dir or d.stimuli_dir]
         self._manifests = [_real(d.stimulus_manifest) for d in foreign.values() if d.stimulus_manifest]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,22 @@ class Leakage:
     parts: list[Part]
 
 
-def retrieval_table(path: Path | None) -> Table | None:
-    """Stage I retrieval, a line per subject and encoder, each score beside chance.
+def retrieval_table(paths: Sequence[Path]) -> Table | None:
+    """Stage I retrieval, a line per subject and encoder, each score beside chance; with several folds, a total of each.
 
     Raises:
         UserError: no such table.
     """
-    if path is None:
+    if not paths:
         return None
-    table = _read(path, {"row", "subject", "variant", "metric", "value", "chance", "p", "n_candidates"})
+    columns = {"row", "subject", "variant", "metric", "value", "chance", "p", "n_candidates"}
+    table = pd.concat([_read(path, columns).assign(fold=i) for i, path in enumerate(paths, 1)])
     metrics = list(dict.fromkeys(table["metric"]))
     rows = []
-    for (row, variant), group in table.groupby(["row", "variant"], sort=False):
+    for (fold, row, variant), group in table.groupby(["fold", "row", "variant"], sort=False):
         entries = group.set_index("metric")
         label = f"{row} (sub-{entries['subject'].iloc[0]})" if row != "Total" else "Total"
+        label += f", fold {fold}" if len(paths) > 1 else ""
         n = entries["n_candidates"].iloc[0]
         cells = [
             f"{entries.loc[m, 'value']:.1f} ({entries.loc[m, 'chance']:.1f}; p {_p(entries.loc[m, 'p'])})" if m in entries.index else "–"
@@ -86,15 +89,17 @@ def retrieval_table(path: Path | None) -> Table | None:
     return Table(caption, ["Subject", "Encoder", *map(_title, metrics), "Candidates"], rows, frozenset({0, 1}))
 
 
-def noise_ceiling(path: Path | None) -> list[Part]:
+def noise_ceiling(paths: Sequence[Path]) -> list[Part]:
     """How well a response to a clip foretells another: what any decoder can reach; no part where there is no such table.
+
+    It is a matter of the data, and folds differ only by the runs that they leave aside: that of the first stands for all.
 
     Raises:
         UserError: no such table.
     """
-    if path is None:
+    if not paths:
         return []
-    table = _read(path, {"subject", "comparison", "note"})
+    table = _read(paths[0], {"subject", "comparison", "note"})
     notes = [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(table["note"].dropna())]
     measured = table[table["comparison"] != "none"].drop(columns=["dataset", "note"], errors="ignore").dropna(axis=1, how="all")
     caption = (
@@ -104,10 +109,12 @@ def noise_ceiling(path: Path | None) -> list[Part]:
     return [Part("ceiling", "Noise ceiling", notes, [_as_table(measured, caption)] if len(measured) else [])]
 
 
-def quality(path: Path | None, left_out: Table) -> Part:
-    """Motion, missing responses, and the trials that take no part."""
+def quality(paths: Sequence[Path], left_out: Table) -> Part:
+    """Motion, missing responses, and the trials that take no part. With several folds, of each subject as a target."""
     caption = "Each subject's data: displacement is framewise, in mm; volumes above the limit in percent"
-    tables = [_as_table(_read(path, {"subject"}).drop(columns="dataset", errors="ignore"), caption)] if path else []
+    found = [_read(path, {"subject"}).drop(columns="dataset", errors="ignore") for path in paths]
+    own = [table[table["role"] == "target"] for table in found] if len(found) > 1 else found
+    tables = [_as_table(pd.concat(own), caption)] if found else []
     sentences = [] if left_out.rows else ["No trial is left out."]
     return Part("quality", "Data quality", sentences, [*tables, *([left_out] if left_out.rows else [])])
 
@@ -119,14 +126,20 @@ def left_out_table(left_out: pd.DataFrame) -> Table:
     return Table(f"Trials that are left out: {len(left_out)}", ["Subject", "Role", "Reason", "Trials"], rows, frozenset({0, 1, 2}))
 
 
-def leakage(path: Path | None) -> Leakage:
-    """What test trials share with training; an alarm where the split was to rule it out, and did not.
+def leakage(paths: Sequence[Path]) -> Leakage:
+    """What test trials share with training; an alarm where the split was to rule it out, and did not. A part of each fold.
 
     Raises:
         UserError: no such report.
     """
-    if path is None:
-        return Leakage([], [])
+    if len(paths) == 1:
+        return _leakage(paths[0])
+    found = [_leakage(path) for path in paths]
+    parts = [replace(p, id=f"{p.id}-{i}", title=f"{p.title}, fold {i}") for i, one in enumerate(found, 1) for p in one.parts]
+    return Leakage([f"Fold {i}: {alarm}" for i, one in enumerate(found, 1) for alarm in one.alarms], parts)
+
+
+def _leakage(path: Path) -> Leakage:
     try:
         report = json.loads(path.read_text())
         split, n_test, found = report["split"], report["trials"]["test"], list(report["findings"])

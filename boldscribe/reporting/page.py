@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,14 @@ Files = Mapping[str, Sequence[Path]]
 
 @dataclass(frozen=True)
 class Results:
-    """The files of one data set among those of all: names (`D.csv`, `D_tests.csv`), or the folders that they lie in, say whose they are."""
+    """The files of one data set among those of all: names (`D.csv`, `D_tests.csv`), or the folders that they lie in, say whose they are.
+
+    Those that depend on the split bear the names of its folds; without a rotation that is its own.
+    """
 
     files: Files
     dataset: str
+    folds: Sequence[str]
 
     def one(self, kind: str, name: str) -> Path:
         """The file of a kind that is called so.
@@ -68,33 +72,37 @@ class Results:
             raise UserError(where, f"found {len(found)} files named {self.dataset}{name}, expected one among the {kind}; run that stage")
         return found[0]
 
-    def perhaps(self, kind: str, name: str) -> Path | None:
-        """The same of what not every run makes: none where no file of that kind was given."""
-        return self.one(kind, name) if self.files.get(kind) else None
+    def of_folds(self, kind: str, name: str) -> list[Path]:
+        """The file of each fold that is called so; none where no file of that kind was given, which not every run makes."""
+        return [replace(self, dataset=fold).one(kind, name) for fold in self.folds] if self.files.get(kind) else []
 
     def folder(self, kind: str) -> list[Path]:
-        """The files of a kind in the data set's folder.
+        """The files of a kind in the data set's folder, or those of its folds.
 
         Raises:
             UserError: there is none.
         """
         paths = self.files.get(kind, ())
-        if not (found := [p for p in paths if p.parent.name == self.dataset]):
+        if not (found := [p for p in paths if p.parent.name in self.folds]):
             names = ", ".join(p.name for p in paths[:3]) or "no file"
             raise UserError(f"data set {self.dataset}", f"none of {names} is in a folder {self.dataset}/; give the {kind} of the data set")
         return found
 
     def curves(self) -> dict[str, Path]:
-        """The learning curves by stage, in the order of training.
+        """The learning curves by their titles, in the order of training, fold by fold.
 
         Raises:
             UserError: one is missing.
         """
         paths = [*self.files.get("sc_mbm", ()), *(folder / "curve.parquet" for folder in self.files.get("stages", ()))]
-        found = {stage: path for path in paths for stage in STAGES if stage in path.parts and self.dataset in path.parts}
-        if missing := sorted(set(STAGES) - set(found)):
-            raise UserError(f"data set {self.dataset}", f"no learning curve of {', '.join(missing)}; run these stages")
-        return {stage: found[stage] for stage in STAGES}
+        titled: dict[str, Path] = {}
+        for i, fold in enumerate(self.folds, 1):
+            found = {stage: path for path in paths for stage in STAGES if stage in path.parts and fold in path.parts}
+            if missing := sorted(set(STAGES) - set(found)):
+                raise UserError(f"data set {self.dataset}", f"no learning curve of {', '.join(missing)}; run these stages")
+            more = f", fold {i}" if len(self.folds) > 1 else ""
+            titled |= {title + more: found[stage] for stage, title in STAGES.items()}
+        return titled
 
 
 def write_report(config: Config, files: Files, output: Path) -> None:
@@ -109,7 +117,9 @@ def write_report(config: Config, files: Files, output: Path) -> None:
         UserError: a data set of the configuration has no table, scores or frames; files that do not fit each other.
     """
     record = audited(output.parent)
-    datasets = [_section(config, Results(files, name), record) for name in tqdm(list(config.datasets), "report", mininterval=5)]
+    datasets = [
+        _section(config, Results(files, name, config.folds(name)), record) for name in tqdm(config.whole_datasets, "report", mininterval=5)
+    ]
     loader = PackageLoader("boldscribe.reporting", ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     style, script = (loader.get_source(environment, name)[0] for name in PARTS[-2:])
@@ -133,20 +143,20 @@ def write_report(config: Config, files: Files, output: Path) -> None:
 
 def _section(config: Config, results: Results, record: Audited) -> dict[str, Any]:
     """What the page shows of one data set."""
-    name, n_datasets = results.dataset, len(list(config.datasets))
+    name, n_datasets = results.dataset, len(config.whole_datasets)
     names = {"tables": ".csv", "differences": "_differences.csv", "tests": "_tests.csv", "left_out": "_left_out.csv"}
     paths = {kind: results.one(kind, suffix) for kind, suffix in names.items()}
     values, differences, tests, left_out = map(_read, paths.values())
     labels = results.folder("labels")
-    scored = results.one("scores", ".parquet")
-    scores = pd.read_parquet(scored)
-    clips = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True)
+    scored = results.of_folds("scores", ".parquet")
+    scores = pd.concat([pd.read_parquet(p) for p in scored], ignore_index=True)
+    clips = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True).drop_duplicates(["subject", "trial"])
     used = trials_sentence(config, name, labels, scores, left_out)
     packed = pack_trials(scores, clips, largest=LARGEST_TRIALS // n_datasets)
     if len(packed.rows) > STATIC_ROWS // n_datasets:
         packed.rows.clear()
     label, simulated = config.datasets[name].title or name, config.datasets[name].simulated is not None
-    leaked, curves = leakage(results.perhaps("leakage", ".json")), results.curves()
+    leaked, curves = leakage(results.of_folds("leakage", ".json")), results.curves()
     raised = [*alarms(tests).values(), *copying(config, scores).values()]
     section = {
         "name": name,
@@ -163,19 +173,19 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         "total": groups(values, tests, "Total"),
         "rows": _rows(values, tests),
         "errors": errors_of_the_paper(values),
-        "notes": notes(config, name, values, read_signatures(scored), used),
+        "notes": notes(config, name, values, read_signatures(scored[0]), used),
         "files": [download(path) for path in [*paths.values(), *_texts(results)]],
         "forests": [figure for metric in shown_metrics(differences) if (figure := forest(differences, metric))],
         "identification": identification_curve(values),
-        "retrieval": retrieval_table(results.perhaps("retrieval", ".csv")),
-        "curves": [(STAGES[stage], learning_curves(path, STAGES[stage])) for stage, path in curves.items()],
+        "retrieval": retrieval_table(results.of_folds("retrieval", ".csv")),
+        "curves": [(title, learning_curves(path, title)) for title, path in curves.items()],
         "examples": examples(scores, clips, results.folder("frames"), config.seed),
         "score_titles": {metric: title_of(metric) for metric in SHOWN},
         "packed": packed,
         **_brain(results),
         "evidence": [
-            *noise_ceiling(results.perhaps("reliability", ".csv")),
-            quality(results.perhaps("quality", ".csv"), left_out_table(left_out)),
+            *noise_ceiling(results.of_folds("reliability", ".csv")),
+            quality(results.of_folds("quality", ".csv"), left_out_table(left_out)),
             *leaked.parts,
         ],
     }
@@ -184,10 +194,11 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
 
 def _brain(results: Results) -> dict[str, Any]:
     """The map of where the information is, what it is, and how far it can be believed."""
-    path, about = results.perhaps("maps", "_information.nii.gz"), results.perhaps("maps", "_information.json")
-    if path is None or about is None:
+    maps, about = results.of_folds("maps", "_information.nii.gz"), results.of_folds("maps", "_information.json")
+    if not maps or not about:
         return {"brain": None, "brain_caption": ""}
-    return {"brain": glass_brain(path, results.dataset), "brain_caption": map_caption(about)}
+    of_fold = f" It is that of the first of {len(maps)} folds." if len(maps) > 1 else ""
+    return {"brain": glass_brain(maps[0], results.dataset), "brain_caption": map_caption(about[0]) + of_fold}
 
 
 def _rows(values: pd.DataFrame, tests: pd.DataFrame) -> list[tuple[str, str, Any]]:
@@ -211,7 +222,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _texts(results: Results) -> list[Path]:
     """The tables as LaTeX and Markdown."""
-    return [path for kind, suffix in (("markdown", ".md"), ("latex", ".tex")) if (path := results.perhaps(kind, suffix))]
+    return [results.one(kind, suffix) for kind, suffix in (("markdown", ".md"), ("latex", ".tex")) if results.files.get(kind)]
 
 
 def _contents(section: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -61,12 +61,30 @@ class Dataset(Section):
     validation_subjects: list[Label] = key([], "target subjects, never trained on with labels", "paper 4.1")
     adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "survey 8")
     test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "survey 8")
+    leave_out: int | None = key(
+        None,
+        "rotation: all subjects, in their order, are divided into folds of so many targets (the last may be smaller), each decoded by a "
+        "model that is trained on the others; null for the split above",
+        "ours",
+        ge=1,
+    )
+    fold_of: Label | None = key(None, "the data set that this is a fold of; written by Boldscribe where leave_out is given", "ours")
     split: Literal["paper", "strict"] = key(
         "paper", "'strict': no video source of a test trial is seen in training, and the other way round", "paper 4.1; survey 5"
     )
     strict_test_share: float = key(
         1.0, "'strict': share of the sources seen on both sides that are kept for testing; training keeps the others", "ours", ge=0, le=1
     )
+
+    @property
+    def subjects(self) -> list[str]:
+        """Source and target subjects, in this order."""
+        return [*self.train_subjects, *self.validation_subjects]
+
+    @property
+    def targets(self) -> list[str]:
+        """Subjects who are decoded: those of the split, or in a rotation all, each in one fold."""
+        return self.validation_subjects if self.leave_out is None else self.subjects
 
     @property
     def videos(self) -> Path:
@@ -96,6 +114,11 @@ class Dataset(Section):
             raise ValueError(
                 f"subject(s) {', '.join(both)} in train_subjects and in validation_subjects: "
                 "a target subject must not be trained on; remove from one"
+            )
+        if self.leave_out is not None and self.leave_out >= len(self.subjects):
+            raise ValueError(
+                f"leave_out is {self.leave_out} of {len(self.subjects)} subjects, so that none is left to train on; choose a smaller "
+                "number, or name more subjects in train_subjects and validation_subjects"
             )
         if both := sorted(set(self.adaptation_runs) & set(self.test_runs)):
             raise ValueError(f"run(s) {', '.join(both)} in adaptation_runs and in test_runs: test trials must be unseen; remove from one")

@@ -26,11 +26,12 @@ def pretraining_windows(config: Config, dataset: str, series: Sequence[Path], fu
         UserError: a series of somebody who is named in neither list, or on another grid than the first.
     """
     names, tables = [], []
-    named = {(dataset, subject) for subject in config.datasets[dataset].train_subjects}
+    whole = config.whole(dataset)  # whose name a fold's series bear
+    named = {(whole, subject) for subject in config.datasets[dataset].train_subjects}
     named |= {(name, subject) for name, extra in config.pretraining.items() for subject in extra.subjects}
     for path in [*series, *further]:
         _, header = load_array(path)
-        key = (header.get("dataset", dataset), header["subject"])
+        key = (header.get("dataset", whole), header["subject"])
         if key not in named:
             raise UserError(str(path), f"subject: found {key[0]} sub-{key[1]}, expected one that the configuration names for pretraining")
         names.append("/".join(key))

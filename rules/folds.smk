@@ -1,0 +1,25 @@
+"""Rotation: a fold has a folder of its own for what depends on the split, and reads the rest where its whole data set has it."""
+
+# Names under which data sets are trained and decoded: their own, or those of their folds (datasets.*.leave_out).
+FOLDS = [fold for dataset in DATASETS for fold in experiment.folds(dataset)]
+OF_WHOLE = (SERIES, VOXELS, DISPLACEMENT)
+
+
+def place(pattern, dataset, subject):
+    """A subject's file, for a data set or a fold."""
+    return pattern.format(dataset=experiment.whole(dataset) if pattern in OF_WHOLE else dataset, subject=subject)
+
+
+def of_subject(pattern):
+    """The file of the job's subject."""
+    return lambda w: place(pattern, w.dataset, w.subject)
+
+
+def of_folds(pattern):
+    """One file per fold of a data set, or per fold and subject; without a rotation, per data set."""
+    return lambda w: [path for fold in experiment.folds(w.dataset) for path in expand(pattern, dataset=fold, subject=subjects(fold))]
+
+
+def checked(wildcards):
+    """What the check of the whole data set found."""
+    return f"{R}/checked/{experiment.whole(wildcards.dataset)}.json"

@@ -121,7 +121,8 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
         "stage2": amounts(len(need.stage2), "trial", len(need.stage2) * s2.steps * s2.batch_size * s2.accumulate, training),
         "decode": amounts(len(conditions), "token", written * design.trials["test"] * config.decoding.max_new_tokens),
         "scores": amounts(1, "text", design.trials["test"] * len(conditions)),
-        **{stage: Amounts(1, "any", {"job": 1}) for stage in ("leakage", "quality", "reliability")},
+        **{stage: Amounts(1, "any", {"job": 1}) for stage in ("leakage", "quality")},
+        "reliability": Amounts(1, size, {"job": 1}),
         **{stage: amounts(1, "trial", design.trials["test"]) for stage in ("retrieval", "information_map")},
     }
     if need.noise:

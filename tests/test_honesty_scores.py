@@ -68,7 +68,7 @@ def tables(config: Config, captions: pd.DataFrame, scores: Path, pairs: Path, fo
     pd.DataFrame(columns=list(EXCLUDED_TYPES)).to_parquet(folder / "excluded.parquet")
     files = {name: folder / f"had_{name}" for name in ("csv", "md", "tex", "differences", "tests", "left_out")}
     labels_file, excluded = [folder / "labels.parquet"], [folder / "excluded.parquet"]
-    make_tables(config, "had", scores=scores, pairs=pairs, labels=labels_file, excluded=excluded, **files)
+    make_tables(config, "had", scores=[scores], pairs=[pairs], labels=labels_file, excluded=excluded, **files)
     return pd.read_csv(files["tests"]), files["md"].read_text()
 
 

@@ -143,7 +143,7 @@ def test_a_table_of_what_was_made_what_failed_and_what_is_not_yet(config: Config
     assert "\n".join(failure.cause.lines) + "\n" == message, "shown whole"
     shown = CliRunner().invoke(main, ["status", str(results)])
     assert shown.exit_code == 1 and max(map(len, shown.output.splitlines())) <= 120
-    assert f"2 of {N_JOBS} jobs done, 1 failed, {N_JOBS - 3} not yet" in shown.output
+    assert f"2 of {N_JOBS} jobs done, 1 failed, {N_JOBS - 3} not yet" in " ".join(shown.output.split())
     assert re.search(r"^ 02 +not yet +not yet +not yet +failed: input at fault, \d+ s ago", shown.output, re.M)
     content = json.loads(CliRunner().invoke(main, ["status", str(results), "--json"]).output)
     assert content["counts"] == {"done": 2, "failed": 1, "not yet": N_JOBS - 3} and content["failures"][0]["rule"] == "trials"

@@ -47,7 +47,14 @@ def test_reading_notes_exactly_the_keys_that_were_asked_for() -> None:
     assert config.datasets["had"].task == "action"
     assert config.conditions("had")[:3] == ["model", "llm", "mean"], "by a method, which reads keys too"
     assert list(config.datasets) == ["had", "urgen"]
-    by_conditions = {"decoding.controls", "stage2.adaptation", "datasets.had.validation_subjects", "datasets.had.description_column"}
+    by_conditions = {
+        "decoding.controls",
+        "stage2.adaptation",
+        "datasets.had.validation_subjects",
+        "datasets.had.description_column",
+        "datasets.had.fold_of",
+        "datasets.had.leave_out",
+    }
     assert set(read) == {"stage1.alpha", "stage2.lambda", "datasets.had.task", "datasets.(names)", *by_conditions}
     config.adaptor.model_dump()
     assert read["adaptor"] == Config().adaptor.model_dump()
@@ -72,7 +79,7 @@ def test_a_record_holds_what_was_made_from_what_by_what(tmp_path: Path) -> None:
     assert content["randomness"]["seeds"] == [1] and content["randomness"]["class"] == "bitwise"
     assert len(content["code"]["commit"]) == 40 and len(content["code"]["fingerprint"]) == 64
     packages = json.loads((folder_of(tmp_path) / "packages" / f"{content['environment']['packages']}.json").read_text())
-    assert packages["sacrebleu"] == "2.6.0" and "torch" not in packages, "the table uses no torch"
+    assert packages["scipy"] == "1.15.3" and "torch" not in packages, "the table uses no torch"
     assert content["hardware"]["cores"] == os.cpu_count()
     [first, second] = read_ledger(tmp_path).entries
     assert second["outputs"] == [
@@ -307,7 +314,7 @@ def test_a_program_shows_a_users_mistake_without_traceback(tmp_path: Path) -> No
     config = tmp_path / "config.yaml"
     config.write_text("sed: 1")
     command = [sys.executable, "-m", "workflow_scripts.tables", "--config", str(config), "--dataset", "had", "--scores", "none.parquet"]
-    command += [part for name in ("csv", "md", "tex", "differences", "left-out") for part in (f"--{name}", str(tmp_path / name))]
+    command += [part for name in ("csv", "md", "tex", "differences", "tests", "left-out") for part in (f"--{name}", str(tmp_path / name))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.strip() == f"error: {config}: sed: unknown key; check its spelling against `boldscribe config`"

@@ -126,6 +126,8 @@ def test_a_repetition_is_not_run_twice(fast: Config, tmp_path: Path, monkeypatch
     wanted = designs("4+2", "48", "0,1")
     assert len(run_all(fast, wanted, 2, 1, tmp_path)) == 4
     assert len(run_all(fast, wanted, 3, 1, tmp_path)) == 6
+    assert len(run_all(fast, wanted, 1, 1, tmp_path)) == 6  # what is there counts
+    assert len(run_all(fast, wanted[:1], 1, 1, tmp_path)) == 3
     assert len(ran) == len(set(ran)) == 6
     other = fast.model_copy(update={"seed": fast.seed + 1})
     with pytest.raises(UserError, match="another configuration, seed or version"):

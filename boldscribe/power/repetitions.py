@@ -79,7 +79,7 @@ class Repetition:
 
 
 def run_all(config: Config, designs: Sequence[Design], repeats: int, jobs: int, out: Path) -> pd.DataFrame:
-    """Run the repetitions of all designs that have no result yet; returns the results of all.
+    """Run the repetitions of all designs that have no result yet; returns the results of all that the folder has.
 
     Args:
         config: the fast configuration, with the seed of all.
@@ -102,7 +102,13 @@ def run_all(config: Config, designs: Sequence[Design], repeats: int, jobs: int, 
         first.clips()
     for _ in in_processes(Repetition.run, missing, jobs, "experiments"):
         pass
-    return pd.concat([pd.read_csv(r.result).assign(**r.design.as_row()) for r in wanted], ignore_index=True)
+    return pd.concat([table for design in designs for table in _results(design, out)], ignore_index=True)
+
+
+def _results(design: Design, out: Path) -> list[pd.DataFrame]:
+    """Of all repetitions of a design that the folder has, whenever they were run."""
+    paths = sorted((out / "repetitions").glob(f"{design.label}_repetition-*.csv"))
+    return [pd.read_csv(path).assign(**design.as_row()) for path in paths]
 
 
 def _check_folder(config: Config, out: Path) -> None:

@@ -98,9 +98,10 @@ def _tables(root: Path, dataset: str, conditions: tuple[str, ...], n_trials: int
                 p = {"p": 0.001 if beats else 0.4, "p_max": 0.001 if beats else 0.4, "p_holm": 0.004 if beats else 0.8, "beats": beats}
                 tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": 5.0, **p})
         for condition in conditions:
-            kind = CONDITIONS[condition].kind
-            names = {"condition": condition, "against": "chance", "kind": kind.replace("null", "null control"), "metric": "bertscore"}
-            p = {"p": 0.5, "p_max": 0.5, "p_holm": 0.03 if kind != "null" else 1.0, "beats": kind != "null"}
+            null = CONDITIONS[condition].kind == "null"
+            kind = CONDITIONS[condition].kind.replace("null", "null control")
+            names = {"condition": condition, "against": "chance", "kind": kind, "metric": "bertscore"}
+            p = {"p": 0.5, "p_max": 0.5, "p_holm": 1.0 if null else 0.03, "beats": not null}
             tests += [
                 {"dataset": dataset, "row": row, "subject": subject, **names, "metric": m, "statistic": 1.0, **p}
                 for m in ("bertscore", "any")

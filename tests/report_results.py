@@ -99,8 +99,8 @@ def _tables(root: Path, dataset: str, conditions: tuple[str, ...], n_trials: int
                 tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": 5.0, **p})
         for condition in conditions:
             null = CONDITIONS[condition].kind == "null"
-            kind = CONDITIONS[condition].kind.replace("null", "null control")
-            names = {"condition": condition, "against": "chance", "kind": kind, "metric": "bertscore"}
+            written = CONDITIONS[condition].kind.replace("null", "null control")
+            names = {"condition": condition, "against": "chance", "kind": written, "metric": "bertscore"}
             p = {"p": 0.5, "p_max": 0.5, "p_holm": 1.0 if null else 0.03, "beats": not null}
             tests += [
                 {"dataset": dataset, "row": row, "subject": subject, **names, "metric": m, "statistic": 1.0, **p}
@@ -111,9 +111,9 @@ def _tables(root: Path, dataset: str, conditions: tuple[str, ...], n_trials: int
     table = pd.concat([pd.DataFrame(values), pd.DataFrame([chance]), published], ignore_index=True)
     left_out = [["05", "02", 9, "test", "broken clip", "frames: found 3"]] if dataset == "had" else []
     texts = {"markdown": f"# {dataset}\n", "latex": f"% {dataset}\n"}
-    for kind, text in texts.items():
+    for form, text in texts.items():
         (root / "tables").mkdir(parents=True, exist_ok=True)
-        (root / "tables" / f"{dataset}{'.md' if kind == 'markdown' else '.tex'}").write_text(text)
+        (root / "tables" / f"{dataset}{'.md' if form == 'markdown' else '.tex'}").write_text(text)
     return {
         "tables": _save(root / "tables" / f"{dataset}.csv", table),
         "differences": _save(root / "tables" / f"{dataset}_differences.csv", pd.DataFrame(differences)),

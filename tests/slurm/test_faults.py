@@ -103,7 +103,7 @@ def test_slurmd_restarted_in_mid_job_does_no_harm(on_slurm: OnSlurm, slurm: Path
 
 
 def test_one_controller_at_a_time_and_the_next_one_goes_on_after_a_killed_one(on_slurm: OnSlurm) -> None:
-    target = "results/tiny/fmri_tokens/had/role-train_tokens.npy"
+    target = "results/tiny/fmri_tokens/had/variant-model_role-train_tokens.npy"
     first = on_slurm.start(target)
     job = on_slurm.in_mid_stage1(first)
     second = on_slurm.start(target)
@@ -113,10 +113,8 @@ def test_one_controller_at_a_time_and_the_next_one_goes_on_after_a_killed_one(on
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     output = finish(on_slurm.start(target))
-    assert (
-        "An earlier Snakemake was killed here" in output
-        and f"Waiting for 1 job(s) that an earlier call left running: stage1 had variant-model ({job})" in output
-    )
+    assert "An earlier Snakemake was killed here" in output, output
+    assert f"Waiting for 1 job(s) that an earlier call left running: stage1 had_model ({job})" in output, output
     assert on_slurm.stage1_weights() == on_slurm.weights
     assert len(re.findall("submitted with SLURM jobid", output)) == 1, "only the tokens were still to be made"
     wait_for(lambda: not on_slurm.jobs("stage1"))

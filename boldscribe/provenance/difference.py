@@ -115,7 +115,8 @@ def _numbers(before: Tree, after: Tree) -> Iterator[NumberDifference]:
         if not all({*keys, "value"} <= set(table) for table in tables):
             continue
         both = tables[0].merge(tables[1], on=keys, suffixes=("", "_after"))
-        for row in both[both["value"] != both["value_after"]].to_dict("records"):
+        neither = both["value"].isna() & both["value_after"].isna()  # a score that there cannot be, in both runs
+        for row in both[(both["value"] != both["value_after"]) & ~neither].to_dict("records"):
             numbers = [float(row[column]) for column in ("value", "value_after", "low", "high")]
             yield NumberDifference(name, str(row["row"]), str(row["condition"]), str(row["metric"]), *numbers)
 

@@ -116,10 +116,10 @@ def test_what_is_stale_is_what_snakemake_makes_again(
 
 def test_another_package_version_makes_stale_what_uses_it(changed: Callable[[str, Change], Checkout], tmp_path: Path) -> None:
     checkout = changed("README.md", lambda c: None)
-    pretend_version(tmp_path, "nltk", "9.9.9")
+    pretend_version(tmp_path, "pycocoevalcap", "9.9.9")
     checkout.variables["PYTHONPATH"] = str(tmp_path)
     assert audit(checkout) == dict.fromkeys(AFTER_SCORES | AFTER_TABLES, "stale")
-    assert f"nltk 9.9.9, was {metadata.version('nltk')}" in reasons(checkout, "scores/had.parquet")
+    assert f"pycocoevalcap 9.9.9, was {metadata.version('pycocoevalcap')}" in reasons(checkout, "scores/had.parquet")
     assert planned(checkout) == AFTER_SCORES | AFTER_TABLES
 
 
@@ -225,7 +225,7 @@ def test_what_uncommitted_code_has_made_is_called_so(checkout: Checkout, tmp_pat
 
 def test_what_other_packages_than_the_locks_have_made_is_unpinned(checkout: Checkout, tmp_path: Path) -> None:
     other = checkout.copy(tmp_path / "unpinned")
-    pretend_version(tmp_path, "nltk", "9.9.9")
+    pretend_version(tmp_path, "pycocoevalcap", "9.9.9")
     other.variables["PYTHONPATH"] = str(tmp_path)
     other.snakemake()
     assert audit(other) == dict.fromkeys(AFTER_SCORES, "unpinned")

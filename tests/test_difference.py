@@ -48,12 +48,14 @@ def test_one_line_of_a_loss(checkout: Checkout, tmp_path: Path) -> None:
 
 def test_a_package_version(checkout: Checkout, tmp_path: Path) -> None:
     other = checkout.copy(tmp_path / "package")
-    pretend_version(tmp_path, "nltk", "9.9.9")
+    pretend_version(tmp_path, "pycocoevalcap", "9.9.9")
     other.variables["PYTHONPATH"] = str(tmp_path)
     other.snakemake(TABLE)
     found = compare(checkout.results, other.results)
     assert found.number is None, "the same code under another number gives the same scores"
-    assert {(c.kind, c.what) for c in found.causes} == {("environment", f"packages: nltk {metadata.version('nltk')} in A, 9.9.9 in B")}
+    assert {(c.kind, c.what) for c in found.causes} == {
+        ("environment", f"packages: pycocoevalcap {metadata.version('pycocoevalcap')} in A, 9.9.9 in B")
+    }
 
 
 def test_one_raw_volume(checkout: Checkout, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Condition:
 LLM = frozenset({"llm", "stage2"})
 BRAIN = LLM | {"tokens"}
 CAPTIONS = frozenset({"source_captions"})
+BEST = frozenset({"best_captions"})
 
 CONDITIONS: dict[str, Condition] = {
     "model": Condition("model", "model", "the decoder", BRAIN),
@@ -69,18 +70,16 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "wrongsubject": Condition("wrong subject", "null", "the fMRI of another target subject who saw another clip", BRAIN | {"test_labels"}),
     "constant": Condition(
-        "constant caption", "null", "the source caption of the same instruction that scores best against all others", CAPTIONS
+        "constant caption", "null", "the source caption of the same instruction that scores best against all others", BEST
     ),
     "random": Condition("random caption", "null", "a random source caption of the same instruction", CAPTIONS),
     "shuffledclass": Condition("shuffled within class", "control", "the fMRI of another trial of the same action", BRAIN | {"test_labels"}),
-    "trueclass": Condition(
-        "true class", "control", "the best constant caption of the clip's true action", CAPTIONS | {"source_labels", "test_labels"}
-    ),
+    "trueclass": Condition("true class", "control", "the best constant caption of the clip's true action", BEST | {"test_labels"}),
     "predictedclass": Condition(
         "predicted class",
         "control",
         "the best constant caption of the action that a classifier of the fMRI tokens predicts",
-        CAPTIONS | {"source_labels", "tokens", "train_tokens"},
+        BEST | CAPTIONS | {"source_labels", "tokens", "train_tokens"},
     ),
     "nearest": Condition(
         "nearest source trial",

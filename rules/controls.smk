@@ -1,4 +1,4 @@
-"""What some conditions are decoded from and no model is: noise in place of BOLD, and the captioner's second answers."""
+"""What some conditions are decoded from and no model is: noise in place of BOLD, the best captions, and the captioner's second answers."""
 
 
 rule noise_series:
@@ -34,6 +34,37 @@ rule noise_series:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject}"
         " --series {input.series:q} --voxels {input.voxels:q} --trials {input.trials:q}"
         " --noise {output.noise:q} --noise-voxels {output.noise_voxels:q} --noise-trials {output.noise_trials:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+
+
+rule best_captions:
+    """The source captions that score best against all others: for each instruction, and for each action and instruction."""
+    input:
+        script=ancient("workflow_scripts/best_captions.py"),
+        captions=shards("train", "captions.parquet"),
+        labels=of_train_subjects(LABELS),
+    output:
+        best=BEST_CAPTIONS,
+    params:
+        module=as_py_module(),
+        code=code("best_captions"),
+        packages=packages("best_captions"),
+        settings=settings("best_captions"),
+        config=CONFIG,
+    log:
+        f"{R}/logs/best_captions/{{dataset}}.log",
+    benchmark:
+        f"{R}/benchmarks/best_captions/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=memory(4000, 1000),
+        runtime=minutes(60, 30),
+    conda:
+        "../envs/evaluation.yaml"
+    message:
+        "Choose the best captions of {wildcards.dataset}"
+    shell:
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --captions {input.captions:q} --labels {input.labels:q}"
+        " --best {output.best:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule captions_again:

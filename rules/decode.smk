@@ -18,6 +18,7 @@ rule decode:
         source_trials=handed("source_labels", of_train_subjects(TRIALS)),
         source_labels=handed("source_labels", of_train_subjects(LABELS)),
         source_captions=handed("source_captions", shards("train", "captions.parquet")),
+        best_captions=handed("best_captions", lambda w: BEST_CAPTIONS.format(dataset=w.dataset)),
         source_features=handed("source_features", shards("train", "features.npy")),
         test_labels=handed("test_labels", of_validation_subjects(LABELS)),
         captions_again=handed("captions_again", shards("test", "captions_again.parquet")),

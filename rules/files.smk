@@ -54,6 +54,7 @@ LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
 SCORES = f"{R}/scores/{{dataset}}.parquet"
 PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
+BEST_CAPTIONS = f"{R}/stimuli/{{dataset}}/best_captions.parquet"
 LEAKAGE = f"{R}/leakage/{{dataset}}.json"
 RELIABILITY = f"{R}/reliability/{{dataset}}.csv"
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}

@@ -25,6 +25,11 @@ AFTER_TABLES = {
     "provenance.html",
 }
 AFTER_IDENTIFICATION = AFTER_SCORES | AFTER_TABLES | {f"reliability/{d}.csv" for d in ("had", "urgen")}
+# What is chosen by metrics; the LLM writes nothing again.
+AFTER_BEST_CAPTIONS = {
+    *(f"stimuli/{d}/best_captions.parquet" for d in ("had", "urgen")),
+    *(f"decoded/{d}/condition-{condition}.parquet" for d in ("had", "urgen") for condition in ("constant", "predictedclass")),
+}
 TABLE = "tables/had.csv"
 RECORD = f"{TABLE}.prov.json"
 IDENTIFICATION = "boldscribe/evaluation/identification.py"
@@ -114,13 +119,17 @@ def test_what_is_stale_is_what_snakemake_makes_again(
     assert planned(checkout) == (stale or set())
 
 
-def test_another_package_version_makes_stale_what_uses_it(changed: Callable[[str, Change], Checkout], tmp_path: Path) -> None:
+@pytest.mark.parametrize("package, more", [("pycocoevalcap", set()), ("rouge_score", AFTER_BEST_CAPTIONS)])
+def test_another_package_version_makes_stale_what_uses_it(
+    changed: Callable[[str, Change], Checkout], tmp_path: Path, package: str, more: set[str]
+) -> None:
     checkout = changed("README.md", lambda c: None)
-    pretend_version(tmp_path, "pycocoevalcap", "9.9.9")
+    pretend_version(tmp_path, package, "9.9.9")
     checkout.variables["PYTHONPATH"] = str(tmp_path)
-    assert audit(checkout) == dict.fromkeys(AFTER_SCORES | AFTER_TABLES, "stale")
-    assert f"pycocoevalcap 9.9.9, was {metadata.version('pycocoevalcap')}" in reasons(checkout, "scores/had.parquet")
-    assert planned(checkout) == AFTER_SCORES | AFTER_TABLES
+    stale = AFTER_SCORES | AFTER_TABLES | more
+    assert audit(checkout) == dict.fromkeys(stale, "stale")
+    assert f"{package.replace('_', '-')} 9.9.9, was {metadata.version(package)}" in reasons(checkout, "scores/had.parquet")
+    assert planned(checkout) == stale
 
 
 def pretend_version(folder: Path, package: str, version: str) -> None:

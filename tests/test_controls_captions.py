@@ -11,7 +11,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
 from boldscribe.config import Config
-from boldscribe.decoding import best_caption as best
+from boldscribe.decoding import best_captions as best
 from boldscribe.decoding import captions
 from boldscribe.decoding.task import Task
 from boldscribe.errors import UserError
@@ -52,14 +52,24 @@ def d(tiny: Config, tmp_path: Path) -> SimpleNamespace:
         "captions_again": [write(tmp_path, "again", index.loc[test, ["subject", "trial", "text"]].sample(frac=1, random_state=0))],
     }
     trials = [write(tmp_path, "trials", targets.drop(columns=["action", "stim_file", "text"]))]
+    raw = with_targets(tiny).model_dump(by_alias=True)
+    raw["video_llama"]["instructions"] = INSTRUCTIONS
+    config = Config.model_validate(raw)
+    files["best_captions"] = [tmp_path / "best.parquet"]
+    choose_best(config, files)
 
     def task(condition: str) -> Task:
-        return task_for(with_targets(tiny), condition, trials, **files)
+        return task_for(config, condition, trials, **files)
 
     return SimpleNamespace(
-        task=task, files=files, root=tmp_path, z_NLD=z_NLD, index=index, is_test=test,
+        config=config, task=task, files=files, root=tmp_path, z_NLD=z_NLD, index=index, is_test=test,
         source=index[source].reset_index(drop=True), test=index[test].reset_index(drop=True),
     )  # fmt: skip
+
+
+def choose_best(config: Config, files: dict[str, list[Path]]) -> None:
+    captions, labels, [path] = (files[name] for name in ("source_captions", "source_labels", "best_captions"))
+    best.write_best_captions(config, "had", captions=captions, labels=labels, best=path)
 
 
 def agreement(text: str, reference: str) -> float:
@@ -102,22 +112,31 @@ def test_a_class_gets_its_best_caption_of_the_instruction(d: SimpleNamespace, ca
     texts = captions.true_class(d.task("trueclass"))
     for text, action, instruction in zip(texts, d.test["action"], d.test["instruction"], strict=True):
         alike = d.source[(d.source["action"] == action) & (d.source["instruction"] == instruction)]
-        assert len(alike) >= captions.ENOUGH and text in set(alike["text"])
+        assert len(alike) >= best.ENOUGH and text in set(alike["text"])
     assert captions.predicted_class(d.task("predictedclass")) == texts, "the planted tokens tell actions apart, whosever they are"
-    task = d.task("trueclass")
-    rare = task.labelled_source.copy()
-    rare.loc[rare["action"] == ACTIONS[0], "action"] = "something else"
-    rare.loc[:2, "action"] = ACTIONS[1]
-    task.__dict__["labelled_source"] = rare
     with caplog.at_level(logging.WARNING):
-        unseen = captions.best_of_class(task, [ACTIONS[0]] * len(d.test))
+        unseen = captions.best_of_class(d.task("trueclass"), ["something else"] * len(d.test))
     assert "24 of 24 trials show an action that no source trial shows" in caplog.text and unseen == captions.constant(d.task("constant"))
 
 
 def test_a_class_with_few_captions_of_an_instruction_takes_in_those_of_others(d: SimpleNamespace) -> None:
-    table = d.source[d.source["action"] == ACTIONS[0]]
-    few = pd.concat([table[table["instruction"] == INSTRUCTIONS[0]].head(2), table[table["instruction"] == INSTRUCTIONS[1]]])
-    assert len(captions.asked(few, INSTRUCTIONS[0])) == 2 and len(captions.asked(few, INSTRUCTIONS[0], captions.ENOUGH)) == len(few)
+    few = d.source[(d.source["action"] == ACTIONS[0]) & (d.source["instruction"] == INSTRUCTIONS[0])].index[2:]
+    rest = d.source.drop(few)
+    d.files["source_captions"] = [write(d.root, "few", rest[["subject", "trial", "stim_file", "instruction", "text"]])]
+    choose_best(d.config, d.files)
+    chosen = pd.read_parquet(d.files["best_captions"][0]).set_index(["action", "instruction"])["text"]
+    of_class = rest[rest["action"] == ACTIONS[0]]
+    both = of_class[of_class["instruction"] == INSTRUCTIONS[1]]
+    assert chosen[ACTIONS[0], INSTRUCTIONS[0]] == best.best_caption(of_class["text"].tolist(), np.random.default_rng(0))
+    assert chosen[ACTIONS[0], INSTRUCTIONS[1]] == best.best_caption(both["text"].tolist(), np.random.default_rng(0))
+    assert chosen[ACTIONS[0], INSTRUCTIONS[0]] != chosen[ACTIONS[0], INSTRUCTIONS[1]]
+
+
+def test_the_best_captions_of_another_instruction_are_told(d: SimpleNamespace) -> None:
+    table = pd.read_parquet(d.files["best_captions"][0])
+    d.files["best_captions"] = [write(d.root, "other", table[table["instruction"] == INSTRUCTIONS[0]])]
+    with pytest.raises(UserError, match=f"found none of {INSTRUCTIONS[1]!r}".replace("?", r"\?")):
+        captions.constant(d.task("constant"))
 
 
 def test_the_nearest_source_trial_is_found_whatever_the_subjects_own_part(d: SimpleNamespace, tmp_path: Path) -> None:
@@ -143,9 +162,11 @@ def test_the_nearest_source_trial_is_found_whatever_the_subjects_own_part(d: Sim
 def test_a_caption_of_a_target_subject_is_refused(d: SimpleNamespace) -> None:
     leak = pd.concat([d.source, d.test.head(1)])[["subject", "trial", "stim_file", "instruction", "text"]]
     d.files["source_captions"] = [write(d.root, "leak", leak)]
-    for condition in ("constant", "random", "trueclass", "predictedclass", "nearest"):
+    for condition in ("random", "predictedclass", "nearest"):
         with pytest.raises(UserError, match="found 03, expected source subjects only"):
             captions.WRITERS[condition](d.task(condition))
+    with pytest.raises(UserError, match="found 03, expected source subjects only"):
+        choose_best(d.config, d.files)
 
 
 def test_the_captioners_second_answers_are_matched_by_trial(d: SimpleNamespace) -> None:

@@ -18,6 +18,7 @@ INPUTS = {
     "source_trials": "trial indices of the source subjects",
     "source_labels": "labels of the source subjects",
     "source_captions": "captions of the source clips",
+    "best_captions": "best source caption of each instruction and action",
     "source_features": "features of the source clips",
     "test_labels": "labels of the target subjects",
     "captions_again": "second captions of the test clips",

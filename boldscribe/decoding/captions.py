@@ -9,19 +9,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from boldscribe.decoding.best_caption import best_caption
+from boldscribe.decoding.asked import ANY, asked
 from boldscribe.decoding.task import Task
 from boldscribe.errors import UserError
 from boldscribe.token_files import read_fmri_tokens, tokens_of
 
 Directions = NDArray[np.float32]
-ENOUGH = 5  # captions from which the best is chosen; with fewer, those of other instructions are taken in
 
 
 def constant(task: Task) -> list[str]:
     """The source caption of the trial's instruction that agrees best with all others."""
-    best = {text: best_caption(asked(task.source, text)["text"].tolist(), task.rng(text)) for text in task.test["instruction"].unique()}
-    return [best[instruction] for instruction in task.test["instruction"]]
+    return best_of_class(task, [ANY] * len(task.test))
 
 
 def random_caption(task: Task) -> list[str]:
@@ -94,27 +92,23 @@ WRITERS: dict[str, Callable[[Task], list[str]]] = {
 }
 
 
-def asked(captions: pd.DataFrame, instruction: str, enough: int = 1) -> pd.DataFrame:
-    """Captions of an instruction, whose style depends on it; of any where there are fewer than enough of this."""
-    same = captions[captions["instruction"] == instruction]
-    return same if len(same) >= enough else captions
-
-
 def best_of_class(task: Task, actions: Sequence[str]) -> list[str]:
-    """The best source caption of each test trial's action and instruction; of the action alone where there are few of both.
+    """The best source caption of each test trial's action and instruction (`boldscribe.decoding.best_captions`).
 
-    An action that no source trial shows gets the best constant caption, and the log says so.
+    An action that no source trial shows gets the best of its instruction, and the log says so.
+
+    Raises:
+        UserError: an instruction without.
     """
-    table = task.labelled_source
-    best: dict[tuple[str, str], str] = {}
-    pairs = list(zip(actions, task.test["instruction"], strict=True))
-    for action, instruction in sorted(set(pairs)):
-        of_class = table[table["action"] == action]
-        pool = asked(of_class, instruction, ENOUGH) if len(of_class) else asked(table, instruction)
-        best[action, instruction] = best_caption(pool["text"].tolist(), task.rng(action, instruction))
-    if unknown := sum(action not in set(table["action"]) for action in actions):
+    path = task.one("best_captions")
+    best = pd.read_parquet(path).set_index(["action", "instruction"])["text"]
+    if absent := sorted(set(task.test["instruction"]) - set(best.index.get_level_values("instruction"))):
+        raise UserError(str(path), f"instruction: found none of {', '.join(map(repr, absent))}; choose the best captions again")
+    known = set(best.index.get_level_values("action"))
+    if unknown := sum(action not in known for action in actions):
         logging.getLogger(__name__).warning("%d of %d trials show an action that no source trial shows", unknown, len(actions))
-    return [best[pair] for pair in pairs]
+    pairs = zip(actions, task.test["instruction"], strict=True)
+    return [best[action if action in known else ANY, instruction] for action, instruction in pairs]
 
 
 def similar(task: Task) -> tuple[Directions, Directions, pd.DataFrame]:

@@ -119,11 +119,7 @@ class Task:
         Raises:
             UserError: none, or captions of a target subject.
         """
-        table = pd.concat([pd.read_parquet(path) for path in self.files["source_captions"]])
-        check_source_only(self.config, self.dataset, table, "captions")
-        if table.empty:
-            raise UserError(f"captions of {self.dataset}", "found none of a source trial, expected some; write the captions again")
-        return table.sort_values(["subject", "trial"], ignore_index=True)
+        return source_captions(self.config, self.dataset, self.files["source_captions"])
 
     @cached_property
     def labelled_source(self) -> pd.DataFrame:
@@ -132,9 +128,31 @@ class Task:
         Raises:
             UserError: labels of a target subject, or a trial without.
         """
-        labels = pd.concat([pd.read_parquet(path) for path in self.files["source_labels"]])
-        check_source_only(self.config, self.dataset, labels, "labels")
-        return _joined(self.source, labels[["subject", "trial", "action"]], self.files["source_labels"])
+        return labelled(self.config, self.dataset, self.source, self.files["source_labels"])
+
+
+def source_captions(config: Config, dataset: str, paths: Sequence[Path]) -> pd.DataFrame:
+    """The captions of source trials, from tables of shards, ordered by subject and trial.
+
+    Raises:
+        UserError: none, or captions of a target subject.
+    """
+    table = pd.concat([pd.read_parquet(path) for path in paths])
+    check_source_only(config, dataset, table, "captions")
+    if table.empty:
+        raise UserError(f"captions of {dataset}", "found none of a source trial, expected some; write the captions again")
+    return table.sort_values(["subject", "trial"], ignore_index=True)
+
+
+def labelled(config: Config, dataset: str, captions: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
+    """Captions of source trials with the trials' `action`, from tables of labels.
+
+    Raises:
+        UserError: labels of a target subject, or a trial without.
+    """
+    labels = pd.concat([pd.read_parquet(path) for path in paths])
+    check_source_only(config, dataset, labels, "labels")
+    return _joined(captions, labels[["subject", "trial", "action"]], paths)
 
 
 def _joined(trials: pd.DataFrame, further: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:

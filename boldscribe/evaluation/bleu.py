@@ -26,7 +26,7 @@ def sentence_bleu(predictions: Sequence[str], references: Sequence[str]) -> pd.D
     bleu = BLEU(max_ngram_order=2, effective_order=True)
     options = {"smooth_method": bleu.smooth_method, "effective_order": True, "max_ngram_order": 1}
     rows = []
-    for prediction, reference in zip(tqdm(predictions, "SacreBLEU", mininterval=5), references, strict=True):
+    for prediction, reference in zip(tqdm(predictions, "SacreBLEU", mininterval=5, delay=5), references, strict=True):
         two = bleu.sentence_score(prediction, [reference])
         one = BLEU.compute_bleu(two.counts[:1], two.totals[:1], two.sys_len, two.ref_len, **options)
         rows.append([one.score, two.score, *two.counts, *two.totals, two.sys_len, two.ref_len])

@@ -65,6 +65,7 @@ RULES: dict[str, Rule] = {
     ),
     "noise_series": Rule(tuple(f"noise/{{dataset}}/sub-{{subject}}_{name}" for name in NOISE), ("bold_series", "trials")),
     "captions_again": Rule(("stimuli/{dataset}/test-{shard}_captions_again.parquet",), ("trials", "video_features", "fetch_model")),
+    "best_captions": Rule(("stimuli/{dataset}/best_captions.parquet",), ("captions", "trials")),
     "stage1": Rule(
         ("stage1/{dataset}/{variant}",), ("bold_series", "noise_series", "trials", "video_features", "pretrain_sc_mbm", "fetch_model")
     ),
@@ -81,7 +82,7 @@ RULES: dict[str, Rule] = {
     "stage2": Rule(("stage2/{dataset}/{variant}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
     "decode": Rule(
         ("decoded/{dataset}/condition-{condition}.parquet",),
-        ("bold_series", "trials", "captions", "captions_again", "video_features", "fmri_tokens", "stage2", "fetch_model"),
+        ("bold_series", "trials", "captions", "best_captions", "captions_again", "video_features", "fmri_tokens", "stage2", "fetch_model"),
     ),
     "scores": Rule(("scores/{dataset}.parquet", "scores/{dataset}_pairs.parquet"), ("decode", "captions", "fetch_model")),
     "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials", "leakage")),
@@ -194,6 +195,8 @@ def _trained_and_decoded(config: Config, dataset: str) -> dict[str, Iterable[Map
     made["stage1"] = _each("variant", need.stage1)
     made["fmri_tokens"] = [{"variant": variant, "role": role} for variant, role in need.tokens]
     made["stage2"] = _each("variant", need.stage2)
+    if "best_captions" in need.reads:
+        made["best_captions"] = [{}]
     if "captions_again" in need.reads:
         made["captions_again"] = _each("shard", numbers)
     made["decode"] = _each("condition", config.conditions(dataset))

@@ -131,6 +131,8 @@ def training_amounts(config: Config, dataset: str, design: Design) -> dict[str, 
             sum(design.trials.values()) * config.bold.n_volumes * VOXELS_AT_2_MM * (2 / config.preprocessing.resolution) ** 3 * 2 / 1e6
         )
         made["noise_series"] = Amounts(members, size, {"job": members, "array MB": windows_mb})
+    if "best_captions" in need.reads:
+        made["best_captions"] = Amounts(1, "any", {"text": design.trials["train"], "job": 1})
     if "captions_again" in need.reads:
         own = config.captioner.kind == "video_llama"
         units = {"token": answers, "job": config.stimuli.shards}

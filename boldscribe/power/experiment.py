@@ -13,6 +13,7 @@ from boldscribe.bold.placement import voxels_path
 from boldscribe.bold.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
 from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY, NULLS, TOKENS
 from boldscribe.config import Config
+from boldscribe.decoding.best_captions import write_best_captions
 from boldscribe.decoding.decode import decode
 from boldscribe.decoding.task import Task, inputs_of
 from boldscribe.encoding import write_fmri_tokens
@@ -55,13 +56,15 @@ class Experiment:
         self.encoders = list(dict.fromkeys(ENCODERS[v] for v in self.variants))
 
     def scan(self) -> None:
-        """BOLD, trials, labels and captions of all subjects, and noise in place of the BOLD of those whose noise is read."""
+        """BOLD, trials, labels and captions of all subjects, the best of these, and noise in place of BOLD where it is read."""
         _, viewed = plan(self.config, DATASET)
         records = viewed.merge(self.clips.captions, on="stim_file", how="left", validate="one_to_one")
         for subject, trials in records.groupby("subject"):
             trials = trials.reset_index(drop=True)
             write_simulated_series(self.config, DATASET, str(subject), self.clips.scenes, trials, self.series(str(subject)))
             self._write_records(str(subject), trials)
+        captions, labels = ([path(s) for s in self.source] for path in (self.captions_of, self.labels))
+        write_best_captions(self.config, DATASET, captions=captions, labels=labels, best=self.best_captions)
         for subject in [*(self.source if "noise" in self.encoders else []), *self.target]:
             write_noise_series(
                 self.config,
@@ -166,6 +169,11 @@ class Experiment:
         """Captions of the clips that a subject saw."""
         return self.folder / "captions" / f"sub-{subject}_captions.parquet"
 
+    @property
+    def best_captions(self) -> Path:
+        """The best source caption of each instruction and action."""
+        return self.folder / "captions" / "best_captions.parquet"
+
     def tokens(self, part: str, variant: str) -> Path:
         """fMRI tokens of the trials of a role."""
         return self.folder / "fmri_tokens" / f"variant-{variant}_role-{part}_tokens.npy"
@@ -187,6 +195,7 @@ class Experiment:
             "source_trials": [self.trials(s) for s in self.source],
             "source_labels": [self.labels(s) for s in self.source],
             "source_captions": [self.captions_of(s) for s in self.source],
+            "best_captions": [self.best_captions],
             "source_features": [self.clips.features],
         }
 

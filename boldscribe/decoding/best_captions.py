@@ -1,20 +1,31 @@
-"""The caption that says the most about all others: what a decoder without any brain would best answer, always."""
+"""The captions that say the most about all others: what a decoder without any brain would best answer, always or to a class.
+
+They are chosen by metrics, and apart from `decode`: what changes in a metric must not have the LLM write everything again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
+from boldscribe.config import Config
+from boldscribe.decoding.asked import ANY, asked
+from boldscribe.decoding.task import labelled, source_captions
 from boldscribe.evaluation.bleu import sentence_bleu
+from boldscribe.files import atomic
+from boldscribe.reproducible import generator
 
 # Candidates and references of each round: those that do best against a few references are held against more. Bounds the pairs that
 # are scored to 36,000, however many captions there are.
 ROUNDS = ((400, 50), (20, 800))
+ENOUGH = 5  # captions from which the best of a class is chosen; with fewer, those of other instructions are taken in
 
 
 class _CachedTokenizer(Tokenizer):
@@ -26,6 +37,32 @@ class _CachedTokenizer(Tokenizer):
     def tokenize(self, text: str) -> list[str]:
         """Its words."""
         return list(self._tokenize(text))
+
+
+def write_best_captions(config: Config, dataset: str, *, captions: Sequence[Path], labels: Sequence[Path], best: Path) -> None:
+    """Write the best source caption of each instruction, for any action and for each: `action` (empty for any), `instruction`, `text`.
+
+    Where there are few captions of both action and instruction, the best of the action alone.
+
+    Args:
+        config: the experiment.
+        dataset: name of the data set.
+        captions: tables of the source shards.
+        labels: labels of the source subjects.
+        best: the table to write.
+
+    Raises:
+        UserError: no caption of a source trial, captions or labels of a target subject, or a trial without label.
+    """
+    table = labelled(config, dataset, source_captions(config, dataset, captions), labels)
+    rows = []
+    for instruction in config.video_llama.instructions:
+        for action in sorted({ANY, *table["action"]}):
+            pool = asked(table, instruction) if action == ANY else asked(table[table["action"] == action], instruction, ENOUGH)
+            rng = generator(config.seed, "best_captions", dataset, action, instruction)
+            rows.append({"action": action, "instruction": instruction, "text": best_caption(pool["text"].tolist(), rng)})
+    with atomic(best) as part:
+        pd.DataFrame(rows).to_parquet(part, index=False)
 
 
 def best_caption(texts: Sequence[str], rng: np.random.Generator) -> str:

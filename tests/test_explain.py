@@ -13,25 +13,29 @@ from boldscribe.provenance.record import Job, record
 from boldscribe.provenance.run import write_run
 from tests.conftest import ROOT
 
+Trials = list[tuple[str, int]]  # subjects, and how many trials they have
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """A table, made from scores and pairs, made from the texts of two conditions."""
-    change = {"paths": {"results": str(tmp_path)}}
+
+def make_table(folder: Path, folds: dict[str, Trials]) -> Path:
+    """A table, made from scores and pairs of folds, made from the texts of two conditions."""
+    change = {"paths": {"results": str(folder)}}
     write_run(Config.model_validate(change), [ROOT / "config.yaml"], change)
-    decoded = [tmp_path / "decoded" / "had" / f"condition-{c}.parquet" for c in ("model", "llm")]
-    scores, pairs, csv = tmp_path / "scores/had.parquet", tmp_path / "scores/had_pairs.parquet", tmp_path / "tables/had.csv"
-    for path in decoded:
-        condition = path.stem.removeprefix("condition-")
-        with record(Job("decode", tmp_path, {}, {"decoded": [path]}, {"dataset": "had", "condition": condition})):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(condition)
-    trials = [(c, s, t) for c in ("model", "llm") for s, n in (("05", 3), ("06", 2)) for t in range(n)]
-    with record(Job("scores", tmp_path, {"decoded": decoded}, {"scores": [scores], "pairs": [pairs]}, {"dataset": "had"})):
-        scores.parent.mkdir()
-        pd.DataFrame(trials, columns=["condition", "subject", "trial"]).to_parquet(scores)
-        pairs.write_text("pairs")
-    with record(Job("tables", tmp_path, {"scores": [scores], "pairs": [pairs]}, {"csv": [csv]}, {"dataset": "had"})):
+    scores, pairs, csv = [], [], folder / "tables" / "had.csv"
+    for fold, subjects in folds.items():
+        decoded = [folder / "decoded" / fold / f"condition-{c}.parquet" for c in ("model", "llm")]
+        for path in decoded:
+            condition = path.stem.removeprefix("condition-")
+            with record(Job("decode", folder, {}, {"decoded": [path]}, {"dataset": fold, "condition": condition})):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(condition)
+        scores.append(folder / "scores" / f"{fold}.parquet")
+        pairs.append(folder / "scores" / f"{fold}_pairs.parquet")
+        trials = [(c, s, t) for c in ("model", "llm") for s, n in subjects for t in range(n)]
+        with record(Job("scores", folder, {"decoded": decoded}, {"scores": scores[-1:], "pairs": pairs[-1:]}, {"dataset": fold})):
+            scores[-1].parent.mkdir(exist_ok=True)
+            pd.DataFrame(trials, columns=["condition", "subject", "trial"]).to_parquet(scores[-1])
+            pairs[-1].write_text("pairs")
+    with record(Job("tables", folder, {"scores": scores, "pairs": pairs}, {"csv": [csv]}, {"dataset": "had"})):
         csv.parent.mkdir()
         rows = [
             (row, s, c, "bertscore", 50.0, 40.0, 60.0)
@@ -48,10 +52,19 @@ def _said(table: Path, row: str, condition: str) -> str:
     return console.export_text()
 
 
-def test_a_cell_leads_to_the_trials_of_its_subjects_and_to_the_texts_of_its_condition(table: Path) -> None:
+def test_a_cell_leads_to_the_trials_of_its_subjects_and_to_the_texts_of_its_condition(tmp_path: Path) -> None:
+    table = make_table(tmp_path, {"had": [("05", 3), ("06", 2)]})
     said = _said(table, "Subject-1", "llm")
     assert "Subject-1, llm, bertscore: 50.00 [40.00, 60.00] %" in said and "3 trials scored (0, 1, 2, …)" in said
     assert "condition-llm.parquet" in said and "condition-model.parquet" not in said and "had_pairs" not in said
     assert "5 trials scored" in _said(table, "Total", "model")
     with pytest.raises(UserError, match="found 0 cells for row 'Subject-9'"):
         explain(table, row="Subject-9", column="bertscore")
+
+
+def test_a_subjects_cell_leads_to_its_own_fold_alone_and_the_total_to_all(tmp_path: Path) -> None:
+    table = make_table(tmp_path, {"hadfold01": [("05", 3)], "hadfold02": [("06", 2)]})
+    said = _said(table, "Subject-2", "model")
+    assert "2 trials scored (0, 1, …)" in said and "hadfold02" in said and "0 trials" not in said and "hadfold01" not in said
+    total = _said(table, "Total", "model")
+    assert "3 trials scored" in total and "2 trials scored" in total

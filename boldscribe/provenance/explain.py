@@ -107,6 +107,8 @@ def _explain_cell(tree: Tree, table: Output, cell: Cell, brief: bool) -> Lines:
         if SCORES.search(material["path"]):
             scores = pd.read_parquet(tree.file_of(material["path"]), columns=["condition", "subject", "trial"])
             scores = scores[(scores["condition"] == cell.condition) & scores["subject"].isin(cell.subjects)]
+            if scores.empty:  # of a fold in which other subjects are the targets
+                continue
             trials = ", ".join(map(str, scores["trial"].head(6)))
             lineage.add(made.add(f"{len(scores)} trials scored ({trials}, …); {cell.metric} of each stands in"), material)
     return lines

@@ -16,8 +16,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from boldscribe.config import Config
-from boldscribe.decoding.asked import ANY, asked
-from boldscribe.decoding.task import labelled, source_captions
+from boldscribe.decoding.task import ANY, asked, labelled, source_captions
 from boldscribe.evaluation.bleu import sentence_bleu
 from boldscribe.files import atomic
 from boldscribe.reproducible import generator

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from boldscribe.decoding.asked import ANY, asked
-from boldscribe.decoding.task import Task
+from boldscribe.decoding.task import ANY, Task, asked
 from boldscribe.errors import UserError
 from boldscribe.token_files import read_fmri_tokens, tokens_of
 

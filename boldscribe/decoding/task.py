@@ -24,6 +24,8 @@ BEHIND = {
     "source_labels": {"source_labels", "source_trials"},
 }
 
+ANY = ""  # any action, in the table of the best captions
+
 
 def inputs_of(condition: str) -> set[str]:
     """Names of the inputs that a condition is handed beside the trial indices."""
@@ -142,6 +144,12 @@ def source_captions(config: Config, dataset: str, paths: Sequence[Path]) -> pd.D
     if table.empty:
         raise UserError(f"captions of {dataset}", "found none of a source trial, expected some; write the captions again")
     return table.sort_values(["subject", "trial"], ignore_index=True)
+
+
+def asked(captions: pd.DataFrame, instruction: str, enough: int = 1) -> pd.DataFrame:
+    """Captions of an instruction, whose style depends on it; of any where there are fewer than enough of this."""
+    same = captions[captions["instruction"] == instruction]
+    return same if len(same) >= enough else captions
 
 
 def labelled(config: Config, dataset: str, captions: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:

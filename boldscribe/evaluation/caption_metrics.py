@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from math import exp, log, sqrt
+from operator import mul
 
 import numpy as np
 from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import single_meteor_score
 from numpy.typing import NDArray
-from pycocoevalcap.cider.cider_scorer import CiderScorer, cook_refs, cook_test
+from pycocoevalcap.cider.cider_scorer import CiderScorer, precook
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 # As coco-caption: its tokenizer drops these after splitting.
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";", "(", ")", "[", "]", "{", "}", '"'])
+N, SIGMA = 4, 6.0  # of CIDEr-D: longest n-gram, and spread of the penalty for another length
 _split = Tokenizer13a()
 
 
@@ -24,35 +28,56 @@ def words(text: str) -> tuple[str, ...]:
 
 
 class Cider:
-    """CIDEr-D (Vedantam et al. 2015) by pycocoevalcap, in percent of its library's 0 to 10, as it is published: 0 to 1000.
+    """CIDEr-D (Vedantam et al. 2015), in percent of its library's 0 to 10, as it is published: 0 to 1000.
+
+    N-grams and their document frequencies are pycocoevalcap's. Its scorer weighs the n-grams of both texts anew for each pair; here each
+    text is weighed once.
 
     Args:
         references: captions, one for each trial: the documents that the rarity of an n-gram is counted over.
     """
 
     def __init__(self, references: Sequence[str]) -> None:
-        self._documents = [_cook(reference) for reference in references]
         counting = CiderScorer()
-        counting.crefs = self._documents
+        counting.crefs = [[_n_grams(reference)] for reference in references]
         counting.compute_doc_freq()
-        self._frequency = counting.document_frequency
+        self._frequency, self._n_documents = counting.document_frequency, len(references)
+        self._weighted = cache(self._weigh)
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
         """Score of each pair (pairs). The references need not be among the documents."""
-        scores = [self._score(*pair) for pair in zip(predictions, references, strict=True)]
-        return 100 * np.array(scores)
+        return 1000 * np.array([self._agreement(*pair) for pair in zip(predictions, references, strict=True)])
 
-    def _score(self, prediction: str, reference: str) -> float:
-        scorer = CiderScorer()
-        scorer.document_frequency = self._frequency
-        # The library takes the number of documents from the length of this list, and scores as many as there are predictions.
-        scorer.crefs = [_cook(reference), *self._documents[1:]]
-        scorer.ctest = [cook_test(" ".join(words(prediction)))]
-        return float(scorer.compute_cider()[0])
+    def _agreement(self, prediction: str, reference: str) -> float:
+        """Mean over the n-gram lengths of the clipped cosine, less for another length of the text (equation 6 of CIDEr-D)."""
+        predicted, said = self._weighted(prediction), self._weighted(reference)
+        cosines = [
+            sum(min(weight, other[n_gram]) * other[n_gram] for n_gram, weight in own.items() if n_gram in other) / norms
+            for own, other, norms in zip(predicted.weights, said.weights, map(mul, predicted.norms, said.norms), strict=True)
+            if norms
+        ]
+        return sum(cosines) / N * exp(-((predicted.length - said.length) ** 2) / (2 * SIGMA**2))
+
+    def _weigh(self, text: str) -> _Weighted:
+        weights: list[dict[tuple[str, ...], float]] = [{} for _ in range(N)]
+        counts = _n_grams(text)
+        for n_gram, count in counts.items():
+            weights[len(n_gram) - 1][n_gram] = count * (log(self._n_documents) - log(max(1.0, self._frequency.get(n_gram, 0.0))))
+        norms = [sqrt(sum(w**2 for w in of_length.values())) for of_length in weights]
+        return _Weighted(weights, norms, sum(count for n_gram, count in counts.items() if len(n_gram) == 2))
 
 
-def _cook(reference: str) -> list[dict[tuple[str, ...], int]]:
-    return cook_refs([" ".join(words(reference))])
+@dataclass(frozen=True)
+class _Weighted:
+    """A text's n-grams of each length with their weights, the norms of these, and the number of its bigrams."""
+
+    weights: list[dict[tuple[str, ...], float]]
+    norms: list[float]
+    length: int
+
+
+def _n_grams(text: str) -> dict[tuple[str, ...], int]:
+    return precook(" ".join(words(text)), N)
 
 
 class _Stemmer(PorterStemmer):

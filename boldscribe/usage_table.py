@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import click
 from rich.table import Table
 
 from boldscribe.errors import UserError, user_errors
-from boldscribe.provenance.ledger import read_ledger
+from boldscribe.provenance.ledger import Wildcards, read_ledger, usage_of_jobs
 
 COLUMNS = {
     "rule": "rule",
@@ -67,27 +67,14 @@ def usage_by_rule(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of the table, in the order in which the rules were first done.
 
     Args:
-        entries: the ledger's, oldest first. Of a job that was done several times the last time counts.
+        entries: the ledger's, oldest first.
     """
-    jobs: dict[str, dict[str, list[Mapping[str, Any]]]] = defaultdict(dict)
-    parts: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    others: dict[str, list[str]] = defaultdict(list)
-    for entry in entries:
-        if (used := entry.get("usage")) is None:
-            continue
-        rule, job = entry["rule"], str(sorted(entry["wildcards"].items()))
-        kind = entry["exit"].partition(":")[0]
-        jobs[rule]  # a rule of which nothing is done yet has its row
-        if kind == "completed":
-            jobs[rule][job] = [*parts.pop((rule, job), []), used]
-            continue
-        others[rule].append(kind)
-        if kind == "left":
-            parts[rule, job].append(used)
-    return [_row(rule, done, others[rule]) for rule, done in jobs.items()]
+    entries = list(entries)
+    ended = Counter((entry["rule"], entry["exit"].partition(":")[0]) for entry in entries if "usage" in entry)
+    return [_row(rule, done, ended) for rule, done in usage_of_jobs(entries).items()]
 
 
-def _row(rule: str, done: Mapping[str, list[Mapping[str, Any]]], others: list[str]) -> dict[str, Any]:
+def _row(rule: str, done: Mapping[Wildcards, list[Mapping[str, Any]]], ended: Mapping[tuple[str, str], int]) -> dict[str, Any]:
     every = [part for parts in done.values() for part in parts]
     gpus = [(gpu, part["wall_seconds"]) for part in every for gpu in part["gpus"]]
     memory = max((part["memory_mib"] for part in every), default=None)
@@ -98,8 +85,8 @@ def _row(rule: str, done: Mapping[str, list[Mapping[str, Any]]], others: list[st
     return {
         "rule": rule,
         "jobs": len(done),
-        "left": others.count("left"),
-        "failed": others.count("failed"),
+        "left": ended[rule, "left"],
+        "failed": ended[rule, "failed"],
         "wall_seconds": _total(every, "wall_seconds"),
         "longest_seconds": max((_total(parts, "wall_seconds") or 0.0 for parts in done.values()), default=None),
         "cpu_seconds": _total(every, "cpu_seconds"),

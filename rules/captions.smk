@@ -22,8 +22,6 @@ rule captions:
         config=CONFIG,
     log:
         f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/captions/{{dataset}}_{{split}}-{{shard}}.tsv"
     threads: CORES if OWN_CAPTIONS else 8
     resources:
         mem_mb=memory(64000, 2000 if OWN_CAPTIONS else 64000),

@@ -17,8 +17,6 @@ rule train_connectors:
         work=f"{R}/work/connectors",
     log:
         f"{R}/logs/train_connectors.log",
-    benchmark:
-        f"{R}/benchmarks/train_connectors.tsv"
     threads: 1
     resources:
         mem_mb=memory(8000, 4000),

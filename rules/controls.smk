@@ -20,8 +20,6 @@ rule noise_series:
         config=CONFIG,
     log:
         f"{R}/logs/noise_series/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/noise_series/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(16000, 1000),
@@ -52,8 +50,6 @@ rule best_captions:
         config=CONFIG,
     log:
         f"{R}/logs/best_captions/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/best_captions/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(4000, 1000),
@@ -88,8 +84,6 @@ rule captions_again:
         config=CONFIG,
     log:
         f"{R}/logs/captions_again/{{dataset}}_{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/captions_again/{{dataset}}_{{shard}}.tsv"
     threads: CORES if OWN_CAPTIONS else 8
     resources:
         mem_mb=memory(64000, 2000 if OWN_CAPTIONS else 64000),

@@ -33,8 +33,6 @@ rule decode:
         files=lambda w, input: options(input),
     log:
         f"{R}/logs/decode/{{dataset}}_condition-{{condition}}.log",
-    benchmark:
-        f"{R}/benchmarks/decode/{{dataset}}_condition-{{condition}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),

@@ -28,8 +28,6 @@ rule retrieval:
         config=CONFIG,
     log:
         f"{R}/logs/retrieval/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/retrieval/{{dataset}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),
@@ -68,8 +66,6 @@ rule information_map:
         config=CONFIG,
     log:
         f"{R}/logs/information_map/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/information_map/{{dataset}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(32000, 2000),
@@ -111,8 +107,6 @@ rule quality:
         config=CONFIG,
     log:
         f"{R}/logs/quality/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/quality/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(1000, 1000),

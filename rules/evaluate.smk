@@ -19,8 +19,6 @@ rule scores:
         config=CONFIG,
     log:
         f"{R}/logs/scores/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/scores/{{dataset}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),
@@ -66,8 +64,6 @@ rule tables:
         config=CONFIG,
     log:
         f"{R}/logs/tables/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/tables/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(1000, 1000),

@@ -16,8 +16,6 @@ rule fetch_dataset:
         config=CONFIG,
     log:
         f"{R}/logs/fetch_dataset/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/fetch_dataset/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(1000, 1000),
@@ -45,8 +43,6 @@ rule simulate_stimuli:
         config=CONFIG,
     log:
         f"{R}/logs/simulate_stimuli/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/simulate_stimuli/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(2000, 2000),
@@ -75,8 +71,6 @@ rule simulate_subject:
         config=CONFIG,
     log:
         f"{R}/logs/simulate_subject/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/simulate_subject/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(2000, 2000),
@@ -104,8 +98,6 @@ rule fetch_model:
         config=CONFIG,
     log:
         f"{R}/logs/fetch_model/{{asset}}.log",
-    benchmark:
-        f"{R}/benchmarks/fetch_model/{{asset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(4000, 4000),
@@ -132,8 +124,6 @@ rule fetch_pretraining:
         config=CONFIG,
     log:
         f"{R}/logs/fetch_pretraining/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/fetch_pretraining/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(1000, 1000),

@@ -20,8 +20,6 @@ rule fmri_tokens:
         config=CONFIG,
     log:
         f"{R}/logs/fmri_tokens/{{dataset}}_variant-{{variant}}_role-{{role}}.log",
-    benchmark:
-        f"{R}/benchmarks/fmri_tokens/{{dataset}}_variant-{{variant}}_role-{{role}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(32000, 1500),

@@ -20,8 +20,6 @@ rule leakage:
         config=CONFIG,
     log:
         f"{R}/logs/leakage/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/leakage/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(1000, 1000),

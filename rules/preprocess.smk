@@ -16,8 +16,6 @@ rule check_dataset:
         config=CONFIG,
     log:
         f"{R}/logs/check_dataset/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/check_dataset/{{dataset}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(8000, 2000),
@@ -46,8 +44,6 @@ rule check_preprocessing:
         container=container_digest,
     log:
         f"{R}/logs/check_preprocessing/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/check_preprocessing/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(1000, 1000),
@@ -80,8 +76,6 @@ rule fmriprep:
         work=f"{R}/work/fmriprep/{{dataset}}_sub-{{subject}}",
     log:
         f"{R}/logs/fmriprep/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/fmriprep/{{dataset}}_sub-{{subject}}.tsv"
     threads: 8 if FMRIPREP else 1
     resources:
         mem_mb=memory(24000, 24000 if FMRIPREP else 3000),
@@ -110,8 +104,6 @@ rule check_pretraining:
         config=CONFIG,
     log:
         f"{R}/logs/check_pretraining/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/check_pretraining/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(4000, 4000),

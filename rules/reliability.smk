@@ -19,8 +19,6 @@ rule reliability:
         config=CONFIG,
     log:
         f"{R}/logs/reliability/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/reliability/{{dataset}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(16000, 1000),

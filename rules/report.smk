@@ -39,8 +39,6 @@ rule report:
         config=CONFIG,
     log:
         f"{R}/logs/report.log",
-    benchmark:
-        f"{R}/benchmarks/report.tsv"
     threads: 1
     resources:
         mem_mb=memory(4000, 1500),
@@ -72,8 +70,6 @@ rule provenance:
         config=CONFIG,
     log:
         f"{R}/logs/provenance.log",
-    benchmark:
-        f"{R}/benchmarks/provenance.tsv"
     threads: 1
     resources:
         mem_mb=memory(2000, 2000),

@@ -24,8 +24,6 @@ rule pretrain_sc_mbm:
         work=f"{R}/work/sc_mbm/{{dataset}}",
     log:
         f"{R}/logs/pretrain_sc_mbm/{{dataset}}.log",
-    benchmark:
-        f"{R}/benchmarks/pretrain_sc_mbm/{{dataset}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
@@ -70,8 +68,6 @@ rule stage1:
         work=f"{R}/work/stage1/{{dataset}}/{{variant}}",
     log:
         f"{R}/logs/stage1/{{dataset}}_variant-{{variant}}.log",
-    benchmark:
-        f"{R}/benchmarks/stage1/{{dataset}}_variant-{{variant}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),

@@ -23,8 +23,6 @@ rule stage2:
         work=f"{R}/work/stage2/{{dataset}}/{{variant}}",
     log:
         f"{R}/logs/stage2/{{dataset}}_variant-{{variant}}.log",
-    benchmark:
-        f"{R}/benchmarks/stage2/{{dataset}}_variant-{{variant}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(96000, 2500),

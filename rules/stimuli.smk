@@ -19,8 +19,6 @@ rule frames:
         config=CONFIG,
     log:
         f"{R}/logs/frames/{{dataset}}_{{split}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/frames/{{dataset}}_{{split}}-{{shard}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(4000, 1000),
@@ -50,8 +48,6 @@ rule video_features:
         config=CONFIG,
     log:
         f"{R}/logs/video_features/{{dataset}}_{{split}}-{{shard}}.log",
-    benchmark:
-        f"{R}/benchmarks/video_features/{{dataset}}_{{split}}-{{shard}}.tsv"
     threads: CORES
     resources:
         mem_mb=memory(32000, 2500),

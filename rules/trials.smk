@@ -20,8 +20,6 @@ rule bold_series:
         config=CONFIG,
     log:
         f"{R}/logs/bold_series/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/bold_series/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(16000, 1000, of_input=2),
@@ -55,8 +53,6 @@ rule pretraining_series:
         config=CONFIG,
     log:
         f"{R}/logs/pretraining_series/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/pretraining_series/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(16000, 1000, of_input=2),
@@ -91,8 +87,6 @@ rule trials:
         config=CONFIG,
     log:
         f"{R}/logs/trials/{{dataset}}_sub-{{subject}}.log",
-    benchmark:
-        f"{R}/benchmarks/trials/{{dataset}}_sub-{{subject}}.tsv"
     threads: 1
     resources:
         mem_mb=memory(1000, 1000),

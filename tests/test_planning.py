@@ -28,6 +28,7 @@ from boldscribe.planning.counting import count
 from boldscribe.planning.design import design_of, designs_of
 from boldscribe.planning.stages import Line, make_plan
 from boldscribe.planning.wall import wall
+from boldscribe.provenance.ledger import add_entry
 from tests.small_dataset import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,19 +138,19 @@ def test_downloads_are_what_the_manifest_has_and_the_disk_has_not(tmp_path: Path
         make_plan(config, tmp_path, cores=1)
 
 
-def benchmark(results: Path, name: str, seconds: float, cpu: object = "NA", memory: object = "NA") -> None:
-    path = results / "benchmarks" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:00:01\t{memory}\t{cpu}\n")
+def done(results: Path, rule: str, seconds: float, cpu: float, memory: float = 0.0, **wildcards: str) -> None:
+    usage = {"wall_seconds": seconds, "cpu_seconds": cpu, "memory_mib": memory}
+    add_entry(results, {"rule": rule, "wildcards": wildcards, "ended": "2026-01-01", "exit": "completed", "outputs": [], "usage": usage})
 
 
 def test_runs_of_the_same_experiment_replace_the_seeds(demo: Config, tmp_path: Path) -> None:
-    benchmark(tmp_path, "stage1/had_variant-model.tsv", 100, 90, 1234)
-    benchmark(tmp_path, "decode/had_condition-model.tsv", 30, 20)
-    benchmark(tmp_path, "decode/had_condition-noise.tsv", 10)
+    done(tmp_path, "stage1", 100, 90, 1000, dataset="had", variant="model")
+    done(tmp_path, "decode", 30, 20, dataset="had", condition="model")
+    done(tmp_path, "decode", 10, 10, dataset="had", condition="noise")
     write_config(demo, tmp_path / "config.yaml")
     trained, decoded = line(demo, "had", "stage1", tmp_path), line(demo, "had", "decode", tmp_path)
-    assert (trained.known_from, trained.memory) == ("measured here, n=1", 1.234) and trained.cpu_hours * 3600 == pytest.approx(3 * 90)
+    assert trained.known_from == "measured here, n=1" and trained.memory == pytest.approx(1.048576)
+    assert trained.cpu_hours * 3600 == pytest.approx(3 * 90)
     assert decoded.known_from == "measured here, n=2" and decoded.cpu_hours * 3600 == pytest.approx(
         len(demo.conditions("had")) * (20 + 10) / 2
     )

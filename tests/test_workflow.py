@@ -13,7 +13,7 @@ import pytest
 from boldscribe.provenance.fingerprint import current_fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
-KEYWORDS = ["input", "output", "params", "log", "benchmark", "threads", "resources", "conda", "message", "shell"]
+KEYWORDS = ["input", "output", "params", "log", "threads", "resources", "conda", "message", "shell"]
 RULE_FILES = sorted((ROOT / "rules").glob("*.smk"))
 # What Snakemake has made of the rules, in a process of its own, since reading them sets environment variables.
 READ = """
@@ -24,9 +24,9 @@ from snakemake.settings.types import Quietness
 with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     made = api.workflow(resource_settings=ResourceSettings(), snakefile=Path("Snakefile"))._workflow.rules
     print(json.dumps({r.name: {
-        "files": [str(f) for f in [*r.output, *r.log, *filter(None, [r.benchmark])]], "wildcards": sorted(r.wildcard_names),
+        "files": [str(f) for f in [*r.output, *r.log]], "wildcards": sorted(r.wildcard_names),
         "message": r.message or "", "resources": sorted(r.resources), "conda": str(r.conda_env or ""), "doc": r.docstring or "",
-        "log": len(r.log), "benchmark": bool(r.benchmark)} for r in made}))
+        "log": len(r.log)} for r in made}))
 """
 MODELS = {"torch", "transformers", "peft"}
 HEAVY = MODELS | {"numpy", "pandas", "pyarrow", "scipy", "nibabel", "nilearn", "bids", "requests", "huggingface_hub"}
@@ -78,10 +78,10 @@ def test_every_rule_has_a_program_an_environment_and_what_makes_it_run_again() -
         assert (ROOT / "rules" / re.search(r'"(\.\./envs/[^"]+)"', body)[1]).exists(), name  # type: ignore[index]
 
 
-def test_every_rule_as_snakemake_reads_it_is_logged_timed_limited_pinned_and_explained() -> None:
+def test_every_rule_as_snakemake_reads_it_is_logged_limited_pinned_and_explained() -> None:
     assert read_rules().keys() == rules().keys()
     for name, rule in read_rules().items():
-        assert rule["log"] == 1 and rule["benchmark"], name
+        assert rule["log"] == 1, name
         assert {"mem_mb", "runtime"} <= set(rule["resources"]), name
         assert rule["conda"].startswith("../envs/") and rule["doc"], name
         assert all(f"{{wildcards.{w}}}" in rule["message"] for w in rule["wildcards"]), f"{name}: the message does not tell its jobs apart"

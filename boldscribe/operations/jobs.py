@@ -133,16 +133,12 @@ class Job:
 
     @property
     def stem(self) -> str:
-        """Name of its log and of its benchmark, less folder and suffix; the rule's name where there are no wildcards."""
+        """Name of its log, less folder and suffix; the rule's name where there are no wildcards."""
         return "_".join(self.names()) or self.rule
 
     def log(self, results: Path) -> Path:
         """Its log."""
         return results / "logs" / (f"{self.rule}/{self.stem}.log" if self.wildcards else f"{self.rule}.log")
-
-    def benchmark(self, results: Path) -> Path:
-        """What Snakemake noted of its time and memory."""
-        return results / "benchmarks" / (f"{self.rule}/{self.stem}.tsv" if self.wildcards else f"{self.rule}.tsv")
 
     def slurm_name(self) -> str:
         """What Snakemake's Slurm plugin names it by: folder of its logs, and comment of the job."""

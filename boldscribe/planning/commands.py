@@ -27,7 +27,7 @@ path = click.Path(path_type=Path)
 @click.option(
     "--config", "configs", type=path, multiple=True, help="File over config.yaml, as `snakemake --configfile` takes it; may repeat."
 )
-@click.option("--results", type=path, help="Results tree, whose benchmarks refine the plan; paths.results by default.")
+@click.option("--results", type=path, help="Results tree, whose ledger refines the plan; paths.results by default.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Jobs at the same time, as given to Snakemake; what the cores allow by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the source of every figure.")
 @click.option("--sbatch", is_flag=True, help="Print what Slurm would be asked for instead: a line per rule, of its largest job.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from boldscribe.errors import UserError
 from boldscribe.planning.counting import Amounts
+from boldscribe.provenance.ledger import Usages
 
 COSTS = Path(__file__).resolve().parents[2] / "data" / "costs.csv"
 KINDS = ("measured", "published", "reckoned")
@@ -52,7 +53,7 @@ class Measured:
         n: jobs that were measured.
         seconds: wall time, mean of a job (s).
         cpu_seconds: time that its cores worked, mean of a job (s).
-        memory_mb: largest resident memory (MB); 0 where no job ran long enough to be sampled.
+        memory_mb: largest resident memory (MB).
     """
 
     n: int
@@ -98,33 +99,18 @@ def rows_of(costs: list[Cost], stage: str, amounts: Amounts) -> list[tuple[Cost,
     ]
 
 
-def measured(results: Path, stage: str, dataset: str) -> Measured | None:
-    """What Snakemake noted of the jobs of a stage (columns s, max_rss, cpu_time), those of folds too; None where none has run.
+def measured(done: Usages, stage: str, dataset: str) -> Measured | None:
+    """What the jobs of a stage took, those of a data set's folds too; None where none has run.
 
-    Jobs that end before the first sample have no memory and no time of cores: for them that is the wall time.
+    Args:
+        done: what the jobs of a run used, by its ledger.
+        stage: name.
+        dataset: name; empty for stages that belong to none.
     """
-    files: list[Path] = []
-    of_dataset = re.compile(rf"{dataset}(fold\d+)?(_.*)?") if dataset else re.compile(".*")
-    for rule in RULES.get(stage, (stage,)):
-        folder = results / "benchmarks" / rule
-        files += [file for file in folder.glob("*.tsv") if of_dataset.fullmatch(file.stem)]
-        files += [] if dataset else [Path(f"{folder}.tsv")]
-    rows = [row for file in sorted(files) if file.is_file() for row in _benchmark(file)]
-    if not rows:
+    of_dataset = re.compile(rf"{dataset}(fold\d+)?" if dataset else ".*")
+    jobs = [(dict(job), parts) for rule in RULES.get(stage, (stage,)) for job, parts in done.get(rule, {}).items()]
+    used = [parts for job, parts in jobs if of_dataset.fullmatch(job.get("dataset", ""))]
+    if not used:
         return None
-    n = len(rows)
-    return Measured(n, sum(r[0] for r in rows) / n, sum(r[1] or r[0] for r in rows) / n, max(r[2] for r in rows))
-
-
-def _benchmark(path: Path) -> list[tuple[float, float, float]]:
-    """Seconds, core seconds and memory (MB) of each repetition in a benchmark file."""
-    with path.open(newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    try:
-        return [(float(row["s"]), _number(row.get("cpu_time")), _number(row.get("max_rss"))) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(str(path), f"not a benchmark of Snakemake's: {error!r}; delete it") from None
-
-
-def _number(text: str | None) -> float:
-    return float(text) if text and text not in ("NA", "-") else 0.0
+    seconds, cpu = (sum(part[name] for parts in used for part in parts) / len(used) for name in ("wall_seconds", "cpu_seconds"))
+    return Measured(len(used), seconds, cpu, max(part["memory_mib"] for parts in used for part in parts) * 2**20 / 1e6)

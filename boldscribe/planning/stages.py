@@ -12,6 +12,7 @@ from boldscribe.planning.costs import Cost, Measured, measured, read_costs, rows
 from boldscribe.planning.counting import Amounts, common_amounts, count
 from boldscribe.planning.design import Design, designs_of
 from boldscribe.planning.downloads import Fetched, raw_data, weights
+from boldscribe.provenance.ledger import Usages, read_ledger, usage_of_jobs
 
 GB = 1e9
 
@@ -84,16 +85,16 @@ def make_plan(config: Config, results: Path, cores: int, jobs: int | None = None
 
     Args:
         config: the experiment.
-        results: tree whose benchmarks refine the table's figures, and which the results are for.
+        results: tree whose ledger refines the table's figures, and which the results are for.
         cores: of this machine; they bound how many jobs run, and have scratch files, at the same time.
         jobs: how many run at the same time, whatever the cores; as given to Snakemake.
         costs: the table; `data/costs.csv` by default.
 
     Raises:
-        UserError: a table, manifest or benchmark that cannot be read.
+        UserError: a table or manifest that cannot be read.
     """
     costs = read_costs() if costs is None else costs
-    recorded, assumed = _recorded(results)
+    recorded, done, assumed = _recorded(results)
     lines: list[Line] = []
     for name in config.whole_datasets:
         designs = designs_of(config, name)
@@ -101,20 +102,20 @@ def make_plan(config: Config, results: Path, cores: int, jobs: int | None = None
         if (fetched := raw_data(config, name, designs[name], costs)) is not None:
             assumed += fetched.assumed
             lines.append(_fetched_line(name, "raw data", fetched))
-        lines += _dataset_lines(config, name, designs, recorded, costs, results, cores, jobs)
+        lines += _dataset_lines(config, name, designs, recorded, costs, done, cores, jobs)
     lines.append(_fetched_line("", "weights", weights(config, costs)))
-    lines += _common_lines(config, recorded, costs, results, cores, jobs)
+    lines += _common_lines(config, recorded, costs, done, cores, jobs)
     assumed += [f"pretraining.{name}: windows of its subjects are not counted" for name in config.pretraining]
     return Plan(lines, assumed)
 
 
 def stage_lines(config: Config, results: Path, cores: int, jobs: int | None = None) -> list[Line]:
     """The plan's lines of stages alone: what is to be fetched is not looked for, which takes long where there are many files."""
-    costs, (recorded, _) = read_costs(), _recorded(results)
+    costs, (recorded, done, _) = read_costs(), _recorded(results)
     lines: list[Line] = []
     for name in config.whole_datasets:
-        lines += _dataset_lines(config, name, designs_of(config, name), recorded, costs, results, cores, jobs)
-    return lines + _common_lines(config, recorded, costs, results, cores, jobs)
+        lines += _dataset_lines(config, name, designs_of(config, name), recorded, costs, done, cores, jobs)
+    return lines + _common_lines(config, recorded, costs, done, cores, jobs)
 
 
 def _dataset_lines(
@@ -123,34 +124,35 @@ def _dataset_lines(
     designs: Mapping[str, Design],
     recorded: Config | None,
     costs: list[Cost],
-    results: Path,
+    done: Usages,
     cores: int,
     jobs: int | None,
 ) -> list[Line]:
     before = count(recorded, name, designs_of(recorded, name)) if recorded and name in recorded.whole_datasets else {}
     amounts = count(config, name, designs)
-    return [_line(name, stage, a, costs, results, before.get(stage), cores, jobs) for stage, a in amounts.items()]
+    return [_line(name, stage, a, costs, done, before.get(stage), cores, jobs) for stage, a in amounts.items()]
 
 
-def _common_lines(config: Config, recorded: Config | None, costs: list[Cost], results: Path, cores: int, jobs: int | None) -> list[Line]:
+def _common_lines(config: Config, recorded: Config | None, costs: list[Cost], done: Usages, cores: int, jobs: int | None) -> list[Line]:
     before = common_amounts(recorded) if recorded else {}
-    return [_line("", stage, a, costs, results, before.get(stage), cores, jobs) for stage, a in common_amounts(config).items()]
+    return [_line("", stage, a, costs, done, before.get(stage), cores, jobs) for stage, a in common_amounts(config).items()]
 
 
-def _recorded(results: Path) -> tuple[Config | None, list[str]]:
-    """The experiment whose benchmarks lie in a results tree, and why they are left aside where they are."""
-    if not (results / "benchmarks").is_dir():
-        return None, []
+def _recorded(results: Path) -> tuple[Config | None, Usages, list[str]]:
+    """The experiment of a results tree, what its jobs used, and why that is left aside where it is."""
+    done = usage_of_jobs(read_ledger(results).entries)
+    if not done:
+        return None, {}, []
     try:
-        return load_config(results / "config.yaml"), []
+        return load_config(results / "config.yaml"), done, []
     except UserError as error:
-        return None, [f"{results}/benchmarks: left aside, since it is not known which experiment they are of ({error})"]
+        return None, {}, [f"{results}/ledger: left aside, since it is not known which experiment it is of ({error})"]
 
 
 def _line(
-    dataset: str, stage: str, amounts: Amounts, costs: list[Cost], results: Path, before: Amounts | None, cores: int, jobs: int | None
+    dataset: str, stage: str, amounts: Amounts, costs: list[Cost], done: Usages, before: Amounts | None, cores: int, jobs: int | None
 ) -> Line:
-    """A line from the table; its times and memory from benchmarks, where the stage has run in the same variant."""
+    """A line from the table; its times and memory from the ledger, where the stage has run in the same variant."""
     rows = rows_of(costs, stage, amounts)
     cpu, gpu = _seconds(rows)
     memory = asked = max((c.memory_mb for c, _ in rows), default=0)
@@ -158,7 +160,7 @@ def _line(
     threads = amounts.threads if jobs else min(amounts.threads, cores)  # Snakemake gives a job no more cores than there are
     seconds = max(cpu / threads, gpu / max(1, amounts.gpus)) / max(1, amounts.jobs)
     same = before is not None and before.variant == amounts.variant and before.gpus == amounts.gpus
-    if before is not None and same and (found := measured(results, stage, dataset)):
+    if before is not None and same and (found := measured(done, stage, dataset)):
         cpu, gpu, seconds = _refined(cpu, gpu, found, amounts, before, rows_of(costs, stage, before))
         memory, known = found.memory_mb or memory, f"measured here, n={found.n}"
     at_once = min(amounts.jobs, jobs or max(1, cores // amounts.threads))

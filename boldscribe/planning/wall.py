@@ -46,7 +46,7 @@ def wall(config: Config, results: Path, partitions: Sequence[Partition] | None, 
 
     Args:
         config: the experiment.
-        results: its tree, whose benchmarks say what jobs take.
+        results: its tree, whose ledger says what jobs take.
         partitions: of Slurm, that jobs may go to; None without Slurm.
         jobs: at a time, as given to Snakemake; by default what the profile says, or what the cores allow.
     """

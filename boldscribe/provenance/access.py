@@ -25,7 +25,7 @@ KINDS = {
     "stimuli": re.compile(r"(^|/)stimuli(/|$)"),
 }
 SUBJECT = re.compile(r"(?:^|/)(?P<dataset>[A-Za-z0-9]+)/sub-(?P<subject>[A-Za-z0-9]+)(?=[/_.]|$)")
-BESIDES = ("config.yaml", "ledger", "logs", "work", "benchmarks", "cache")  # of the results tree, what no step's result depends on
+BESIDES = ("config.yaml", "ledger", "logs", "work", "cache")  # of the results tree, what no step's result depends on
 
 
 _unheard: list[None] = []

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,32 @@ def read_ledger(results: str | Path) -> Ledger:
         entries.append(entry)
         previous = _digest(line)
     return Ledger(entries + [json.loads(p.read_text()) for p in _new(results)], faults)
+
+
+Wildcards = tuple[tuple[str, str], ...]
+Usages = dict[str, dict[Wildcards, list[Mapping[str, Any]]]]
+
+
+def usage_of_jobs(entries: Iterable[Mapping[str, Any]]) -> Usages:
+    """Rule → job → what it used, part by part where it left and came back; of a job that was done several times, the last time.
+
+    A rule of which nothing is done yet has no jobs.
+
+    Args:
+        entries: the ledger's, oldest first.
+    """
+    jobs: Usages = {}
+    parts: dict[tuple[str, Wildcards], list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in entries:
+        if (used := entry.get("usage")) is None:
+            continue
+        rule, job = entry["rule"], tuple(sorted(entry["wildcards"].items()))
+        done = jobs.setdefault(rule, {})
+        if entry["exit"] == "completed":
+            done[job] = [*parts.pop((rule, job), []), used]
+        elif entry["exit"].startswith("left"):
+            parts[rule, job].append(used)
+    return jobs
 
 
 def close(results: str | Path) -> int:

@@ -17,7 +17,7 @@ from boldscribe.provenance.ledger import Ledger, folder_of, read_ledger
 from boldscribe.provenance.naming import name_of, path_of
 from boldscribe.provenance.run import OWN_FILES
 
-BESIDES = ("ledger", "logs", "benchmarks", "work", "cache")  # folders of a results tree that hold no results
+BESIDES = ("ledger", "logs", "work", "cache")  # folders of a results tree that hold no results
 
 
 @dataclass

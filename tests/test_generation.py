@@ -38,6 +38,31 @@ def test_batches_of_any_kind_give_the_texts_of_one_at_a_time(llm: PromptedLlm, s
     assert llm.generate(QUESTIONS, soft, max_new_tokens=20, batch_size=2, static_cache=True) == alone
 
 
+def test_sampled_texts_do_not_depend_on_the_loop(llm: PromptedLlm, soft: torch.Tensor) -> None:
+    texts = []
+    for static_cache in (False, True):
+        torch.manual_seed(0)
+        texts.append(
+            llm.generate(
+                QUESTIONS, soft, max_new_tokens=12, batch_size=5, do_sample=True, temperature=0.7, top_p=0.9, static_cache=static_cache
+            )
+        )
+    assert texts[0] == texts[1] and len(set(texts[0])) > 1, "rows that have ended are dropped, and the others draw as if they were not"
+
+
+def test_rows_that_have_ended_are_dropped_and_equal_prompts_asked_once(
+    llm: PromptedLlm, soft: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = soft[[0, 1, 0, 3, 4]]
+    rows: list[int] = []
+    layers = llm.model.model.forward
+    monkeypatch.setattr(llm.model.model, "forward", lambda **given: rows.append(len(given["inputs_embeds"])) or layers(**given))
+    questions = [QUESTIONS[i] for i in (0, 1, 0, 3, 4)]
+    halved = llm.generate(questions, again, max_new_tokens=40, batch_size=5, through=torch.nn.Identity())
+    assert rows[0] == 4 and halved[0] == halved[2]
+    assert rows == sorted(rows, reverse=True) and rows[-1] < 4, "the longest answer is written alone"
+
+
 @pytest.mark.slow
 def test_answers_end_before_a_stop_sequence(demo: Config, llm: PromptedLlm, soft: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = llm.generate(QUESTIONS, soft, max_new_tokens=16, batch_size=5)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from boldscribe.decoding.donors import Allowed, donors
 from boldscribe.decoding.task import Task
@@ -157,28 +157,17 @@ def test_tokens(task: Task) -> Tokens:
 
 
 def generate(task: Task, z_NLD: Tokens | None) -> list[str]:
-    """The LLM's answers to the test trials' instructions, from tokens that the bridge maps, or from none.
-
-    Trials with the same tokens and instruction share an answer, which is generated once.
-    """
-    config, instructions = task.config, task.test["instruction"].tolist()
+    """The LLM's answers to the test trials' instructions, from tokens that the bridge maps, or from none."""
+    config = task.config
     seed_everything(config.seed, "decode", task.dataset, task.condition)
     llm = load_llm(config, task.files["models"][0].parent).to(best_device())
-    prompts = [(text, b"" if z_NLD is None else z_NLD[i].tobytes()) for i, text in enumerate(instructions)]
-    first = {prompt: row for row, prompt in reversed(list(enumerate(prompts)))}
-    rows = sorted(first.values())
-    soft: Tensor | None = None
-    if z_NLD is not None:
-        with torch.inference_mode():
-            soft = load_bridge(task.one("stage2"))(torch.from_numpy(z_NLD[rows]))
-    answers = llm.generate(
-        [instructions[row] for row in rows],
-        soft,
+    return llm.generate(
+        task.test["instruction"].tolist(),
+        None if z_NLD is None else torch.from_numpy(z_NLD),
+        through=None if z_NLD is None else load_bridge(task.one("stage2")),
         max_new_tokens=config.decoding.max_new_tokens,
         batch_size=config.decoding.batch_size,
     )
-    answer = dict(zip(rows, answers, strict=True))
-    return [answer[first[prompt]] for prompt in prompts]
 
 
 def load_bridge(folder: Path) -> nn.Linear:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.generation import (
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
+from boldscribe.provenance.cache import state_of
 from boldscribe.sections.base import PLACEHOLDER, QUESTION
 from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
 
@@ -35,9 +44,7 @@ class PromptedLlm(nn.Module):
     @classmethod
     def load(cls, config: VideoLlamaConfig, folder: Path) -> PromptedLlm:
         """From a folder of weights (safetensors) and tokenizer, in the configured precision."""
-        dtype = getattr(torch, config.dtype)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, attn_implementation="sdpa")
-        return cls(config, AutoTokenizer.from_pretrained(folder), model)
+        return cls(config, *_load(folder, config.dtype, state_of(sorted(folder.iterdir()))))
 
     @property
     def width(self) -> int:
@@ -100,6 +107,7 @@ class PromptedLlm(nn.Module):
         *,
         max_new_tokens: int,
         batch_size: int,
+        through: nn.Module | None = None,
         do_sample: bool = False,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -111,39 +119,100 @@ class PromptedLlm(nn.Module):
 
         Args:
             instructions: questions.
-            tokens_BLD: their soft tokens, or None.
+            tokens_BLD: their soft tokens, or what `through` maps to them; or None.
             max_new_tokens: longest answer.
             batch_size: questions at once.
+            through: maps tokens to the LLM's width.
             do_sample, temperature, top_p: nucleus sampling; greedy without.
-            static_cache: keys and values in memory of fixed size; None for on a GPU, where it spares allocations.
+            static_cache: keys and values in memory of fixed size, in which finished rows stay; None for on a GPU, where it spares
+                allocations.
         """
-        if static_cache is None:
-            static_cache = self.model.device.type == "cuda"
-        settings: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_p": top_p} if do_sample else {"do_sample": False}
-        if static_cache:
-            settings |= {"cache_implementation": "static", "disable_compile": True}
         prompts = range(len(instructions)) if do_sample else _first_equals(instructions, tokens_BLD)
         asked = sorted(set(prompts))
-        if len(asked) < len(instructions):
-            instructions, tokens_BLD = [instructions[i] for i in asked], None if tokens_BLD is None else tokens_BLD[asked]
+        instructions, tokens_BLD = [instructions[i] for i in asked], None if tokens_BLD is None else tokens_BLD[asked]
+        if through is not None and tokens_BLD is not None:
+            tokens_BLD = through(tokens_BLD)
+        warpers = LogitsProcessorList()
+        if do_sample:
+            warpers += [TemperatureLogitsWarper(temperature)] * (temperature != 1) + [TopPLogitsWarper(top_p)] * (top_p < 1)
+        if static_cache is None:
+            static_cache = self.model.device.type == "cuda"
+        write = self._write_in_place if static_cache else self._write
         answers: list[str] = []
         for start in range(0, len(instructions), batch_size):
             rows = slice(start, start + batch_size)
             embeds, mask = self.embed_prompt(instructions[rows], None if tokens_BLD is None else tokens_BLD[rows])
-            ids = self.model.generate(
-                inputs_embeds=embeds,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                min_new_tokens=1,
-                top_k=None,
-                pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id,
-                stopping_criteria=StoppingCriteriaList([StopIds(self.stop)]) if self.stop else None,
-                **settings,
-            )
-            kept = [cut_at_stop(row, self.stop) for row in ids.tolist()]
+            kept = [cut_at_stop(ids, self.stop) for ids in write(embeds, mask, max_new_tokens, warpers, do_sample)]
             answers += [text.strip() for text in self.tokenizer.batch_decode(kept, skip_special_tokens=True)]
         answer_of = dict(zip(asked, answers, strict=True))
         return [answer_of[i] for i in prompts]
+
+    def _write(
+        self, embeds_BSD: Tensor, mask_BS: Tensor, max_new_tokens: int, warpers: LogitsProcessorList, do_sample: bool
+    ) -> list[list[int]]:
+        """Token ids of each row, end token included; a row that has ended is dropped, and the others go on without it.
+
+        Draws are those of `torch.multinomial` for all rows, so that a text does not depend on when others end.
+        """
+        ends = self._end_ids()
+        stops = StopIds(self.stop)
+        cache = DynamicCache(config=self.model.config)
+        positions = (mask_BS.cumsum(1) - 1).clamp(min=0)
+        left = torch.arange(len(mask_BS), device=mask_BS.device)
+        written: list[list[int]] = [[] for _ in left]
+        for n in range(max_new_tokens):
+            hidden_BSD = self.model.model(
+                inputs_embeds=embeds_BSD, attention_mask=mask_BS, position_ids=positions, past_key_values=cache, use_cache=True
+            ).last_hidden_state
+            logits_BV = self.model.lm_head(hidden_BSD[:, -1]).float()
+            if n == 0:
+                logits_BV[:, ends] = -torch.inf  # no answer is empty
+            if do_sample:
+                shares_BV = warpers(None, logits_BV).softmax(-1)
+                draws_BV = shares_BV.new_empty(len(written), shares_BV.shape[1]).exponential_()
+                ids_B = (shares_BV / draws_BV[left]).argmax(-1)
+            else:
+                ids_B = logits_BV.argmax(-1)
+            for row, token in zip(left.tolist(), ids_B.tolist(), strict=True):
+                written[row].append(token)
+            recent = torch.tensor([written[row][-stops.longest :] for row in left.tolist()], device=left.device)
+            goes_on = ~(torch.isin(ids_B, ends) | stops(recent, logits_BV))
+            if not goes_on.any():
+                break
+            if not goes_on.all():
+                kept = goes_on.nonzero()[:, 0]
+                cache.batch_select_indices(kept)
+                left, ids_B, mask_BS, positions = left[kept], ids_B[kept], mask_BS[kept], positions[kept]
+            embeds_BSD = self.model.get_input_embeddings()(ids_B)[:, None]
+            mask_BS = torch.cat([mask_BS, mask_BS.new_ones(len(left), 1)], 1)
+            positions = positions[:, -1:] + 1
+        return written
+
+    def _write_in_place(
+        self, embeds_BSD: Tensor, mask_BS: Tensor, max_new_tokens: int, warpers: LogitsProcessorList, do_sample: bool
+    ) -> list[list[int]]:
+        """The same by transformers' own loop, with keys and values in memory of fixed size; finished rows are padded to the longest."""
+        ids: list[list[int]] = self.model.generate(
+            inputs_embeds=embeds_BSD,
+            attention_mask=mask_BS,
+            max_new_tokens=max_new_tokens,
+            min_new_tokens=1,
+            do_sample=do_sample,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=warpers,
+            pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id,
+            stopping_criteria=StoppingCriteriaList([StopIds(self.stop)]) if self.stop else None,
+            cache_implementation="static",
+            disable_compile=True,
+        ).tolist()
+        return ids
+
+    def _end_ids(self) -> Tensor:
+        """Tokens that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        return torch.tensor(ends if isinstance(ends, list) else [ends], device=self.model.device)
 
     def caption_loss(
         self, instructions: Sequence[str], tokens_BLD: Tensor, answers: Sequence[str], reduction: Literal["mean", "sum"] = "mean"
@@ -165,6 +234,13 @@ class PromptedLlm(nn.Module):
         return cross_entropy(self.model.lm_head(predicting).float(), torch.cat(targets).to(device), reduction=reduction)
 
 
+@lru_cache(1)
+def _load(folder: Path, dtype: str, state: str) -> tuple[Any, Any]:
+    """Tokenizer and model, once in a process as long as the folder's files are in the same state: nothing changes them."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa")
+    return AutoTokenizer.from_pretrained(folder), model
+
+
 class StopIds(StoppingCriteria):
     """Ends each row of a batch whose last tokens are one of the stop sequences, which some models write instead of an end token.
 
@@ -174,6 +250,7 @@ class StopIds(StoppingCriteria):
 
     def __init__(self, stop: Sequence[Sequence[int]]) -> None:
         self.stop = stop
+        self.longest = max(map(len, stop), default=1)
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
         """Which rows (B,) are finished."""

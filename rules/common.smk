@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from boldscribe import forkserver
 from boldscribe.cluster.controller import look_around, take_over
 from boldscribe.cluster.requests import Requests
 from boldscribe.cluster.retries import spare_mistakes
@@ -115,5 +116,7 @@ def start_on_site():
 
             check_partitions(workflow)
             hear_of_cancelled_jobs()
+        elif workflow.executor_plugin.name == "local":
+            forkserver.offer()
     except UserError as error:
         raise WorkflowError(str(error))

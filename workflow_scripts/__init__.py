@@ -2,6 +2,11 @@
 
 import sys
 
-from boldscribe.provenance.deployment import explain_absence
+from boldscribe.forkserver import hand_over
+
+if sys.argv[0] == "-m":  # so it is while `python -m workflow_scripts.X` looks for X
+    hand_over(sys.orig_argv[sys.orig_argv.index("-m") + 1], sys.argv[1:])
+
+from boldscribe.provenance.deployment import explain_absence  # takes longer than to hand over
 
 sys.excepthook = explain_absence  # a package that is not installed shows as a message that says what to do

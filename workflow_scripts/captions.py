@@ -1,6 +1,7 @@
 """Caption the clips of a shard, one answer per record and its instruction. Run by hand: `python -m workflow_scripts.captions --help`."""
 
 from boldscribe.config import Config
+from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
 from boldscribe.stimuli.captions import write_captions
 
@@ -13,7 +14,7 @@ INPUTS = {
 OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 
 
-@program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"))
+@program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
     """Caption the clips of a shard, one answer per record and its instruction."""
     write_captions(

@@ -1,6 +1,7 @@
 """Caption the test clips of a shard under another seed. Run by hand: `python -m workflow_scripts.captions_again --help`."""
 
 from boldscribe.config import Config
+from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
 from boldscribe.stimuli.captions import write_captions
 
@@ -13,7 +14,7 @@ INPUTS = {
 OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 
 
-@program("captions_again", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "shard"))
+@program("captions_again", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "shard"), share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, shard: str) -> None:
     """Caption the test clips of a shard under another seed, sampled."""
     write_captions(

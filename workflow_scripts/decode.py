@@ -2,6 +2,7 @@
 
 from boldscribe.config import Config
 from boldscribe.decoding.decode import Task, decode
+from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -26,7 +27,7 @@ INPUTS = {
 OUTPUTS = {"decoded": "texts (.parquet)"}
 
 
-@program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "condition"), shut=True)
+@program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "condition"), shut=True, share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, condition: str) -> None:
     """Decode the target subjects' test trials under one condition."""
     files = {name: inputs[name] for name in INPUTS if inputs[name]}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from boldscribe.config import Config
+from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
 from boldscribe.training.stage2 import train_stage2
 
@@ -17,7 +18,7 @@ INPUTS = {
 OUTPUTS = {"folder": "trained bridge"}
 
 
-@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, shut=True)
+@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, shut=True, share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
     """Stage II: train the bridge through the frozen LLM, with domain adaptation."""
     train_stage2(

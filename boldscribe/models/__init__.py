@@ -1,1 +1,17 @@
 """The parts of the paper's figure 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from boldscribe.config import Config
+    from boldscribe.provenance.program import Files
+
+
+def share_llm(config: Config, inputs: Files) -> None:
+    """Load the LLM of a step that is handed it, for this process and its copies (`program(..., share=share_llm)`)."""
+    if folders := [folder for folder in inputs["models"] if folder.name == "llm"]:
+        from boldscribe.models.video_llama import load_llm
+
+        load_llm(config, folders[0].parent)

@@ -6,8 +6,8 @@ program uses, and not when one changes that it does not use. Where following is 
 module whose object is handed about, or whose dotted name stands in a string, counts whole; statements that act on import count
 for every imported module, and so do files that lie beside a module and are named in its code (templates).
 
-Left out: `boldscribe.provenance` and `boldscribe.cluster`, since how a result is recorded and where it is computed do not make the
-result, and the classes of the configuration, since the values that a step reads are recorded by themselves.
+Left out: `boldscribe.provenance`, `boldscribe.cluster` and `boldscribe.forkserver`, since how a result is recorded and where it is
+computed do not make the result, and the classes of the configuration, since the values that a step reads are recorded by themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from boldscribe.provenance.modules import Module, chain, exists, imported_module
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("boldscribe", "workflow_scripts")
-RECORDED_APART = ("boldscribe.provenance", "boldscribe.cluster", "boldscribe.config", "boldscribe.sections", "boldscribe.config_files")
+RECORDED_APART = tuple(f"boldscribe.{name}" for name in ("provenance", "cluster", "forkserver", "config", "sections", "config_files"))
 
 Read = Callable[[Path], bytes]
 Definition = tuple[str, str]  # module, and name in it; the empty name stands for what acts on import

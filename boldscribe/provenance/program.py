@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -94,6 +94,7 @@ def program(
     cache: bool = False,
     stage: tuple[str, ...] = (),
     shut: bool = False,
+    share: Callable[[Config, Files], object] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Turn a function into the command line of a rule.
 
@@ -110,11 +111,15 @@ def program(
             (`boldscribe.cluster.staging`).
         shut: whether the kernel, too, keeps the step from labels, captions and clips that are none of its inputs: it trains or decodes
             (`boldscribe.provenance.guard`).
+        share: loads what jobs of the rule have in common and none of them changes: where jobs share a fork server, it is called there,
+            and what it loads must be kept for the step to find (`functools.cache`). It may open models, and nothing else.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
+        parser = _parser(rule, function.__doc__ or "", inputs, outputs, wildcards, work, resources)
+
         def main() -> None:
-            arguments = _parse(rule, function.__doc__ or "", inputs, outputs, wildcards, work, resources)
+            arguments = parser.parse_args()
             logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
             if not network or is_offline():
                 models = [path.name for path in getattr(arguments, "models", [])] or [getattr(arguments, "asset", "")]
@@ -129,12 +134,19 @@ def program(
                 leaving.queue_again(left)
                 raise
 
+        def preload(line: Sequence[str]) -> None:
+            """What a fork server does before it runs this program (`boldscribe.forkserver.server`)."""
+            if share is not None:
+                arguments = parser.parse_args(line)
+                share(load_config(*arguments.config), Files({name: getattr(arguments, name) for name in inputs}))
+
+        main.preload = preload  # type: ignore[attr-defined]
         return main
 
     return decorate
 
 
-def _parse(
+def _parser(
     rule: str,
     doc: str,
     inputs: Mapping[str, str],
@@ -142,7 +154,7 @@ def _parse(
     wildcards: tuple[str, ...],
     work: bool,
     resources: tuple[str, ...],
-) -> argparse.Namespace:
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m workflow_scripts.{rule}", description=doc)
     parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s), later ones over earlier ones")
     for name in wildcards:
@@ -159,7 +171,7 @@ def _parse(
         group = parser.add_argument_group(kind)
         for name, text in options.items():
             group.add_argument(f"--{name.replace('_', '-')}", type=Path, nargs="*", default=[], required=kind == "output", help=text)
-    return parser.parse_args()
+    return parser
 
 
 def _run(

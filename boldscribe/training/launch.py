@@ -18,10 +18,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-import psutil
-
 from boldscribe.errors import UserError, user_errors
-from boldscribe.processes import cores
+from boldscribe.forkserver import hand_over, withdraw
 
 # The allocation; all else that Slurm sets is about the step that the launcher itself runs in, and must not shape the next one.
 KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF", "SLURM_RESTART_COUNT")
@@ -47,9 +45,12 @@ def main() -> None:
     """Start them and wait for their end."""
     given = arguments_of()
     if given.processes == 1:
+        hand_over(given.module, given.arguments)
         sys.argv = [given.module, *given.arguments]
         runpy.run_module(given.module, run_name="__main__", alter_sys=True)
-    elif given.nodes == 1 or given.rendezvous:
+        return
+    withdraw()
+    if given.nodes == 1 or given.rendezvous:
         run_processes(given)
     else:
         run_nodes(given)
@@ -90,6 +91,8 @@ def run_nodes(given: argparse.Namespace) -> NoReturn:
     # Slurm signals the processes on the nodes itself; the exit code is theirs.
     for number in (signal.SIGTERM, signal.SIGURG):
         signal.signal(number, signal.SIG_IGN)
+    from boldscribe.processes import cores
+
     threads = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or str(cores())
     environment = {name: v for name, v in os.environ.items() if name in KEPT or not name.startswith(("SLURM_", "SRUN_", "CUDA_VISIBLE"))}
     command = ["srun", "--overlap", f"--nodes={given.nodes}", f"--ntasks={given.nodes}", "--ntasks-per-node=1"]
@@ -141,6 +144,8 @@ def _asked(*command: str) -> str:
 
 
 def _hand_on(number: int, frame: FrameType | None) -> None:
+    import psutil
+
     for process in psutil.Process().children():
         try:
             process.send_signal(number)

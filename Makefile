@@ -14,7 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8589934592
 RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \
 	exec snakemake --profile profiles/demo "$$@"' run
 
-.PHONY: help setup demo demo-snr0 demo-seed test test-dag test-units test-slurm test-slurm-if-possible test-slurm-demo lint lock connectors clean
+.PHONY: help setup demo demo-full demo-snr0 demo-seed test test-dag test-units test-slurm test-slurm-if-possible test-slurm-demo lint lock connectors clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -35,8 +35,11 @@ $(VENV)/.ready: requirements.lock requirements-cpu.lock requirements-cuda.lock p
 demo: setup  ## Raw data to tables and report, embedded default, on this machine
 	$(RUN)
 
-demo-snr0: setup  ## The same with BOLD that carries no signal: the model must be no better than its controls
-	$(RUN) --config simulation='{snr: 0}' paths='{results: results/demo-snr0}'
+demo-full: setup  ## The same with all controls: those that need trainings of their own are added to what `make demo` has made
+	$(RUN) --config decoding='{controls: all}'
+
+demo-snr0: setup  ## The same with BOLD that carries no signal and all controls: the model must be no better than they are
+	$(RUN) --config simulation='{snr: 0}' decoding='{controls: all}' paths='{results: results/demo-snr0}'
 
 demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'

@@ -103,11 +103,11 @@ class Config(Section):
             reasons["wrongsubject"] = "there is one target subject" + (" in a fold" if design.leave_out else "")
         if design.description_column is None:
             reasons["human"] = "the data set has no descriptions of its clips (description_column)"
-        return {name: reasons[name] for name in self.decoding.controls if name in reasons}
+        return {name: reasons[name] for name in self.decoding.asked_for if name in reasons}
 
     def conditions(self, dataset: str) -> list[str]:
         """The model and the data set's controls, in the order of `CONDITIONS`, which is that of the tables."""
-        wanted = {"model", *self.decoding.controls} - self.impossible(dataset).keys()
+        wanted = {"model", *self.decoding.asked_for} - self.impossible(dataset).keys()
         return [name for name in CONDITIONS if name in wanted]
 
 

@@ -91,7 +91,7 @@ def tests(config: Config) -> list[str]:
 
 
 def conditions(config: Config, dataset: str) -> list[str]:
-    """What each condition is, by kind; and which could not be had, and why."""
+    """What each condition is, by kind; which could not be had, and why; and which were not asked for, and how to have them."""
     present = config.conditions(dataset)
     sentences = []
     for kind, what in KINDS.items():
@@ -99,7 +99,12 @@ def conditions(config: Config, dataset: str) -> list[str]:
         if of_kind:
             sentences.append(f"{LABELS[kind]} ({what}): " + "; ".join(f"{c.title}: {c.what}" for c in of_kind) + ".")
     missing = [f"{CONDITIONS[name].title} ({reason})" for name, reason in config.impossible(dataset).items()]
-    return [*sentences, *([f"Asked for, and impossible here: {'; '.join(missing)}."] if missing else [])]
+    if missing:
+        sentences.append(f"Asked for, and impossible here: {'; '.join(missing)}.")
+    if others := [CONDITIONS[name].title for name in CONDITIONS if name not in {"model", *config.decoding.asked_for}]:
+        demo = "; the demo has them by `make demo-full`" if config.datasets[dataset].simulated else ""
+        sentences.append(f"Left out of this run: {'; '.join(others)}. `decoding: {{controls: all}}` adds them{demo}.")
+    return sentences
 
 
 LABELS = {"model": "Model", "null": "Null controls", "control": "Controls", "ablation": "Ablations", "ceiling": "Ceilings"}

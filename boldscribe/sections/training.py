@@ -93,9 +93,10 @@ class Training(Section):
 class Decoding(Section):
     """Text from fMRI tokens and prompt alone."""
 
-    controls: list[Control] = key(
-        [name for name in CONDITIONS if name != "model"],
-        "conditions beside the model (docs/controls.md); those that an experiment cannot have are left out, and the tables say why",
+    controls: Literal["all"] | list[Control] = key(
+        "all",
+        "conditions beside the model, 'all' or names (docs/controls.md); those that an experiment cannot have are left out, and the tables "
+        "say why",
         "survey 6",
     )
     max_new_tokens: int = key(128, "longest answer (tokens)", "survey 8", ge=1)
@@ -103,10 +104,15 @@ class Decoding(Section):
 
     @field_validator("controls")
     @classmethod
-    def _check_controls(cls, controls: list[str]) -> list[str]:
-        if len(set(controls)) < len(controls):
+    def _check_controls(cls, controls: str | list[str]) -> str | list[str]:
+        if len(set(controls)) < len(controls) and controls != "all":
             raise ValueError(f"a control is named twice: {', '.join(controls)}")
         return controls
+
+    @property
+    def asked_for(self) -> list[str]:
+        """The controls that are asked for, by name."""
+        return [name for name in CONDITIONS if name != "model"] if self.controls == "all" else list(self.controls)
 
 
 class Evaluation(Section):

@@ -1,7 +1,5 @@
 """Mask, denoise and z-score a subject's runs. Run by hand: `python -m workflow_scripts.bold_series --help`."""
 
-from boldscribe.bids.checked import read_checked
-from boldscribe.bold.series import write_series
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
@@ -20,6 +18,9 @@ OUTPUTS = {
 @program("bold_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Mask, denoise and z-score a subject's runs."""
+    from boldscribe.bids.checked import read_checked
+    from boldscribe.bold.series import write_series
+
     write_series(
         config,
         config.datasets[dataset],

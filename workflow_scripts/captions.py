@@ -3,7 +3,6 @@
 from boldscribe.config import Config
 from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
-from boldscribe.stimuli.captions import write_captions
 
 INPUTS = {
     "trials": "trial indices (.parquet)",
@@ -17,6 +16,8 @@ OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 @program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
     """Caption the clips of a shard, one answer per record and its instruction."""
+    from boldscribe.stimuli.captions import write_captions
+
     write_captions(
         config,
         trials=inputs["trials"],

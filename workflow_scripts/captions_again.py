@@ -3,7 +3,6 @@
 from boldscribe.config import Config
 from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
-from boldscribe.stimuli.captions import write_captions
 
 INPUTS = {
     "trials": "trial indices of the target subjects (.parquet)",
@@ -17,6 +16,8 @@ OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 @program("captions_again", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "shard"), share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, shard: str) -> None:
     """Caption the test clips of a shard under another seed, sampled."""
+    from boldscribe.stimuli.captions import write_captions
+
     write_captions(
         config,
         trials=inputs["trials"],

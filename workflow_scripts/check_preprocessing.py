@@ -1,8 +1,6 @@
 """Check that fMRIPrep can run, before its jobs are queued. Run by hand: `python -m workflow_scripts.check_preprocessing --help`."""
 
 from boldscribe.config import Config
-from boldscribe.files import write_json
-from boldscribe.preprocessing.fmriprep import check
 from boldscribe.provenance.program import Files, program
 
 OUTPUTS = {"report": "what was found, as JSON"}
@@ -11,6 +9,9 @@ OUTPUTS = {"report": "what was found, as JSON"}
 @program("check_preprocessing", inputs={}, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Check that fMRIPrep can run, before its jobs are queued."""
+    from boldscribe.files import write_json
+    from boldscribe.preprocessing.fmriprep import check
+
     write_json(outputs.one("report"), check(config, dataset))
 
 

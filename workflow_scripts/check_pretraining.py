@@ -1,8 +1,6 @@
 """Check ready derivatives that only pretraining reads. Run by hand: `python -m workflow_scripts.check_pretraining --help`."""
 
-from boldscribe.bold.ready import check_pretraining_set
 from boldscribe.config import Config
-from boldscribe.files import write_json
 from boldscribe.provenance.program import Files, program
 
 INPUTS: dict[str, str] = {}
@@ -12,6 +10,9 @@ OUTPUTS = {"grid": "the grid that all of them are on, as JSON"}
 @program("check_pretraining", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Read every header of a set that only pretraining reads before hours of compute are spent."""
+    from boldscribe.bold.ready import check_pretraining_set
+    from boldscribe.files import write_json
+
     write_json(outputs.one("grid"), check_pretraining_set(config, dataset))
 
 

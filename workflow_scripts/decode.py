@@ -1,7 +1,6 @@
 """Decode the target subjects' test trials under one condition. Run by hand: `python -m workflow_scripts.decode --help`."""
 
 from boldscribe.config import Config
-from boldscribe.decoding.decode import Task, decode
 from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
 
@@ -30,6 +29,8 @@ OUTPUTS = {"decoded": "texts (.parquet)"}
 @program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "condition"), shut=True, share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, condition: str) -> None:
     """Decode the target subjects' test trials under one condition."""
+    from boldscribe.decoding.decode import Task, decode
+
     files = {name: inputs[name] for name in INPUTS if inputs[name]}
     decode(Task(config, dataset, condition, inputs["trials"], files), outputs.one("decoded"))
 

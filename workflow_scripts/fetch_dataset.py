@@ -1,9 +1,6 @@
 """Fetch a measured data set, and make sure that it is there. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
 
-from boldscribe.bids import raw_manifest
 from boldscribe.config import Config
-from boldscribe.fetching.datasets import complete_dataset
-from boldscribe.files import write_json
 from boldscribe.provenance.program import Files, program
 
 INPUTS: dict[str, str] = {}
@@ -13,6 +10,10 @@ OUTPUTS = {"marker": "what was found, with the digest of each raw file, as JSON"
 @program("fetch_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), network=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Fetch what is lacking of a measured data set, and make sure that it is there."""
+    from boldscribe.bids import raw_manifest
+    from boldscribe.fetching.datasets import complete_dataset
+    from boldscribe.files import write_json
+
     source = complete_dataset(config, dataset)
     write_json(outputs.one("marker"), raw_manifest(config, dataset) | {"source": source})
 

@@ -1,7 +1,6 @@
 """Provide a model as a folder of safetensors. Run by hand: `python -m workflow_scripts.fetch_model --help`."""
 
 from boldscribe.config import Config
-from boldscribe.models.assets import provide
 from boldscribe.provenance.program import Files, program
 
 INPUTS: dict[str, str] = {}
@@ -11,6 +10,8 @@ OUTPUTS = {"model": "folder of the model"}
 @program("fetch_model", inputs=INPUTS, outputs=OUTPUTS, wildcards=("asset",), network=True)
 def main(config: Config, inputs: Files, outputs: Files, asset: str) -> None:
     """Provide a model as a folder of safetensors."""
+    from boldscribe.models.assets import provide
+
     inputs.use("source", provide(config, asset, outputs.one("model")))
 
 

@@ -1,7 +1,6 @@
 """Encode all trials of a role with the frozen encoder of Stage I. Run by hand: `python -m workflow_scripts.fmri_tokens --help`."""
 
 from boldscribe.config import Config
-from boldscribe.encoding import write_fmri_tokens
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -17,6 +16,8 @@ OUTPUTS = {"tokens": "fMRI tokens (.npy)"}
 @program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant", "role"), shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, role: str) -> None:
     """Encode all trials of a role with the frozen encoder of Stage I."""
+    from boldscribe.encoding import write_fmri_tokens
+
     write_fmri_tokens(
         config,
         role,

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.preprocessing.engine import preprocess
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -18,6 +17,8 @@ OUTPUTS = {"out": "the subject's folder of derivatives"}
 @program("fmriprep", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"), work=True, resources=("threads", "memory_mb"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str, work: Path, threads: int, memory_mb: int) -> None:
     """Preprocess one subject with the configured engine."""
+    from boldscribe.preprocessing.engine import preprocess
+
     done = preprocess(config, dataset, subject, outputs.one("out").parent, work, threads=threads, memory_mb=memory_mb)
     outputs.use("dataset_files", done.dataset_files)
     inputs.use("template", done.templates)

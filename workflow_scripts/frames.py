@@ -3,7 +3,6 @@
 from boldscribe.config import Config
 from boldscribe.content_cache import ContentCache
 from boldscribe.provenance.program import Files, program
-from boldscribe.stimuli.shards import write_frames
 
 INPUTS = {
     "raw": "folder of the clips, or the manifest of the data set",
@@ -18,6 +17,8 @@ def main(
     config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str, threads: int, cache: ContentCache | None
 ) -> None:
     """Extract the frames of a shard of clips."""
+    from boldscribe.stimuli.shards import write_frames
+
     write_frames(
         config,
         dataset,

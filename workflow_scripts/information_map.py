@@ -1,7 +1,6 @@
 """Map where in the brain the information about the clips is. Run by hand: `python -m workflow_scripts.information_map --help`."""
 
 from boldscribe.config import Config
-from boldscribe.evaluation.information_map import write_information_map
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -19,6 +18,8 @@ OUTPUTS = {"map": "map in the grid of the series (NIfTI)", "about": "what it is,
 @program("information_map", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Map where in the brain the information about the clips is."""
+    from boldscribe.evaluation.information_map import write_information_map
+
     write_information_map(
         config,
         dataset,

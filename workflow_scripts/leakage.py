@@ -1,7 +1,6 @@
 """Tell what the test trials share with training. Run by hand: `python -m workflow_scripts.leakage --help`."""
 
 from boldscribe.config import Config
-from boldscribe.evaluation.leakage import write_leakage
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -16,6 +15,8 @@ OUTPUTS = {"json": "counts and findings (.json)", "md": "the same in words (.md)
 @program("leakage", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Tell what the test trials share with training."""
+    from boldscribe.evaluation.leakage import write_leakage
+
     write_leakage(
         config,
         dataset,

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from boldscribe.bold.placement import voxels_path
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
-from boldscribe.training.pretrain import pretrain_sc_mbm
-from boldscribe.training.pretraining_data import further_series
 
 INPUTS = {
     "series": "cleaned series of the source subjects",
@@ -21,6 +18,10 @@ STAGED = ("series", "further")  # read in every epoch
 @program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True, stage=STAGED, shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
     """Masked brain modelling on BOLD, of source subjects and of people who are in no table."""
+    from boldscribe.bold.placement import voxels_path
+    from boldscribe.training.pretrain import pretrain_sc_mbm
+    from boldscribe.training.pretraining_data import further_series
+
     further = further_series(config)  # a thousand and more: too many for a command line
     inputs.use("further_voxels", map(voxels_path, further))  # first: what lies beside a copy is what is declared by then
     inputs.use("further", further)

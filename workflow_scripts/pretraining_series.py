@@ -1,6 +1,5 @@
 """Clean the series of a subject whom only pretraining reads. Run by hand: `python -m workflow_scripts.pretraining_series --help`."""
 
-from boldscribe.bold.series import write_series
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
@@ -19,6 +18,8 @@ OUTPUTS = {
 @program("pretraining_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Mask, denoise and z-score the runs of a subject whom only pretraining reads."""
+    from boldscribe.bold.series import write_series
+
     design, folder = config.pretraining[dataset], inputs.one("derivatives").parent
     write_series(config, design, dataset, subject, folder, outputs.one("series"), seconds_per_volume=design.seconds_per_volume)
 

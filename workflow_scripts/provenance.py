@@ -2,7 +2,6 @@
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
-from boldscribe.reporting.lineage import write_lineage
 
 INPUTS = {"report": "the report, the last of the results"}
 OUTPUTS = {"html": "the page"}
@@ -11,6 +10,8 @@ OUTPUTS = {"html": "the page"}
 @program("provenance", inputs=INPUTS, outputs=OUTPUTS)
 def main(config: Config, inputs: Files, outputs: Files) -> None:
     """Close the ledger and write where each result comes from as a page to click through."""
+    from boldscribe.reporting.lineage import write_lineage
+
     write_lineage(outputs.one("html"))
 
 

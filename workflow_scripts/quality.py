@@ -1,7 +1,6 @@
 """Say what the data of each subject are like. Run by hand: `python -m workflow_scripts.quality --help`."""
 
 from boldscribe.config import Config
-from boldscribe.evaluation.quality import write_quality
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -17,6 +16,8 @@ OUTPUTS = {"csv": "one line per subject (CSV)"}
 @program("quality", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Say what the data of each subject are like."""
+    from boldscribe.evaluation.quality import write_quality
+
     write_quality(
         config,
         dataset,

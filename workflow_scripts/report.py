@@ -2,7 +2,6 @@
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
-from boldscribe.reporting.page import write_report
 
 INPUTS = {
     "tables": "tables",
@@ -28,6 +27,8 @@ OUTPUTS = {"html": "the page"}
 @program("report", inputs=INPUTS, outputs=OUTPUTS, wildcards=())
 def main(config: Config, inputs: Files, outputs: Files) -> None:
     """Write the report."""
+    from boldscribe.reporting.page import write_report
+
     write_report(config, {name: inputs[name] for name in INPUTS}, outputs.one("html"))
 
 

@@ -4,7 +4,6 @@ Run by hand: `python -m workflow_scripts.retrieval --help`.
 """
 
 from boldscribe.config import Config
-from boldscribe.evaluation.retrieval import write_retrieval
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -19,6 +18,8 @@ OUTPUTS = {"csv": "retrieval by subject, encoder and metric (CSV)"}
 @program("retrieval", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Say how well fMRI tokens retrieve the clips of target subjects' test trials."""
+    from boldscribe.evaluation.retrieval import write_retrieval
+
     write_retrieval(
         config,
         dataset,

@@ -1,7 +1,6 @@
 """Score the decoded texts of a data set. Run by hand: `python -m workflow_scripts.scores --help`."""
 
 from boldscribe.config import Config
-from boldscribe.evaluation.scores import write_scores
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {"decoded": "texts of each condition", "captions": "reference captions of the test shards", "models": "model folders"}
@@ -11,6 +10,8 @@ OUTPUTS = {"scores": "scores of each condition, subject and trial", "pairs": "sc
 @program("scores", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Score the decoded texts of a data set."""
+    from boldscribe.evaluation.scores import write_scores
+
     write_scores(
         config,
         decoded=inputs["decoded"],

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
-from boldscribe.training.stage1 import train_stage1
 
 INPUTS = {
     "series": "cleaned series of the source subjects",
@@ -22,6 +21,8 @@ STAGED = ("series",)  # read in every epoch
 @program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, stage=STAGED, shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
     """Stage I: align the fMRI tokens with the video tokens of the same clip."""
+    from boldscribe.training.stage1 import train_stage1
+
     train_stage1(
         config,
         dataset,

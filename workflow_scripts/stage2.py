@@ -5,7 +5,6 @@ from pathlib import Path
 from boldscribe.config import Config
 from boldscribe.models import share_llm
 from boldscribe.provenance.program import Files, program
-from boldscribe.training.stage2 import train_stage2
 
 INPUTS = {
     "trials": "trial indices of the source subjects",
@@ -21,6 +20,8 @@ OUTPUTS = {"folder": "trained bridge"}
 @program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, shut=True, share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
     """Stage II: train the bridge through the frozen LLM, with domain adaptation."""
+    from boldscribe.training.stage2 import train_stage2
+
     train_stage2(
         config,
         dataset,

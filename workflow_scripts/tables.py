@@ -4,7 +4,6 @@ Run by hand: `python -m workflow_scripts.tables --help`.
 """
 
 from boldscribe.config import Config
-from boldscribe.evaluation.tables import make_tables
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {
@@ -27,6 +26,8 @@ OUTPUTS = {
 @program("tables", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Make the paper's table of a data set, beside the published values and the controls."""
+    from boldscribe.evaluation.tables import make_tables
+
     make_tables(
         config,
         dataset,

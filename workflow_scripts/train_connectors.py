@@ -4,7 +4,6 @@ from pathlib import Path
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
-from boldscribe.training.connectors import train_connectors
 
 INPUTS = {"models": "folders of the LLM, the visual encoder and the sentence encoder"}
 OUTPUTS = {"folder": "connectors, their record and README"}
@@ -13,6 +12,8 @@ OUTPUTS = {"folder": "connectors, their record and README"}
 @program("train_connectors", inputs=INPUTS, outputs=OUTPUTS, work=True)
 def main(config: Config, inputs: Files, outputs: Files, work: Path) -> None:
     """Train the miniature Video-LLaMA's connectors on rendered clips that no data set uses."""
+    from boldscribe.training.connectors import train_connectors
+
     train_connectors(config, models_dir=inputs["models"][0].parent, out_dir=outputs.one("folder"), work_dir=work)
 
 

@@ -1,6 +1,5 @@
 """Index a subject's trials, labels apart. Run by hand: `python -m workflow_scripts.trials --help`."""
 
-from boldscribe.bold.trials import write_trials
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
@@ -20,6 +19,8 @@ OUTPUTS = {
 @program("trials", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
     """Index a subject's trials, labels apart."""
+    from boldscribe.bold.trials import write_trials
+
     write_trials(
         config,
         dataset,

@@ -7,6 +7,7 @@ once the jobs at hand have ended.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -190,12 +191,13 @@ def run(request: Request) -> None:
     """Run a program as `python -m` does."""
     sys.argv, sys.orig_argv = [request.module, *request.arguments], request.command
     sys.modules.pop(request.module, None)
-    before = set(sys.modules)
-    try:
-        runpy.run_module(request.module, run_name="__main__", alter_sys=True)
-    finally:
-        new = [name for name, module in list(sys.modules.items()) if name not in before and getattr(module, "__spec__", None)]
-        os.write(request.imported, "\n".join(new).encode())
+    atexit.register(_note_imported, request.imported, frozenset(sys.modules))
+    runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+
+
+def _note_imported(file: int, before: frozenset[str]) -> None:
+    new = [name for name, module in list(sys.modules.items()) if name not in before and getattr(module, "__spec__", None)]
+    os.write(file, "\n".join(new).encode())
 
 
 def main() -> None:

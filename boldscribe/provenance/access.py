@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from boldscribe.provenance.digests import RECORD
+from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.naming import name_of
 
 # Kinds of data whose use in training must be accounted for, by what their files are called (docs/data.md).
@@ -46,10 +47,14 @@ def unheard_now() -> bool:
     return bool(_unheard)
 
 
-def let_pandas_tell() -> None:
-    """Let pandas, where it is in use, report the tables that it reads, as Python does: pyarrow opens them in compiled code."""
-    parquet: Any = sys.modules.get("pandas.io.parquet")
-    if parquet is None or hasattr(parquet.PyArrowImpl.read, "__wrapped__"):
+def let_pandas_tell(program: str) -> None:
+    """Let pandas, where a program can use it, report the tables that it reads, as Python does: pyarrow opens them in compiled code."""
+    if "pandas" not in packages_of(program):
+        return
+    import pandas.io.parquet
+
+    parquet: Any = pandas.io.parquet
+    if hasattr(parquet.PyArrowImpl.read, "__wrapped__"):
         return
     read = parquet.PyArrowImpl.read
 
@@ -64,6 +69,7 @@ def let_pandas_tell() -> None:
 
 
 class _Job(Protocol):
+    rule: str
     results: Path
     inputs: Mapping[str, Sequence[Path]]
     outputs: Mapping[str, Sequence[Path]]
@@ -86,7 +92,7 @@ class Access:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Listen while the block runs."""
-        let_pandas_tell()
+        let_pandas_tell(self._job.rule)
         self._watching = True
         try:
             yield

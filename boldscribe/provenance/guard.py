@@ -100,7 +100,7 @@ class Guard:
         Raises:
             UserError: something that is closed was opened; also where a library has kept that to itself.
         """
-        let_pandas_tell()
+        let_pandas_tell(self._rule)
         with unheard():
             on_gpu = NVIDIA.exists()
             held = shut and not on_gpu and landlock.may_read_only(self.readable())

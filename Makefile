@@ -14,7 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8589934592
 RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \
 	exec snakemake --profile profiles/demo "$$@"' run
 
-.PHONY: help setup demo demo-full demo-snr0 demo-seed test test-dag test-units test-slurm test-slurm-if-possible test-slurm-demo lint lock connectors clean
+.PHONY: help setup demo demo-full demo-snr0 demo-seed test test-all test-dag test-units test-slow test-slurm test-slurm-demo lint lock connectors clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -44,23 +44,25 @@ demo-snr0: setup  ## The same with BOLD that carries no signal and all controls:
 demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
-test: setup lint  ## Checks, unit tests, the real DAG at its smallest size, and faults on a real Slurm where one can be started
-	$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-dag test-units test-slurm-if-possible
+test: setup lint  ## Checks, unit tests, and the real DAG at its smallest size
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-dag test-units
+
+test-all: test test-slow test-slurm test-slurm-demo  ## With what takes long: all captioners, conda, power, and, as root, a real Slurm with the demo on it
 
 test-dag: setup  ## The tests that share one run of the real DAG
-	pytest -m "dag and not slurm and not slurm_demo"
+	pytest tests/dag
 
-test-units: setup  ## All tests that need neither a run of the DAG nor Slurm
-	pytest -m "not dag and not slurm and not slurm_demo"
+test-units: setup  ## All other tests that need no Slurm
+	pytest -m "not slow" --ignore tests/dag --ignore tests/slurm
+
+test-slow: setup  ## Those of them that take long
+	pytest -m slow --ignore tests/dag --ignore tests/slurm
 
 test-slurm: setup  ## Faults of a run on a real Slurm, which is started on this machine: as root, with Debian's packages
-	pytest -m slurm
+	pytest tests/slurm -m "not slow"
 
-test-slurm-if-possible: setup
-	@if python -m tests.slurm.cluster can; then $(MAKE) --no-print-directory test-slurm; else echo "The tests on Slurm are left out."; fi
-
-test-slurm-demo: setup  ## The demo on that Slurm against the demo on this machine, byte for byte (half an hour)
-	pytest -m slurm_demo -s
+test-slurm-demo: setup  ## The demo on that Slurm against the demo on this machine, byte for byte
+	pytest tests/slurm -m slow -s
 
 lint: setup
 	ruff check .

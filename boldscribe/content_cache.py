@@ -1,6 +1,6 @@
-"""What was made from the same content by the same code is not made again: arrays kept by a digest of what they were made from.
+"""What was made from the same content by the same code is not made again: arrays and folders kept by a digest of what they were made from.
 
-An entry is the array, and a JSON header with the array's digest, which is written last: an entry without it does not count. The
+An entry is the array or folder, and a JSON header with its digest, which is written last: an entry without it does not count. An
 array may be the same file as the output that it was kept from (a hard link), which costs no room. What is taken from the cache is a
 file of its own, since Snakemake sets the time of each output when its job ends, and steps that have read a file which shares that
 time would be run again.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boldscribe.files import atomic, header_path, json_digest, sha256_of, write_json
+from boldscribe.files import atomic, atomic_folder, header_path, json_digest, sha256_of, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ class ContentCache:
     folder: Path
     maker: str
 
-    def entry(self, content: Any) -> Path:
-        """Where the array lies that is made from `content` (JSON: digests of the materials, and settings)."""
-        return self.folder / f"{json_digest([self.maker, content])}.npy"
+    def entry(self, content: Any, suffix: str = ".npy") -> Path:
+        """Where the array lies that is made from `content` (JSON: digests of the materials, and settings); a folder has no suffix."""
+        return self.folder / f"{json_digest([self.maker, content])}{suffix}"
 
     def take(self, content: Any, target: Path) -> dict[str, Any] | None:
         """Copy the array made from `content` to `target`, if it is there and as it was; a damaged entry is removed.
@@ -78,3 +78,31 @@ class ContentCache:
             write_json(header_path(entry), {"header": header, "array_sha256": sha256_of(array), "header_sha256": json_digest(header)})
         except OSError as error:
             logger.warning("cache: %s cannot be written (%s)", entry, error)
+
+    def take_folder(self, content: Any, target: Path) -> bool:
+        """Copy the folder made from `content` to `target`, if it is there and as it was; a damaged entry is made anew by whoever asked."""
+        entry = self.entry(content, "")
+        try:
+            kept = json.loads(header_path(entry).read_text())
+            shutil.copytree(entry, target, dirs_exist_ok=True)
+        except (OSError, ValueError):
+            return False
+        if kept == _digests(target):
+            logger.info("taken from the cache: %s", entry)
+            return True
+        logger.warning("cache: %s: found another content than was written; it is made anew", entry)
+        return False
+
+    def keep_folder(self, content: Any, folder: Path) -> None:
+        """Keep a folder made from `content`; a cache that cannot be written costs the time to make it again, and nothing else."""
+        entry = self.entry(content, "")
+        try:
+            with atomic_folder(entry) as part:
+                shutil.copytree(folder, part, dirs_exist_ok=True)
+            write_json(header_path(entry), _digests(folder))
+        except OSError as error:
+            logger.warning("cache: %s cannot be written (%s)", entry, error)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.rglob("*")) if file.is_file()}

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 from filelock import FileLock
 
 from boldscribe.config import Config, load_config
@@ -22,14 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 os.environ["BOLDSCRIBE_SITE"] = os.devnull  # the settings of whoever runs the tests are not meant
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2"]
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
-
-
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that share one run of the real DAG, which `make test` gives a process of their own."""
-    for item in items:
-        if "checkout" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.dag)
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +55,8 @@ def encoder_models_dir(sentence_encoder: Path, tmp_path_factory: pytest.TempPath
     return folder
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """More threads than cores only wait for each other; and only with one number of threads do results repeat bit by bit."""
-    torch.set_num_threads(1)
+# More threads than cores only wait for each other; and only with one number of threads do results repeat bit by bit.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @dataclass
@@ -77,15 +66,17 @@ class Checkout:
     Attributes:
         root: its folder.
         variables: of the environment of its commands.
+        experiment: the smallest one, `tiny`, or the toy's: the folder of its file, and the name of its results.
     """
 
     root: Path
     variables: dict[str, str] = field(default_factory=dict)
+    experiment: str = "tiny"
 
     @property
     def results(self) -> Path:
-        """The results tree of the smallest experiment."""
-        return self.root / "results" / "tiny"
+        """The results tree of its experiment."""
+        return self.root / "results" / self.experiment
 
     def environment(self) -> dict[str, str]:
         """Variables of the process, with this checkout's package first."""
@@ -99,8 +90,8 @@ class Checkout:
         return done
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run the smallest experiment, or ask about it; targets come first."""
-        return self.run(*SNAKEMAKE, *arguments, *TINY, check=check)
+        """Run its experiment, or ask about it; targets come first."""
+        return self.run(*SNAKEMAKE, *arguments, *TINY[:2], f"tests/{self.experiment}/experiment.yaml", check=check)
 
     def copy(self, folder: Path) -> "Checkout":
         """The checkout with its results and with what Snakemake knows of them, elsewhere; models, which are large, are linked."""
@@ -112,7 +103,7 @@ class Checkout:
                 shutil.copy2(source, target)
 
         shutil.copytree(self.root, folder, symlinks=True, copy_function=copy)
-        return Checkout(folder, dict(self.variables))
+        return Checkout(folder, dict(self.variables), self.experiment)
 
 
 def copy_code(folder: Path) -> Path:
@@ -131,9 +122,24 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return new_checkout(tmp_path_factory.mktemp("checkout"))
 
 
-def new_checkout(folder: Path) -> Checkout:
-    """This code as it lies here, committed or not, in a repository of its own, where all of it is committed."""
-    made = Checkout(copy_code(folder))
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A finished run of the toy workflow (tests/toy), in a checkout of its own."""
+    made = new_checkout(tmp_path_factory.mktemp("toy"), "toy")
+    made.snakemake()
+    return made
+
+
+def new_checkout(folder: Path, experiment: str = "tiny") -> Checkout:
+    """This code as it lies here, committed or not, in a repository of its own, where all of it is committed.
+
+    Args:
+        folder: of the checkout.
+        experiment: `tiny`, or `toy`, whose workflow is laid over the real one.
+    """
+    made = Checkout(copy_code(folder), experiment=experiment)
+    if experiment == "toy":
+        shutil.copytree(ROOT / "tests" / "toy", folder, dirs_exist_ok=True)
     who = ["-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false"]
     made.run("git", "init", "-q")
     made.run("git", "add", "-A")

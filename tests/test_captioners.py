@@ -61,6 +61,7 @@ def configured(config: Config, folder: Path, **keys: Any) -> Config:
     return Config.model_validate({**config.model_dump(by_alias=True), "captioner": {**values, "dtype": "float32", "batch_size": 2, **keys}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_sees_the_clip_and_says_the_same_in_a_batch_as_alone(
@@ -242,7 +243,6 @@ def test_captions_of_a_shard_by_another_model(shard: dict[str, Any], demo: Confi
     assert without_parts(provided) == declared_slices()["fetch_model/captioner"]["reads"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("do_sample", [False, True])
 def test_video_llamas_captions_are_those_of_its_parts(
     do_sample: bool, shard: dict[str, Any], demo: Config, models_dir: Path, tmp_path: Path

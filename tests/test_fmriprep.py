@@ -104,6 +104,7 @@ def places(root: Path, session: str | None = "action01") -> Places:
     return found
 
 
+@pytest.mark.slow
 def test_fmripreps_own_parser_takes_every_command_line(lab: Callable[..., Config], engines: Engines, tmp_path: Path) -> None:
     """Its real parser, given what reaches it in each container, with what is mounted in place of where; and it refuses what is wrong."""
     wanted = [

@@ -30,7 +30,6 @@ def soft(llm: PromptedLlm) -> torch.Tensor:
     return words[rows].mean(2)
 
 
-@pytest.mark.slow
 def test_batches_of_any_kind_give_the_texts_of_one_at_a_time(llm: PromptedLlm, soft: torch.Tensor) -> None:
     alone = [llm.generate([q], soft[i : i + 1], max_new_tokens=20, batch_size=1)[0] for i, q in enumerate(QUESTIONS)]
     assert len(set(alone)) > 1 and all(alone)
@@ -63,7 +62,6 @@ def test_rows_that_have_ended_are_dropped_and_equal_prompts_asked_once(
     assert rows == sorted(rows, reverse=True) and rows[-1] < 4, "the longest answer is written alone"
 
 
-@pytest.mark.slow
 def test_answers_end_before_a_stop_sequence(demo: Config, llm: PromptedLlm, soft: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = llm.generate(QUESTIONS, soft, max_new_tokens=16, batch_size=5)
     ids = llm.tokenizer(whole[1], add_special_tokens=False).input_ids
@@ -97,7 +95,6 @@ def test_a_piece_of_the_prompt_after_the_tokens_gets_no_opening_token(llm: Promp
     assert plain[0] == 1 and "".join(map(chr, plain[1:])) == "A Q? B", "without brain there is no place for a video"
 
 
-@pytest.mark.slow
 def test_passes_of_any_size_have_the_gradients_of_the_whole(llm: PromptedLlm, soft: torch.Tensor) -> None:
     answers = ["A man runs.", "A woman in a red coat waves, then sits down.", "Nobody.", "A dog.", "Two people dance in the rain."]
     whole = soft.clone().requires_grad_()

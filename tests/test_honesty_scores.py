@@ -86,7 +86,6 @@ def beats_chance(tests: pd.DataFrame, condition: str) -> bool:
     return bool(found["beats"].any())
 
 
-@pytest.mark.slow
 def test_teacher_forcing_makes_a_null_control_tell_trials_apart_and_raises_an_alarm(
     config: Config, captions: pd.DataFrame, free: dict[str, list[str]], models_dir: Path, tmp_path: Path
 ) -> None:

@@ -19,8 +19,7 @@ from tests.training_fixtures import stage1_inputs
 LAUNCH = (sys.executable, "-m", "boldscribe.training.launch")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGURG, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGURG, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_two_processes_leave_after_the_same_step_and_go_on_to_the_same_bytes(number: signal.Signals, tmp_path: Path) -> None:
     two = (*LAUNCH, "--processes", "2", "--")
     assert left_by(number, tmp_path / "left", 60, *two) == {signal.SIGURG: 75, signal.SIGTERM: 143}[number]
@@ -34,7 +33,6 @@ def test_two_processes_leave_after_the_same_step_and_go_on_to_the_same_bytes(num
     assert results[0].read_bytes() == results[1].read_bytes()
 
 
-@pytest.mark.slow
 def test_two_nodes_train_to_the_bytes_of_two_processes_on_one(
     tiny: Config, data: SimpleNamespace, pretrained: Path, tmp_path: Path
 ) -> None:

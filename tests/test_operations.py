@@ -35,7 +35,7 @@ from boldscribe.operations.table import cell
 from boldscribe.provenance.deployment import absence
 from boldscribe.provenance.record import Job as Recorded
 from boldscribe.provenance.record import record
-from tests.conftest import ROOT, Checkout
+from tests.conftest import ROOT
 
 OUTPUTS = Path(__file__).parent / "slurm_outputs"
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
@@ -104,7 +104,7 @@ def stand_in(folder: Path, **programs: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("arguments", [["--profile", "profiles/demo"], pytest.param([], marks=pytest.mark.slow)], ids=["demo", "paper"])
+@pytest.mark.parametrize("arguments", [["--profile", "profiles/demo"], []], ids=["demo", "paper"])
 def test_jobs_and_what_they_wait_for_are_snakemakes(arguments: list[str]) -> None:
     config = load_config(ROOT / "config.yaml", *([DEMO] if arguments else []))
 
@@ -417,19 +417,3 @@ def test_which_run_is_shown_and_what_is_said_without_one(tmp_path: Path, monkeyp
     assert f"results/demo: 0 of {N_JOBS} jobs done" in named.output and named.exit_code == 0
     wrong = CliRunner().invoke(main, ["status", "elsewhere"])
     assert "found no config.yaml" in str(wrong.exception)
-
-
-def test_a_real_run_ends_with_a_message(checkout: Checkout, tmp_path: Path) -> None:
-    kept = tmp_path / "message.txt"
-    clone = checkout.copy(tmp_path / "clone")
-    clone.variables[NOTIFY] = f"tee {kept}"
-    target = "results/tiny/raw/had/stimuli"
-    done = clone.snakemake(target, "--forcerun", "simulate_stimuli")
-    assert re.search(r"Done in \d+ s: 1 jobs\.\n  made:    1 of simulate_stimuli", done.stdout) and kept.read_text() in done.stdout + "\n"
-    (clone.root / "data" / "urgen").mkdir()
-    (clone.root / "data" / "urgen" / "dataset_description.json").write_text('{"Name": "no subject", "BIDSVersion": "1.10.0"}')
-    failed = clone.run(sys.executable, "-m", "snakemake", "results/checked/urgen.json", "--cores", "1", check=False)
-    assert failed.returncode == 1 and "check_dataset urgen: input at fault (attempt 1)" in failed.stdout
-    assert "|   - data/urgen: found no sub-01" in failed.stdout and "log: results/logs/check_dataset/urgen.log" in failed.stdout
-    n = len(jobs_of(load_config(ROOT / "config.yaml")))
-    assert f"1 failed, 1 of {n} jobs of the experiment are done" in failed.stdout

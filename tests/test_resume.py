@@ -109,8 +109,7 @@ def in_processes(n: int, *command: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["stage1", pytest.param("stage2", marks=pytest.mark.slow)])
 def test_two_processes_have_the_learning_curve_of_one(
     stage: str, tiny: Config, data: SimpleNamespace, pretrained: Path, tokens: dict[str, Path], small_llm: Path, tmp_path: Path
 ) -> None:

@@ -56,7 +56,6 @@ def test_stage2_adapts_on_adaptation_trials_only(tiny: Config, data: SimpleNames
         adaptation_tokens(swapped, "had", tokens["adapt"])
 
 
-@pytest.mark.slow
 def test_stage2_trains_the_bridge_and_decoding_ends_in_text(
     tiny: Config, data: SimpleNamespace, tokens: dict[str, Path], models_dir: Path, tmp_path: Path
 ) -> None:

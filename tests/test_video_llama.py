@@ -115,7 +115,6 @@ def test_the_sentence_encoder_knows_what_is_alike(models_dir: Path) -> None:
     assert a @ b > 0.4 > a @ c and a @ a == pytest.approx(1)
 
 
-@pytest.mark.slow
 def test_captions_of_unseen_clips_are_right_as_often_as_the_record_says(demo: Config, models_dir: Path, llm: PromptedLlm) -> None:
     scenes = draw_scenes(24, np.random.default_rng(987))
     encoder = load_encoder(demo, models_dir)
@@ -141,7 +140,6 @@ def test_the_committed_connectors_are_those_of_the_record(demo: Config) -> None:
         assert f"| {field} | {100 * share:.1f} |" in readme
 
 
-@pytest.mark.slow
 def test_connectors_are_trained_again_by_the_rules_function(demo: Config, models_dir: Path, tmp_path: Path) -> None:
     settings = {"n_clips": 24, "n_test_clips": 2, "alignment_epochs": 3, "caption_epochs": 2, "caption_batch_size": 8, "batch_size": 8}
     config = demo.model_copy(update={"connectors": demo.connectors.model_copy(update=settings)})

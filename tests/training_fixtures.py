@@ -1,4 +1,7 @@
-"""A few trials of three subjects, and what each training makes of them, at the smallest size: fixtures of the training tests."""
+"""A few trials of three subjects, and what each training makes of them, at the smallest size: fixtures of the training tests.
+
+All tests load this file, so that torch is imported where it is used.
+"""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,14 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from boldscribe.config import Config
-from boldscribe.encoding import write_fmri_tokens
 from boldscribe.files import save_array
-from boldscribe.training.pretrain import pretrain_sc_mbm
-from boldscribe.training.stage1 import train_stage1
 
 TRIALS = 12
 
@@ -89,6 +87,8 @@ def data(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
 @pytest.fixture(scope="session")
 def pretrained(tiny: Config, data: SimpleNamespace) -> Path:
     """Pretrained weights."""
+    from boldscribe.training.pretrain import pretrain_sc_mbm
+
     weights = data.root / "sc_mbm.safetensors"
     pretrain_sc_mbm(
         tiny,
@@ -116,6 +116,8 @@ def stage1_inputs(data: SimpleNamespace, pretrained: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def trained(tiny: Config, data: SimpleNamespace, pretrained: Path) -> Path:
     """A finished Stage I."""
+    from boldscribe.training.stage1 import train_stage1
+
     out = data.root / "stage1"
     train_stage1(tiny, "had", **stage1_inputs(data, pretrained), output_dir=out, work_dir=data.root / "w1")
     return out
@@ -124,6 +126,8 @@ def trained(tiny: Config, data: SimpleNamespace, pretrained: Path) -> Path:
 @pytest.fixture(scope="session")
 def tokens(tiny: Config, data: SimpleNamespace, trained: Path) -> dict[str, Path]:
     """fMRI tokens of all three roles."""
+    from boldscribe.encoding import write_fmri_tokens
+
     paths = {}
     for role, subjects in (("train", slice(0, 2)), ("adapt", slice(2, 3)), ("test", slice(2, 3))):
         paths[role] = data.root / f"role-{role}_tokens.npy"
@@ -134,6 +138,9 @@ def tokens(tiny: Config, data: SimpleNamespace, trained: Path) -> dict[str, Path
 @pytest.fixture(scope="session")
 def small_llm(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder whose LLM has the embedded one's tokenizer and widths, but two layers of random weights."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
     folder = tmp_path_factory.mktemp("small_llm")
     config = LlamaConfig.from_pretrained(models_dir / "llm")
     config.num_hidden_layers = 2

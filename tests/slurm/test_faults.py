@@ -14,7 +14,6 @@ from tests.conftest import SNAKEMAKE
 from tests.slurm import cluster
 from tests.slurm.conftest import EXPERIMENT, STAGE1, OnSlurm, accounted, finish, wait_for
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 AGAIN = "Trying to restart job"
 
 

@@ -3,13 +3,10 @@
 import re
 import subprocess
 
-import pytest
-
 from tests.conftest import SNAKEMAKE
 from tests.slurm.conftest import EXPERIMENT, STAGE1, OnSlurm, accounted, finish
 
 SHORT = "stage1={epochs: 4, patience: 4}"
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def test_stage1_on_two_nodes_ends_in_the_weights_of_two_processes_on_one(on_slurm: OnSlurm) -> None:

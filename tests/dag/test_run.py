@@ -1,22 +1,29 @@
-"""The real DAG, every stage for real, at its smallest size: end to end, killed and taken up again, and the same bytes twice."""
+"""The real DAG, every stage for real, at its smallest size: end to end, killed and taken up again."""
 
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from boldscribe.config import load_config
+from boldscribe.operations.jobs import jobs_of
+from boldscribe.operations.messages import NOTIFY
 from boldscribe.provenance.crate import write_crate
 from boldscribe.provenance.digests import digest
+from boldscribe.provenance.explain import read_cell
 from boldscribe.provenance.slices import declared_slices, observed_slices
 from boldscribe.provenance.tree import read_tree
-from tests.conftest import Checkout
+from tests.auditing import audit, changed, edit, flip_byte, planned
+from tests.conftest import ROOT, Checkout
 from tests.crate_validation import issues
 
-pytestmark = [pytest.mark.dag, pytest.mark.slow, pytest.mark.usefixtures("finished_run")]
+IDENTIFICATION = "boldscribe/evaluation/identification.py"
+TABLE = (".csv", ".md", ".tex", "_differences.csv", "_tests.csv", "_left_out.csv")
+pytestmark = pytest.mark.usefixtures("finished_run")
 
 
 def test_a_killed_run_goes_on_without_redoing_finished_stages(finished_run: dict[str, float]) -> None:
@@ -99,15 +106,62 @@ def test_rules_declare_exactly_the_settings_that_they_read(checkout: Checkout) -
     }
 
 
-def test_a_second_run_from_scratch_gives_the_same_tables_byte_for_byte(checkout: Checkout, tmp_path: Path) -> None:
-    tables = [f"results/tiny/tables/urgen{end}" for end in (".csv", ".md", ".tex", "_differences.csv", "_tests.csv", "_left_out.csv")]
-    again = Checkout(tmp_path / "again")
-    checkout.run("git", "clone", "-q", str(checkout.root), str(again.root))
-    again.snakemake(tables[0])
-    assert [(again.root / name).read_bytes() for name in tables] == [(checkout.root / name).read_bytes() for name in tables]
+def test_the_run_is_verified_and_one_changed_function_or_one_changed_byte_is_told(checkout: Checkout) -> None:
+    assert audit(checkout) == audit(checkout, "--fast") == {} and planned(checkout) == set()
+    stale = {
+        "report.html",
+        "provenance.html",
+        *(f"scores/{d}{end}.parquet" for d in ("had", "urgen") for end in ("", "_pairs")),
+        *(f"reliability/{d}.csv" for d in ("had", "urgen")),
+        *(f"tables/{d}{end}" for d in ("had", "urgen") for end in TABLE),
+    }
+    with changed(checkout, IDENTIFICATION, edit(IDENTIFICATION, "TOLERANCE = 1e-6", "TOLERANCE = 1e-5")):
+        assert audit(checkout) == dict.fromkeys(stale, "stale")
+        assert planned(checkout) == stale
+    raw = "raw/had/sub-01/func/sub-01_task-action_run-01_bold.nii.gz"
+    with changed(checkout, f"results/tiny/{raw}", flip_byte(f"results/tiny/{raw}")):
+        assert audit(checkout, "--fast") == {"raw/had/sub-01": "tampered"}
+
+
+def test_explaining_a_cell_ends_at_raw_data_and_assets(checkout: Checkout) -> None:
+    path = checkout.results / "tables" / "had.csv"
+    value = read_cell(path, "Subject-1", "bertscore", "model").value
+    command = [sys.executable, "-m", "boldscribe.cli", "explain", str(path), "--row", "Subject-1", "--column", "bertscore"]
+    said = checkout.run(*command).stdout
+    assert f"Subject-1, model, bertscore: {value:.2f}" in said
+    for part in (
+        "12 trials scored",
+        "decoded/had/condition-model.parquet",
+        "stage2/had/model",
+        "models/llm",
+        "raw/had/sub-01",
+        "asset smollm2",
+    ):
+        assert part in said, part
+    assert "condition-noise" not in said, "other conditions made no part of this number"
+    brief = checkout.run(*command, "--brief").stdout
+    assert "asset smollm2" in brief and "fingerprint" in said and "fingerprint" not in brief
+    failed = checkout.run(*command[:-1], "no-such-score", check=False)
+    assert failed.returncode == 1 and "columns bertscore" in failed.stderr
 
 
 def test_the_runs_crate_is_valid_without_network(checkout: Checkout, tmp_path: Path) -> None:
     crate = write_crate(checkout.results, tmp_path / "crate")
     assert issues(crate, tmp_path) == []
     assert {p.name for p in (crate / "statements").iterdir()} >= {"had.intoto.json", "urgen.intoto.json"}
+
+
+def test_a_real_run_ends_with_a_message(checkout: Checkout, tmp_path: Path) -> None:
+    kept = tmp_path / "message.txt"
+    clone = checkout.copy(tmp_path / "clone")
+    clone.variables[NOTIFY] = f"tee {kept}"
+    target = "results/tiny/raw/had/stimuli"
+    done = clone.snakemake(target, "--forcerun", "simulate_stimuli")
+    assert re.search(r"Done in \d+ s: 1 jobs\.\n  made:    1 of simulate_stimuli", done.stdout) and kept.read_text() in done.stdout + "\n"
+    (clone.root / "data" / "urgen").mkdir()
+    (clone.root / "data" / "urgen" / "dataset_description.json").write_text('{"Name": "no subject", "BIDSVersion": "1.10.0"}')
+    failed = clone.run(sys.executable, "-m", "snakemake", "results/checked/urgen.json", "--cores", "1", check=False)
+    assert failed.returncode == 1 and "check_dataset urgen: input at fault (attempt 1)" in failed.stdout
+    assert "|   - data/urgen: found no sub-01" in failed.stdout and "log: results/logs/check_dataset/urgen.log" in failed.stdout
+    n = len(jobs_of(load_config(ROOT / "config.yaml")))
+    assert f"1 failed, 1 of {n} jobs of the experiment are done" in failed.stdout

@@ -95,6 +95,7 @@ rule captions_again:
         "../envs/models.yaml"
     message:
         "Caption the test clips of {wildcards.dataset} again, shard {wildcards.shard}"
+    priority: -1
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --shard {wildcards.shard}"
         " --trials {input.trials:q} --labels {input.labels:q} --clips {input.clips:q}"

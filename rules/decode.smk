@@ -44,6 +44,7 @@ rule decode:
         "../envs/models.yaml"
     message:
         "Decode {wildcards.dataset}, condition {wildcards.condition}"
+    priority: -1
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --condition {wildcards.condition}"
         " {params.files:q} --decoded {output.decoded:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

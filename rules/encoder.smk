@@ -39,6 +39,7 @@ rule retrieval:
         "../envs/models.yaml"
     message:
         "Retrieve the test clips of {wildcards.dataset}"
+    priority: -1
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --tokens {input.tokens:q} --labels {input.labels:q}"
         " --features {input.features:q} --models {input.models:q} --csv {output.csv:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
@@ -77,6 +78,7 @@ rule information_map:
         "../envs/models.yaml"
     message:
         "Map the information about the clips in the brains of {wildcards.dataset}"
+    priority: -1
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --series {input.series:q} --voxels {input.voxels:q}"
         " --trials {input.trials:q} --labels {input.labels:q} --features {input.features:q} --stage1 {input.stage1:q} --models {input.models:q}"
@@ -115,6 +117,7 @@ rule quality:
         "../envs/report.yaml"
     message:
         "Look at the quality of {wildcards.dataset}"
+    priority: -1
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --series {input.series:q}"
         " --displacement {input.displacement:q} --trials {input.trials:q} --excluded {input.excluded:q} --checked {input.checked:q}"

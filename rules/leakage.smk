@@ -28,6 +28,7 @@ rule leakage:
         "../envs/report.yaml"
     message:
         "Look for leaks in {wildcards.dataset}"
+    priority: -1
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --trials {input.trials:q} --labels {input.labels:q}"
         " --source-captions {input.source_captions:q} --test-captions {input.test_captions:q}"

@@ -27,6 +27,7 @@ rule reliability:
         "../envs/preprocessing.yaml"
     message:
         "Compare the responses of {wildcards.dataset} to the same clips"
+    priority: -1
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --series {input.series:q}"
         " --voxels {input.voxels:q} --trials {input.trials:q} --labels {input.labels:q}"

@@ -59,7 +59,7 @@ rule bold_series:
     """The runs of a subject, clipped, in one array."""
     input:
         script=ancient("workflow_scripts/bold_series.py"),
-        subject=rules.simulate_subject.output.out,
+        raw=rules.simulate_subject.output.out,
     output:
         series=f"{R}/bold/{{dataset}}/sub-{{subject}}_bold.npy",
     params:
@@ -79,7 +79,7 @@ rule bold_series:
     message:
         "Clean sub-{wildcards.subject} of {wildcards.dataset}"
     shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject} --subject {input.subject:q} --series {output.series:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --subject {wildcards.subject} --raw {input.raw:q} --series {output.series:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
 rule stage1:

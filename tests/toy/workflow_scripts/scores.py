@@ -20,7 +20,7 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
     """Score each volume of the test subject against all others."""
     seen = load_array(inputs.one("series"))[0] @ np.load(inputs.one("stage1") / "weights.npy")
     similarity = -np.abs(seen[:, None] - seen[None] - 0.1)
-    accuracy = identification(similarity, config.evaluation.identification_ways)["identification"]
+    accuracy = identification(similarity, config.evaluation.identification_ways)["identification_2way"]
     table = pd.DataFrame({"trial": range(len(seen)), "identification": np.diag(accuracy), "words": len(precook("a toy"))})
     table.to_parquet(outputs.one("scores"), index=False)
 

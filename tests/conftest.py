@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from boldscribe.config import Config, load_config
+from boldscribe.forkserver import VARIABLE
 from boldscribe.models.embedded import package_file, unpack
 
 pytest_plugins = ["tests.training_fixtures"]
@@ -57,6 +59,16 @@ def encoder_models_dir(sentence_encoder: Path, tmp_path_factory: pytest.TempPath
 
 # More threads than cores only wait for each other; and only with one number of threads do results repeat bit by bit.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture
+def fork_server() -> Iterator[dict[str, str]]:
+    """Variables with which jobs share a fork server; it ends with a process of the fixture's, in the stead of Snakemake's."""
+    owner, folder = subprocess.Popen(["sleep", "3600"]), tempfile.mkdtemp(prefix="tests-", dir="/tmp")
+    yield {VARIABLE: f"{owner.pid}:{folder}"}
+    owner.kill()
+    owner.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass

@@ -8,10 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.leakage import write_leakage
 from boldscribe.files import save_array
+from boldscribe.forkserver import VARIABLE
 from boldscribe.provenance import landlock
 from boldscribe.provenance.guard import Guard
 from boldscribe.provenance.record import Job, record
@@ -66,9 +67,16 @@ def results(demo: Config, tmp_path: Path) -> Path:
     return root
 
 
-def peep(results: Path, tries: list[tuple[str, str]], line: str, kept: str = "yes") -> tuple[dict[str, str], str]:
+def peep(
+    results: Path, tries: list[tuple[str, str]], line: str, kept: str = "yes", variables: Mapping[str, str] = MappingProxyType({})
+) -> tuple[dict[str, str], str]:
     """What comes of each try in a step of its own, and the last line of its log."""
-    environment = {**os.environ, "TRIES": json.dumps([(way, str(results / file)) for way, file in tries]), "LINKS": str(results.parent)}
+    environment = {
+        **os.environ,
+        **variables,
+        "TRIES": json.dumps([(way, str(results / file)) for way, file in tries]),
+        "LINKS": str(results.parent),
+    }
     command: list[str | Path] = [sys.executable, "-m", "tests.peeping", "--config", results / "config.yaml", "--line", line, "--kept", kept]
     command += ["--inputs", results / "trials/had/sub-01_labels.parquet", "--out", results / "stage1/had/out"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -105,6 +113,18 @@ def test_a_step_that_trains_can_open_nothing_closed_in_any_way(results: Path, li
         assert {found[f"{way} {Path(file).name}"]} == expected, way
     assert all(found[f"{way} {Path(file).name}"] == "read" for way, file in OPEN), "what is declared stays open"
     assert "found an attempt to open" in said, "though every refusal was swallowed, the step fails"
+
+
+@pytest.mark.parametrize("line", [pytest.param("kernel", marks=pytest.mark.skipif(not HAS_LANDLOCK, reason="no Landlock")), "python"])
+def test_copies_of_a_fork_server_are_locked_in_as_processes_of_their_own_are(results: Path, line: str, fork_server: dict[str, str]) -> None:
+    """One after another: the second one begins with all that the first one had imported, and the server was never locked in."""
+    for _ in range(2):
+        (results / "stage1/had/out.prov.json").unlink(missing_ok=True)
+        found, said = peep(results, [*CLOSED, *OPEN], line, variables=fork_server)
+        refused = {f"{way} {Path(file).name}" for way, file in CLOSED if line == "kernel" or way not in NATIVE}
+        assert {name for name, outcome in found.items() if outcome != "read"} == refused
+        assert "found an attempt to open" in said
+    assert list(Path(fork_server[VARIABLE].partition(":")[2]).glob("*.log")), "it was there"
 
 
 @pytest.mark.skipif(not HAS_LANDLOCK, reason="no Landlock")

@@ -113,7 +113,7 @@ def program(
         shut: whether the kernel, too, keeps the step from labels, captions and clips that are none of its inputs: it trains or decodes
             (`boldscribe.provenance.guard`).
         share: loads what jobs of the rule have in common and none of them changes: where jobs share a fork server, it is called there,
-            and what it loads must be kept for the step to find (`functools.cache`). It may open models, and nothing else.
+            and what it loads must be kept by its module for the step to find (`functools.cache`). It may open models, and nothing else.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:

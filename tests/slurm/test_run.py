@@ -1,0 +1,22 @@
+"""A run from scratch: on a real Slurm, in a clone, it makes the bytes that a run on this machine makes."""
+
+import pytest
+
+from boldscribe.provenance.tree import read_tree
+from tests.conftest import SNAKEMAKE
+from tests.slurm.conftest import EXPERIMENT, OnSlurm, finish
+
+TABLE = "results/tiny/tables/had.csv"
+
+
+def test_a_second_run_from_scratch_on_slurm_makes_the_same_bytes(on_slurm: OnSlurm, tmp_path_factory: pytest.TempPathFactory) -> None:
+    on_slurm.run(*SNAKEMAKE, TABLE, "--configfile", *EXPERIMENT)
+    again = OnSlurm(tmp_path_factory.mktemp("again"))
+    again.run("git", "clone", "-q", str(on_slurm.root), ".")
+    again.site()
+    finish(again.start(TABLE), 1800)
+    here, there = (
+        {name: o.record["subject"]["sha256"] for name, o in read_tree(c.results).outputs.items() if o.record} for c in (on_slurm, again)
+    )
+    assert len(there) > 50 and there == {name: here[name] for name in there}
+    assert (again.root / TABLE).read_bytes() == (on_slurm.root / TABLE).read_bytes()

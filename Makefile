@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python 3.11, git and make: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
+INSTALL := pip install --quiet --no-deps --no-compile
 # Jobs take `python` from PATH, so the environment comes first on it. Models are local files: no hub is asked.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
@@ -21,15 +22,16 @@ help:
 
 setup: $(VENV)/.ready  ## Make the environment from the locks
 
-# torch: the CPU build where it is to be had (3 GB smaller), else the index's build with its CUDA libraries.
+# torch: the CPU build where it is to be had (3 GB smaller), else the index's build with its CUDA libraries. Modules are compiled when they
+# are first imported: most never are, and to compile all of them would take half of the time.
 $(VENV)/.ready: requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"found Python {v[0]}.{v[1]}, expected 3.11, which the lock is made for; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --no-deps --require-hashes -r requirements-cpu.lock 2>/dev/null || echo "No CPU build of torch here: taking the index's build."
-	pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(INSTALL) --require-hashes -r requirements-cpu.lock 2>/dev/null || echo "No CPU build of torch here: taking the index's build."
+	$(INSTALL) --require-hashes -r requirements.lock
 	python -c 'from importlib import metadata; import sys; sys.exit(0 if any(r.startswith("nvidia") or r.startswith("cuda") for r in metadata.requires("torch")) and sys.platform == "linux" else 1)' \
-		&& pip install --quiet --no-deps --require-hashes -r requirements-cuda.lock || true
-	pip install --quiet --no-deps --no-build-isolation --editable .
+		&& $(INSTALL) --require-hashes -r requirements-cuda.lock || true
+	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
 demo: setup  ## Raw data to tables and report, embedded default, on this machine

@@ -24,7 +24,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class OneDnnLinear(nn.Linear):
     """A linear map whose products in float32 on a CPU are oneDNN's, which torch has beside MKL and takes for convolutions only.
 
-    MKL's are half as fast on processors of other makers than Intel; the two differ in rounding (`python -m benchmarks.products`).
+    MKL's are half as fast on processors of other makers than Intel; the two differ in rounding (`python -m benchmarks.savings`).
     """
 
     def forward(self, x: Tensor) -> Tensor:

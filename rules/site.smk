@@ -1,5 +1,6 @@
 """Where jobs run: the site's settings, and the experiment that is meant where none is given."""
 
+import gc
 import os
 
 from snakemake.exceptions import WorkflowError
@@ -9,6 +10,7 @@ from boldscribe.cluster.site import load_site
 from boldscribe.errors import UserError
 from boldscribe.processes import prepare_environment
 
+gc.set_threshold(50_000)  # a plan is many objects and no garbage: looking for it took a tenth of its time
 prepare_environment()
 try:
     SITE = load_site()

@@ -20,7 +20,7 @@ from torch import nn
 from boldscribe.config import load_config
 from boldscribe.decoding.brain import load_bridge
 from boldscribe.evaluation.caption_metrics import Cider, words
-from boldscribe.models.device import OneDnnLinear
+from boldscribe.models.products import OneDnnLinear
 from boldscribe.models.video_llama import load_llm
 from boldscribe.token_files import read_fmri_tokens
 

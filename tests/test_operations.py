@@ -372,6 +372,8 @@ def test_a_slow_run_is_expected_to_stay_slow(config: Config, tmp_path: Path, alo
     results = Path(config.paths.results)
     for subject in ("01", "02", "03", "04", "05"):
         make(config, one(config, "simulate_subject", dataset="had", subject=subject))
+    for file in (results / "ledger" / "new").iterdir():  # what these took tells nothing: the table of costs counts
+        file.write_text(json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "usage"}))
     overview = survey(config, results, tmp_path)
     todo, room = progress.to_do(overview), Room(jobs=1)
     fast = progress.time_left(overview, todo, room, datetime.now(UTC) - timedelta(seconds=60))

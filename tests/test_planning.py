@@ -144,6 +144,7 @@ def done(results: Path, rule: str, seconds: float, cpu: float, memory: float = 0
 
 
 def test_runs_of_the_same_experiment_replace_the_seeds(demo: Config, tmp_path: Path) -> None:
+    demo = changed(demo, decoding={"controls": "all"})
     done(tmp_path, "stage1", 100, 90, 1000, dataset="had", variant="model")
     done(tmp_path, "decode", 30, 20, dataset="had", condition="model")
     done(tmp_path, "decode", 10, 10, dataset="had", condition="noise")

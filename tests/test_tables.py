@@ -163,14 +163,21 @@ def test_the_page_says_what_it_is(tables: dict[str, Path], scored: tuple[Path, P
     assert pd.read_csv(tables["left_out"]).loc[0, "detail"] == "frames: found 3, expected 60"
     assert "The model tells trials apart" in md and "The model beats 3 of 3 null controls (largest p after Holm 0.003" in md
     assert "ALARM" not in md and "bertscore: layer:6|raw_50%." in md
-    assert "LLM without brain: the same prompt, without fMRI tokens" in md and "description in the data" not in md
+    assert "LLM without brain: the same prompt, without fMRI tokens" in md and "description in the data: " not in md
+    assert "; description in the data. `decoding: {controls: all}` adds them; the demo has them by `make demo-full`." in md
     value = pd.read_csv(tables["csv"]).query("row == 'Subject-1' and condition == 'noise' and metric == 'bertscore'").iloc[0]
     [line] = re.findall(r"\| noise at test .*", md.partition("## Subject-1")[2].partition("### ")[0])
     assert f"| {value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}] |" in line
     assert not re.search(r"\| 0(\.0+)? \|$", md, re.MULTILINE) and p_text(1e-7) == "1e-07", "no p is shown as 0"
     config = _config(simulated=False, table=2, controls=[*CONTROLS, "human"])
     measured = _make(config, scored, tmp_path)["md"].read_text()
-    assert "SIMULATED" not in measured and "not comparable" not in measured and "54.47†" in measured and measured.count("66.10†") == 0
+    assert (
+        "SIMULATED" not in measured
+        and "make demo-full" not in measured
+        and "not comparable" not in measured
+        and "54.47†" in measured
+        and measured.count("66.10†") == 0
+    )
     assert "impossible here: description in the data (the data set has no descriptions of its clips" in measured
 
 

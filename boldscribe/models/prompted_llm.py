@@ -21,7 +21,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from boldscribe.models.device import with_onednn
+from boldscribe.models.products import with_onednn
 from boldscribe.provenance.cache import state_of
 from boldscribe.sections.base import PLACEHOLDER, QUESTION
 from boldscribe.sections.models import VideoLlama as VideoLlamaConfig

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from boldscribe.conditions import needed
+from boldscribe.conditions import NOISY, needed
 from boldscribe.config import Config
 
 FMRIPREP_ENGINES = ("apptainer", "docker", "bare")
@@ -249,6 +249,8 @@ def waits_for(jobs: list[Job]) -> dict[Job, list[Job]]:
     for job in jobs:
         found[job] = []
         for rule in RULES[job.rule].after:
+            if rule == "noise_series" and job["variant"] not in NOISY:
+                continue
             everywhere = not job["dataset"] or rule in ("fetch_model", "pretraining_series")
             for dataset in datasets.get(rule, []):
                 if everywhere or dataset in (job["dataset"], job.whole) or wholes[dataset] == job["dataset"]:

@@ -21,6 +21,8 @@ from boldscribe.models.embedded import package_file, unpack
 pytest_plugins = ["tests.training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["BOLDSCRIBE_SITE"] = os.devnull  # the settings of whoever runs the tests are not meant
+# For whatever a test waits for (s): ten times what the slowest of it, a run of the smallest experiment, takes on two idle cores.
+PATIENCE = 2400.0
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--profile", "profiles/demo", "--cores", "2"]
 TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.yaml"]
 
@@ -97,7 +99,7 @@ class Checkout:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the checkout."""
-        done = subprocess.run(command, cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=1500)
+        done = subprocess.run(command, cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=PATIENCE)
         assert not check or done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         return done
 

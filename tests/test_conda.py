@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conda_standin import install_standin
-from tests.conftest import TINY, copy_code
+from tests.conftest import PATIENCE, TINY, copy_code
 from tests.test_environments import edit, pip_lines
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ class Conda:
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake in the copy; nothing of the tests' own environment reaches the jobs but its programs."""
         command = [sys.executable, "-m", "snakemake", "--cores", "1", *arguments]
-        return subprocess.run(command, cwd=self.code, env=self.variables, capture_output=True, text=True, timeout=900)
+        return subprocess.run(command, cwd=self.code, env=self.variables, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 Variables = dict[str, str]
 LIBRARY = '''
@@ -54,12 +54,12 @@ def command(out: Path, *what: str) -> list[str]:
 
 def job(out: Path, *what: str, folder: Path = ROOT, **variables: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    done = subprocess.run(command(out, *what), cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command(out, *what), cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     return done, json.loads(out.read_text())
 
 
 def eventually(ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + 100
+    end = time.monotonic() + PATIENCE
     while not ready():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def test_signals_reach_the_copy_and_none_outlives_its_job(
     run = subprocess.Popen(command(tmp_path / "out", "wait"), cwd=ROOT, env={**os.environ, **fork_server}, stderr=subprocess.DEVNULL)
     eventually(lambda: waits.exists() and waits.read_text() != "")
     run.send_signal(number)
-    assert run.wait(100) == status
+    assert run.wait(PATIENCE) == status
     eventually(lambda: not psutil.pid_exists(int(waits.read_text())))
 
 

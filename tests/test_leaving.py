@@ -20,13 +20,13 @@ from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.stage1 import train_stage1
 from boldscribe.training.stage2 import train_stage2
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.test_resume import same_files
 from tests.training_fixtures import stage1_inputs, stage2_inputs
 
 STAGES = {"stage1": train_stage1, "stage2": train_stage2, "pretrain_sc_mbm": pretrain_sc_mbm}
 STEP = {"stage1": 3, "stage2": 2, "pretrain_sc_mbm": 4}  # in the middle of an epoch where there are epochs
-LIMIT = 120  # s
+LIMIT = PATIENCE
 
 
 def without_slurm() -> dict[str, str]:

@@ -14,7 +14,7 @@ from boldscribe.cli import main
 from boldscribe.config import load_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.missing import check_assets, missing
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 NODE = os.uname().nodename
 STEP = """
@@ -63,7 +63,7 @@ def step(folder: Path, attempt: str, *, network: bool = False, **environment: st
     return subprocess.run(
         [sys.executable, str(program), "--config", str(folder / "config.yaml"), "--dataset", "had", "--subject", "05",
          "--models", str(model), "--scores", str(folder / "results" / "scores.txt")],
-        capture_output=True, text=True, cwd=ROOT, check=False, timeout=120,
+        capture_output=True, text=True, cwd=ROOT, check=False, timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": str(ROOT), "HF_ENDPOINT": HUB, "HF_HUB_OFFLINE": "", "BOLDSCRIBE_OFFLINE": "", **environment},
     )  # fmt: skip
 
@@ -191,7 +191,7 @@ def test_a_run_without_its_assets_stops_before_its_first_job(tmp_path: Path) -> 
     results = tmp_path / "results"
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--nolock", "--cores", "1", "--config", f"paths={{results: {results}}}"],
-        capture_output=True, text=True, cwd=ROOT, check=False, timeout=300,
+        capture_output=True, text=True, cwd=ROOT, check=False, timeout=PATIENCE,
     )  # fmt: skip
     said = done.stdout + done.stderr
     assert done.returncode == 1

@@ -26,7 +26,7 @@ from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, record
 from boldscribe.provenance.redaction import redact
 from boldscribe.provenance.run import write_run
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 
 def make(results: Path, output: str, *inputs: str, text: str = "", rule: str = "tables", **options: Any) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_a_cancelled_job_is_in_the_ledger(tmp_path: Path) -> None:
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
     assert [e["exit"] for e in read_ledger(tmp_path).entries] == ["left: SIGTERM"]
 
 

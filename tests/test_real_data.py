@@ -33,6 +33,7 @@ from boldscribe.fetching.manifest import Entry, Manifest, write_manifest
 from boldscribe.images import save_image
 from boldscribe.provenance.reading import reading
 from boldscribe.sections.data import Dataset
+from tests.conftest import PATIENCE
 from tests.file_server import FileServer
 from tests.had_layout import SLICE_TIMES, Had
 from tests.test_fetching import SOURCE
@@ -162,7 +163,7 @@ def test_the_bids_validator_accepts_the_layout(early: Had, tmp_path: Path) -> No
     program = Path(sys.executable).with_name("bids-validator-deno")
 
     def validated(*options: str) -> tuple[int, str]:
-        done = subprocess.run([program, early.root, *options], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([program, early.root, *options], capture_output=True, text=True, timeout=PATIENCE, check=False)
         return done.returncode, done.stdout
 
     code, output = validated("-c", str(tmp_path / "ignore.json"))

@@ -21,7 +21,7 @@ from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.stage1 import train_stage1
 from boldscribe.training.stage2 import train_stage2
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.training_fixtures import stage1_inputs, stage2_inputs
 
 STEPS_PER_CHECKPOINT = 2
@@ -105,7 +105,7 @@ def in_processes(n: int, *command: str) -> None:
     """Run Python with a command line, in n processes that know each other if there are several."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)] if n > 1 else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, *launch, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, *launch, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -24,7 +24,7 @@ from boldscribe.files import header_path, load_array, save_array
 from boldscribe.provenance.digests import file_state, record_path
 from boldscribe.training.checkpoints import fingerprint
 from boldscribe.training.stage1 import train_stage1
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.test_resume import kill_at, same_files
 from tests.training_fixtures import stage1_inputs
 
@@ -85,7 +85,7 @@ def start(results: Path, name: str, scratch: Path | str, **environment: str) -> 
 
 def end(process: subprocess.Popen[str], line: str | None = None) -> str:
     """Let a step go on, and wait for it; gives its log."""
-    log = process.communicate(line, timeout=120)[1]
+    log = process.communicate(line, timeout=PATIENCE)[1]
     assert process.returncode == 0, log
     return log
 
@@ -302,7 +302,7 @@ def zeros(size: int) -> str:
     return digest.hexdigest()
 
 
-def wait_for(condition: Any, pause: float = 0.05, seconds: float = 120.0) -> None:
+def wait_for(condition: Any, pause: float = 0.05, seconds: float = PATIENCE) -> None:
     """Wait until something is so."""
     last = time.monotonic() + seconds
     while not condition():

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from boldscribe.provenance.fingerprint import current_fingerprint
+from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYWORDS = ["input", "output", "params", "log", "threads", "resources", "conda", "message", "shell"]
@@ -34,7 +35,7 @@ HEAVY = MODELS | {"numpy", "pandas", "pyarrow", "scipy", "nibabel", "nilearn", "
 
 def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
 
 
 def rules() -> dict[str, str]:
@@ -48,7 +49,7 @@ def rules() -> dict[str, str]:
 
 @cache
 def read_rules() -> dict[str, dict[str, Any]]:
-    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return {name: about for name, about in found.items() if name != "all"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SNAKEMAKE, TINY, Checkout, new_checkout
+from tests.conftest import PATIENCE, ROOT, SNAKEMAKE, TINY, Checkout, new_checkout
 from tests.slurm import cluster
 
 EXPERIMENT = [*TINY[1:], "tests/slurm/faults.yaml"]
@@ -77,14 +77,14 @@ class OnSlurm(Checkout):
         return [line.split()[0] for line in listed.splitlines() if f" rule_{rule}" in line and str(self.root) in line]
 
 
-def finish(run: subprocess.Popen[str], seconds: float = 600) -> str:
+def finish(run: subprocess.Popen[str], seconds: float = PATIENCE) -> str:
     """What a started run prints until its end; it must succeed."""
     output, _ = run.communicate(timeout=seconds)
     assert run.returncode == 0, output[-6000:]
     return output
 
 
-def wait_for(ready: Callable[[], bool], run: subprocess.Popen[str] | None = None, seconds: float = 300) -> None:
+def wait_for(ready: Callable[[], bool], run: subprocess.Popen[str] | None = None, seconds: float = PATIENCE) -> None:
     """Wait until something is so, while a run goes on."""
     end = time.monotonic() + seconds
     while not ready():

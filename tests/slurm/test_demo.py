@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from boldscribe.provenance.tree import read_tree
-from tests.conftest import Checkout, new_checkout
+from tests.conftest import PATIENCE, Checkout, new_checkout
 from tests.slurm.conftest import OnSlurm
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ SOME = ["--config", "decoding={controls: [noise, constant]}"]
 def timed(checkout: Checkout, *command: str) -> float:
     """Run a command in a checkout; gives its duration (s)."""
     start = time.monotonic()
-    done = subprocess.run(command, cwd=checkout.root, env=checkout.environment(), text=True, capture_output=True, timeout=5400)
+    done = subprocess.run(command, cwd=checkout.root, env=checkout.environment(), text=True, capture_output=True, timeout=3 * PATIENCE)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return time.monotonic() - start
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from boldscribe.provenance.ledger import read_ledger
-from tests.conftest import SNAKEMAKE
+from tests.conftest import PATIENCE, SNAKEMAKE
 from tests.slurm import cluster
 from tests.slurm.conftest import EXPERIMENT, STAGE1, OnSlurm, accounted, finish, wait_for
 
@@ -64,7 +64,7 @@ def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(on_slurm: 
 
 def test_a_users_mistake_is_not_tried_again_and_told(on_slurm: OnSlurm) -> None:
     run = on_slurm.start(STAGE1, "--config", "stage1={batch_size: 31, accumulate: 2}")
-    output, _ = run.communicate(timeout=300)
+    output, _ = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1
     assert "error: stage1.batch_size: found 31, expected a multiple of 2" in output
     assert AGAIN not in output and len(re.findall("submitted with SLURM jobid", output)) == 1
@@ -106,7 +106,7 @@ def test_one_controller_at_a_time_and_the_next_one_goes_on_after_a_killed_one(on
     first = on_slurm.start(target)
     job = on_slurm.in_mid_stage1(first)
     second = on_slurm.start(target)
-    refused, _ = second.communicate(timeout=120)
+    refused, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode == 1
     assert f"A Snakemake is at work in {on_slurm.root}: process {first.pid} on " in refused and "cannot be locked" in refused
     os.kill(first.pid, signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_a_job_that_tries_the_network_is_stopped_with_what_should_have_been_fetc
     target = "results/tiny/trials/had/sub-01_trials.parquet"
     try:
         run = on_slurm.start(target, "--forcerun", "trials")
-        output, _ = run.communicate(timeout=300)
+        output, _ = run.communicate(timeout=PATIENCE)
     finally:
         program.write_text(before)
         on_slurm.run(*SNAKEMAKE, target, "--configfile", *EXPERIMENT)

@@ -14,7 +14,7 @@ def test_a_second_run_from_scratch_on_slurm_makes_the_same_bytes(on_slurm: OnSlu
     again = OnSlurm(tmp_path_factory.mktemp("again"))
     again.run("git", "clone", "-q", str(on_slurm.root), ".")
     again.site()
-    finish(again.start(TABLE), 1800)
+    finish(again.start(TABLE))
     here, there = (
         {name: o.record["subject"]["sha256"] for name, o in read_tree(c.results).outputs.items() if o.record} for c in (on_slurm, again)
     )

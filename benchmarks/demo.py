@@ -136,7 +136,7 @@ def put(page: Path, name: str, lines: Sequence[str]) -> None:
     Raises:
         SystemExit: the page has no such marks.
     """
-    start, end = f"<!-- {name}: written by benchmarks/demo.py -->", f"<!-- end of {name} -->"
+    start, end = f"<!-- {name}: written by a program -->", f"<!-- end of {name} -->"
     text, n = re.subn(rf"(?s){re.escape(start)}.*?{re.escape(end)}", lambda _: "\n".join([start, *lines, end]), page.read_text())
     if n != 1:
         sys.exit(f"{page}: found {n} places for the table {name!r}, expected one between {start} and {end}")

@@ -24,7 +24,8 @@ def lanes(log: str) -> list[str]:
         told = re.search(r"(?m)^(\d+ (?:passed|failed).*?) in ([\d.]+)s", part)
         name = next((name for start, name in LANES.items() if command.startswith(start)), command)
         if told:
-            rows.append(f"| {name} | {re.sub(r', \d+ (deselected|warnings?)', '', told[1])} | {float(told[2]) / 60:.1f} |")
+            outcomes = re.sub(r", \d+ (deselected|warnings?)", "", told[1])
+            rows.append(f"| {name} | {outcomes} | {float(told[2]) / 60:.1f} |")
     return rows
 
 

@@ -31,13 +31,16 @@ ATTEMPTS = 3  # a server that gives up is followed by another
 def offer() -> None:
     """Let the jobs that this process starts from now on share servers, which end with it.
 
-    Only on Linux, where a process may be copied after libraries were loaded; and only without a GPU, since CUDA was not shown to work in
-    a copy.
+    Only on Linux (5.3 or later), where a process may be copied after libraries were loaded; and only without a GPU, since CUDA was not
+    shown to work in a copy.
     """
-    if sys.platform == "linux" and not NVIDIA.exists() and VARIABLE not in os.environ:
-        import atexit
-        import tempfile
+    if sys.platform != "linux" or NVIDIA.exists() or VARIABLE in os.environ:
+        return
+    import atexit
+    import tempfile
 
+    with suppress(OSError):  # an older kernel, or no folder for temporary files: each job is a process of its own
+        os.close(os.pidfd_open(os.getpid()))
         folder = tempfile.mkdtemp(prefix="boldscribe-jobs-")
         atexit.register(forget, Path(folder))
         os.environ[VARIABLE] = f"{os.getpid()}:{folder}"

@@ -190,13 +190,20 @@ def _driver() -> str | None:
         return None
 
 
-def randomness(seeds: Iterable[int]) -> dict[str, Any]:
-    """Seeds, what makes results repeat, and how far they do: `bitwise`, or `statistical` where a GPU took part."""
+def randomness(program: str, seeds: Iterable[int]) -> dict[str, Any]:
+    """Seeds, what makes results repeat, and how far they do: `bitwise`, or `statistical` where a GPU took part.
+
+    Args:
+        program: whose step it is; whether torch's algorithms are deterministic is asked of one that uses torch, loaded by it or not.
+        seeds: of the configuration.
+    """
     torch = sys.modules.get("torch")
     on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
         "seeds": list(seeds),
-        "deterministic_algorithms": None if torch is None else torch.are_deterministic_algorithms_enabled(),
+        "deterministic_algorithms": (torch is not None and torch.are_deterministic_algorithms_enabled())
+        if "torch" in packages_of(program)
+        else None,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "class": "statistical" if on_gpu else "bitwise",
     }

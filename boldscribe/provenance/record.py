@@ -174,7 +174,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
             "container": job.container,
         },
         "hardware": hardware(),
-        "randomness": randomness([read["seed"]] if "seed" in read else []),
+        "randomness": randomness(job.rule, [read["seed"]] if "seed" in read else []),
         "data_access": access.summary() | {"guarded_by": sorted(job.guarded_by)},
     }
 

@@ -115,13 +115,17 @@ class Server:
 
     def _hear(self, job: Job) -> None:
         """Hand a signal on; whoever waits no more was killed, and so is the copy with all that it started."""
-        with suppress(OSError):
+        try:
             number = job.connection.recv(1)
-            if number:
-                os.kill(job.pid, number[0])
-                return
+        except OSError:
+            number = b""
+        if number:
+            os.kill(job.pid, number[0])  # it is there, or has ended and is not waited for yet
+            return
         self._selector.unregister(job.connection)
-        os.killpg(job.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has not come to be the first of its group
+            os.killpg(job.pid, signal.SIGKILL)
+        os.kill(job.pid, signal.SIGKILL)
 
     def _end(self, job: Job) -> None:
         """Tell how a copy ended, and note what it imported."""

@@ -95,8 +95,10 @@ class Server:
             return None
         if self._is_outdated():
             self._retire()
-            connection.sendall(REFUSED)
+            _answer(connection, REFUSED)
             connection.close()
+            for number in streams:
+                os.close(number)
             return None
         self._prepare(content["module"], content["arguments"])
         imported = os.memfd_create("imported", os.MFD_CLOEXEC)
@@ -106,8 +108,7 @@ class Server:
             return Request(**content, imported=imported)
         for number in streams:
             os.close(number)
-        with suppress(OSError):
-            connection.sendall(STARTED)
+        _answer(connection, STARTED)
         job = self._jobs[pid] = Job(content["module"], pid, os.pidfd_open(pid), connection, imported)
         self._selector.register(job.pidfd, selectors.EVENT_READ, lambda: self._end(job))
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(job))
@@ -133,8 +134,7 @@ class Server:
         self._selector.unregister(job.pidfd)
         with suppress(KeyError):
             self._selector.unregister(job.connection)
-        with suppress(OSError):
-            job.connection.sendall(str(status).encode())
+        _answer(job.connection, str(status).encode())
         job.connection.close()
         os.close(job.pidfd)
         with os.fdopen(job.imported) as notes:
@@ -216,6 +216,11 @@ def main() -> None:
     for file in (place, place.with_suffix(".log")):
         file.unlink(missing_ok=True)
     forget(place.parent)
+
+
+def _answer(connection: socket.socket, content: bytes) -> None:
+    with suppress(OSError):  # whoever asked may have been killed
+        connection.sendall(content)
 
 
 def _try(function: Callable[[Any], object], argument: object) -> None:

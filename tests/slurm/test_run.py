@@ -7,16 +7,18 @@ from tests.conftest import SNAKEMAKE
 from tests.slurm.conftest import EXPERIMENT, OnSlurm, finish
 
 TABLE = "results/tiny/tables/had.csv"
+# A condition that asks for a GPU and one that does not: the others' jobs differ in nothing that Slurm sees.
+SOME = ["--config", "decoding={controls: [noise, constant]}"]
 
 
 def test_a_second_run_from_scratch_on_slurm_makes_the_same_bytes(on_slurm: OnSlurm, tmp_path_factory: pytest.TempPathFactory) -> None:
-    on_slurm.run(*SNAKEMAKE, TABLE, "--configfile", *EXPERIMENT)
+    on_slurm.run(*SNAKEMAKE, TABLE, "--configfile", *EXPERIMENT, *SOME)
     again = OnSlurm(tmp_path_factory.mktemp("again"))
     again.run("git", "clone", "-q", str(on_slurm.root), ".")
     again.site()
-    finish(again.start(TABLE))
+    finish(again.start(TABLE, *SOME))
     here, there = (
         {name: o.record["subject"]["sha256"] for name, o in read_tree(c.results).outputs.items() if o.record} for c in (on_slurm, again)
     )
-    assert len(there) > 50 and there == {name: here[name] for name in there}
+    assert len(there) > 40 and there == {name: here[name] for name in there}
     assert (again.root / TABLE).read_bytes() == (on_slurm.root / TABLE).read_bytes()

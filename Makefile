@@ -15,7 +15,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8589934592
 RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \
 	exec snakemake --profile profiles/demo "$$@"' run
 
-.PHONY: help setup demo demo-full demo-snr0 demo-seed test test-all test-dag test-units test-slow test-slurm test-slurm-demo lint lock connectors clean
+.PHONY: help setup demo demo-full demo-snr0 demo-seed test test-all test-dag test-method test-machinery test-slow test-slurm test-slurm-demo lint lock connectors clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
@@ -47,18 +47,21 @@ demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
 test: setup lint  ## Checks, unit tests, and the real DAG at its smallest size
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-dag test-units
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-dag test-method test-machinery
 
 test-all: test test-slow test-slurm test-slurm-demo  ## With what takes long: all captioners, conda, power, and, as root, a real Slurm with the demo on it
 
 test-dag: setup  ## The tests that share one run of the real DAG
 	pytest tests/dag
 
-test-units: setup  ## All other tests that need no Slurm
-	pytest -m "not slow" --ignore tests/dag --ignore tests/slurm
+test-method: setup  ## Unit tests of the method
+	pytest tests/method -m "not slow"
 
-test-slow: setup  ## Those of them that take long
-	pytest -m slow --ignore tests/dag --ignore tests/slurm
+test-machinery: setup  ## Unit tests of all that would be as true of another workflow, on a toy workflow where they need one
+	pytest tests/machinery -m "not slow"
+
+test-slow: setup  ## Those of both that take long
+	pytest tests/method tests/machinery -m slow
 
 test-slurm: setup  ## Faults of a run on a real Slurm, which is started on this machine: as root, with Debian's packages
 	pytest tests/slurm -m "not slow"

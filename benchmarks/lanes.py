@@ -12,8 +12,14 @@ import click
 
 from benchmarks.demo import put
 
-LANES = {"tests/dag": "the real DAG", '-m "not slow" --ignore': "units", 'tests/slurm -m "not slow"': "Slurm", "-m slow --ignore": "slow"}
-LANES |= {"tests/slurm -m slow": "the demo on Slurm"}
+LANES = {
+    "tests/dag": "the real DAG",
+    'tests/method -m "not slow"': "method",
+    'tests/machinery -m "not slow"': "machinery",
+    'tests/slurm -m "not slow"': "Slurm",
+    "tests/method tests/machinery -m slow": "slow",
+    "tests/slurm -m slow": "the demo on Slurm",
+}
 SHOWN = 25
 
 

@@ -45,9 +45,9 @@ def used_by(tmp_path: Path, step: Any) -> dict[str, Any]:
 
 def used_in_a_process_of_its_own(folder: Path, step: str) -> dict[str, Any]:
     """The same in a process that has done nothing else: the most memory that one ever had counts."""
-    script = "import subprocess, sys, time; from pathlib import Path; from tests.test_usage import BURN, used_by\n"
+    script = "import subprocess, sys, time; from pathlib import Path; from tests.machinery.test_usage import BURN, used_by\n"
     script += f"used_by(Path({str(folder)!r}), lambda: {step})"
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).resolve().parents[1])
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).resolve().parents[2])
     found: dict[str, Any] = json.loads(record_path(folder / "out.txt").read_text())["usage"]
     return found
 

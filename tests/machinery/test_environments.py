@@ -20,7 +20,7 @@ from boldscribe.provenance.fingerprint import PROJECT, current_fingerprint
 from boldscribe.provenance.modules import exists, parse_module
 from tests.conftest import TINY
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
 OPTIONAL = {"torchvision"}  # which a video processor of another captioner wants, and which is in no lock
 HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")

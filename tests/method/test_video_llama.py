@@ -29,7 +29,7 @@ from boldscribe.simulation.scenes import draw_scenes
 from boldscribe.stimuli.frames import uniform_indices
 from boldscribe.training.connectors import FIELDS, names, train_connectors
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "boldscribe" / "models" / "weights"
 
 

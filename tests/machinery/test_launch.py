@@ -12,8 +12,8 @@ import pytest
 from boldscribe.config import Config
 from boldscribe.training.launch import free_port
 from tests.conftest import ROOT
-from tests.test_leaving import LIMIT, exits, left_by, small_training, without_slurm
-from tests.test_resume import same_files
+from tests.machinery.test_leaving import LIMIT, exits, left_by, small_training, without_slurm
+from tests.machinery.test_resume import same_files
 from tests.training_fixtures import stage1_inputs
 
 LAUNCH = (sys.executable, "-m", "boldscribe.training.launch")

@@ -21,7 +21,7 @@ from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.stage1 import train_stage1
 from boldscribe.training.stage2 import train_stage2
 from tests.conftest import PATIENCE, ROOT
-from tests.test_resume import same_files
+from tests.machinery.test_resume import same_files
 from tests.training_fixtures import stage1_inputs, stage2_inputs
 
 STAGES = {"stage1": train_stage1, "stage2": train_stage2, "pretrain_sc_mbm": pretrain_sc_mbm}

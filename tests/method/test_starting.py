@@ -25,7 +25,7 @@ from boldscribe.starting.survey import Survey, split_of
 from boldscribe.starting.validator import validate
 from tests.small_dataset import EVENTS, write_dataset
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from boldscribe.config_files import generated_files
 from boldscribe.errors import UserError
 from boldscribe.sections.base import Section
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
 
 

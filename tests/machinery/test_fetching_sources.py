@@ -22,7 +22,7 @@ from boldscribe.fetching.manifest import Entry, Manifest, read_manifest, write_m
 from boldscribe.fetching.openneuro import build_manifest
 from boldscribe.provenance.slices import declared_slices
 from tests.file_server import FileServer
-from tests.test_fetching import BOLD, FILES, SOURCE, entry, present
+from tests.machinery.test_fetching import BOLD, FILES, SOURCE, entry, present
 
 MANIFESTS = Path(__file__).parents[1] / "data" / "manifests"
 STORE, OLD_STORE, OTHER = "11111111-1111", "22222222-2222", "33333333-3333"

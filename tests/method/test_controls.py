@@ -21,7 +21,7 @@ from boldscribe.decoding.task import Task, inputs_of
 from boldscribe.errors import UserError
 from tests.control_data import TARGETS, donors_of, names, task_for, trials_of, with_targets, write, write_tokens
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TWO_TEST_RUNS = {"01": "adapt", "02": "test", "03": "test"}
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from tests.conda_standin import install_standin
 from tests.conftest import PATIENCE, TINY, copy_code
-from tests.test_environments import edit, pip_lines
+from tests.machinery.test_environments import edit, pip_lines
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)

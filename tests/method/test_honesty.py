@@ -38,7 +38,7 @@ from boldscribe.training.source import source_trials
 from boldscribe.training.stage1 import train_stage1
 from boldscribe.training.stage2 import train_stage2
 from tests.had_layout import Had
-from tests.test_real_data import experiment, to_trials
+from tests.method.test_real_data import experiment, to_trials
 
 HAS_LANDLOCK = landlock._call(landlock.CREATE_RULESET, None, 0, landlock.CREATE_RULESET_VERSION) >= landlock.OLDEST
 NATIVE = ("pyarrow", "safetensors", "av", "C", "program", "worker")  # ways of reading that Python hears nothing of

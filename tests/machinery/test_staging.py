@@ -25,7 +25,7 @@ from boldscribe.provenance.digests import file_state, record_path
 from boldscribe.training.checkpoints import fingerprint
 from boldscribe.training.stage1 import train_stage1
 from tests.conftest import PATIENCE, ROOT
-from tests.test_resume import kill_at, same_files
+from tests.machinery.test_resume import kill_at, same_files
 from tests.training_fixtures import stage1_inputs
 
 STEP = """

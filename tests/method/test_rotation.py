@@ -39,7 +39,7 @@ from tests.report_results import write_results
 from tests.scored import write_scored
 from tests.small_dataset import write_dataset
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def rotated(subjects: int, leave_out: int | None, sources: int = 1, **settings: Any) -> Config:

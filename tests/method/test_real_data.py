@@ -36,7 +36,7 @@ from boldscribe.sections.data import Dataset
 from tests.conftest import PATIENCE
 from tests.file_server import FileServer
 from tests.had_layout import SLICE_TIMES, Had
-from tests.test_fetching import SOURCE
+from tests.machinery.test_fetching import SOURCE
 
 
 @pytest.fixture(scope="module")

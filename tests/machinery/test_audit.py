@@ -1,5 +1,5 @@
 """The audit on a finished run of the toy workflow: each fault is caught with the right verdict, in the right place, and nothing else is;
-and what it calls stale is what Snakemake would make again. Two of these are shown on the real DAG (tests/test_dag.py)."""
+and what it calls stale is what Snakemake would make again. Two of these are shown on the real DAG (tests/dag/test_run.py)."""
 
 import json
 import shutil

@@ -26,7 +26,7 @@ from boldscribe.preprocessing.itk import FLIP, ants, grid_points, transform_poin
 from boldscribe.preprocessing.motion import apply_affine, rigid
 from boldscribe.preprocessing.template import load_template, output_grid
 from boldscribe.preprocessing.transforms import read_affines, transform_problems
-from tests.test_preprocessing import CENTRE, head
+from tests.method.test_preprocessing import CENTRE, head
 
 SPACE, RESOLUTION, TR, N_VOLUMES = "MNI152NLin2009cAsym", 6.0, 2.0, 24
 SUBJECT = "sub-01/ses-action01"

@@ -31,7 +31,7 @@ from boldscribe.planning.wall import wall
 from boldscribe.provenance.ledger import add_entry
 from tests.small_dataset import write_dataset
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
 
 SLURM = Path(__file__).parent / "slurm_outputs"

@@ -13,7 +13,7 @@ import pytest
 from boldscribe.provenance.fingerprint import current_fingerprint
 from tests.conftest import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEYWORDS = ["input", "output", "params", "log", "threads", "resources", "conda", "message", "shell"]
 RULE_FILES = sorted((ROOT / "rules").glob("*.smk"))
 # What Snakemake has made of the rules, in a process of its own, since reading them sets environment variables.

@@ -20,7 +20,7 @@ from boldscribe.fetching.verified import verified_files
 from boldscribe.provenance.assets import manifest as provenance_manifest
 from tests.file_server import FileServer
 
-HAD = Path(__file__).parents[1] / "data" / "manifests" / "ds004488-1.1.1.parquet"
+HAD = Path(__file__).parents[2] / "data" / "manifests" / "ds004488-1.1.1.parquet"
 SOURCE = {
     "accession": "ds000000", "version": "1.0.0", "commit": "", "annex_commit": "", "licence": "CC0", "name": "Tiny", "base_url": "",
     "git_url": "", "git_files_url": "", "made": "by hand",

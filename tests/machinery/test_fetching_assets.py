@@ -34,7 +34,7 @@ from boldscribe.preprocessing import containers as containers_module
 from boldscribe.preprocessing.containers import containers, pinned_digest
 from tests.file_server import FileServer, serving
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMIT, DIGEST = "0123456789abcdef0123456789abcdef01234567", f"sha256:{'ab' * 32}"
 REPOSITORY = {
     "config.json": b'{"hidden_size": 4}',

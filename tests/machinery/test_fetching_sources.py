@@ -24,7 +24,7 @@ from boldscribe.provenance.slices import declared_slices
 from tests.file_server import FileServer
 from tests.machinery.test_fetching import BOLD, FILES, SOURCE, entry, present
 
-MANIFESTS = Path(__file__).parents[1] / "data" / "manifests"
+MANIFESTS = Path(__file__).parents[2] / "data" / "manifests"
 STORE, OLD_STORE, OTHER = "11111111-1111", "22222222-2222", "33333333-3333"
 
 
@@ -302,7 +302,7 @@ def test_the_rule_records_the_source(configured):
     marker = folder / "results" / "fetched" / "tiny.json"
     answer = subprocess.run(
         [sys.executable, "-m", "workflow_scripts.fetch_dataset", *options, "--marker", str(marker)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False,
+        capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     found = json.loads(marker.read_text())

@@ -69,7 +69,6 @@ def let_pandas_tell(program: str) -> None:
 
 
 class _Job(Protocol):
-    rule: str
     results: Path
     inputs: Mapping[str, Sequence[Path]]
     outputs: Mapping[str, Sequence[Path]]
@@ -91,8 +90,7 @@ class Access:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Listen while the block runs."""
-        let_pandas_tell(self._job.rule)
+        """Listen while the block runs; what pandas reads is heard of after `let_pandas_tell`."""
         self._watching = True
         try:
             yield

@@ -18,7 +18,7 @@ from typing import Any
 from boldscribe.cluster.leaving import Left
 from boldscribe.errors import UserError
 from boldscribe.files import json_digest, sha256_of, write_json
-from boldscribe.provenance.access import Access
+from boldscribe.provenance.access import Access, let_pandas_tell
 from boldscribe.provenance.assets import locked_asset, manifest_of
 from boldscribe.provenance.deployment import deployment
 from boldscribe.provenance.digests import digest, record_path, recorded_digest
@@ -83,6 +83,7 @@ def record(job: Job) -> Iterator[Job]:
             changed while the step ran.
         FileNotFoundError: the step ended without having made a declared output.
     """
+    let_pandas_tell(job.rule)
     clock = time.perf_counter()
     start = _start(job)
     access = Access(job)

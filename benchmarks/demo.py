@@ -41,7 +41,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Taken:
-    """What a command took: wall time (s), time of all processes' cores (s), and most memory of all together (GiB, shared pages once)."""
+    """Cost of a command: wall time (s), time of all processes' cores (s), and most memory of all together (GiB, shared pages once)."""
 
     seconds: float
     cpu: float

@@ -1,7 +1,6 @@
 """What recording costs: seconds that the recorder took, as a share of each rule's time in a finished run.
 
-`python -m benchmarks.recording results/demo`. A rule's time is that of its jobs as Snakemake's benchmark files state it, which
-holds the start of Python.
+`python -m benchmarks.recording results/demo`. A rule's time is that of its jobs by the ledger, with what recording took.
 """
 
 from __future__ import annotations
@@ -17,11 +16,9 @@ from boldscribe.provenance.ledger import read_ledger
 def shares(results: Path) -> pd.DataFrame:
     """Rule, its jobs, their time (s), the recorder's part of it (s), and its share (%)."""
     entries = [e for e in read_ledger(results).entries if e["exit"] == "completed"]
-    recorded = pd.DataFrame([{"rule": e["rule"], "recording": e["recording_seconds"]} for e in entries]).groupby("rule")["recording"].sum()
-    files = list((results / "benchmarks").rglob("*.tsv"))
-    timed = [(p.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv"), pd.read_csv(p, sep="\t")["s"].sum()) for p in files]
-    by_rule = pd.DataFrame(timed, columns=["rule", "seconds"]).groupby("rule")["seconds"].agg(["count", "sum"])
-    table = by_rule.set_axis(["jobs", "seconds"], axis=1).join(recorded, how="inner")
+    jobs = pd.DataFrame([{"rule": e["rule"], "work": e["usage"]["wall_seconds"], "recording": e["recording_seconds"]} for e in entries])
+    table = jobs.groupby("rule").agg(jobs=("work", "size"), seconds=("work", "sum"), recording=("recording", "sum"))
+    table["seconds"] += table["recording"]
     table.loc["all"] = table.sum()
     return table.assign(share=100 * table["recording"] / table["seconds"]).sort_values("seconds", ascending=False)
 

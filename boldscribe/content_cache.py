@@ -80,17 +80,20 @@ class ContentCache:
             logger.warning("cache: %s cannot be written (%s)", entry, error)
 
     def take_folder(self, content: Any, target: Path) -> bool:
-        """Copy the folder made from `content` to `target`, if it is there and as it was; a damaged entry is made anew by whoever asked."""
+        """Fill the empty folder `target` with that made from `content`, if it is there and as it was; else leave it empty."""
         entry = self.entry(content, "")
-        try:
-            kept = json.loads(header_path(entry).read_text())
-            shutil.copytree(entry, target, dirs_exist_ok=True)
-        except (OSError, ValueError):
+        if not header_path(entry).exists():
             return False
-        if kept == _digests(target):
-            logger.info("taken from the cache: %s", entry)
-            return True
-        logger.warning("cache: %s: found another content than was written; it is made anew", entry)
+        try:
+            if _digests(entry) == json.loads(header_path(entry).read_text()):
+                shutil.copytree(entry, target, dirs_exist_ok=True)
+                logger.info("taken from the cache: %s", entry)
+                return True
+            logger.warning("cache: %s: found another content than was written; it is made anew", entry)
+        except (OSError, ValueError) as error:
+            logger.warning("cache: %s cannot be read (%s)", entry, error)
+            shutil.rmtree(target)
+            target.mkdir()
         return False
 
     def keep_folder(self, content: Any, folder: Path) -> None:

@@ -47,7 +47,7 @@ def offer() -> None:
 
 
 def withdraw() -> None:
-    """What this process starts from now on shares no server."""
+    """Offer no server to what this process starts from now on."""
     os.environ.pop(VARIABLE, None)
 
 
@@ -123,6 +123,7 @@ def _end_as(connection: socket.socket) -> None:
     said = b"".join(iter(lambda: connection.recv(64), b""))
     status = int(said or -signal.SIGKILL)  # no word: the server was killed, and its copies with it
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)

@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Request:
-    """What a copy is to run; `imported` is the file in which it notes what it imported."""
+    """A program for a copy to run; `imported` is the file in which it notes what it imported."""
 
     module: str
     arguments: list[str]

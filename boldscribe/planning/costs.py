@@ -100,7 +100,7 @@ def rows_of(costs: list[Cost], stage: str, amounts: Amounts) -> list[tuple[Cost,
 
 
 def measured(done: Usages, stage: str, dataset: str) -> Measured | None:
-    """What the jobs of a stage took, those of a data set's folds too; None where none has run.
+    """Time and memory of the jobs of a stage, those of a data set's folds too; None where none has run.
 
     Args:
         done: what the jobs of a run used, by its ledger.

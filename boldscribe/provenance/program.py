@@ -138,7 +138,7 @@ def program(
                 _end()
 
         def preload(line: Sequence[str]) -> None:
-            """What a fork server does before it runs this program (`boldscribe.forkserver.server`)."""
+            """Load what jobs share, in a fork server before it runs this program (`boldscribe.forkserver.server`)."""
             if share is not None:
                 arguments = parser.parse_args(line)
                 share(load_config(*arguments.config), Files({name: getattr(arguments, name) for name in inputs}))

@@ -13,7 +13,7 @@ import pytest
 from boldscribe.config import Config
 from boldscribe.content_cache import ContentCache
 from boldscribe.errors import UserError
-from boldscribe.files import load_array, sha256_of
+from boldscribe.files import header_path, load_array, sha256_of
 from boldscribe.processes import in_processes
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
@@ -252,3 +252,24 @@ def test_frames_of_the_same_content_are_decoded_once(
         assert decodes("other.npy", config=config) == 4, change
     (tmp_path / "clips" / "c.mp4").write_bytes((tmp_path / "clips" / "d.mp4").read_bytes())
     assert decodes("other.npy", config=shard["config"]) == 3
+
+
+def test_a_kept_folder_is_taken_whole_or_not_at_all(tmp_path: Path) -> None:
+    cache, made = ContentCache(tmp_path / "cache", "maker"), tmp_path / "made"
+    (made / "part").mkdir(parents=True)
+    (made / "part" / "weights").write_bytes(b"weights")
+
+    def taken(name: str, content: str = "model", maker: str = "maker") -> bool:
+        (tmp_path / name).mkdir()
+        return ContentCache(cache.folder, maker).take_folder(content, tmp_path / name)
+
+    assert not taken("early")
+    cache.keep_folder("model", made)
+    assert taken("again") and (tmp_path / "again" / "part" / "weights").read_bytes() == b"weights"
+    assert not taken("of another content", "other") and not taken("by other code", maker="other")
+    (cache.entry("model", "") / "part" / "weights").write_bytes(b"w3ights")
+    assert not taken("edited") and list((tmp_path / "edited").iterdir()) == []
+    header_path(cache.entry("model", "")).write_text("{torn")
+    assert not taken("torn") and list((tmp_path / "torn").iterdir()) == []
+    cache.keep_folder("model", made)
+    assert taken("made anew")

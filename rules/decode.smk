@@ -36,15 +36,18 @@ rule decode:
     threads: CORES
     resources:
         mem_mb=memory(64000, 2000),
-        runtime=minutes(240, 30),
-        gpu=lambda w: gpus(generates(w)),
-        gpu_model=lambda w: gpu_model(generates(w)),
-        gres=lambda w: gres(generates(w)),
+        runtime=minutes(30, 30),
+        gpu=gpus(),
+        gpu_model=gpu_model(),
+        gres=gres(),
+        llm=1,
     conda:
         "../envs/models.yaml"
     message:
         "Decode {wildcards.dataset}, condition {wildcards.condition}"
     priority: -1
+    group:
+        "decode_{dataset}"
     shell:
         "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --condition {wildcards.condition}"
         " {params.files:q} --decoded {output.decoded:q} 2>&1 | tee -a {log:q} {log:q}.attempts"

@@ -132,11 +132,6 @@ def handed(name, files):
     return lambda w: files(w) if name in CONDITIONS[w.condition].reads else []
 
 
-def generates(wildcards):
-    """1 if the LLM writes a condition's texts, 0 if they are chosen from captions."""
-    return int("llm" in CONDITIONS[wildcards.condition].reads)
-
-
 def options(files):
     """Command-line options for the inputs that a job has, and none for those that it has not."""
     return [word for name, paths in named(files) for word in (f"--{name.replace('_', '-')}", *paths)]

@@ -18,6 +18,7 @@ from boldscribe.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 # one for this checkout, or one that a lab shares and names in the environment
 SITE = Path(os.environ.get("BOLDSCRIBE_SITE") or ROOT / "site.yaml")
+PROFILE = ROOT / "slurm"  # how Snakemake is to run there
 
 
 class Site(BaseModel):

@@ -153,7 +153,8 @@ def asks(config: Config, plan: Plan, site: Site, rule_files: Path = RULE_FILES) 
         memory, minutes = (_numbers(bodies[rule], key, names) for key in ("mem_mb=memory", "runtime=minutes"))
         gpus = max(line.gpus, site.embedded_gpus if requests.embedded and "gpu=gpus(" in bodies[rule] else 0)
         model = (site.gpu_model or (site.gres or "").removeprefix("gpu").strip(":")) if gpus else ""
-        asked = requests.memory(*memory)({}, [], 1), requests.minutes(*minutes)({}, [], 1)
+        share = line.jobs if "    group:\n" in bodies[rule] else 1  # one after the other, in one job of Slurm's
+        asked = requests.memory(*memory)({}, [], 1), share * requests.minutes(*minutes)({}, [], 1)
         found.append(Ask(rule, line.threads, asked[0], asked[1], gpus, model))
     return found
 

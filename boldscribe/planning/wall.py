@@ -8,14 +8,13 @@ from pathlib import Path
 
 import yaml
 
+from boldscribe.cluster.site import PROFILE
 from boldscribe.config import Config
 from boldscribe.operations.jobs import Job, jobs_of
 from boldscribe.operations.schedule import Need, Room, duration, longest_chain, makespan, needs_of
 from boldscribe.planning.queue import Partition
 from boldscribe.planning.stages import stage_lines
 from boldscribe.processes import cores
-
-PROFILE = Path(__file__).resolve().parents[2] / "slurm" / "profile.yaml"
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,6 @@ def _told(chain: Sequence[Job], needs: dict[Job, Need]) -> str:
 def _profile_jobs() -> int:
     """Jobs at a time of the cluster's profile."""
     try:
-        return int(yaml.safe_load(PROFILE.read_text())["jobs"])
+        return int(yaml.safe_load((PROFILE / "profile.yaml").read_text())["jobs"])
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return 100

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from boldscribe.operations.accounting import Account
+from boldscribe.operations.jobs import SHARED
 from boldscribe.operations.logs import Attempt
 from boldscribe.operations.schedule import duration
 
@@ -106,10 +107,12 @@ def _by_slurm(e: Evidence) -> Cause | None:
         return None
     asked, limit = account.asked_mb, account.limit
     if account.state == "TIMEOUT" or (account.state == "CANCELLED" and "DUE TO TIME LIMIT" in e.slurm_log):
+        more = f"--set-resources {e.rule}:runtime={max(30, round(2 * limit / 60))}` (min)"
+        fewer = f"--group-components '{e.rule}_{{dataset}}=5'` (jobs that share its time)"
         return Cause(
             "time limit",
             f"It had {duration(limit) if limit else 'its time'} and was not done. Snakemake asks for more at the next attempt; for good: "
-            f"`--set-resources {e.rule}:runtime={max(30, round(2 * limit / 60))}` (min). Trainings go on from their last checkpoint.",
+            f"`{fewer if e.rule in SHARED else more}. Trainings go on from their last checkpoint.",
             _last(e),
         )
     if account.state == "OUT_OF_MEMORY" or re.search(KILLED_FOR_MEMORY, e.slurm_log, re.I):

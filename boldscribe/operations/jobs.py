@@ -23,6 +23,7 @@ OWN = (
     "variant",
     "role",
 )  # wildcards that a job shares with those that it waits for, where both have them
+SHARED = ("decode",)  # rules of which a data set's jobs share one of Slurm's, one after the other (`group:`)
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,16 @@ class Job:
         """Its log."""
         return results / "logs" / (f"{self.rule}/{self.stem}.log" if self.wildcards else f"{self.rule}.log")
 
-    def slurm_name(self) -> str:
-        """What Snakemake's Slurm plugin names it by: folder of its logs, and comment of the job."""
-        return "_".join(value for _, value in self.wildcards)
+    def slurm_comment(self) -> str:
+        """What Snakemake's Slurm plugin tells it by in the queue; jobs that share one of Slurm's are told by the same."""
+        if self.rule in SHARED:
+            return f"rule_{self.rule}_{self['dataset']}_{self.rule}"
+        return "_wildcards_".join(filter(None, [f"rule_{self.rule}", "_".join(value for _, value in self.wildcards)]))
+
+    def slurm_folder(self) -> str:
+        """Where the plugin has its logs."""
+        comment = self.slurm_comment()
+        return f"group_{comment.partition('_')[2]}" if self.rule in SHARED else comment.replace("_wildcards_", "/")
 
 
 def jobs_of(config: Config) -> list[Job]:

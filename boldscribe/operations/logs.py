@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from boldscribe.operations.jobs import Job
+from boldscribe.operations.jobs import SHARED, Job
 
 TAIL = 200_000  # bytes of a log that are read: the last attempt's, but for a program that writes without end
 HEADER = re.compile(
@@ -88,19 +88,23 @@ def tail(path: Path) -> str | None:
 def slurm_logs(folder: Path, job: Job, results: Path) -> list[Path]:
     """Slurm's logs of a job's attempts, oldest first.
 
-    Several results trees of a folder have them in the same place. Those that name the tree are its own; where a job ended before it
-    wrote anything, those that are younger than the tree's last start. Tasks of arrays have their logs beside, named by the array; they
-    are found by number (`task_log`).
+    Several results trees of a folder have them in the same place, and so have jobs that share one of Slurm's. A job's own are those that
+    name the tree, and the job where it shares; where nothing was written, those that are younger than the tree's last start. Tasks of
+    arrays have their logs beside, named by the array; they are found by number (`task_log`).
     """
-    place = folder / ".snakemake" / "slurm_logs" / f"rule_{job.rule}" / job.slurm_name()
+    place = folder / ".snakemake" / "slurm_logs" / job.slurm_folder()
     named = [p for p in place.glob("*.log") if p.stem.isdigit()]
     started = results / "run.json"
     since = started.stat().st_mtime if started.exists() else math.inf
     tree = os.path.relpath(results, folder) if results.resolve().is_relative_to(folder.resolve()) else str(results)
+    words = [tree]
+    if job.rule in SHARED:
+        words.append(" ".join(["===", job.rule, *(f"{name}={value}" for name, value in job.wildcards), "|"]))
 
     def own(path: Path) -> bool:
         text = tail(path) or ""
-        return tree in text or (HEADER.search(text) is None and "Error in rule" not in text and path.stat().st_mtime >= since)
+        unheard = HEADER.search(text) is None and "Error in rule" not in text and path.stat().st_mtime >= since
+        return unheard or all(word in text for word in words)
 
     return sorted(filter(own, named), key=lambda p: int(p.stem))
 

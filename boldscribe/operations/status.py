@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from boldscribe.errors import UserError
 from boldscribe.operations.accounting import Account, sacct
 from boldscribe.operations.causes import Evidence, diagnose
 from boldscribe.operations.failures import Failure
-from boldscribe.operations.jobs import Job, jobs_of
+from boldscribe.operations.jobs import SHARED, Job, jobs_of
 from boldscribe.operations.logs import Attempt, controller_errors, controller_log, last_attempt, slurm_logs, tail, task_log
 from boldscribe.operations.steps import Step, steps
 from boldscribe.provenance.digests import record_path
@@ -124,7 +124,9 @@ def survey(config: Config, results: Path, folder: Path, explain: bool = True) ->
     made: list[State] = []
     suspects: list[tuple[int, Job, _Trace]] = []
     for job in jobs:
-        state = _now(job, results, placed.get(job), here) or _done(job, results, completed.get(job))
+        states = [_now(job, results, placed.get(job), here), _done(job, results, completed.get(job))]
+        # what shares a job of Slurm's may be done while the others wait
+        state = next(filter(None, reversed(states) if job.rule in SHARED else states), None)
         if state is None:
             trace = _trace(job, results, folder, failed, completed.get(job), errors)
             if trace is not None:
@@ -155,7 +157,9 @@ def _placed(jobs: Iterable[Job], queue: Sequence[QueuedJob], results: Path) -> t
     """
     if not queue:
         return {}, Counter(), 0
-    names = {(job.rule, job.slurm_name()): job for job in jobs}
+    by_comment: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_comment.setdefault(job.slurm_comment(), []).append(job)
     rules = {job.rule for job in jobs}
     tasks = [q for q in queue if q.task]
     placed: dict[Job, QueuedJob] = {}
@@ -167,13 +171,19 @@ def _placed(jobs: Iterable[Job], queue: Sequence[QueuedJob], results: Path) -> t
     told = {q.id for q in placed.values()}
     unnamed = Counter(q.rule for q in tasks if q.rule in rules and (q.waits or q.id not in told))
     other = sum(q.rule not in rules for q in tasks)
-    for q in queue:
-        if not q.task:
-            job_ = names.get((q.rule, q.wildcards))
-            other += job_ is None
-            if job_ is not None:
-                placed[job_] = q
+    for q in (q for q in queue if not q.task):
+        other += q.comment not in by_comment
+        for job in by_comment.get(q.comment, []):
+            placed[job] = _in_turn(job, q, results) if job.rule in SHARED else q
     return placed, unnamed, other
+
+
+def _in_turn(job: Job, queued: QueuedJob, results: Path) -> QueuedJob:
+    """What a job of Slurm's is to one of those that share it: they run in turn, and each one's log tells when it is its own."""
+    attempt = last_attempt(job.log(results))
+    if queued.waits or (attempt is not None and attempt.slurm == queued.id):
+        return queued
+    return replace(queued, state="PENDING", reason=f"its turn in job {queued.id}", starts=None)
 
 
 def _now(job: Job, results: Path, queued: QueuedJob | None, here: Sequence[Step]) -> State | None:

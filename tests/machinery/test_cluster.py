@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,13 +142,15 @@ def test_rules_that_fit_no_partition_are_named(tmp_path: Path) -> None:
     file.write_text(site_text(SITE))
     partitions = read_partition_file(file)
 
-    def job(name: str, threads: int = 8, **resources: int | str) -> SimpleNamespace:
-        return SimpleNamespace(rule=SimpleNamespace(name=name), name=name, is_local=False, threads=threads, resources=resources)
+    def job(name: str, threads: int = 8, jobs: Sequence[object] = (), **resources: int | str) -> SimpleNamespace:
+        about = {"rule": SimpleNamespace(name=name), "name": name, "jobid": 1, "is_local": False, "jobs": jobs}
+        return SimpleNamespace(**about, threads=threads, resources=resources, is_group=lambda: bool(jobs))
 
     jobs = [job("stage1", gpu=1, gpu_model="a100", mem_mb=64000), job("stage2", gpu=1, gpu_model="h100"), job("frames", threads=64)]
-    problems = unfit([*jobs, job("fmriprep", runtime=5000)], partitions)
-    assert [p.partition(":")[0] for p in problems] == ["stage2", "frames", "fmriprep"]
-    assert "threads 8, gpu 1, gpu_model h100" in problems[0]
+    shared = job("decode_had_decode", jobs=[job("decode")] * 20, runtime=5000)
+    problems = unfit([*jobs, job("fmriprep", runtime=5000), shared], partitions)
+    assert [p.partition(":")[0] for p in problems] == ["stage2", "frames", "fmriprep", "decode"]
+    assert "threads 8, gpu 1, gpu_model h100" in problems[0] and problems[3].endswith("20 share it: fewer by --group-components")
 
 
 def test_the_queue_of_a_folder_is_told_from_that_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,21 @@ def test_slurms_queue_is_told_apart_by_folder_comment_and_header(config: Config,
     assert "0 of 2, 1 running, 2 queued" in shown
 
 
+def test_what_shares_a_job_of_slurms_runs_in_turn(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"90|RUNNING|node1|0:02|None|N/A|2026-11-26T07:05:35|2026-11-26T07:05:35|rule_decode_had_decode|{tmp_path}\n"
+    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", squeue=line, sacct=""))
+    results = Path(config.paths.results)
+    all_of_had = [job for job in jobs_of(config) if job.rule == "decode" and job["dataset"] == "had"]
+    done, running, *waiting = all_of_had
+    make(config, done)
+    running.log(results).parent.mkdir(parents=True, exist_ok=True)
+    running.log(results).write_text(header(running, slurm="90") + "\n")
+    overview = survey(config, results, tmp_path)
+    assert overview.other == 0 and len(waiting) > 2
+    assert [state_of(overview, job).state for job in (done, running)] == [DONE, RUNNING]
+    assert {(state_of(overview, job).state, state_of(overview, job).reason) for job in waiting} == {(QUEUED, "its turn in job 90")}
+
+
 def test_accounting_has_states_memory_and_tasks_of_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", sacct=(OUTPUTS / "sacct.txt").read_text()))
     found = sacct(["4", "5", "6", "9", "11"])
@@ -254,6 +269,7 @@ def text_of(text: str) -> Attempt:
         (Evidence("stage1", account=account("FAILED", "0:9"), slurm_log=OVER_MEMORY), "out of memory", "asked for 100 MB and held 328 MB"),
         (Evidence("stage1", account=account("OUT_OF_MEMORY")), "out of memory", "--set-resources stage1:mem_mb=1000"),
         (Evidence("stage1", account=account("TIMEOUT"), slurm_log=TIMED_OUT), "time limit", "stage1:runtime=30"),
+        (Evidence("decode", account=account("TIMEOUT")), "time limit", "--group-components 'decode_{dataset}=5'"),
         (Evidence("stage1", account=account("NODE_FAIL")), "node failure", "--exclude=node1"),
         (Evidence("stage1", account=account("PREEMPTED")), "preempted", "last checkpoint"),
         (Evidence("stage1", account=account("CANCELLED")), "cancelled", "scancel"),

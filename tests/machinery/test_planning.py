@@ -219,6 +219,7 @@ def test_what_rules_ask_for_is_held_against_partitions(demo: Config, tmp_path: P
     plan = make_plan(config, tmp_path, cores=2)
     asked = {a.rule: a for a in queue.asks(config, plan, Site())}
     assert str(asked["stage2"]) == "8 CPUs, 96.0 GB, 24 h, 1 GPU" and asked["captions"].memory == 64000 and "fetch_model" not in asked
+    assert str(asked["decode"]) == "8 CPUs, 64.0 GB, 10 h, 1 GPU", "all conditions of a data set, in turn"
     small = {a.rule: a for a in queue.asks(demo, make_plan(demo, tmp_path, cores=2), Site(embedded_gpus=1, gpu_model="fake"))}
     assert str(small["stage1"]) == "1 CPU, 2.0 GB, 60 min, 1 fake GPU" and small["captions"].memory == 2000 and small["trials"].gpus == 0
 

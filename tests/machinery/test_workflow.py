@@ -63,7 +63,7 @@ def planned_jobs(output: str) -> dict[str, int]:
 @pytest.mark.parametrize("name", rules())
 def test_every_rule_has_every_keyword_in_the_house_order(name: str) -> None:
     found = re.findall(r"(?m)^    (\w+):", rules()[name])
-    assert [keyword for keyword in found if keyword != "priority"] == KEYWORDS, "what no training waits for comes last"
+    assert [keyword for keyword in found if keyword not in ("priority", "group")] == KEYWORDS
 
 
 def test_files_keep_to_their_length() -> None:

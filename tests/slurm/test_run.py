@@ -4,10 +4,10 @@ import pytest
 
 from boldscribe.provenance.tree import read_tree
 from tests.conftest import SNAKEMAKE
-from tests.slurm.conftest import EXPERIMENT, OnSlurm, finish
+from tests.slurm.conftest import EXPERIMENT, OnSlurm, accounted, finish
 
 TABLE = "results/tiny/tables/had.csv"
-# A condition that asks for a GPU and one that does not: the others' jobs differ in nothing that Slurm sees.
+# The others' jobs differ in nothing that Slurm sees.
 SOME = ["--config", "decoding={controls: [noise, constant]}"]
 
 
@@ -22,3 +22,7 @@ def test_a_second_run_from_scratch_on_slurm_makes_the_same_bytes(on_slurm: OnSlu
     )
     assert len(there) > 40 and there == {name: here[name] for name in there}
     assert (again.root / TABLE).read_bytes() == (on_slurm.root / TABLE).read_bytes()
+    made = [o.record["activity"] for o in read_tree(again.results).outputs.values() if o.record]
+    jobs = [activity["slurm"]["job"] for activity in made if activity["rule"] == "decode"]
+    assert len(jobs) == 3 and len(set(jobs)) == 1, "all conditions of a data set share a job"
+    assert accounted(jobs[0], "Timelimit", "ReqMem", "AllocCPUS") == ["01:30:00", "2000M", "1"], "the time of all, the memory of one"

@@ -1,6 +1,7 @@
 """A real Slurm, and a checkout whose jobs run on it."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +14,6 @@ from tests.slurm import cluster
 
 EXPERIMENT = [*TINY[1:], "tests/slurm/faults.yaml"]
 STAGE1 = "results/tiny/stage1/had/model"
-# Snakemake looks at its jobs every 40 s and then less often, which is right for clusters, and long for jobs of seconds.
-OFTEN = ["--slurm-init-seconds-before-status-checks", "3"]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +46,7 @@ class OnSlurm(Checkout):
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `snakemake --profile slurm`; targets come first."""
-        command = [*SNAKEMAKE[:3], *arguments, "--profile", "slurm", *OFTEN]
+        command = [sys.executable, "-m", "tests.slurm.often", *arguments, "--profile", "slurm"]
         return subprocess.Popen(command, cwd=self.root, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def site(self, **settings: int | str) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +85,10 @@ def _cpu() -> float:
     return times.children_user + times.children_system
 
 
-def time_table(taken: Sequence[tuple[Taken, Taken]]) -> list[str]:
+def time_table(taken: Sequence[tuple[Taken, Taken]], target: str) -> list[str]:
     """Rows of set-up and run: minimum, median and maximum over the clones."""
     rows = ["| | wall, s | CPU, s | most memory, GiB |", "| --- | ---: | ---: | ---: |"]
-    columns = {"`make setup`": [t[0] for t in taken], "`make demo`": [t[1] for t in taken]}
+    columns = {"`make setup`": [t[0] for t in taken], f"`make {target}`": [t[1] for t in taken]}
     for name, all_taken in columns.items():
         rows.append(
             f"| {name} | " + " | ".join(_spread([getattr(t, f) for t in all_taken], f) for f in ("seconds", "cpu", "memory")) + " |"
@@ -100,7 +99,7 @@ def time_table(taken: Sequence[tuple[Taken, Taken]]) -> list[str]:
 
 def _spread(values: Sequence[float], kind: str = "") -> str:
     form = ".1f" if kind == "memory" else ".0f"
-    return " / ".join(f"{f(values):{form}}" for f in (min, statistics.median, max))
+    return " / ".join(f"{f(values):{form}}" for f in (min, statistics.median, max)) if len(values) > 1 else f"{values[0]:{form}}"
 
 
 def rule_table(results: Path) -> list[str]:
@@ -114,14 +113,20 @@ def rule_table(results: Path) -> list[str]:
     return [*rows, f"| all | {jobs} | {cpu:.0f} | {max(r['longest_seconds'] for r in used):.0f} | |"]
 
 
-def score_table(results: Path, dataset: str) -> list[str]:
-    """Rows of conditions: total with its interval over trials, and the model's p against each."""
+def score_table(results: Path, dataset: str, trained: bool = False) -> list[str]:
+    """Rows of conditions: total with its interval over trials, and the model's p against each.
+
+    Args:
+        results: tree of a run.
+        dataset: whose table.
+        trained: beside the model, only the conditions that need trainings of their own.
+    """
     table = pd.read_csv(results / "tables" / f"{dataset}.csv")
     tests = pd.read_csv(results / "tables" / f"{dataset}_tests.csv")
     total = {(row["condition"], row["metric"]): row for row in table[table["row"] == "Total"].to_dict("records")}
     p_values = tests[(tests["row"] == "Total") & (tests["condition"] == "model")].groupby("against")["p_holm"].min()
     rows = [f"| {' | '.join(['condition', *COLUMNS.values(), 'p, model against it'])} |", f"| --- |{' ---: |' * (len(COLUMNS) + 1)}"]
-    for name in (n for n in CONDITIONS if (n, "bertscore") in total):
+    for name in (n for n in CONDITIONS if (n, "bertscore") in total and (not trained or n == "model" or CONDITIONS[n].variant != "model")):
         cells = [total[name, metric] for metric in COLUMNS]
         scores = [f"{cell['value']:.1f} [{cell['low_trials']:.1f}, {cell['high_trials']:.1f}]" for cell in cells]
         kind = " (null)" if CONDITIONS[name].kind == "null" else ""
@@ -130,16 +135,20 @@ def score_table(results: Path, dataset: str) -> list[str]:
     return rows
 
 
-def put(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Replace what stands between the marks of a table.
+def put(page: Path, tables: Mapping[str, Sequence[str]]) -> None:
+    """Replace what stands between the marks of tables; those that have no marks in the page are left out.
 
     Raises:
-        SystemExit: the page has no such marks.
+        SystemExit: the page has marks of none of them.
     """
-    start, end = f"<!-- {name}: written by a program -->", f"<!-- end of {name} -->"
-    text, n = re.subn(rf"(?s){re.escape(start)}.*?{re.escape(end)}", lambda _: "\n".join([start, *lines, end]), page.read_text())
-    if n != 1:
-        sys.exit(f"{page}: found {n} places for the table {name!r}, expected one between {start} and {end}")
+    text, places = page.read_text(), 0
+    for name, lines in tables.items():
+        start, end = f"<!-- {name}: written by a program -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(start)
+        if found and end in rest:
+            text, places = "\n".join([before + start, *lines, end]) + rest.partition(end)[2], places + 1
+    if not places:
+        sys.exit(f"{page}: found no place for {', '.join(tables)}, expected e.g. {start} and, below, {end}")
     page.write_text(text)
 
 
@@ -162,14 +171,16 @@ def main(runs: int, target: str, results: Path | None, write: Path | None, keep:
         results_of = folder / "results" / ("demo-snr0" if target == "demo-snr0" else "demo")
     results = results or results_of
     machine = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.processor() or platform.machine()}"
-    tables = {f"{target} time": [f"{len(taken)} clones on {machine}; minimum / median / maximum.", "", *time_table(taken)]} if taken else {}
-    tables[f"{target} rules"] = rule_table(results)
-    tables |= {f"{target} {path.stem}": score_table(results, path.stem) for path in sorted((results / "tables").glob("*.tex"))}
-    for name, lines in tables.items():
-        if write:
-            put(write, name, lines)
-        else:
-            click.echo("\n".join([f"\n{name}", *lines]))
+    tables = {f"{target} rules": rule_table(results)}
+    if taken:
+        how = f"{len(taken)} clones on {machine}; minimum / median / maximum." if len(taken) > 1 else f"One clone on {machine}."
+        tables[f"{target} time"] = [how, "", *time_table(taken, target)]
+    for file in sorted((results / "tables").glob("*.tex")):
+        tables[f"{target} {file.stem}"] = score_table(results, file.stem, trained=target == "demo-full")
+    if write:
+        put(write, tables)
+    for name, lines in {} if write else tables.items():
+        click.echo("\n".join([f"\n{name}", *lines]))
 
 
 if __name__ == "__main__":

@@ -54,11 +54,11 @@ def _calls(log: str) -> list[tuple[str, str]]:
 def main(log: Path, write: Path | None) -> None:
     """Read a log of CI, and print or write its tables."""
     text = log.read_text()
-    for name, rows in (("lanes", lanes(text)), ("slowest tests", slowest(text))):
-        if write:
-            put(write, name, rows)
-        else:
-            click.echo("\n".join([f"\n{name}", *rows]))
+    tables = {"lanes": lanes(text), "slowest tests": slowest(text)}
+    if write:
+        put(write, tables)
+    for name, rows in {} if write else tables.items():
+        click.echo("\n".join([f"\n{name}", *rows]))
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ demo-snr0: setup  ## The same with BOLD that carries no signal and all controls:
 demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
-test: setup lint  ## Checks, unit tests, and the real DAG at its smallest size
+test: setup  ## Checks, unit tests, and the real DAG at its smallest size
 	@# the real DAG last: alone, it uses both cores
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-method test-machinery test-dag
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-method test-machinery test-dag
 
 test-all: test test-slow test-slurm test-slurm-demo  ## With what takes long: all captioners, conda, power, and, as root, a real Slurm with the demo on it
 

@@ -1,6 +1,6 @@
 """What the tests take, from what `.ci/run` printed: `python -m benchmarks.lanes LOG [--write docs/testing.md]`.
 
-A row for each lane (a call of pytest), and the slowest tests of all of them.
+A row for each lane (a call of pytest) and for each command that `.ci/run` times, and the slowest tests of all lanes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ LANES = {
     "tests/method tests/machinery -m slow": "slow",
     "tests/slurm -m slow": "the demo on Slurm",
 }
+COMMANDS = ("make setup", "make test", "make test-slurm")  # in the order of .ci/run
 SHOWN = 25
 
 
@@ -32,7 +33,9 @@ def lanes(log: str) -> list[str]:
         if told:
             outcomes = re.sub(r", \d+ (deselected|warnings?)", "", told[1])
             rows.append(f"| {name} | {outcomes} | {float(told[2]) / 60:.1f} |")
-    return rows
+    taken = [60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(?m)^real\t(\d+)m([\d.]+)s$", log)]
+    rows += [f"| `{command}` | | {seconds / 60:.1f} |" for command, seconds in zip(COMMANDS, taken, strict=False)]
+    return [*rows, f"| all | | {sum(taken[: len(COMMANDS)]) / 60:.1f} |"]
 
 
 def slowest(log: str) -> list[str]:

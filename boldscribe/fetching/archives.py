@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 from boldscribe.errors import UserError
 from boldscribe.fetching.manifest import check_path
@@ -45,19 +46,31 @@ def unpack(archive: str | Path, folder: str | Path, *, largest: int = LARGEST, m
         raise UserError(str(archive), "the archive does not exist; correct the path") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(str(archive), f"found two members of one name ({error.filename}), expected one; do not use this archive") from None
-    except tarfile.FilterError as error:
-        raise UserError(str(archive), f"found {error}, expected members inside the folder; do not use this archive") from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError) as error:
         raise UserError(str(archive), f"found no whole tar or zip archive ({error}), expected one; download it again") from None
 
 
 def _untar(archive: Path, folder: Path, largest: int, most: int) -> None:
-    size = 0
+    """Unpack member by member, links last: tarfile's own filters are missing from Python 3.11 before 3.11.4, which Debian 12 has."""
+    size, links = 0, []
     with tarfile.open(archive) as tar:
         for number, member in enumerate(tar, 1):
             size += member.size
             _check_member(archive, member.name, size, number, largest, most)
-            tar.extract(member, folder, filter="data")
+            target = folder / member.name
+            if member.issym():
+                links.append((target, member.linkname))
+            elif member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif (source := tar.extractfile(member) if member.isfile() or member.islnk() else None) is None:
+                raise _foreign(archive, member.name)
+            else:
+                _write(source, target)
+    for link, text in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not (link.parent / text).resolve().is_relative_to(folder.resolve()) or not (link.parent / text).exists():
+            raise _foreign(archive, link.relative_to(folder).as_posix())
+        link.symlink_to(text)
 
 
 def _unzip(archive: Path, folder: Path, largest: int, most: int) -> None:
@@ -66,18 +79,26 @@ def _unzip(archive: Path, folder: Path, largest: int, most: int) -> None:
         for number, member in enumerate(zipped.infolist(), 1):
             size += member.file_size
             _check_member(archive, member.filename, size, number, largest, most)
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise UserError(
-                    str(archive), f"{member.filename}: found a link or device, expected files and folders; do not use this archive"
-                )
+            if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _foreign(archive, member.filename)
             target = folder / member.filename
             if member.is_dir():
                 target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with zipped.open(member) as source, target.open("xb") as copy:
-                shutil.copyfileobj(source, copy)
+            else:
+                with zipped.open(member) as source:
+                    _write(source, target)
+
+
+def _write(source: IO[bytes], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
+def _foreign(archive: Path, name: str) -> UserError:
+    return UserError(
+        str(archive), f"{name}: found a link out of the folder or a device, expected files and folders; do not use this archive"
+    )
 
 
 def _check_member(archive: Path, name: str, size: int, number: int, largest: int, most: int) -> None:

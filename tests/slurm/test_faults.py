@@ -35,7 +35,7 @@ def test_a_job_out_of_memory_is_tried_again_with_more_and_passes(on_slurm: OnSlu
 
 def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(on_slurm: OnSlurm) -> None:
     on_slurm.site(leave_before=0)
-    longer = ["--config", "stage1={epochs: 300, patience: 300}"]
+    longer = ["--config", "stage1={epochs: 400, patience: 400}"]
     try:
         output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=1+9*(attempt-1)", *longer))
     finally:
@@ -44,13 +44,13 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(o
     assert accounted(first, "State", "Timelimit") == ["TIMEOUT", "00:01:00"]
     assert accounted(second, "State", "Timelimit") == ["COMPLETED", "00:10:00"]
     log = (on_slurm.results / "logs" / "stage1" / "had_variant-model.log").read_text()
-    steps = [int(n) for n in re.findall(r"stage1: +\d+%\|[^|]*\| (\d+)/300", log.split("===")[-1])]
+    steps = [int(n) for n in re.findall(r"stage1: +\d+%\|[^|]*\| (\d+)/400", log.split("===")[-1])]
     assert steps and steps[0] > 0, "the second attempt does not begin at the first step"
 
 
 def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(on_slurm: OnSlurm) -> None:
     on_slurm.site(leave_before=60)
-    longer = ["--config", "stage1={epochs: 150, patience: 150}"]
+    longer = ["--config", "stage1={epochs: 400, patience: 400}"]
     try:
         output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=2", *longer))
     finally:

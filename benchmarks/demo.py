@@ -119,7 +119,7 @@ def score_table(results: Path, dataset: str, trained: bool = False) -> list[str]
     Args:
         results: tree of a run.
         dataset: whose table.
-        trained: beside the model, only the conditions that need trainings of their own.
+        trained: only the model, and the conditions that need training runs of their own.
     """
     table = pd.read_csv(results / "tables" / f"{dataset}.csv")
     tests = pd.read_csv(results / "tables" / f"{dataset}_tests.csv")

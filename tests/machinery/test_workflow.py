@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from boldscribe.operations.jobs import SHARED
 from boldscribe.provenance.fingerprint import current_fingerprint
 from tests.conftest import PATIENCE
 
@@ -99,6 +100,10 @@ def test_those_rules_ask_for_gpus_whose_programs_can_use_one() -> None:
     found = {name: current_fingerprint(name) for name in rules()}
     using = {n for n, f in found.items() if "bert_score" in f.packages or any(p.startswith("boldscribe.models.device.") for p in f.parts)}
     assert asking == using and len(using) > 6
+
+
+def test_rules_that_share_a_job_of_slurms_are_known_to_status() -> None:
+    assert {name for name, body in rules().items() if "    group:" in body} == set(SHARED)
 
 
 def test_rules_name_no_absolute_path() -> None:

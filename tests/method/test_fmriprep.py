@@ -420,14 +420,15 @@ def test_no_image_runs_without_a_digest(lab: Callable[..., Config], monkeypatch:
 
 
 def test_the_check_is_a_step_before_the_subjects(lab: Callable[..., Config], engines: Engines, tmp_path: Path) -> None:
-    """As the rule calls it, with its record."""
+    """As the rule calls it, with its record, whatever room this machine has."""
     settings = tmp_path / "config.json"
     settings.write_text(lab().model_dump_json(by_alias=True))
     report = tmp_path / "results/checked/had_preprocessing.json"
+    anywhere = "from boldscribe.preprocessing.fmriprep import preflight; preflight.LEAST_DISK, preflight.memory_mb = 0.0, lambda: 64000.0; "
     argv = [
         sys.executable,
-        "-m",
-        "workflow_scripts.check_preprocessing",
+        "-c",
+        f"{anywhere}from workflow_scripts.check_preprocessing import main; main()",
         "--config",
         str(settings),
         "--dataset",

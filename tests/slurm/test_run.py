@@ -12,11 +12,12 @@ SOME = ["--config", "decoding={controls: [noise, constant]}"]
 
 
 def test_a_second_run_from_scratch_on_slurm_makes_the_same_bytes(on_slurm: OnSlurm, tmp_path_factory: pytest.TempPathFactory) -> None:
-    on_slurm.run(*SNAKEMAKE, TABLE, "--configfile", *EXPERIMENT, *SOME)
     again = OnSlurm(tmp_path_factory.mktemp("again"))
     again.run("git", "clone", "-q", str(on_slurm.root), ".")
     again.site()
-    finish(again.start(TABLE, *SOME))
+    run = again.start(TABLE, *SOME)
+    on_slurm.run(*SNAKEMAKE, TABLE, "--configfile", *EXPERIMENT, *SOME)
+    finish(run)
     here, there = (
         {name: o.record["subject"]["sha256"] for name, o in read_tree(c.results).outputs.items() if o.record} for c in (on_slurm, again)
     )

@@ -47,8 +47,8 @@ demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
 	$(RUN) --config seed=$(SEED) paths='{results: results/demo-seed$(SEED)}'
 
 test: setup  ## Checks, unit tests, and the real DAG at its smallest size
-	@# three at a time on two cores: each waits now and then for processes of its own
-	$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint test-machinery test-dag test-method
+	@# the real DAG last: alone, it uses both cores
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-method test-machinery test-dag
 
 test-all: test test-slow test-slurm test-slurm-demo  ## With what takes long: all captioners, conda, power, and, as root, a real Slurm with the demo on it
 

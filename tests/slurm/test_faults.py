@@ -49,8 +49,8 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(o
 
 
 def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(on_slurm: OnSlurm) -> None:
-    on_slurm.site(leave_before=80)
-    longer = ["--config", "stage1={epochs: 250, patience: 250}"]
+    on_slurm.site(leave_before=60)
+    longer = ["--config", "stage1={epochs: 400, patience: 400}"]
     try:
         output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=2", *longer))
     finally:

@@ -36,7 +36,7 @@ SPACES_OF_A_SUBJECT = ("T1w", "anat", "func", "bold", "boldref", "run", "fsnativ
 class Config(Section):
     """The whole experiment."""
 
-    seed: int = key(42, "seed of everything random", "survey 8: Video-LLaMA", ge=0)
+    seed: int = key(42, "seed of everything random", "Video-LLaMA", ge=0)
     paths: Paths = Field(default_factory=Paths)
     datasets: dict[Label, Dataset] = Field(
         default_factory=lambda: paper_datasets(), description="Data sets, by the name that files and rules use"

@@ -17,8 +17,8 @@ HEADER = """\
 # The paper's experiment. Made from boldscribe/sections/ by `boldscribe config --write`; a test fails when the two differ.
 # Change values here, or in a file of your own given with --configfile, which is merged over this one.
 #
-# Sources in brackets: "paper x.y" is a section of Zheng & Sun 2024; "survey n" is section n of our survey of the field's code
-# and data, from which each value that the paper omits is taken, with the package named; "ours" is our own choice.
+# Sources in brackets: "paper x.y" is a section of Zheng & Sun 2024; "ours" is our own choice; all others
+# are sections of docs/survey.md, which says what package, paper or measurement the value rests on.
 """
 
 

@@ -19,7 +19,7 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic, write_json
 from boldscribe.sections.data import Dataset
 
-SECONDS_APART = 10.0  # clips of one video that begin this close to each other show nearly the same (HAD has 140 such pairs, survey 5)
+SECONDS_APART = 10.0  # clips of one video that begin this close to each other show nearly the same (HAD has 140 such pairs)
 SHOWN = 5
 
 

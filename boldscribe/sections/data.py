@@ -27,7 +27,7 @@ class Dataset(Section):
     title: str = key("", "name printed in tables", "ours")
     table: int = key(1, "number of the paper's table that this data set fills", "paper 4.2")
     adapter: Literal["bids", "had"] = key(
-        "bids", "plain BIDS, or HAD (ds004488) with its own habits of names, onsets and derivatives (docs/real-data.md)", "survey 5"
+        "bids", "plain BIDS, or HAD (ds004488) with its own habits of names, onsets and derivatives (docs/real-data.md)", "data sets"
     )
     bids_dir: str = key("", "raw BIDS data set; simulated data are always written to RESULTS/raw/NAME", "ours")
     manifest: str | None = key(
@@ -36,12 +36,12 @@ class Dataset(Section):
     derivatives_dir: str | None = key(
         None, "ready fMRIPrep derivatives, read by the preprocessing engines 'derivatives' and 'minimal'", "ours"
     )
-    stimuli_dir: str | None = key(None, "folder of the videos; null for BIDS_DIR/stimuli", "survey 5")
-    stimulus_column: str = key("stim_file", "column of the events that names the stimulus", "survey 5")
+    stimuli_dir: str | None = key(None, "folder of the videos; null for BIDS_DIR/stimuli", "data sets")
+    stimulus_column: str = key("stim_file", "column of the events that names the stimulus", "data sets")
     description_column: str | None = key(
         None,
         "column of the events in which the data set itself describes the clip: a ceiling to compare with; null where it has none",
-        "survey 6",
+        "validity",
     )
     stimulus_manifest: str | None = key(
         None, "table that names video, action and source of each stimulus, where the events do not (docs/real-data.md)", "ours"
@@ -49,18 +49,18 @@ class Dataset(Section):
     lead_in: float | Literal["detect"] = key(
         0.0,
         "time from the first volume to the zero of the onsets (s); 'detect' finds HAD's 12 s where its version leaves them out",
-        "survey 5",
+        "data sets",
     )
     missing_responses: Literal["keep", "exclude"] = key(
-        "keep", "trials in which the participant should have answered, and did not", "survey 5"
+        "keep", "trials in which the participant should have answered, and did not", "data sets"
     )
     simulated: SimulatedDesign | None = key(None, "simulate this data set; null for measured data", "ours")
-    task: Label = key("action", "BIDS task label", "survey 5")
-    session: Label | None = key(None, "BIDS session label, if the data set has sessions", "survey 5")
+    task: Label = key("action", "BIDS task label", "data sets")
+    session: Label | None = key(None, "BIDS session label, if the data set has sessions", "data sets")
     train_subjects: list[Label] = key([], "source subjects (labels without 'sub-')", "paper 4.1")
     validation_subjects: list[Label] = key([], "target subjects, never trained on with labels", "paper 4.1")
-    adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "survey 8")
-    test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "survey 8")
+    adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "practice")
+    test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "practice")
     leave_out: int | None = key(
         None,
         "rotation: all subjects, in their order, are divided into folds of so many targets (the last may be smaller), each decoded by a "
@@ -70,7 +70,7 @@ class Dataset(Section):
     )
     fold_of: Label | None = key(None, "the data set that this is a fold of; written by Boldscribe where leave_out is given", "ours")
     split: Literal["paper", "strict"] = key(
-        "paper", "'strict': no video source of a test trial is seen in training, and the other way round", "paper 4.1; survey 5"
+        "paper", "'strict': no video source of a test trial is seen in training, and the other way round", "paper 4.1; data sets"
     )
     strict_test_share: float = key(
         1.0, "'strict': share of the sources seen on both sides that are kept for testing; training keeps the others", "ours", ge=0, le=1
@@ -129,13 +129,13 @@ class PretrainingSet(Section):
     """Ready BIDS-Derivatives of people who are in no table, on whose BOLD SC-MBM is pretrained too."""
 
     derivatives_dir: str = key(..., "root of the derivatives, in the configured space and resolution", "paper 3.1: HCP")
-    task: Label = key("rest", "BIDS task label", "survey 1: MinD-Vis")
+    task: Label = key("rest", "BIDS task label", "SC-MBM")
     session: Label | None = key(None, "BIDS session label, if the data set has sessions", "ours")
     subjects: list[Label] = key(..., "subjects (labels without 'sub-')", "ours", min_length=1)
     seconds_per_volume: float | None = key(
         None,
         "runs that are sampled faster are averaged to this time step (s), as of HCP's 0.72 s; null takes them as sampled",
-        "ours; MinD-Vis averages 8 s, its whole window",
+        "ours; SC-MBM: averages of 8 s, its whole window",
         gt=0,
     )
 
@@ -149,11 +149,11 @@ class Simulation(Section):
     """Simulated BOLD, common to all simulated data sets."""
 
     snr: float = key(1.0, "amplitude of the clip responses relative to the default; 0 gives BOLD without any signal", "ours", ge=0)
-    repetition_time: float = key(2.0, "TR (s)", "survey 5: HAD", gt=0)
+    repetition_time: float = key(2.0, "TR (s)", "data sets", gt=0)
     stimulus_onset_asynchrony: float = key(6.0, "time between clip onsets (s)", "ours", gt=0)
     voxel_size: float = key(4.5, "BOLD voxel edge in scanner space (mm)", "ours", gt=0)
     t1w_voxel_size: float = key(2.0, "T1w voxel edge (mm)", "ours", gt=0)
-    clip_seconds: float = key(2.0, "length of a rendered clip (s)", "survey 5: HAD", gt=0)
+    clip_seconds: float = key(2.0, "length of a rendered clip (s)", "data sets", gt=0)
     clip_fps: int = key(8, "frames per second of a rendered clip", "ours", ge=1)
     clip_size: int = key(224, "edge of a rendered frame (pixels)", "ours", ge=32)
 
@@ -168,9 +168,9 @@ class Preprocessing(Section):
         "ours",
     )
     space: str = key(
-        "MNI152NLin2009cAsym", "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; survey 8"
+        "MNI152NLin2009cAsym", "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; practice"
     )
-    resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "survey 8", gt=0)
+    resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "practice", gt=0)
     fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep image", "ours")
     fmriprep_digest: str | None = key(
         None, "digest of the image that may run, sha256:…; null takes that of data/containers.csv", "ours", pattern="^sha256:[0-9a-f]{64}$"
@@ -178,11 +178,11 @@ class Preprocessing(Section):
     fmriprep_sif: str = key("containers/fmriprep-25.2.7.sif", "apptainer: image file made from the image", "ours")
     fmriprep_command: str = key("fmriprep", "bare: the program, of an environment of its own", "ours")
     templateflow_home: str | None = key(
-        "data/templateflow", "templates of fMRIPrep, filled before the run; null leaves them to the image", "survey, preprocessing 2"
+        "data/templateflow", "templates of fMRIPrep, filled before the run; null leaves them to the image", "preprocessing"
     )
     freesurfer_license: str | None = key(None, "FreeSurfer licence file for fMRIPrep; null reads the FS_LICENSE variable", "ours")
     susceptibility: Literal["phasediff", "none"] = key(
-        "phasediff", "embedded: correct for the distortion that a phase-difference map shows, where the data set has one", "survey 5: HAD"
+        "phasediff", "embedded: correct for the distortion that a phase-difference map shows, where the data set has one", "data sets"
     )
 
 
@@ -192,19 +192,19 @@ class Bold(Section):
     signal: Literal["window", "lss"] = key(
         "window",
         "volumes after the onset; or one response per trial, fitted with the others' as one regressor (LSS)",
-        "paper 3.1; survey 8",
+        "paper 3.1; practice",
     )
-    delay: float = key(4.0, "time from clip onset to the first volume of the window (s): the lag of the HRF", "survey 8")
-    n_volumes: int = key(3, "volumes per trial window", "paper 3.1: several volumes; survey 8", ge=1)
-    motion: Literal["basic", "power2", "derivatives", "full"] = key("basic", "motion regressors (nilearn load_confounds)", "survey 8")
+    delay: float = key(4.0, "time from clip onset to the first volume of the window (s): the lag of the HRF", "practice")
+    n_volumes: int = key(3, "volumes per trial window", "paper 3.1: several volumes; practice", ge=1)
+    motion: Literal["basic", "power2", "derivatives", "full"] = key("basic", "motion regressors (nilearn load_confounds)", "practice")
     tissue: Literal["basic", "power2", "derivatives", "full"] | None = key(
-        "basic", "white-matter and CSF regressors (nilearn load_confounds); null for none", "survey 8"
+        "basic", "white-matter and CSF regressors (nilearn load_confounds); null for none", "practice"
     )
     smoothing_fwhm: float = key(
-        0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours; the paper mentions none", ge=0
+        0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours: the paper mentions none", ge=0
     )
-    framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "survey 8", gt=0)
-    clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "survey 8", gt=0)
+    framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "practice", gt=0)
+    clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "practice", gt=0)
 
     @model_validator(mode="after")
     def _one_response_per_trial(self) -> Bold:
@@ -216,9 +216,9 @@ class Bold(Section):
 class Stimuli(Section):
     """Videos to frames."""
 
-    reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV takes over where decord fails", "survey 2: Video-LLaMA")
-    n_frames: int = key(8, "uniformly spaced frames per clip", "survey 2: Video-LLaMA", ge=1, le=32)
-    size: int = key(224, "edge of a frame (pixels)", "survey 2: Video-LLaMA", ge=32)
+    reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV takes over where decord fails", "Video-LLaMA")
+    n_frames: int = key(8, "uniformly spaced frames per clip", "Video-LLaMA", ge=1, le=32)
+    size: int = key(224, "edge of a frame (pixels)", "Video-LLaMA", ge=32)
     shards: int = key(8, "jobs that the clips of source subjects, and those of target subjects, are divided into", "ours", ge=1)
     largest_broken_share: float = key(
         0.02, "clips that cannot be decoded are left out with their trials, up to this share; beyond, the run stops", "ours", ge=0, le=1

@@ -1,11 +1,12 @@
 """The typed configuration: generated files do not drift, mistakes are refused in words."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from boldscribe.config import Config, check_experiment, load_config, parse_config
+from boldscribe.config import Config, check_experiment, load_config, merge, parse_config
 from boldscribe.config_files import generated_files
 from boldscribe.errors import UserError
 from boldscribe.sections.base import Section
@@ -36,6 +37,34 @@ def test_every_key_says_what_it_means_and_where_it_comes_from() -> None:
                 continue
             assert field.description, f"{type(section).__name__}.{name}"
             assert isinstance(field.json_schema_extra, dict) and field.json_schema_extra["source"], f"{type(section).__name__}.{name}"
+
+
+def sources(section: Section, prefix: str = "") -> dict[str, list[str]]:
+    """Each key, by its dotted name (of a data set `datasets.KEY`) → what its value is taken from."""
+    found: dict[str, list[str]] = {}
+    for name, field in type(section).model_fields.items():
+        value, label = getattr(section, name), prefix + (field.alias or name)
+        inner = list(value.values()) if isinstance(value, dict) else [value]
+        if inner and isinstance(inner[0], Section):
+            found |= {key: s for item in inner for key, s in sources(item, f"{label}.").items()}
+        elif isinstance(field.json_schema_extra, dict):
+            found[label] = str(field.json_schema_extra["source"]).split("; ")
+    return found
+
+
+def test_no_source_leads_nowhere() -> None:
+    config = parse_config(merge({}, {"pretraining": {"more": {"derivatives_dir": "data/more", "subjects": ["01"]}}}))
+    headings = re.split(r"(?m)^## (.+)$", (ROOT / "docs" / "survey.md").read_text())[1:]
+    cells = {name.lower(): re.findall(r"(?m)^\| (`[^|]+`) \|", rows) for name, rows in zip(headings[::2], headings[1::2], strict=True)}
+    listed = {name: set(re.findall(r"`(.+?)`", " ".join(of_name))) for name, of_name in cells.items()}
+    cited: dict[str, set[str]] = {}
+    for key, of_key in sources(config).items():
+        for name in (source.partition(":")[0] for source in of_key):
+            if name != "ours" and not re.fullmatch(r"paper \d\.\d( and \d\.\d)?", name):
+                cited.setdefault(name.lower(), set()).add(key)
+    assert cited.keys() == listed.keys()
+    for name, keys in cited.items():
+        assert keys == listed[name], f"{name}: not in docs/survey.md, or not in the configuration: {sorted(keys ^ listed[name])}"
 
 
 @pytest.mark.parametrize(

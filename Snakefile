@@ -2,7 +2,7 @@
 #
 #   snakemake --profile profiles/demo      the embedded default, on a laptop
 #   snakemake --profile slurm              the paper's experiment, on a cluster
-#   snakemake -n                           what would be run
+#   snakemake -n                           a dry run
 
 
 configfile: f"{workflow.basedir}/config.yaml"
@@ -12,21 +12,15 @@ include: "rules/site.smk"
 include: "rules/common.smk"
 include: "rules/files.smk"
 include: "rules/folds.smk"
-include: "rules/fetch.smk"
-include: "rules/preprocess.smk"
-include: "rules/trials.smk"
+include: "rules/params.smk"
+include: "rules/step.smk"
+include: "rules/data.smk"
+include: "rules/preprocessing.smk"
 include: "rules/stimuli.smk"
-include: "rules/captions.smk"
-include: "rules/connectors.smk"
-include: "rules/controls.smk"
-include: "rules/stage1.smk"
-include: "rules/fmri_tokens.smk"
-include: "rules/encoder.smk"
-include: "rules/stage2.smk"
-include: "rules/decode.smk"
-include: "rules/evaluate.smk"
-include: "rules/reliability.smk"
-include: "rules/leakage.smk"
+include: "rules/training.smk"
+include: "rules/decoding.smk"
+include: "rules/evaluation.smk"
+include: "rules/quality.smk"
 include: "rules/report.smk"
 
 
@@ -47,13 +41,15 @@ rule all:
 
 
 REQUESTS.everywhere(workflow.rules)
+set_params_by_name(workflow.rules)
 
 
 onstart:
     start_on_site()
     write_run(experiment, [f"{workflow.basedir}/config.yaml", *EXPERIMENT], dict(workflow.config_settings.config))
     tell_missing([(job.rule.name, dict(job.wildcards)) for job in workflow.dag.needrun_jobs()])
-    hooks.begin(experiment, Path.cwd(), log, workflow.resource_settings.nodes, workflow.output_settings.quiet)
+    chosen = write_jobs(experiment, workflow)
+    hooks.begin(experiment, Path.cwd(), chosen, workflow.resource_settings.nodes, workflow.output_settings.quiet)
 
 
 onsuccess:

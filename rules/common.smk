@@ -1,4 +1,4 @@
-"""The experiment's settings, and what each rule asks of the machine."""
+"""Settings of the experiment, and resources of the rules."""
 
 import json
 from functools import cache
@@ -10,12 +10,13 @@ from boldscribe import forkserver
 from boldscribe.cluster.controller import look_around, take_over
 from boldscribe.cluster.requests import Requests
 from boldscribe.cluster.retries import spare_mistakes
-from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY, TOKENS, needed
+from boldscribe.conditions import CONDITIONS, DATA_OF, ENCODER_OF, needed
 from boldscribe.config import check_experiment, parse_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.manifest import manifest_path
 from boldscribe.files import json_digest
 from boldscribe.operations import hooks
+from boldscribe.operations.jobs import write_jobs
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
@@ -36,19 +37,20 @@ CONFIG = f"{R}/config.yaml"  # the merged configuration that every step reads; w
 DATASETS = experiment.whole_datasets
 SHARDS = [f"{i:03d}" for i in range(experiment.stimuli.shards)]
 EMBEDDED = experiment.video_llama.llm == "embedded"
-# Beside the embedded default's small models, the paper's want several cores for a GPU's input, and its memory.
+# Unlike the small embedded models, the paper's need several cores to prepare a GPU's input, and its memory.
 CORES = 1 if EMBEDDED else 8
 REQUESTS = Requests(SITE, EMBEDDED)
-memory, minutes, tasks = REQUESTS.memory, REQUESTS.minutes, REQUESTS.tasks
-gpus, gpu_model, gres = REQUESTS.gpus, REQUESTS.gpu_model, REQUESTS.gres
-# Captions by Video-LLaMA, from its features; or by another video-text model, from frames, which is large whatever the LLM.
+memory, minutes = REQUESTS.memory, REQUESTS.minutes
+on_gpus = REQUESTS.on_gpus
+# Video-LLaMA captions from its features; another video-text model captions from frames, and is large whatever the LLM.
 OWN_CAPTIONS = experiment.captioner.kind == "video_llama"
-# fMRIPrep preprocesses, in its container or installed.
-FMRIPREP = experiment.preprocessing.engine in ("apptainer", "docker", "bare")
-# One process trains, or several that share each batch, one per GPU, on one node or several.
+CAPTIONER = ["llm", "connectors"] if OWN_CAPTIONS else ["captioner"]
+FMRIPREP = experiment.preprocessing.runs_fmriprep
+# Training takes one process, or several that share each batch: one per GPU, on one node or several.
 PROCESSES, NODES = experiment.training.processes, experiment.training.nodes
+FOR_TRAINING = REQUESTS.for_training(PROCESSES, NODES)
 # Slurm sends SIGTERM to all processes of a job: the shell and `tee` must outlive the training, which saves its state first.
-LAUNCH = f"trap '' TERM; python -m boldscribe.training.launch --processes {PROCESSES}"
+LAUNCH = f"trap '' TERM; python -m boldscribe.training.launch --processes {PROCESSES} --nodes {NODES} --"
 
 
 wildcard_constraints:
@@ -58,13 +60,15 @@ wildcard_constraints:
     shard="[0-9]{3}",
     role="train|adapt|test",
     condition="[a-z]+",
-    variant="[a-z]+",
+    encoder="[a-z]+",
+    bridge="[a-z]+",
+    data="fmri|noise",
     asset="llm|visual_encoder|connectors|sc_mbm|captioner|sentence_encoder|bertscore_encoder",
 
 
 def tell_missing(jobs):
-    """Stop before anything is run or queued if jobs read what is not on this machine; all of it is named at once."""
-    from boldscribe.fetching.missing import check_assets  # reads tables and manifests: not for each job's process
+    """Stop before anything runs or is queued if inputs of jobs are not on this machine; the message lists all of them."""
+    from boldscribe.fetching.missing import check_assets  # here, since no job process needs its tables and manifests
 
     try:
         check_assets(experiment, jobs, f" --config {CONFIG}")
@@ -72,41 +76,8 @@ def tell_missing(jobs):
         raise WorkflowError(str(error))
 
 
-def settings(step):
-    """The settings that a step reads (rules/settings.yaml); a change of one of them reruns the steps that read it, and no others."""
-
-    def values(wildcards):
-        return settings_of(step.format(**dict(wildcards.items())), wildcards.get("dataset"))
-
-    return values
-
-
-@cache
-def settings_of(step, dataset):
-    """Settings of a step's jobs on a data set, as JSON: worked out once, not for each job."""
-    return json.dumps(declared_slice(experiment, step, dataset), sort_keys=True)
-
-
-def code(program):
-    """Fingerprint of the code that a program can reach: a changed function reruns the steps that use it, a changed comment none."""
-    return current_fingerprint(program).sha256
-
-
-def container_digest(wildcards):
-    """Digest of fMRIPrep's image: another one reruns what it made. None is empty here; the check of fMRIPrep says what is missing."""
-    try:
-        return pinned_digest(experiment) if FMRIPREP else ""
-    except UserError:
-        return ""
-
-
-def packages(program):
-    """Digest of the versions of all packages that a program uses."""
-    return json_digest(packages_of(program))
-
-
 def start_on_site():
-    """Before the first job of a run: one controller at a time, jobs that fit a partition, no second try after a user's mistake."""
+    """Prepare a run: ensure that it is the only controller and that jobs fit a partition, and disable retries after user errors."""
     on_slurm = workflow.executor_plugin.name == "slurm"
     try:
         take_over(Path.cwd(), on_slurm)

@@ -1,4 +1,9 @@
-"""Where each stage finds its files."""
+"""Paths of the files of each stage."""
+
+
+def models(*assets):
+    """Folders of models."""
+    return [f"{R}/models/{asset}" for asset in assets]
 
 
 def subjects(dataset):
@@ -36,13 +41,13 @@ def of_role(pattern):
     return lambda w: (of_train_subjects if w.role == "train" else of_validation_subjects)(pattern)(w)
 
 
-def of_variant(name):
-    """Where a training, or what it makes, finds a subject's series, voxels or trials: measured, or noise in their place."""
-    return lambda w: (NOISE if w.variant in NOISY else MEASURED)[name]
+def of_data(name):
+    """A subject's series, voxels or trials: measured, or noise instead (by `data`, or by the data that `encoder` is trained on)."""
+    return lambda w: {"fmri": MEASURED, "noise": NOISE}[w.get("data") or DATA_OF[w.encoder]][name]
 
 
 def of_pretraining_subjects(pattern):
-    """One file per subject whom only pretraining reads."""
+    """One file per pretraining-only subject."""
     return [pattern.format(dataset=d, subject=s) for d, extra in experiment.pretraining.items() for s in extra.subjects]
 
 
@@ -57,6 +62,9 @@ PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
 BEST_CAPTIONS = f"{R}/stimuli/{{dataset}}/best_captions.parquet"
 LEAKAGE = f"{R}/leakage/{{dataset}}.json"
 RELIABILITY = f"{R}/reliability/{{dataset}}.csv"
+INFORMATION = f"{R}/maps/{{dataset}}_information.nii.gz"
+QUALITY = f"{R}/quality/{{dataset}}.csv"
+RETRIEVAL = f"{R}/retrieval/{{dataset}}.csv"
 MEASURED = {"series": SERIES, "voxels": VOXELS, "trials": TRIALS}
 NOISE = {
     "series": f"{R}/noise/{{dataset}}/sub-{{subject}}_bold.npy",
@@ -70,7 +78,7 @@ PRETRAINING_VOXELS = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_voxels.npy"
 
 
 def dataset_manifest(wildcards):
-    """The list of a measured data set's files, by which it is fetched; none for data that the user brings."""
+    """The manifest by which a measured data set is fetched; none for data that the user provides."""
     manifest = experiment.datasets[wildcards.dataset].manifest
     return manifest_path(manifest) if manifest else []
 
@@ -92,25 +100,25 @@ def raw_stimuli(wildcards):
 
 
 def raw_dataset(wildcards):
-    """All that a data set's check reads: subjects and clips, and the manifest of what this run has not made."""
+    """All inputs of a data set's check: subjects and clips, and the manifest of files that this run does not make."""
     dataset = experiment.datasets[wildcards.dataset]
     manifest = [f"{R}/fetched/{wildcards.dataset}.json"]
     if not dataset.simulated:
         return manifest
     folder = f"{R}/raw/{wildcards.dataset}"
     made = [f"{folder}/dataset_description.json", f"{folder}/stimuli", *(f"{folder}/sub-{s}" for s in subjects(wildcards.dataset))]
-    return made + (manifest if experiment.preprocessing.engine in ("derivatives", "minimal") else [])
+    return made + (manifest if experiment.preprocessing.reads_derivatives else [])
 
 
 def ready_transforms(wildcards):
-    """A subject's ready transforms, which the engine 'minimal' resamples through."""
+    """A subject's ready transforms, through which the engine 'minimal' resamples."""
     if experiment.preprocessing.engine != "minimal":
         return []
     return f"{experiment.datasets[wildcards.dataset].derivatives_dir}/sub-{wildcards.subject}"
 
 
 def derivatives(wildcards):
-    """Derivatives of a subject: made by the next rule, or ready ones."""
+    """Derivatives of a subject: made by the rule fmriprep, or ready ones."""
     dataset = experiment.datasets[wildcards.dataset]
     if experiment.preprocessing.engine == "derivatives":
         return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
@@ -122,22 +130,16 @@ def shards(split, kind):
     return lambda w: [f"{R}/stimuli/{w.dataset}/{split}-{shard}_{kind}" for shard in SHARDS]
 
 
-def tokens_of(dataset, variant, role):
-    """fMRI tokens of a role's trials by a training's encoder."""
-    return f"{R}/fmri_tokens/{dataset}/variant-{variant}_role-{role}_tokens.npy"
+def tokens_of(dataset, encoder, data, role):
+    """Tokens that an encoder makes of a role's trials, from their fMRI or from noise."""
+    return f"{R}/fmri_tokens/{dataset}/encoder-{encoder}_data-{data}_role-{role}_tokens.npy"
+
+
+def tokens_for_bridge(role):
+    """Tokens of a role's trials on which the job's bridge is trained."""
+    return lambda w: tokens_of(w.dataset, ENCODER_OF[w.bridge], DATA_OF[ENCODER_OF[w.bridge]], role)
 
 
 def handed(name, files):
-    """Files that a condition may open: `files` (of the wildcards) if it reads `name`, else none (boldscribe/conditions.py)."""
+    """Files that a condition may open: `files` (a function of the wildcards) if it reads `name`, else none (boldscribe/conditions.py)."""
     return lambda w: files(w) if name in CONDITIONS[w.condition].reads else []
-
-
-def options(files):
-    """Command-line options for the inputs that a job has, and none for those that it has not."""
-    return [word for name, paths in named(files) for word in (f"--{name.replace('_', '-')}", *paths)]
-
-
-def named(files):
-    """Name and paths of a job's inputs, but for its script."""
-    both = ((name, files.get(name)) for name in files.keys() if name != "script")
-    return [(name, [paths] if isinstance(paths, str) else list(paths)) for name, paths in both if paths]

@@ -1,4 +1,4 @@
-"""Rotation: a fold has a folder of its own for what depends on the split, and reads the rest where its whole data set has it."""
+"""Rotation: a fold has its own folder for files that depend on the split, and shares all others with its whole data set."""
 
 # Names under which data sets are trained and decoded: their own, or those of their folds (datasets.*.leave_out).
 FOLDS = [fold for dataset in DATASETS for fold in experiment.folds(dataset)]
@@ -6,7 +6,7 @@ OF_WHOLE = (SERIES, VOXELS, DISPLACEMENT)
 
 
 def place(pattern, dataset, subject):
-    """A subject's file, for a data set or a fold."""
+    """The path of a subject's file, for a data set or a fold."""
     return pattern.format(dataset=experiment.whole(dataset) if pattern in OF_WHOLE else dataset, subject=subject)
 
 
@@ -21,5 +21,5 @@ def of_folds(pattern):
 
 
 def checked(wildcards):
-    """What the check of the whole data set found."""
+    """Findings of the check of the whole data set."""
     return f"{R}/checked/{experiment.whole(wildcards.dataset)}.json"

@@ -1,9 +1,13 @@
 """Stimulus videos to frames and frozen features. `train` shards hold the clips of source subjects, `test` shards those of
-target subjects' test runs; adaptation runs bring no clip to any shard."""
+target subjects' test runs; adaptation runs add no clip to any shard.
+
+Pseudo-captions are answers of Video-LLaMA, or of another video-text model, to each record's instruction (docs/captioners.md). The miniature
+Video-LLaMA's connectors are committed, so no table needs their training; `make connectors` runs it.
+"""
 
 
-rule frames:
-    """T uniformly spaced RGB frames of each clip of a shard."""
+use rule step as frames with:
+    """Extract T uniformly spaced RGB frames of each clip of a shard."""
     input:
         script=ancient("workflow_scripts/frames.py"),
         raw=raw_stimuli,
@@ -11,12 +15,6 @@ rule frames:
         labels=of_split(LABELS),
     output:
         frames=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_frames.npy",
-    params:
-        module=as_py_module(),
-        code=code("frames"),
-        packages=packages("frames"),
-        settings=settings("frames"),
-        config=CONFIG,
     log:
         f"{R}/logs/frames/{{dataset}}_{{split}}-{{shard}}.log",
     threads: CORES
@@ -27,38 +25,67 @@ rule frames:
         "../envs/models.yaml"
     message:
         "Extract frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
-    shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
-        " --raw {input.raw:q} --trials {input.trials:q} --labels {input.labels:q} --threads {threads} --frames {output.frames:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
 
 
-rule video_features:
-    """Tokens of the frozen visual encoder and image Q-Former: computed once, read by Stage I and the captioner."""
+use rule step as video_features with:
+    """Encode frames with the frozen visual encoder and image Q-Former, once for Stage I and the captioner."""
     input:
         script=ancient("workflow_scripts/video_features.py"),
         frames=rules.frames.output.frames,
-        models=expand(f"{R}/models/{{asset}}", asset=["visual_encoder", "connectors"]),
+        models=models("visual_encoder", "connectors"),
     output:
         features=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_features.npy",
-    params:
-        module=as_py_module(),
-        code=code("video_features"),
-        packages=packages("video_features"),
-        settings=settings("video_features"),
-        config=CONFIG,
     log:
         f"{R}/logs/video_features/{{dataset}}_{{split}}-{{shard}}.log",
     threads: CORES
     resources:
+        **on_gpus(),
         mem_mb=memory(32000, 2500),
         runtime=minutes(120, 30),
-        gpu=gpus(),
-        gpu_model=gpu_model(),
-        gres=gres(),
     conda:
         "../envs/models.yaml"
     message:
         "Encode the frames of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
-    shell:
-        "python -m {params.module} --config {params.config:q} --dataset {wildcards.dataset} --split {wildcards.split} --shard {wildcards.shard}"
-        " --models {input.models:q} --frames {input.frames:q} --features {output.features:q} 2>&1 | tee -a {log:q} {log:q}.attempts"
+
+
+use rule step as captions with:
+    """Caption the clips of a shard: one answer to each record's instruction."""
+    input:
+        script=ancient("workflow_scripts/captions.py"),
+        trials=of_split(TRIALS),
+        labels=of_split(LABELS),
+        clips=rules.video_features.output.features if OWN_CAPTIONS else rules.frames.output.frames,
+        models=models(*CAPTIONER),
+    output:
+        captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
+    params:
+        settings=settings("captions" if OWN_CAPTIONS else "captions/video_text"),
+    log:
+        f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
+    threads: CORES if OWN_CAPTIONS else 8
+    resources:
+        **on_gpus(needed=not OWN_CAPTIONS),
+        mem_mb=memory(64000, 2000 if OWN_CAPTIONS else 64000),
+        runtime=minutes(240, 60),
+    conda:
+        "../envs/models.yaml"
+    message:
+        "Caption the clips of {wildcards.dataset}, {wildcards.split} shard {wildcards.shard}"
+
+
+use rule step as train_connectors with:
+    """Train Q-Formers and projection between the frozen visual encoder and the frozen LLM on rendered clips that no data set uses."""
+    input:
+        script=ancient("workflow_scripts/train_connectors.py"),
+        models=models("llm", "visual_encoder", "sentence_encoder"),
+    output:
+        folder=directory(f"{R}/connectors"),
+    log:
+        f"{R}/logs/train_connectors.log",
+    resources:
+        mem_mb=memory(8000, 4000),
+        runtime=minutes(240, 60),
+    conda:
+        "../envs/models.yaml"
+    message:
+        "Train the connectors of the miniature Video-LLaMA"

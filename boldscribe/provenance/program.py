@@ -1,10 +1,10 @@
-"""What every workflow script is: a command line with declared inputs and outputs, run inside the provenance recorder.
+"""The frame of every workflow script: a command line with declared inputs and outputs, run inside the provenance recorder.
 
     @program("stage1", inputs={"series": "cleaned BOLD series"}, outputs={"encoder": "trained fMRI encoder"}, wildcards=("dataset",))
     def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None: ...
 
 gives `python -m workflow_scripts.stage1 --config C --dataset D --series FILE... --encoder FILE`, checks that the inputs
-exist, shows a `UserError` as a message, and writes `X.prov.json` beside each output.
+exist, shows a `UserError` as a message, and writes `X.prov.json` next to each output.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Results on a CPU repeat bit by bit only with the same number of threads; Snakemake sets this variable to the rule's threads.
+# Results on a CPU are bitwise reproducible only with the same number of threads; Snakemake sets this variable to the rule's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from boldscribe.cluster import leaving
@@ -52,8 +52,8 @@ class Files:
 
     Attributes:
         paths: as they were declared.
-        container: image and digest of the container that did the work, if one did.
-        scratch: where copies of some are read in their stead, if there are any; `on_scratch`: the names of those.
+        container: image and digest of the container that did the work, if any.
+        scratch: copies that are read instead of some of the files, if any; `on_scratch`: the names of these files.
     """
 
     def __init__(self, paths: Mapping[str, list[Path]]) -> None:
@@ -67,16 +67,16 @@ class Files:
         return [places.get(path, path) for path in self.paths[name]]
 
     def use(self, name: str, paths: Iterable[Path]) -> None:
-        """Declare further files that the step found by itself, such as weights inside an installed package."""
+        """Declare further files that the step found while it ran, such as weights inside an installed package."""
         self.paths[name] = [*self.paths.get(name, []), *paths]
         if self.scratch and name in self.on_scratch:
             self.scratch.stage(self.paths, [name])
 
     def one(self, name: str) -> Path:
-        """The only file of that name.
+        """Return the only file of that name.
 
         Raises:
-            UserError: several files were given.
+            UserError: no file or several files were given.
         """
         if len(paths := self[name]) != 1:
             raise UserError(f"--{name.replace('_', '-')}", f"found {len(paths)} files, expected one")
@@ -102,18 +102,18 @@ def program(
     Args:
         rule: name of the rule.
         inputs, outputs: option name → help text; each option takes any number of paths.
-        wildcards: further options, handed to the function by name.
-        work: whether the step keeps intermediate files in a folder of its own (`--work`, handed over as `work`).
+        wildcards: further options, passed to the function by name.
+        work: whether the step keeps intermediate files in a separate folder, passed as `work`.
         network: whether the step may reach other machines; if not, an attempt is an error (`boldscribe.offline`).
-        resources: integer options that say what the job may use, handed over by name; they do not tell jobs apart.
-        cache: whether the step takes what others made of the same content (`paths.cache`, handed over as `cache`); no setting of
-            the step, since it makes no difference to what it makes.
-        stage: inputs that the step reads many times; it gets copies on the node's own disk where the site names a folder there
+        resources: which of the job's limits `threads` and `memory_mb` are passed; they do not distinguish jobs.
+        cache: whether the step reuses what others made from the same content (`paths.cache`, passed as `cache`); not a setting of
+            the step, since it does not change the outputs.
+        stage: inputs that the step reads many times; they are copied to the node's local disk if the site names a folder there
             (`boldscribe.cluster.staging`).
-        shut: whether the kernel, too, keeps the step from labels, captions and clips that are none of its inputs: it trains or decodes
+        shut: whether the kernel also denies the step undeclared labels, captions and clips; for steps that train or decode
             (`boldscribe.provenance.guard`).
-        share: loads what jobs of the rule have in common and none of them changes: where jobs share a fork server, it is called there,
-            and what it loads must be kept by its module for the step to find (`functools.cache`). It may open models, and nothing else.
+        share: loads what jobs of the rule have in common and do not change. If jobs share a fork server, it is called there, and its
+            module must keep what it loads for the step to find (`functools.cache`). It may open models, and nothing else.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[[], None]:
@@ -163,13 +163,10 @@ def _parser(
     for name in wildcards:
         parser.add_argument(f"--{name}", required=True)
     if work:
-        parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files; a stopped run goes on from there")
-    for name in resources:
-        default = cores() if name == "threads" else None
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(
-            option, type=int, default=default, required=default is None, help="what the job may use (threads: one per core)"
-        )
+        told = "folder for intermediate files, from which a stopped run goes on; by default below the results"
+        parser.add_argument("--work", type=Path, help=told)
+    parser.add_argument("--threads", type=int, default=cores(), help="what the job may use; all cores by default")
+    parser.add_argument("--memory-mb", type=int, required="memory_mb" in resources, help="what the job may use")
     for kind, options in (("input", inputs), ("output", outputs)):
         group = parser.add_argument_group(kind)
         for name, text in options.items():
@@ -195,15 +192,17 @@ def _run(
     inputs_given = Files({name: getattr(arguments, name) for name in inputs})
     outputs_made = Files({name: getattr(arguments, name) for name in outputs})
     values = {name: getattr(arguments, name) for name in wildcards}
-    work = getattr(arguments, "work", None)
-    further = {name: getattr(arguments, name) for name in ("work", *resources) if hasattr(arguments, name)}
+    further = {name: getattr(arguments, name) for name in resources}
+    work = None
+    if hasattr(arguments, "work"):
+        further["work"] = work = arguments.work or Path(config.paths.results, "work", rule, *values.values())
     if cache:
         further["cache"] = _cache_of(rule, config)
     if absent := [str(p) for paths in inputs_given.paths.values() for p in paths if not p.exists()]:
         raise UserError(rule, f"input {', '.join(absent)} does not exist; run the stage that makes it")
     guard = Guard(job_name(rule, values), rule, config, inputs_given.paths, outputs_made.paths, cache)
     if int(os.environ.get("RANK", 0)) > 0:  # one of several processes that train together: the first one records for all
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the rules' shells ignore it, which their processes inherit
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the rules' shells ignore it, and their processes inherit that
         try:
             with plainly(), _staged(inputs_given, stage), guard.watching(shut):
                 function(config, inputs_given, outputs_made, **values, **further)
@@ -222,7 +221,7 @@ def _run(
 
 
 def _end() -> None:
-    """End this process with success, without taking every module apart first, which takes a second of each step that uses torch."""
+    """Exit with success but without module teardown, which takes a second in each step that uses torch."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -230,14 +229,14 @@ def _end() -> None:
 
 
 def _advise(configs: list[Path], models: list[str], host: str) -> str:
-    """What to do about an attempt to reach a host."""
-    from boldscribe.fetching.missing import advise  # not for every step: it is seldom asked
+    """Advise what to do about an attempt to reach a host."""
+    from boldscribe.fetching.missing import advise  # imported late, since it is rarely needed
 
     return advise(host, configs, models)
 
 
 def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
-    """A job for people: `decode had sub-05 condition-model`."""
+    """Return a job's display name, such as `decode had sub-05 condition-model`."""
     bare = ("dataset", "asset")
     short = {"subject": "sub"}
     return " ".join([rule, *(value if name in bare else f"{short.get(name, name)}-{value}" for name, value in wildcards.items())])
@@ -245,7 +244,7 @@ def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
 
 @contextmanager
 def _staged(inputs: Files, names: tuple[str, ...]) -> Iterator[Scratch | None]:
-    """Let inputs be read from the node's own disk while the block runs, where there is one."""
+    """Let inputs be read from the node's local disk while the block runs, if the site names a folder there."""
     folder = scratch_folder(load_site()) if names else None
     if folder is None:
         yield None
@@ -258,7 +257,7 @@ def _staged(inputs: Files, names: tuple[str, ...]) -> Iterator[Scratch | None]:
 
 
 def _header(job: Job) -> str:
-    """First line of an attempt in the step's log, and in the one beside it that holds all of them."""
+    """Return the first line of an attempt in the step's log, and in the log next to it that contains all attempts."""
     values = " ".join([job.rule, *(f"{name}={value}" for name, value in job.wildcards.items())])
     slurm = os.environ.get("SLURM_JOB_ID")
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -267,7 +266,7 @@ def _header(job: Job) -> str:
 
 
 def _cache_of(rule: str, config: Config) -> ContentCache | None:
-    """Where a step's outputs are kept by their content: with other code, or other packages, they are others."""
+    """Return the content cache of a step, which is specific to its code and packages; None if none is configured."""
     if config.paths.cache is None:
         return None
     return ContentCache(Path(config.paths.cache) / rule, json_digest([current_fingerprint(rule).sha256, packages_of(rule)]))
@@ -275,12 +274,12 @@ def _cache_of(rule: str, config: Config) -> ContentCache | None:
 
 @contextmanager
 def _alone_in(work: Path | None) -> Iterator[None]:
-    """Hold the work folder's lock: a job that outlived a killed Snakemake must end before its successor goes on from its files."""
+    """Hold the work folder's lock: a job that outlived a killed Snakemake must end before its successor resumes from its files."""
     if work is None:
         yield
         return
     work.mkdir(parents=True, exist_ok=True)
-    with work.with_name(f".{work.name}.lock").open("w") as lock:  # beside: a step may empty its folder
+    with work.with_name(f".{work.name}.lock").open("w") as lock:  # next to the folder, which a step may empty
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -27,12 +27,12 @@ HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
 
 def environment_of_rules() -> dict[str, Path]:
-    """Rule → its environment file."""
-    found = {}
+    """Rule → its environment file; that of the base rule where it names none."""
+    found, stated = {}, re.compile(r'conda:\s+"\.\./(envs/\w+\.yaml)"')
+    base = stated.findall((ROOT / "rules" / "step.smk").read_text())[0]
     for file in sorted((ROOT / "rules").glob("*.smk")):
-        for block in re.split(r"(?m)^rule ", file.read_text())[1:]:
-            stated = re.search(r'conda:\s+"\.\./(envs/\w+\.yaml)"', block)
-            found[block.partition(":")[0]] = ROOT / stated[1]  # type: ignore[index]
+        for block in re.split(r"(?m)^use rule step as ", file.read_text())[1:]:
+            found[block.partition(" with:")[0]] = ROOT / next(iter(stated.findall(block)), base)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What this machine can run: `boldscribe doctor`. It looks and changes nothing, and no finding stops it."""
+"""Diagnosis of this machine for `boldscribe doctor`. It changes nothing, and no finding stops it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from rich.table import Table
 from boldscribe.cluster.site import SITE
 from boldscribe.config import Config, load_config
 from boldscribe.installation import embedded_weights, locked_packages
+from boldscribe.sections.data import FMRIPREP
 
 ROOT = Path(__file__).resolve().parents[1]
 GB = 1e9
-# What the demo's jobs ask for, and the paper's (rules/): memory of the largest job; the disk of the latter is an estimate.
-DEMO = {"cores": 2, "memory": 4, "disk": 8}
-FULL = {"cores": 8, "memory": 64, "disk": 500, "gpu": 24}
+DEMO = {"cores": 2, "memory": 4, "disk": 8}  # as measured (docs/demo.md)
+FULL_GPU = 24  # GB, for the paper's models in 16 bits
 
 Status = Literal["ok", "limited", "missing"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: `ok`; `limited`, enough for some uses; or `missing`; and what to do about the latter two."""
+    """One finding: `ok`, `limited` (enough for some uses) or `missing`, with a remedy for the latter two."""
 
     name: str
     status: Status
@@ -41,18 +41,19 @@ class Check:
 
 
 def examine(config: Config | None = None) -> list[Check]:
-    """Look at interpreter, packages, hardware, weights, data and programs.
+    """Check interpreter, packages, hardware, weights, data and programs.
 
     Args:
-        config: the full-scale experiment, whose weights and data are looked for; `config.yaml` of the checkout by default.
+        config: the full-scale experiment whose weights and data are checked; `config.yaml` of the checkout by default.
     """
+    full = _full_scale(config)
     groups: list[tuple[str, Callable[[], Check | Sequence[Check]]]] = [
         ("Python", _python),
         ("packages", _packages),
         ("programs", _programs),
-        ("CPU cores", _cores),
-        ("memory", _memory),
-        ("disk", _disk),
+        ("CPU cores", lambda: _cores(full["cores"])),
+        ("memory", lambda: _memory(full["memory"])),
+        ("disk", lambda: _disk(full["disk"])),
         ("GPU", _gpu),
         ("embedded weights", _embedded),
         ("connectors", _connectors),
@@ -66,16 +67,16 @@ def examine(config: Config | None = None) -> list[Check]:
     for name, look in groups:
         try:
             found = look()
-        except Exception as error:  # a machine may be odd in any way, and the other findings still count
+        except Exception as error:  # machines fail in unexpected ways, and the other findings still count
             found = Check(name, "missing", f"could not be examined: {type(error).__name__}: {error}", "see the message")
         checks += [found] if isinstance(found, Check) else found
     return checks
 
 
 def abilities(checks: Sequence[Check]) -> dict[str, list[str]]:
-    """What can be run, and for each the names of the findings that stand against it (none: it can be run).
+    """Return the workloads, each with the names of the findings that prevent it (none if it can run).
 
-    The paper's experiment needs a GPU, memory and cores here, or Slurm to find them elsewhere.
+    The paper's experiment needs a GPU, memory and cores on this machine, or Slurm to find them elsewhere.
     """
     status = {check.name: check.status for check in checks}
     basis = ["Python", "packages", "programs", "Snakemake"]
@@ -100,7 +101,7 @@ def print_report(checks: Sequence[Check], console: Console | None = None) -> Non
     colours = {"ok": "green", "limited": "yellow", "missing": "red"}
     table = Table("", "status", title="This machine")
     for header in ("found", "what to do"):
-        table.add_column(header, overflow="fold")  # paths are to be copied: no ellipsis
+        table.add_column(header, overflow="fold")  # no ellipsis, so that paths can be copied
     for check in checks:
         colour = colours[check.status]
         table.add_row(escape(check.name), f"[{colour}]{check.status}[/{colour}]", escape(check.found), escape(check.remedy))
@@ -132,6 +133,18 @@ def _packages() -> Check:
     return Check("packages", "missing" if absent else "limited", found, "run `make setup`")
 
 
+def _full_scale(config: Config | None) -> dict[str, float | None]:
+    """What the paper's experiment needs: cores and memory (GB) of its largest job, disk (GB); None where no plan can be made."""
+    from boldscribe.planning.stages import make_plan
+
+    try:
+        config = config or _config()
+        total = make_plan(config, Path(config.paths.results), cores=DEMO["cores"]).total()
+    except Exception:  # `plan` reports the reason, and the demo does not depend on it
+        return dict.fromkeys(("cores", "memory", "disk"))
+    return {"cores": total.threads, "memory": total.memory, "disk": (total.kept + total.scratch) / GB}
+
+
 def _programs() -> Check:
     absent = [name for name in ("git", "make", "flock") if shutil.which(name) is None]
     if absent:
@@ -139,30 +152,32 @@ def _programs() -> Check:
     return Check("programs", "ok", "git, make, flock")
 
 
-def _cores() -> Check:
+def _cores(full: float | None) -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return _amount("CPU cores", cores, "", DEMO["cores"], FULL["cores"], below_demo="limited")
+    return _amount("CPU cores", cores, "", DEMO["cores"], full, below_demo="limited")
 
 
-def _memory() -> Check:
+def _memory(full: float | None) -> Check:
     total = psutil.virtual_memory().total / GB
     limit = Path("/sys/fs/cgroup/memory.max")  # what a container may use
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
         total = min(total, int(text) / GB)
-    return _amount("memory", total, " GB", DEMO["memory"], FULL["memory"])
+    return _amount("memory", total, " GB", DEMO["memory"], full)
 
 
-def _disk() -> Check:
-    return _amount("disk", shutil.disk_usage(Path.cwd()).free / GB, " GB free here", DEMO["disk"], FULL["disk"])
+def _disk(full: float | None) -> Check:
+    return _amount("disk", shutil.disk_usage(Path.cwd()).free / GB, " GB free here", DEMO["disk"], full)
 
 
-def _amount(name: str, found: float, unit: str, demo: float, full: float, below_demo: Status = "missing") -> Check:
-    """Enough for the paper's experiment, for the demo only, or for neither."""
+def _amount(name: str, found: float, unit: str, demo: float, full: float | None, below_demo: Status = "missing") -> Check:
+    """Check if an amount is enough for the paper's experiment, for the demo only, or for neither."""
     text = f"{found:.0f}{unit}"
-    if found >= full:
+    if full is None and found >= demo:
+        return Check(name, "limited", text, "enough for the demo; what the paper's experiment wants is not known: see `boldscribe plan`")
+    if full is not None and found >= full:
         return Check(name, "ok", text)
     if found >= demo:
-        return Check(name, "limited", text, f"enough for the demo; the paper's experiment wants {full:g}")
+        return Check(name, "limited", text, f"enough for the demo; the paper's experiment wants {full:,.0f}")
     return Check(name, below_demo, text, f"the demo wants {demo:g}")
 
 
@@ -174,8 +189,8 @@ def _gpu() -> Check:
     device = torch.cuda.get_device_properties(0)
     memory = device.total_memory / GB
     text = f"{torch.cuda.device_count()} × {device.name}, {memory:.0f} GB"
-    if memory < FULL["gpu"]:
-        return Check("GPU", "limited", text, f"the paper's models want {FULL['gpu']} GB; smaller batches may do")
+    if memory < FULL_GPU:
+        return Check("GPU", "limited", text, f"the paper's models want {FULL_GPU} GB; smaller batches may do")
     return Check("GPU", "ok", text)
 
 
@@ -198,7 +213,7 @@ def _connectors() -> Check:
 
 
 def _full_scale_files(config: Config) -> Iterator[Check]:
-    """Weights and data of the paper's experiment."""
+    """Check weights and data of the paper's experiment."""
     weights = {
         "LLM": config.video_llama.llm,
         "visual encoder": config.video_llama.visual_encoder,
@@ -237,7 +252,7 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
 
 
 def _answer(*command: str) -> tuple[bool, str]:
-    """Whether a program answers well, and the last line that it says."""
+    """Run a command; return whether it succeeded, and its last line of output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except FileNotFoundError:
@@ -264,12 +279,12 @@ def _engines() -> Check:
 
 
 def _fmriprep(config: Config) -> Iterator[Check]:
-    """What the check before fMRIPrep's jobs finds, for the measured data sets."""
-    from boldscribe.preprocessing.fmriprep import ENGINES, examine
+    """Run the check that precedes fMRIPrep's jobs, for the measured data sets."""
+    from boldscribe.preprocessing.fmriprep import examine
 
     engine = config.preprocessing.engine
-    if engine not in ENGINES:
-        yield Check("fMRIPrep", "limited", f"preprocessing.engine is '{engine}'", f"not needed; to run it, choose {', '.join(ENGINES)}")
+    if not config.preprocessing.runs_fmriprep:
+        yield Check("fMRIPrep", "limited", f"preprocessing.engine is '{engine}'", f"not needed; to run it, choose {', '.join(FMRIPREP)}")
         return
     for finding in examine(config, [name for name in config.whole_datasets if config.datasets[name].simulated is None]):
         if finding.error is None:
@@ -280,7 +295,7 @@ def _fmriprep(config: Config) -> Iterator[Check]:
 
 
 def _snakemake() -> Check:
-    # a job's `python` and `snakemake` come from PATH, where the environment must stand first
+    # a job's `python` and `snakemake` come from PATH, where the environment must come first
     here, of_path = Path(sys.executable).parent, shutil.which("snakemake")
     if of_path is None:
         return Check("Snakemake", "limited", "not on PATH", f"`make` sets it; by hand: source {here}/activate")

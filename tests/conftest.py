@@ -17,6 +17,7 @@ from filelock import FileLock
 from boldscribe.config import Config, load_config
 from boldscribe.forkserver import VARIABLE
 from boldscribe.models.embedded import package_file, unpack
+from boldscribe.operations.jobs import Job, planned_jobs
 
 pytest_plugins = ["tests.training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,12 @@ TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.
 def demo() -> Config:
     """The demo's configuration."""
     return load_config(ROOT / "config.yaml", ROOT / "profiles" / "demo" / "experiment.yaml")
+
+
+@pytest.fixture(scope="session")
+def demo_jobs(demo: Config) -> list[Job]:
+    """The demo's jobs, by Snakemake's plan."""
+    return planned_jobs(demo)
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""What a Slurm cluster needs beside the experiment: the site's own settings, one controller at a time, retries, and the queue."""
+"""Slurm support besides the experiment: the site's settings, a single controller per folder, retries, and the queue."""

@@ -1,4 +1,4 @@
-"""What Slurm says of a cluster, as the site's settings: `boldscribe init --cluster`."""
+"""Site settings queried from Slurm, for `boldscribe init --cluster`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from boldscribe.cluster.requests import minutes_of
 from boldscribe.cluster.site import Site
 from boldscribe.errors import UserError
 
-# A partition's name and time limit; of each kind of its nodes: number, cores, memory (MB), generic resources; `up` or not.
+# Partition name and time limit; number, cores, memory (MB) and generic resources of each kind of node; `up` or not.
 SINFO = ("sinfo", "--noheader", "--all", "--format=%R|%l|%D|%c|%m|%G|%a")
 ACCOUNTS = ("sacctmgr", "--noheader", "--parsable2", "show", "associations", "format=Account")
 GPU = re.compile(r"gpu:(?:(?P<model>[A-Za-z_][\w.]*):)?(?P<number>\d+)")
@@ -24,7 +24,7 @@ GPU = re.compile(r"gpu:(?:(?P<model>[A-Za-z_][\w.]*):)?(?P<number>\d+)")
 
 @dataclass
 class Found:
-    """What a cluster has: partitions with limits, the user's accounts, and remarks for the user."""
+    """Partitions of a cluster with their limits, the user's accounts, and remarks for the user."""
 
     partitions: dict[str, dict[str, Any]] = field(default_factory=dict)
     accounts: list[str] = field(default_factory=list)
@@ -32,15 +32,15 @@ class Found:
 
     @property
     def models(self) -> list[str]:
-        """All models of GPUs."""
+        """All GPU models."""
         return sorted({model for limits in self.partitions.values() for model in limits.get("available_gpu_models", [])})
 
 
 def ask() -> Found:
-    """Ask Slurm for partitions and accounts.
+    """Query Slurm for partitions and accounts.
 
     Raises:
-        UserError: there is no Slurm, it does not answer, or no partition is open to the user.
+        UserError: Slurm is missing or does not answer, or no partition is open to the user.
     """
     found = Found(partitions_of(_slurm(*SINFO).splitlines()))
     try:
@@ -57,10 +57,10 @@ def ask() -> Found:
 
 
 def partitions_of(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Partitions that are up, with the limits of their largest nodes, in the words of Snakemake's Slurm plugin.
+    """Return the partitions that are up, with the limits of their largest nodes, under the keys of Snakemake's Slurm plugin.
 
     Args:
-        lines: as SINFO prints them.
+        lines: output of SINFO.
     """
     partitions: dict[str, dict[str, Any]] = {}
     for line in lines:
@@ -80,10 +80,10 @@ def partitions_of(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def closed_partitions(lines: Iterable[str], accounts: list[str]) -> Iterator[tuple[str, str]]:
-    """Partitions that none of the accounts may use, and those that may.
+    """Yield each partition that none of the accounts may use, with the accounts that may.
 
     Args:
-        lines: as `scontrol show partition --oneliner` prints them.
+        lines: output of `scontrol show partition --oneliner`.
     """
     for line in lines:
         values = dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
@@ -93,13 +93,13 @@ def closed_partitions(lines: Iterable[str], accounts: list[str]) -> Iterator[tup
 
 
 def proposal(found: Found, **chosen: Any) -> Site:
-    """The site's settings from what Slurm says.
+    """Build the site's settings from what Slurm reports.
 
     Args:
-        chosen: settings that the user names; account and model of GPU are proposed where there is no choice.
+        chosen: settings given by the user; a missing account is filled in if the user has only one.
 
     Raises:
-        UserError: an account, a partition or a model that the cluster does not have.
+        UserError: the cluster does not have the chosen account, partition or GPU model.
     """
     values = {name: value for name, value in chosen.items() if value is not None}
     for name, there in (("account", found.accounts), ("gpu_model", found.models)):
@@ -114,7 +114,7 @@ def proposal(found: Found, **chosen: Any) -> Site:
 
 
 def site_text(site: Site) -> str:
-    """The settings as YAML, each with its meaning."""
+    """Format the settings as YAML, each with its meaning."""
     lines = ["# Where this checkout's jobs run; made by `boldscribe init --cluster`, and to be edited. No result depends on it."]
     for name, about in type(site).model_fields.items():
         value = getattr(site, name)

@@ -1,4 +1,4 @@
-"""`boldscribe init --cluster`: the site's settings, asked of Slurm."""
+"""Options of `boldscribe init --cluster`, which writes the site's settings from Slurm's answers."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def cluster_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def write_site(force: bool, **chosen: Any) -> None:
-    """Ask Slurm, write site.yaml, and say what was found.
+    """Query Slurm, write site.yaml, and report what was found.
 
     Args:
         force: overwrite the file.
-        chosen: settings that the user names.
+        chosen: settings given by the user.
 
     Raises:
-        UserError: the file is there already, Slurm does not answer, or a setting names what the cluster does not have.
+        UserError: the file already exists, Slurm does not answer, or a setting names something that the cluster does not have.
     """
     from boldscribe.cluster.asking import ask, proposal, site_text
     from boldscribe.cluster.site import ROOT, SITE

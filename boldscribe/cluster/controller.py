@@ -1,9 +1,8 @@
-"""One controller at a time: the Snakemake that submits a folder's jobs, and what it leaves when it is killed.
+"""Controllers, one per folder: the Snakemake that submits the folder's jobs, and what it leaves behind when it is killed.
 
-A running controller holds a lock of the file system, which ends with its process, and writes beside it who it is. The next one sees
-from that whether Snakemake's own lock, which outlives a killed process, still means anything; and it looks for jobs that go on in
-Slurm's queue though nobody waits for them. Those that have not started are taken out; those that run are waited for, since a second
-job that makes the same file would be started otherwise.
+A running controller holds a file-system lock, which ends with its process, and records its identity next to it. From this the next
+controller sees whether Snakemake's own lock, which outlives a killed process, is stale. It also checks Slurm's queue for orphaned jobs.
+Pending ones are cancelled. Running ones are waited for, since otherwise a second job would be started for the same file.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from boldscribe.cluster.queue import QueuedJob, cancel, jobs_of
 from boldscribe.errors import UserError
 from boldscribe.files import write_json
 
-ASKED = 20  # times that the queue is asked before it is given up
-_held: list[IO[str]] = []  # the lock, for as long as this process lives
+ASKED = 20  # queries of the queue before giving up
+_held: list[IO[str]] = []  # the lock, held for as long as this process lives
 
 
 def look_around(folder: Path, tell: Any = sys.stderr) -> None:
-    """Before a run or a dry run: say that a controller is at work in the folder, or clear what a dead one has left locked.
+    """Before a run or a dry run, report a controller that is active in the folder, or remove the stale lock of a dead one.
 
     Args:
-        folder: the working directory, whose `.snakemake` it is about.
+        folder: the working directory that contains `.snakemake`.
         tell: stream for the message.
     """
     known = _known(folder)
@@ -60,14 +59,14 @@ def look_around(folder: Path, tell: Any = sys.stderr) -> None:
 
 
 def take_over(folder: Path, on_slurm: bool = False, pause: float = 15, tell: Any = sys.stderr) -> None:
-    """At the start of a run: hold the lock, and wait for jobs that an earlier controller has left running.
+    """Take the lock at the start of a run, and wait for jobs that an earlier controller left running.
 
-    Snakemake's own lock has been taken by now, so one that is at work here makes other files; its jobs are left alone.
+    Snakemake's own lock is already held, so another controller that is active here makes other files; its jobs are left alone.
 
     Args:
         folder: the working directory.
         on_slurm: whether jobs will be submitted, so that the queue has to answer.
-        pause: time between looks at the queue (s).
+        pause: time between queries of the queue (s).
         tell: stream for messages.
 
     Raises:
@@ -93,12 +92,12 @@ def take_over(folder: Path, on_slurm: bool = False, pause: float = 15, tell: Any
 
 
 def at_work(folder: Path) -> dict[str, Any] | None:
-    """The controller that is at work in a folder: `process`, `host`, `user`, `since` and `command`; None where there is none."""
+    """Return the active controller of a folder: `process`, `host`, `user`, `since` and `command`; None if there is none."""
     return _known(folder) if _is_held(folder) else None
 
 
 def leave(folder: Path) -> None:
-    """At the end of a run, however it ends but by SIGKILL: the folder is free."""
+    """Release the folder at the end of a run, however it ends (except by SIGKILL)."""
     if _held:
         _path(folder).unlink(missing_ok=True)
     while _held:
@@ -106,7 +105,7 @@ def leave(folder: Path) -> None:
 
 
 def _wait_for_orphans(folder: Path, on_slurm: bool, pause: float, tell: Any) -> bool:
-    """Wait for jobs that nobody waits for; gives whether there were any, whose outputs the plan does not know."""
+    """Wait for orphaned jobs; return whether any were running, since the plan does not know their outputs."""
 
     def queued() -> list[QueuedJob]:
         for _ in range(ASKED if on_slurm else 1):

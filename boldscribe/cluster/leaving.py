@@ -1,9 +1,9 @@
-"""Leaving a job before its work is done: on a signal a training saves its state after the step at hand, and goes on in a later job.
+"""Early exit of a job: on a signal, a training run saves its state after the current step and resumes in a later job.
 
-SIGURG (`sbatch --signal=URG@SECONDS`) says that the time limit is near: the training is queued again, or, where Slurm refuses that
-and outside Slurm, ends with exit code 75, upon which Snakemake's `retries` start a new attempt. Shells, `tee` and Snakemake ignore
-SIGURG, as does every step that is no training. SIGTERM says that the job was preempted, which Slurm queues again by itself, or
-cancelled, which is meant. Either way the ledger says `left`, since nothing has failed (docs/preemption.md).
+SIGURG (`sbatch --signal=URG@SECONDS`) announces the time limit, and the training run is requeued. Where Slurm refuses that, and outside
+Slurm, it ends with exit code 75, and Snakemake's `retries` start a new attempt. Shells, `tee` and Snakemake ignore SIGURG, and so does
+every step that is not a training run. SIGTERM means that the job was preempted, after which Slurm requeues it, or cancelled on purpose.
+In both cases the ledger records `left`, since nothing has failed (docs/preemption.md).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import Any, NoReturn, TextIO
 
 QUEUED_AGAIN = os.EX_TEMPFAIL  # 75, "try again later"
 SCONTROL_TIMEOUT = 60  # s
-LAST_TO_END = 60  # s that the other processes of a training wait for the first one to end
+LAST_TO_END = 60  # s that the other processes of a training run wait for the first one to end
 
 _asked: signal.Signals | None = None
 
 
 class Left(SystemExit):
-    """A step that a signal ended before its work was done; no failure.
+    """Exit of a step that a signal ended before its work was done; not a failure.
 
     Args:
         number: the signal.
-        gained: whether the job has done steps that are saved, so that another job like it would get further.
+        gained: whether the job has saved further steps, so that another job like it would make progress.
     """
 
     def __init__(self, number: signal.Signals, gained: bool = False) -> None:
@@ -44,31 +44,31 @@ class Left(SystemExit):
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM end this process by `Left`, so that what is open is closed and the ledger hears of it."""
+    """Make SIGTERM end this process by `Left`, so that open resources are closed and the ledger records the exit."""
     signal.signal(signal.SIGTERM, _end)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Hear SIGURG from here on, even where a training has not come to its steps yet."""
+    """Handle SIGURG from here on, even before a training run has reached its first step."""
     with _handled(signal.SIGURG):
         yield
 
 
 @contextmanager
 def until_the_step_ends() -> Iterator[None]:
-    """Let SIGTERM wait as well: `asked` tells of both."""
+    """Defer SIGTERM as well as SIGURG; `asked` reports both."""
     with _handled(signal.SIGTERM), _handled(signal.SIGURG):
         yield
 
 
 def asked() -> signal.Signals | None:
-    """The signal by which this process was asked to leave, SIGTERM before SIGURG; None if there was none."""
+    """Return the signal that asked this process to exit early, SIGTERM before SIGURG; None if there was none."""
     return _asked
 
 
 def leave(number: signal.Signals, gained: bool) -> NoReturn:
-    """End by `Left`; a further signal does not interrupt what is still to be written.
+    """Exit by `Left`; further signals do not interrupt what is still to be written.
 
     Raises:
         Left: always.
@@ -80,7 +80,7 @@ def leave(number: signal.Signals, gained: bool) -> NoReturn:
 
 
 def queue_again(left: Left) -> None:
-    """Ask Slurm to queue this job again, if it left for the time limit and got somewhere: otherwise it never would."""
+    """Ask Slurm to requeue this job if it exited for the time limit and made progress; without progress it would never finish."""
     log = logging.getLogger(__name__)
     if left.number is not signal.SIGURG:
         return
@@ -100,19 +100,19 @@ def queue_again(left: Left) -> None:
 
 
 def end_last() -> None:
-    """Wait for the end of the first process of a training, which saves and records for all; the launcher then ends this one."""
+    """Wait for the first process of a training run, which saves and records for all; the launcher then ends this process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(LAST_TO_END)
 
 
 class Tolerant:
-    """A text stream whose reader may die: what cannot be written is dropped. `tee` dies of the SIGTERM that asks a training to leave."""
+    """Text stream whose reader may die: what cannot be written is dropped. `tee` dies of the SIGTERM that asks a training run to exit."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or drop it."""
+        """Write the text, or drop it if the pipe is closed."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
@@ -120,7 +120,7 @@ class Tolerant:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or drop it."""
+        """Flush, or drop the buffer if the pipe is closed."""
         try:
             self._stream.flush()
         except BrokenPipeError:
@@ -131,7 +131,7 @@ class Tolerant:
 
 
 def let_go_of_closed_pipes() -> None:
-    """Point standard output and error nowhere if they are pipes that nobody reads, where writing would be an error."""
+    """Redirect standard output and error to the null device if they are pipes without a reader, where writing would fail."""
     for stream in (sys.__stdout__, sys.__stderr__):
         try:
             number = stream.fileno() if stream is not None else -1
@@ -141,7 +141,7 @@ def let_go_of_closed_pipes() -> None:
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, number)
                 os.close(nowhere)
-        except (OSError, ValueError):  # closed, or no file
+        except (OSError, ValueError):  # closed, or not a file
             continue
 
 
@@ -157,7 +157,7 @@ def _ask(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _handled(number: signal.Signals) -> Iterator[None]:
-    """`_ask` handles the signal in this block, and after it what did before, unless `leave` has been called."""
+    """Handle the signal by `_ask` in this block; afterwards restore the previous handler, unless `leave` has been called."""
     global _asked
     before = signal.signal(number, _ask)
     try:

@@ -1,4 +1,4 @@
-"""What of this folder waits and runs in Slurm's queue."""
+"""Jobs of this folder in Slurm's queue."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-# job, state, nodes, time used, reason, number in its array, submitted, start, comment, folder: the last may hold anything
+# job, state, nodes, time used, reason, number in its array, submitted, start, comment, folder; the folder is last as it may contain `|`
 FIELDS = "%A|%T|%N|%M|%r|%K|%V|%S|%k|%Z"
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job of Snakemake's in the queue.
+    """A Snakemake job in the queue.
 
     Attributes:
-        id: Slurm's number.
-        state: in Slurm's words, such as PENDING, RUNNING.
+        id: Slurm's job number.
+        state: Slurm's state, such as PENDING or RUNNING.
         nodes: where it runs; empty while it waits.
         used: time since its start.
         reason: why it waits.
-        comment: `rule_NAME` or `rule_NAME_wildcards_VALUES`; tasks of an array all have the first one's.
-        task: number in its array; empty for others.
-        submitted: when.
-        starts: when it started, or is expected to; None where Slurm has not reckoned that.
+        comment: `rule_NAME` or `rule_NAME_wildcards_VALUES`; all tasks of an array have that of the first one.
+        task: number in its array; empty for other jobs.
+        submitted: time of submission.
+        starts: when it started, or is expected to; None where Slurm has no estimate.
     """
 
     id: str
@@ -40,22 +40,22 @@ class QueuedJob:
 
     @property
     def rule(self) -> str:
-        """The rule, or group, that it is of."""
+        """Rule or group of the job."""
         return self.comment.partition("_wildcards_")[0].partition("_")[2]
 
     @property
     def wildcards(self) -> str:
-        """Its wildcards, as the plugin joins them."""
+        """Wildcards, as the plugin joins them."""
         return self.comment.partition("_wildcards_")[2]
 
     @property
     def waits(self) -> bool:
-        """Whether it has not started, or will start again."""
+        """True if the job has not started, or will start again."""
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING")
 
 
 def jobs_of(folder: Path, timeout: float = 30) -> list[QueuedJob] | None:
-    """The user's jobs that Snakemake has submitted from a folder; None where Slurm is not to be asked."""
+    """Return the user's jobs that Snakemake submitted from a folder; None if Slurm cannot be queried."""
     command = ["squeue", "--noheader", "--array", "--user", str(os.getuid()), f"--format={FIELDS}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
@@ -67,7 +67,7 @@ def jobs_of(folder: Path, timeout: float = 30) -> list[QueuedJob] | None:
 
 
 def cancel(jobs: list[QueuedJob]) -> None:
-    """Take jobs out of the queue."""
+    """Cancel jobs."""
     if jobs:
         subprocess.run(["scancel", *(job.id for job in jobs)], capture_output=True, timeout=60, check=False)
 
@@ -82,7 +82,7 @@ def _parse(line: str, folder: Path) -> QueuedJob | None:
 
 
 def slurm_time(text: str) -> datetime | None:
-    """A time as Slurm writes it, which is this machine's; None for `N/A`, `Unknown` and the like."""
+    """Parse a time as Slurm writes it, in this machine's time zone; None for `N/A`, `Unknown` and the like."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:

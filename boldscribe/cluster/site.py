@@ -1,6 +1,6 @@
-"""The site's settings: `site.yaml` in the checkout, which git ignores. They say where jobs run, and no result depends on them.
+"""Site settings: `site.yaml` in the checkout, which git ignores. They state where jobs run, and no result depends on them.
 
-Its section `partitions` is in the format of Snakemake's Slurm plugin, which picks the best-fitting partition for each job.
+Section `partitions` has the format of Snakemake's Slurm plugin, which picks the best-fitting partition for each job.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from boldscribe.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-# one for this checkout, or one that a lab shares and names in the environment
+# this checkout's own, or one that a lab shares and names in the environment
 SITE = Path(os.environ.get("BOLDSCRIBE_SITE") or ROOT / "site.yaml")
-PROFILE = ROOT / "slurm"  # how Snakemake is to run there
+PROFILE = ROOT / "slurm"  # Snakemake's profile for the cluster
 
 
 class Site(BaseModel):
-    """What this cluster calls things; `boldscribe init --cluster` asks Slurm and writes it. Without the file: nothing of it is known."""
+    """Settings of this cluster, which `boldscribe init --cluster` writes from Slurm's answers; defaults without the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,10 +51,10 @@ class Site(BaseModel):
 
 @cache
 def load_site(path: Path = SITE) -> Site:
-    """The site's settings; all defaults where there is no file.
+    """Load the site's settings; all defaults if there is no file.
 
     Raises:
-        UserError: not YAML, an unknown key or a value of the wrong kind.
+        UserError: the file is not YAML, or has an unknown key or a value of the wrong type.
     """
     if not path.exists():
         return Site()
@@ -69,7 +69,7 @@ def load_site(path: Path = SITE) -> Site:
 
 
 def scratch_folder(site: Site) -> Path | None:
-    """The folder on this node for copies of large inputs; None where the site names none, or a variable of its name is not set here."""
+    """Return this node's folder for copies of large inputs; None if the site names none, or a variable in its name is unset here."""
     if site.scratch is None:
         return None
     folder = os.path.expandvars(site.scratch)

@@ -1,12 +1,12 @@
 """Copies of large inputs on the node's own disk, for steps that read them many times (docs/fetching.md).
 
-    SCRATCH/boldscribe-UID/copies/SHA256               one per content: the jobs of a node share it
-                          /views/…/0/sub-01_bold.npy   links to copies, under the names and beside the neighbours of the inputs
-                          /.lock                       held while copies are made: one process of a node does so at a time
+    SCRATCH/boldscribe-UID/copies/SHA256               one per content, shared by the jobs of a node
+                          /views/…/0/sub-01_bold.npy   links to copies, under the inputs' names and next to their neighbours
+                          /.lock                       held while copying: only one process of a node copies at once
 
-A copy counts once it is whole and has the digest of its original. A process holds a lock on its folder of links, which the system lets
-go when the process ends in whatever way: a copy that no held folder links to may be removed. A step never fails for want of a copy:
-it then reads its inputs where they are.
+A copy is valid once it is complete and has the digest of its original. A process locks its folder of links, and the system releases the
+lock however the process ends. A copy that no locked folder links to may be removed. A step never fails because a copy is missing: it
+then reads its inputs where they are.
 """
 
 from __future__ import annotations
@@ -31,45 +31,45 @@ from boldscribe.fetching.verified import Verified
 from boldscribe.files import write_json
 from boldscribe.provenance.digests import file_state, files_of, record_path, recorded_digest
 
-MARGIN_SHARE, MARGIN_BYTES = 0.05, 1 << 30  # of what is copied, or at least: room that is left to others
+MARGIN_SHARE, MARGIN_BYTES = 0.05, 1 << 30  # share of what is copied, and minimum: space left to others
 CHUNK = 8 << 20
 THREADS = 4
-PATIENCE = 10.0  # s: that a job at its end waits for another's copying, before it leaves its copies to be removed later
-PART, USED = ".part", ".used"  # beside a copy: one that is being made, and a file whose time says when it was used last
+PATIENCE = 10.0  # s that a job at its end waits for another's copying; after that its copies are removed later
+PART, USED = ".part", ".used"  # next to a copy: one in progress, and a file whose time is that of the last use
 
 log = logging.getLogger(__name__)
 
 
 class Scratch:
-    """What one step reads from the node's own disk.
+    """Inputs that one step reads from the node's own disk.
 
     Args:
-        folder: on that disk.
-        free: gives the bytes that are free there.
+        folder: a folder on that disk.
+        free: returns the number of free bytes there.
 
     Attributes:
-        places: input → where it is to be read.
-        names: of the inputs that were staged.
+        places: input → where to read it.
+        names: names of the staged inputs.
         bytes: their size.
-        seconds: that it took, waiting for others included.
+        seconds: time taken, including waiting for other processes.
     """
 
     def __init__(self, folder: Path, free: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free) -> None:
         self.folder = folder / f"boldscribe-{os.getuid()}"
         self._free = free
-        self._view: tuple[Path, int] | None = None  # folder of links, and the descriptor that its lock hangs on
-        self._used: set[str] = set()  # digests of the copies that are linked there
-        self._folders: dict[Path, Path] = {}  # of inputs → their place in the view
+        self._view: tuple[Path, int] | None = None  # folder of links, and the descriptor that holds its lock
+        self._used: set[str] = set()  # digests of the copies linked there
+        self._folders: dict[Path, Path] = {}  # folder of inputs → its place in the view
         self.places: dict[Path, Path] = {}
         self.names: list[str] = []
         self.bytes, self.seconds = 0, 0.0
 
     def stage(self, inputs: Mapping[str, Sequence[Path]], names: Sequence[str]) -> None:
-        """Let inputs be read from copies, which are made if they are not there yet; all of these names, or none.
+        """Provide inputs as copies, which are made if they do not exist yet; all of these names, or none.
 
         Args:
-            inputs: all of the step by name; those that lie beside a staged one are linked beside its copy.
-            names: of those that are read many times.
+            inputs: all inputs of the step by name; those next to a staged one are linked next to its copy.
+            names: inputs that are read many times.
         """
         clock = time.perf_counter()
         wanted = list(dict.fromkeys(p for name in names for p in inputs.get(name, []) if p.is_file() and p not in self.places))
@@ -104,13 +104,13 @@ class Scratch:
                 self._remove(sha256)
 
     def declared(self, text: str) -> str:
-        """A message in which inputs have the names that the user knows."""
+        """Return a message with the input names that the user knows."""
         for source, place in self._folders.items():
             text = text.replace(f"{place}/", f"{source}/")
         return text
 
     def _prepare(self) -> None:
-        """Make the folder; in a place where all write, another user's of that name is not trusted."""
+        """Make the folder. In a place where everyone may write, another user's folder of that name is not trusted."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         stat = self.folder.lstat()
@@ -124,7 +124,7 @@ class Scratch:
         """Hold the lock of the folder.
 
         Raises:
-            BlockingIOError: others held it for longer than so many seconds.
+            BlockingIOError: others held it for longer than `seconds`.
         """
         with (self.folder / ".lock").open("w") as lock:
             last = None if seconds is None else time.monotonic() + seconds
@@ -143,7 +143,7 @@ class Scratch:
             yield
 
     def _in_use(self) -> set[str]:
-        """Digests of the copies that live processes read; the links of processes that have ended are removed."""
+        """Return digests of the copies that live processes read; remove the links of processes that have ended."""
         found = set()
         for view in (self.folder / "views").iterdir():
             descriptor = os.open(view, os.O_RDONLY)
@@ -152,7 +152,7 @@ class Scratch:
                 shutil.rmtree(view, ignore_errors=True)
             except BlockingIOError:
                 found |= {file.readlink().name for file in view.glob("*/*") if file.is_symlink()}
-            except OSError:  # its process removes it just now
+            except OSError:  # its process is removing it
                 continue
             finally:
                 os.close(descriptor)
@@ -166,7 +166,7 @@ class Scratch:
                 originals.setdefault(entry["sha256"], file)
         in_use = self._in_use()
         for part in (self.folder / "copies").glob(f"*{PART}"):
-            part.unlink(missing_ok=True)  # of a process that was killed: nobody else copies now
+            part.unlink(missing_ok=True)  # left by a killed process: under the lock nobody else copies
         memory = Verified(self.folder / "copies")
         missing = {}
         for sha256, original in originals.items():
@@ -191,7 +191,7 @@ class Scratch:
         self._last_use(sha256).unlink(missing_ok=True)
 
     def _make_room(self, needed: int, keep: Set[str]) -> None:
-        """Remove copies that nobody reads, least recently used first, until what is needed fits with a margin."""
+        """Remove unused copies, least recently used first, until what is needed fits with a margin."""
         margin = max(int(MARGIN_SHARE * needed), MARGIN_BYTES) if needed else 0
         for used in sorted((self.folder / "copies").glob(f"*{USED}"), key=lambda file: file.stat().st_mtime):
             if self._free(self.folder) >= needed + margin:
@@ -219,12 +219,12 @@ class Scratch:
         pool = ThreadPoolExecutor(THREADS)
         try:
             list(pool.map(copy, originals))
-        finally:  # a job that is told to leave does not wait for the rest
+        finally:  # a job asked to exit early does not wait for the rest
             stop.set()
             pool.shutdown(cancel_futures=True)
 
     def _link(self, digests: Mapping[Path, dict[str, Any]], inputs: Sequence[Path]) -> None:
-        """Lay out the copies as the inputs lie, and beside them their records, by which they are known without being read again."""
+        """Link the copies in the layout of the inputs, with their records, which identify them without another read."""
         if self._view is None:
             view = Path(tempfile.mkdtemp(dir=self.folder / "views"))
             descriptor = os.open(view, os.O_RDONLY)
@@ -258,7 +258,7 @@ class Scratch:
 
 
 class _NoCopyError(Exception):
-    """Why inputs are read where they are."""
+    """Reason why inputs are read where they are."""
 
 
 def _replace_link(link: Path, target: Path) -> None:
@@ -267,7 +267,7 @@ def _replace_link(link: Path, target: Path) -> None:
 
 
 def _copy_file(source: Path, target: Path, stop: threading.Event) -> str:
-    """Copy a file piece by piece; gives the SHA-256 of what was read."""
+    """Copy a file in chunks; return the SHA-256 of what was read."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(CHUNK))
     with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
         while size := reader.readinto(buffer):
@@ -282,12 +282,12 @@ def _copy_file(source: Path, target: Path, stop: threading.Event) -> str:
 
 @contextmanager
 def staged(folder: Path, inputs: Mapping[str, Sequence[Path]], names: Sequence[str]) -> Iterator[Scratch]:
-    """Inputs on the node's own disk while the block runs, and afterwards no longer.
+    """Provide inputs on the node's own disk while the block runs.
 
     Args:
-        folder: on that disk.
-        inputs: of the step, by name.
-        names: of those that it reads many times.
+        folder: a folder on that disk.
+        inputs: inputs of the step by name.
+        names: inputs that it reads many times.
     """
     scratch = Scratch(folder)
     try:

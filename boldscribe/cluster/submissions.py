@@ -1,6 +1,6 @@
-"""What `sbatch` would be told for an experiment's jobs: `boldscribe plan --sbatch`. Nothing is submitted.
+"""`sbatch` commands of an experiment's jobs, for `boldscribe plan --sbatch`. Nothing is submitted.
 
-The one module of the package that asks Snakemake: the lines are those of its Slurm plugin for the jobs of its plan.
+The lines are those of Snakemake's Slurm plugin for the jobs of its plan.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 
 import snakemake.logging
 import snakemake_executor_plugin_slurm as plugin
-from snakemake.api import ConfigSettings, DAGSettings, GroupSettings, OutputSettings, ResourceSettings, SnakemakeApi
+from snakemake.api import GroupSettings, ResourceSettings
 from snakemake.cli import parse_args
-from snakemake.settings.enums import Quietness
 from snakemake_executor_plugin_slurm import ExecutorSettings
 from snakemake_executor_plugin_slurm.partitions import Partition, get_best_partition, read_partition_file
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
-from boldscribe.cluster.site import PROFILE, ROOT, SITE
+from boldscribe.cluster.dryrun import planned
+from boldscribe.cluster.site import PROFILE, SITE
 from boldscribe.errors import UserError
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A rule's jobs in the queue: how many, and the command for the one that asks for the most memory."""
+    """Jobs of a rule in the queue: their number, and the command for the one that requests the most memory."""
 
     rule: str
     jobs: int
@@ -36,14 +36,14 @@ class Submission:
 
 
 def submissions(configs: Sequence[Path] = (), targets: Iterable[str] = ()) -> list[Submission]:
-    """One line per rule whose jobs would be submitted, in the order of the plan.
+    """Return one line per rule whose jobs would be submitted, in the order of the plan.
 
     Args:
         configs: configuration files over config.yaml, as for `snakemake --configfile`.
         targets: files or rules; all by default.
 
     Raises:
-        UserError: the plan cannot be made; Snakemake's message stands above.
+        UserError: the plan cannot be made; Snakemake's message is printed above.
     """
     jobs = _planned(configs, targets)
     partitions = read_partition_file(SITE) if SITE.exists() else []
@@ -55,17 +55,17 @@ def submissions(configs: Sequence[Path] = (), targets: Iterable[str] = ()) -> li
 
 
 def submitted(dag: Any, jobs: Iterable[Any]) -> list[Any]:
-    """What Slurm gets of a plan's jobs: each by itself, or the group that it is in."""
+    """Return what Slurm receives of a plan's jobs: single jobs, or the groups that contain them."""
     return list(dict.fromkeys(dag.get_job_group(job) or job for job in jobs))
 
 
 def _rule(job: Any) -> str:
-    """Name of a job's rule, or of the first one in a group."""
+    """Return the name of a job's rule, or of the first one in a group."""
     return str(min(job.jobs, key=lambda j: j.jobid).rule.name if job.is_group() else job.rule.name)
 
 
 def unfit(jobs: Iterable[Any], partitions: Sequence[Partition]) -> list[str]:
-    """Rules with a job that no partition can hold, with what it asks for: Slurm would let it wait for ever."""
+    """List the rules with a job that fits no partition, with its request: Slurm would keep it waiting forever."""
     found: dict[str, str] = {}
     for job in jobs:
         if not job.is_local and (rule := _rule(job)) not in found and all(p.score_job_fit(job) is None for p in partitions):
@@ -80,10 +80,10 @@ def check_partitions(workflow: Any) -> None:
     """Refuse a run on Slurm before its first job is submitted, if a job of the plan fits no partition of the site's settings.
 
     Args:
-        workflow: Snakemake's, at its start.
+        workflow: Snakemake's workflow at its start.
 
     Raises:
-        UserError: names the rules, and what to change.
+        UserError: a job fits no partition; names the rules and what to change.
     """
     if not SITE.exists():
         return
@@ -95,10 +95,10 @@ def check_partitions(workflow: Any) -> None:
 
 
 def hear_of_cancelled_jobs() -> None:
-    """Let Snakemake hear of jobs that were cancelled.
+    """Make Snakemake notice jobs that were cancelled.
 
-    Slurm's accounting says `CANCELLED by UID` of them; version 2.8.0 of the plugin knows `CANCELLED` alone, and would take such a job
-    for one that runs on, for ever. With a version that knows both this changes nothing.
+    Slurm's accounting reports them as `CANCELLED by UID`. Version 2.8.0 of the plugin only knows `CANCELLED`, and would treat such a job as
+    running forever. With a version that knows both, this changes nothing.
     """
     ask = plugin.query_job_status
 
@@ -110,32 +110,18 @@ def hear_of_cancelled_jobs() -> None:
 
 
 def _planned(configs: Sequence[Path], targets: Iterable[str]) -> list[Any]:
-    with redirect_stderr(StringIO()):  # where it names the profiles
+    with redirect_stderr(StringIO()):  # where `parse_args` names the profiles
         _, profile = parse_args(["--profile", str(PROFILE)])
-    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-        made = api.workflow(
-            resource_settings=ResourceSettings(
-                nodes=profile.jobs, resources=profile.resources, overwrite_resource_scopes=profile.set_resource_scopes
-            ),
-            config_settings=ConfigSettings(configfiles=[path.resolve() for path in configs]),
-            snakefile=ROOT / "Snakefile",
-            workdir=ROOT,
-        )
-        try:
-            made.dag(DAGSettings(targets=set(targets))).execute_workflow(
-                executor="dryrun", group_settings=GroupSettings(group_components=profile.group_components)
-            )
-        except Exception as error:
-            api.print_exception(error)
-            raise UserError("Snakefile", "no plan can be made; see the message above") from None
-        here = made._workflow._localrules | {"all"}
-        jobs = [job for job in made._workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name not in here]
-        order = [rule.name for rule in made._workflow.rules]
-        return sorted(submitted(made._workflow.dag, jobs), key=lambda job: order.index(_rule(job)))
+    limits = ResourceSettings(nodes=profile.jobs, resources=profile.resources, overwrite_resource_scopes=profile.set_resource_scopes)
+    with planned(configs, targets=targets, resources=limits, groups=GroupSettings(group_components=profile.group_components)) as workflow:
+        here = workflow._localrules | {"all"}
+        jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name not in here]
+        order = [rule.name for rule in workflow.rules]
+        return sorted(submitted(workflow.dag, jobs), key=lambda job: order.index(_rule(job)))
 
 
 def _command(job: Any, partitions: Sequence[Partition]) -> str:
-    """The plugin's own command, without what is the same for all jobs."""
+    """Build the plugin's own command, without what is the same for all jobs."""
     name = job.resources.get("slurm_partition") or (get_best_partition(partitions, job, snakemake.logging.logger) if partitions else None)
     account = job.resources.get("slurm_account")
     about = {

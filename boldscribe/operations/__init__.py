@@ -1,1 +1,1 @@
-"""A run while it goes, and when it has ended: `boldscribe status`, why jobs failed, how long it will take (docs/operations.md)."""
+"""Monitoring of a run while it goes and when it has ended: `boldscribe status`, causes of failures, time left (docs/operations.md)."""

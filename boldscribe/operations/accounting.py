@@ -1,4 +1,4 @@
-"""What Slurm's accounting says of jobs that have ended."""
+"""Slurm's accounting of jobs that have ended."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WAIT = 30  # seconds for Slurm's answer
 
 @dataclass(frozen=True)
 class Account:
-    """What Slurm's accounting says of a job that has ended, or runs.
+    """Slurm's accounting record of a job that has ended or is running.
 
     Attributes:
-        slurm, task: number of the job, and its name as task of an array (`8_1`).
-        state: less who cancelled it; `exit_code` and signal, as `0:9`.
+        slurm, task: number of the job, and its name as a task of an array (`8_1`).
+        state: without who cancelled it; `exit_code` and signal, as `0:9`.
         elapsed, limit: seconds.
-        asked_mb, used_mb: memory; 0 where it is not known.
+        asked_mb, used_mb: memory; 0 if unknown.
     """
 
     slurm: str
@@ -42,10 +42,10 @@ class Account:
 
 
 def sacct(numbers: Iterable[str]) -> dict[str, Account]:
-    """What accounting knows of jobs, by their numbers; empty where there is none, or nothing is known."""
+    """Query the accounting records of jobs by number; empty if there is no accounting or nothing is known."""
     wanted = sorted({n for n in numbers if n}, key=len)
     found: dict[str, Account] = {}
-    for i in range(0, len(wanted), 200):  # a command line has its limits
+    for i in range(0, len(wanted), 200):  # the length of a command line is limited
         command = [
             "sacct",
             "--noheader",
@@ -64,7 +64,7 @@ def sacct(numbers: Iterable[str]) -> dict[str, Account]:
 
 
 def _add_accounts(answer: str, found: dict[str, Account]) -> None:
-    """Each job's line, with the largest memory of its steps. A job that was queued again has several; the last one counts."""
+    """Add each job's record with the largest memory of its steps. A requeued job has several lines; the last one counts."""
     used: dict[str, float] = {}
     lines = [dict(zip(SACCT, line.split("|", len(SACCT) - 1), strict=False)) for line in answer.splitlines() if "|" in line]
     for line in lines:
@@ -89,7 +89,7 @@ def _add_accounts(answer: str, found: dict[str, Account]) -> None:
 
 
 def megabytes(text: str) -> float:
-    """Memory as Slurm writes it: `100M`, `335664K`, `2Gc` (per core), `4000` (MB)."""
+    """Convert memory to MB from Slurm's forms: `100M`, `335664K`, `2Gc` (per core), `4000` (MB)."""
     number, unit = text.rstrip("nc"), 1.0
     if number and number[-1] in "KMGT":
         unit = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}[number[-1]]

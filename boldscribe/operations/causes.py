@@ -1,4 +1,4 @@
-"""Why a job failed, told from what it left behind: the ledger's entry, its log, Slurm's log and accounting, Snakemake's message."""
+"""Causes of job failures, inferred from the ledger's entry, the job's log, Slurm's log and accounting, and Snakemake's message."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import re
 from dataclasses import dataclass
 
 from boldscribe.operations.accounting import Account
-from boldscribe.operations.jobs import SHARED
 from boldscribe.operations.logs import Attempt
 from boldscribe.operations.schedule import duration
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is of a job's last attempt.
+    """Evidence about a job's last attempt.
 
     Attributes:
         rule: name of the rule.
-        exit: of the ledger's entry, `failed: UserError`; empty where the job ended without one.
-        attempt: in its own log; None where it never wrote one.
+        exit: exit of the ledger's entry, as `failed: UserError`; empty if the job ended without an entry.
+        attempt: last attempt in the job's own log; None if it never wrote one.
         slurm_log: Slurm's log; empty without Slurm.
-        account: what Slurm's accounting says.
-        controller: what Snakemake said of it.
+        account: Slurm's accounting record.
+        controller: Snakemake's message about the job.
+        shared: whether it shared a Slurm job with others.
     """
 
     rule: str
@@ -30,21 +30,22 @@ class Evidence:
     slurm_log: str = ""
     account: Account | None = None
     controller: str = ""
+    shared: bool = False
 
     @property
     def text(self) -> str:
-        """The last attempt's log."""
+        """Log of the last attempt."""
         return self.attempt.text if self.attempt else ""
 
     @property
     def state(self) -> str:
-        """Slurm's; empty where it is not known."""
+        """Slurm's state; empty if unknown."""
         return self.account.state if self.account else ""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a job failed, in at most three words; what to do; and what of the logs shows it."""
+    """Cause of a failure in at most three words, with its remedy and the log lines that show it."""
 
     name: str
     remedy: str
@@ -75,7 +76,7 @@ LEFT = r"left: (\w+)|failed: (SystemExit|KeyboardInterrupt)"
 
 
 def diagnose(evidence: Evidence) -> Cause:
-    """The likeliest cause: Slurm's word where it has one, then what the log says, most telling first."""
+    """Return the likeliest cause: by Slurm if it reports one, then by the log (clearest sign first), then by how the job ended."""
     for find in (_by_slurm, _by_log, _by_ending):
         if (cause := find(evidence)) is not None:
             return cause
@@ -92,7 +93,7 @@ def diagnose(evidence: Evidence) -> Cause:
 
 
 def _by_slurm(e: Evidence) -> Cause | None:
-    """What Slurm, or Snakemake of it, says by itself."""
+    """Diagnose from Slurm's accounting, or from Snakemake's message about Slurm."""
     account = e.account
     if account is None:
         if "sbatch failed" in e.controller:
@@ -112,7 +113,7 @@ def _by_slurm(e: Evidence) -> Cause | None:
         return Cause(
             "time limit",
             f"It had {duration(limit) if limit else 'its time'} and was not done. Snakemake asks for more at the next attempt; for good: "
-            f"`{fewer if e.rule in SHARED else more}. Trainings go on from their last checkpoint.",
+            f"`{fewer if e.shared else more}. Trainings go on from their last checkpoint.",
             _last(e),
         )
     if account.state == "OUT_OF_MEMORY" or re.search(KILLED_FOR_MEMORY, e.slurm_log, re.I):
@@ -140,7 +141,7 @@ def _by_slurm(e: Evidence) -> Cause | None:
 
 
 def _by_log(e: Evidence) -> Cause | None:
-    """What the job's own log says."""
+    """Diagnose from the job's own log."""
     if found := re.search(OFFLINE, e.text):
         return Cause(
             "network attempt",
@@ -194,7 +195,7 @@ def _by_log(e: Evidence) -> Cause | None:
 
 
 def _by_ending(e: Evidence) -> Cause | None:
-    """What the way in which it ended says, where the log says nothing."""
+    """Diagnose from how the job ended, if the log shows nothing."""
     if re.search(KILLED, f"{e.controller}\n{e.slurm_log}", re.M) or (e.account and e.account.exit_code.endswith(":9")):
         return _memory(e, "It was killed (SIGKILL) and could say nothing; most often that is for want of memory. ", 0)
     if found := re.match(LEFT, e.exit):
@@ -225,7 +226,7 @@ def _memory(e: Evidence, told: str, megabytes: int, found: re.Match[str] | None 
 
 
 def _mistake(e: Evidence) -> tuple[str, ...]:
-    """The message of a user's mistake, which ends the log: from its `error: ` line on."""
+    """Return the message of a user's mistake, which ends the log: from its `error: ` line on."""
     lines = e.attempt.lines() if e.attempt else []
     start = next((i for i in range(len(lines) - 1, -1, -1) if lines[i].startswith("error: ")), None)
     if start is None:
@@ -236,7 +237,7 @@ def _mistake(e: Evidence) -> tuple[str, ...]:
 
 
 def _last(e: Evidence) -> tuple[str, ...]:
-    """The last lines of its log; of Slurm's log where it never wrote one."""
+    """Return the last lines of the job's log, or of Slurm's log if the job never wrote one."""
     lines = e.attempt.lines() if e.attempt else []
     if not lines:
         return _telling(e.slurm_log) or tuple(_short(line) for line in e.slurm_log.splitlines()[-LAST_LINES:] if line.strip())
@@ -244,14 +245,14 @@ def _last(e: Evidence) -> tuple[str, ...]:
 
 
 def _around(e: Evidence, found: re.Match[str]) -> tuple[str, ...]:
-    """The line that tells the cause, and what follows."""
+    """Return the line that shows the cause, and those that follow."""
     lines = e.attempt.lines() if e.attempt else []
     at = max((i for i, line in enumerate(lines) if found[0].splitlines()[0] in line), default=None)
     return tuple(_short(line) for line in lines[at : at + 3]) if at is not None else (_short(found[0]),)
 
 
 def _telling(slurm_log: str) -> tuple[str, ...]:
-    """Lines of Slurm's log that are its own."""
+    """Return the lines of Slurm's log that Slurm itself wrote."""
     own = [line for line in slurm_log.splitlines() if re.match(r"slurmstepd|srun: error|\*\*\*", line)]
     return tuple(_short(line) for line in list(dict.fromkeys(own))[:2])
 

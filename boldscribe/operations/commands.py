@@ -1,4 +1,4 @@
-"""`boldscribe status`: where a run stands, and why jobs failed."""
+"""`boldscribe status`: progress of a run, and causes of failed jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
 WIDTH = 120
-# reasons for which a job waits for ever
+# reasons for which a job waits forever
 NEVER = (
     "PartitionConfig",
     "PartitionTimeLimit",
@@ -54,10 +54,10 @@ path = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @user_errors
 def status(results: Path | None, configs: tuple[Path, ...], failures: bool, watch: bool, every: float, as_json: bool) -> None:
-    """Say where each job of the run in RESULTS stands; by default of the run that was started last.
+    """Show the state of each job of the run in RESULTS; by default of the run that was started last.
 
-    It is told from records on disk, from Slurm's queue where there is one, and from what runs on this machine. Exit code: 1 if a job
-    has failed and is not done since.
+    It is read from records on disk, from Slurm's queue if there is one, and from the processes on this machine. Exit code: 1 if a job has
+    failed and has not been completed since.
     """
     import json
 
@@ -96,7 +96,7 @@ def status(results: Path | None, configs: tuple[Path, ...], failures: bool, watc
 
 
 def sentences(overview: Overview, folder: Path) -> Sequence[str]:
-    """What stands above the table: counts, time left, who is at work, and what is not known."""
+    """Return the lines above the table: counts, time left, the active controller, and what is unknown."""
     from boldscribe.cluster.controller import at_work
     from boldscribe.operations.progress import time_left_sentence
     from boldscribe.operations.status import DONE, STATES
@@ -133,7 +133,7 @@ def sentences(overview: Overview, folder: Path) -> Sequence[str]:
 
 
 def _latest(folder: Path, configs: Sequence[Path]) -> Path:
-    """The results tree of configuration files, or else of the run that was started last."""
+    """Return the results tree of configuration files, or else of the run that was started last."""
     from boldscribe.config import load_config
 
     if configs:

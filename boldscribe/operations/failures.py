@@ -1,4 +1,4 @@
-"""The failures of a run in a form that can be read: which job, why, what to do, the last lines, where the log lies."""
+"""Failures of a run in readable form: job, cause, remedy, last lines, and path of the log."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from boldscribe.operations.causes import MISTAKE, Cause
 from boldscribe.operations.jobs import Job
 from boldscribe.operations.schedule import duration
 
-MOST = 10  # groups that are shown
-NAMED = 4  # jobs of a group that are named
+MOST = 10  # groups shown
+NAMED = 4  # jobs named per group
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Failure:
     """A job that failed.
 
     Attributes:
-        job: which.
-        cause: why, what to do and the lines that show it.
-        attempts: how many there were, as far as is known.
+        job: the job.
+        cause: cause, remedy, and the lines that show it.
+        attempts: number of known attempts.
         slurm: number of its last Slurm job; empty without Slurm.
-        account: what Slurm's accounting says of it.
-        logs: its own log and Slurm's, those that exist.
+        account: Slurm's accounting record.
+        logs: its own log and Slurm's, if they exist.
     """
 
     job: Job
@@ -37,9 +37,9 @@ class Failure:
 
 
 def summary(failures: Sequence[Failure], most: int = MOST) -> list[str]:
-    """Lines to print: failures of a rule that have the same cause are one group, the largest groups first.
+    """Format failures for printing. Failures of a rule with the same cause form a group; the largest groups come first.
 
-    Users' mistakes differ although their cause is the same, so they are grouped by what the message says.
+    Users' mistakes share one cause although they differ, so they are grouped by message.
     """
     groups: dict[tuple[str, ...], list[Failure]] = {}
     for failure in failures:
@@ -68,7 +68,7 @@ def _group(group: list[Failure]) -> list[str]:
 
 
 def _how(failure: Failure) -> str:
-    """Attempts, Slurm's number and state, node and time: ` (attempt 2, Slurm 12: TIMEOUT on node1 after 60 min)`."""
+    """Format attempts, Slurm's number and state, node and time: ` (attempt 2, Slurm 12: TIMEOUT on node1 after 60 min)`."""
     parts = [f"attempt {failure.attempts}"] if failure.attempts else []
     if failure.slurm:
         account = failure.account
@@ -78,7 +78,7 @@ def _how(failure: Failure) -> str:
 
 
 def as_json(failures: Iterable[Failure]) -> list[dict[str, object]]:
-    """The same for programs."""
+    """Return the failures as JSON, for programs."""
     return [
         {
             "rule": f.job.rule,

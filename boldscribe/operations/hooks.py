@@ -1,4 +1,4 @@
-"""What Snakemake calls when a run starts and when it ends. Whatever takes long to import is imported then, not when rules are read."""
+"""Hooks that Snakemake calls when a run starts and ends. Slow imports happen in the hooks, not when rules are read."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from boldscribe.config import Config
+    from boldscribe.operations.jobs import Job
     from boldscribe.operations.progress import Progress
 
 _progress: list[Progress] = []
 
 
-def begin(config: Config, folder: Path, logs: Sequence[str], most: int | None, quiet: Collection[object] | None) -> None:
-    """When a run starts: print how far it is, once a minute, unless Snakemake is asked to be quiet about that.
+def begin(config: Config, folder: Path, chosen: Sequence[Job], most: int | None, quiet: Collection[object] | None) -> None:
+    """Start printing progress once a minute, unless Snakemake is asked to be quiet about it.
 
     Args:
         config: the experiment.
-        folder: that Snakemake runs in.
-        logs: Snakemake's own.
-        most: jobs that may be submitted to a cluster at a time; None where none is used.
-        quiet: what Snakemake is to say nothing about (`--quiet`).
+        folder: folder that Snakemake runs in.
+        chosen: jobs that the run sets out to do.
+        most: maximum number of jobs submitted to a cluster at once; None without a cluster.
+        quiet: what Snakemake must not report (`--quiet`).
     """
     from boldscribe.operations.progress import Progress
 
-    progress = Progress(config, Path(config.paths.results), folder, Path(logs[0]) if logs else None, most)
+    progress = Progress(config, Path(config.paths.results), folder, chosen, most)
     _progress[:] = [progress]
-    atexit.register(progress.stop)  # nothing is to be written while the interpreter ends
+    atexit.register(progress.stop)  # nothing may be written while the interpreter shuts down
     if not {"ALL", "PROGRESS"} & {getattr(q, "name", str(q)).upper() for q in quiet or ()}:
         progress.start()
 
 
 def succeed(config: Config, folder: Path) -> None:
-    """When all jobs are done: what was made, how long it took, what comes next."""
+    """Report a run whose jobs are all done: what was made, how long it took, what comes next."""
     from boldscribe.operations.messages import success_message
     from boldscribe.operations.status import survey
 
@@ -43,7 +44,7 @@ def succeed(config: Config, folder: Path) -> None:
 
 
 def fail(config: Config, folder: Path) -> None:
-    """When a job failed: which, why, and what to do."""
+    """Report the failed jobs of a run, why they failed, and what to do."""
     from boldscribe.operations.messages import failure_message
     from boldscribe.operations.status import survey
 
@@ -51,7 +52,7 @@ def fail(config: Config, folder: Path) -> None:
 
 
 def _started() -> datetime:
-    """When the run started; progress ends here."""
+    """Stop printing progress, and return when the run started."""
     if not _progress:
         return datetime.now(UTC)
     _progress[0].stop()

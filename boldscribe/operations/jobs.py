@@ -1,266 +1,209 @@
-"""The jobs that a configuration has, by name: what each makes, where its log lies, and which jobs it waits for.
+"""Jobs of an experiment as Snakemake has them, written to `jobs.json` of the results when a run starts.
 
-Snakemake knows this, and takes seconds to say it; `status` is to answer at once, and where no Snakemake is. A test holds the list
-against `snakemake -n`, and what waits for what against `snakemake --rulegraph`.
+If no run has started, Snakemake is asked for them (`planned_jobs`), which takes seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
+import heapq
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from boldscribe.conditions import NOISY, needed
-from boldscribe.config import Config
+from boldscribe.config import Config, load_config, merge
+from boldscribe.errors import UserError
+from boldscribe.files import json_digest, write_json
+from boldscribe.provenance.naming import ROOT
 
-FMRIPREP_ENGINES = ("apptainer", "docker", "bare")
-OWN = (
-    "subject",
-    "split",
-    "shard",
-    "condition",
-    "variant",
-    "role",
-)  # wildcards that a job shares with those that it waits for, where both have them
-SHARED = ("decode",)  # rules of which a data set's jobs share one of Slurm's, one after the other (`group:`)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a rule makes, below the results, and the rules whose jobs its jobs wait for."""
-
-    outputs: tuple[str, ...]
-    after: tuple[str, ...] = ()
-
-
-SERIES = ("bold.npy", "voxels.npy", "framewise_displacement.npy")
-NOISE = ("bold.npy", "voxels.npy", "trials.parquet")
-TRIALS = ("trials", "labels", "excluded")
-TABLES = (".csv", ".md", ".tex", "_differences.csv", "_tests.csv", "_left_out.csv")
-RULES: dict[str, Rule] = {
-    "fetch_dataset": Rule(("fetched/{dataset}.json",)),
-    "simulate_stimuli": Rule(("raw/{dataset}/stimuli", "raw/{dataset}/dataset_description.json")),
-    "simulate_subject": Rule(("raw/{dataset}/sub-{subject}",), ("simulate_stimuli",)),
-    "fetch_model": Rule(("models/{asset}",)),
-    "fetch_pretraining": Rule(("fetched/{dataset}_sub-{subject}.json",)),
-    "check_dataset": Rule(("checked/{dataset}.json",), ("fetch_dataset", "simulate_stimuli", "simulate_subject")),
-    "check_preprocessing": Rule(("checked/{dataset}_preprocessing.json",)),
-    "check_pretraining": Rule(("pretraining/{dataset}/grid.json",)),
-    "fmriprep": Rule(
-        ("derivatives/{dataset}/sub-{subject}",), ("fetch_dataset", "simulate_subject", "check_dataset", "check_preprocessing")
-    ),
-    "bold_series": Rule(tuple(f"bold/{{dataset}}/sub-{{subject}}_{name}" for name in SERIES), ("fmriprep", "check_dataset")),
-    "pretraining_series": Rule(
-        tuple(f"pretraining/{{dataset}}/sub-{{subject}}_{name}" for name in SERIES), ("fetch_pretraining", "check_pretraining")
-    ),
-    "trials": Rule(
-        tuple(f"trials/{{dataset}}/sub-{{subject}}_{name}.parquet" for name in TRIALS),
-        ("fetch_dataset", "simulate_subject", "bold_series", "check_dataset"),
-    ),
-    "frames": Rule(("stimuli/{dataset}/{split}-{shard}_frames.npy",), ("fetch_dataset", "simulate_stimuli", "trials")),
-    "video_features": Rule(("stimuli/{dataset}/{split}-{shard}_features.npy",), ("frames", "fetch_model")),
-    "captions": Rule(("stimuli/{dataset}/{split}-{shard}_captions.parquet",), ("trials", "video_features", "fetch_model")),
-    "pretrain_sc_mbm": Rule(
-        ("sc_mbm/{dataset}/sc_mbm.safetensors", "sc_mbm/{dataset}/curve.parquet"), ("bold_series", "trials", "pretraining_series")
-    ),
-    "noise_series": Rule(tuple(f"noise/{{dataset}}/sub-{{subject}}_{name}" for name in NOISE), ("bold_series", "trials")),
-    "captions_again": Rule(("stimuli/{dataset}/test-{shard}_captions_again.parquet",), ("trials", "video_features", "fetch_model")),
-    "best_captions": Rule(("stimuli/{dataset}/best_captions.parquet",), ("captions", "trials")),
-    "stage1": Rule(
-        ("stage1/{dataset}/{variant}",), ("bold_series", "noise_series", "trials", "video_features", "pretrain_sc_mbm", "fetch_model")
-    ),
-    "fmri_tokens": Rule(
-        ("fmri_tokens/{dataset}/variant-{variant}_role-{role}_tokens.npy",),
-        ("bold_series", "noise_series", "trials", "stage1", "fetch_model"),
-    ),
-    "retrieval": Rule(("retrieval/{dataset}.csv",), ("trials", "video_features", "fmri_tokens", "fetch_model")),
-    "information_map": Rule(
-        ("maps/{dataset}_information.nii.gz", "maps/{dataset}_information.json"),
-        ("bold_series", "trials", "video_features", "stage1", "fetch_model"),
-    ),
-    "quality": Rule(("quality/{dataset}.csv",), ("bold_series", "trials", "check_dataset")),
-    "stage2": Rule(("stage2/{dataset}/{variant}",), ("trials", "captions", "fmri_tokens", "fetch_model")),
-    "decode": Rule(
-        ("decoded/{dataset}/condition-{condition}.parquet",),
-        ("bold_series", "trials", "captions", "best_captions", "captions_again", "video_features", "fmri_tokens", "stage2", "fetch_model"),
-    ),
-    "scores": Rule(("scores/{dataset}.parquet", "scores/{dataset}_pairs.parquet"), ("decode", "captions", "fetch_model")),
-    "tables": Rule(tuple(f"tables/{{dataset}}{end}" for end in TABLES), ("scores", "trials", "leakage")),
-    "leakage": Rule(("leakage/{dataset}.json", "leakage/{dataset}.md"), ("trials", "captions")),
-    "reliability": Rule(("reliability/{dataset}.csv",), ("bold_series", "trials")),
-    "report": Rule(
-        ("report.html",),
-        (
-            *("tables", "scores", "trials", "frames", "stage1", "stage2", "pretrain_sc_mbm"),
-            *("retrieval", "information_map", "reliability", "quality", "leakage"),
-        ),
-    ),
-    "provenance": Rule(("provenance.html",), ("report",)),
-}
+NAME = "jobs.json"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job that a configuration has.
+    """A job of an experiment: its rule and wildcards, and what Snakemake knows about it.
 
     Attributes:
         rule: name of the rule.
-        wildcards: name and value, in the order in which Snakemake has them.
-        outputs: what it makes, by names below the results.
-        whole: its data set, or the one that this is a fold of; empty if it has none.
+        wildcards: names and values, in Snakemake's order.
+        outputs: its output files, relative to the results.
+        log: its log, relative to the results.
+        whole: its data set, or the one that it is a fold of; empty if it has none.
+        group: name shared by the jobs that run in sequence in one Slurm job; empty for a single job.
+        local: whether it runs where Snakemake does.
+        threads, memory, minutes: requested at the first attempt (MB, min).
+        gpus, gpu_model: requested at the first attempt; a generic resource that stands for GPUs counts as GPUs.
+        before: the jobs that it waits for.
     """
 
     rule: str
     wildcards: tuple[tuple[str, str], ...]
-    outputs: tuple[str, ...]
-    whole: str = ""
+    outputs: tuple[str, ...] = field(default=(), compare=False)
+    log: str = field(default="", compare=False)
+    whole: str = field(default="", compare=False)
+    group: str = field(default="", compare=False)
+    local: bool = field(default=False, compare=False)
+    threads: int = field(default=1, compare=False)
+    memory: float = field(default=0, compare=False)
+    minutes: float = field(default=0, compare=False)
+    gpus: int = field(default=0, compare=False)
+    gpu_model: str = field(default="", compare=False)
+    before: tuple[Job, ...] = field(default=(), compare=False, repr=False)
 
     def __getitem__(self, wildcard: str) -> str:
-        """Value of a wildcard; empty where the job has none of that name."""
+        """Return the value of a wildcard; empty if the job has none of that name."""
         return dict(self.wildcards).get(wildcard, "")
 
     def __str__(self) -> str:
-        """`decode had condition-model`."""
+        """Format as `decode had condition-model`."""
         return " ".join([self.rule, *self.names()])
 
     def names(self) -> list[str]:
-        """Its wildcards as files are named by them: `had`, `variant-model`, `role-test`."""
+        """Return its wildcards as they appear in file names: `had`, `encoder-model`, `role-test`."""
         values = dict(self.wildcards)
         parts = [values[key] for key in ("dataset", "asset") if key in values]
         parts += [f"sub-{values['subject']}"] if "subject" in values else []
         parts += ["-".join(values[key] for key in ("split", "shard") if key in values)] if "shard" in values else []
-        return parts + [f"{key}-{values[key]}" for key in ("variant", "role", "condition") if key in values]
-
-    @property
-    def stem(self) -> str:
-        """Name of its log, less folder and suffix; the rule's name where there are no wildcards."""
-        return "_".join(self.names()) or self.rule
-
-    def log(self, results: Path) -> Path:
-        """Its log."""
-        return results / "logs" / (f"{self.rule}/{self.stem}.log" if self.wildcards else f"{self.rule}.log")
+        return parts + [f"{key}-{values[key]}" for key in ("encoder", "bridge", "data", "role", "condition") if key in values]
 
     def slurm_comment(self) -> str:
-        """What Snakemake's Slurm plugin tells it by in the queue; jobs that share one of Slurm's are told by the same."""
-        if self.rule in SHARED:
-            return f"rule_{self.rule}_{self['dataset']}_{self.rule}"
+        """Return the comment by which Snakemake's Slurm plugin identifies it in the queue; jobs in one Slurm job share it."""
+        if self.group:
+            return f"rule_{self.group}_{self.rule}"
         return "_wildcards_".join(filter(None, [f"rule_{self.rule}", "_".join(value for _, value in self.wildcards)]))
 
     def slurm_folder(self) -> str:
-        """Where the plugin has its logs."""
+        """Return the name of the folder where the plugin stores its logs."""
         comment = self.slurm_comment()
-        return f"group_{comment.partition('_')[2]}" if self.rule in SHARED else comment.replace("_wildcards_", "/")
+        return f"group_{comment.partition('_')[2]}" if self.group else comment.replace("_wildcards_", "/")
 
 
-def jobs_of(config: Config) -> list[Job]:
-    """All jobs of a configuration, each after those that it waits for.
+def read_jobs(results: Path) -> list[Job] | None:
+    """Return all jobs of the experiment of a results tree in topological order; None if no run has written them.
 
-    Jobs whose files are there already are among them, and so are those that Snakemake would not run because of that.
+    Jobs whose files already exist are included.
+
+    Raises:
+        UserError: the file is damaged.
     """
-    engine, jobs = config.preprocessing.engine, list(_common(config))
-    for name in config.whole_datasets:
-        dataset = config.datasets[name]
-        subjects = dataset.subjects
-        rules: dict[str, Iterable[Mapping[str, str]]] = {}
-        if dataset.simulated:
-            rules |= {"simulate_stimuli": [{}], "simulate_subject": _each("subject", subjects)}
-        if not dataset.simulated or engine in ("derivatives", "minimal"):
-            rules["fetch_dataset"] = [{}]
-        rules["check_dataset"] = [{}]
-        if engine in FMRIPREP_ENGINES:
-            rules["check_preprocessing"] = [{}]
-        if engine != "derivatives":
-            rules["fmriprep"] = _each("subject", subjects)
-        rules["bold_series"] = _each("subject", subjects)
-        jobs += _jobs(rules, config, name)
-        for fold in config.folds(name):
-            jobs += _jobs(_trained_and_decoded(config, fold), config, fold)
-        jobs += _jobs({"tables": [{}]}, config, name)
-    return jobs + [_job(rule, {}) for rule in ("report", "provenance")]
+    try:
+        entries = json.loads((results / NAME).read_text())["jobs"]
+        jobs: list[Job] = []
+        for entry in entries:
+            values = {**entry, "wildcards": tuple(map(tuple, entry["wildcards"])), "outputs": tuple(entry["outputs"])}
+            jobs.append(Job(**{**values, "before": tuple(jobs[i] for i in entry["before"])}))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(str(results / NAME), f"not the jobs of a run: {error}; remove it, and start the run again") from None
+    return jobs
 
 
-def _jobs(rules: Mapping[str, Iterable[Mapping[str, str]]], config: Config, dataset: str) -> list[Job]:
-    """A data set's jobs of each rule."""
-    whole = config.whole(dataset)
-    return [_job(rule, {"dataset": dataset, **values}, whole) for rule, wildcards in rules.items() for values in wildcards]
+def write_jobs(config: Config, workflow: Any) -> list[Job]:
+    """Write the jobs of a run that starts, as well as those of earlier runs of the same experiment.
 
+    Args:
+        config: the experiment.
+        workflow: Snakemake's workflow, with its plan made.
 
-def _trained_and_decoded(config: Config, dataset: str) -> dict[str, Iterable[Mapping[str, str]]]:
-    """Jobs that depend on the split, of a data set or its fold, from trials to scores: those that the conditions' files are made by."""
-    need, design = needed(config.conditions(dataset)), config.datasets[dataset]
-    numbers = [f"{i:03d}" for i in range(config.stimuli.shards)]
-    shards = [{"split": split, "shard": shard} for split, shard in product(("train", "test"), numbers)]
-    made: dict[str, Iterable[Mapping[str, str]]] = {"trials": _each("subject", design.subjects)}
-    made |= dict.fromkeys(("frames", "video_features", "captions"), shards)
-    made["pretrain_sc_mbm"] = [{}]
-    if need.noise:
-        made["noise_series"] = _each("subject", (design.train_subjects if "train" in need.noise else []) + design.validation_subjects)
-    made["stage1"] = _each("variant", need.stage1)
-    made["fmri_tokens"] = [{"variant": variant, "role": role} for variant, role in need.tokens]
-    made["stage2"] = _each("variant", need.stage2)
-    if "best_captions" in need.reads:
-        made["best_captions"] = [{}]
-    if "captions_again" in need.reads:
-        made["captions_again"] = _each("shard", numbers)
-    made["decode"] = _each("condition", config.conditions(dataset))
-    return made | {rule: [{}] for rule in ("retrieval", "information_map", "quality", "leakage", "reliability", "scores")}
-
-
-def _common(config: Config) -> Iterator[Job]:
-    """Jobs of no data set, and of those that only pretraining reads."""
-    assets = ["llm", "visual_encoder", "connectors", "sentence_encoder", "bertscore_encoder"]
-    assets += ["sc_mbm"] if config.sc_mbm.checkpoint else []
-    assets += ["captioner"] if config.captioner.kind == "video_text" else []
-    yield from (_job("fetch_model", values) for values in _each("asset", assets))
-    for name, extra in config.pretraining.items():
-        yield _job("check_pretraining", {"dataset": name}, name)
-        for rule in ("fetch_pretraining", "pretraining_series"):
-            yield from (_job(rule, {"dataset": name, "subject": subject}, name) for subject in extra.subjects)
-
-
-def _each(wildcard: str, values: Iterable[str]) -> list[Mapping[str, str]]:
-    return [{wildcard: value} for value in values]
-
-
-def _job(rule: str, wildcards: Mapping[str, str], whole: str = "") -> Job:
-    return Job(rule, tuple(wildcards.items()), tuple(pattern.format(**wildcards) for pattern in RULES[rule].outputs), whole)
-
-
-def waits_for(jobs: list[Job]) -> dict[Job, list[Job]]:
-    """Job → the jobs that it waits for.
-
-    A job waits for all jobs of a rule of its data set, or for those of its own subject or shard where both have one. Of trials,
-    which training reads of source subjects alone, it is all subjects': a little later than in the workflow. A fold waits for what is
-    made for the whole data set, and the whole's table for all folds.
+    Returns:
+        The jobs that this run sets out to do, in their order.
     """
-    by_rule: dict[tuple[str, str], list[Job]] = {}
-    datasets: dict[str, list[str]] = {}
-    wholes = {job["dataset"]: job.whole for job in jobs}
-    for job in jobs:
-        by_rule.setdefault((job.rule, job["dataset"]), []).append(job)
-        datasets.setdefault(job.rule, [])
-        if job["dataset"] not in datasets[job.rule]:
-            datasets[job.rule].append(job["dataset"])
-    index: dict[tuple[str, str, tuple[str, ...]], dict[tuple[str, ...], list[Job]]] = {}
+    jobs, path, rules = jobs_of(config, workflow), Path(config.paths.results) / NAME, {rule.name for rule in workflow.rules}
+    try:
+        earlier = (read_jobs(path.parent) or []) if json.loads(path.read_text())["config"] == _digest(config) else []
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        earlier = []
+    earlier = earlier if all(job.rule in rules for job in earlier) else []  # of another version of the workflow
+    save_jobs(config, in_order({job: job for job in [*earlier, *jobs.values()]}.values(), workflow))
+    return in_order((jobs[job] for job in workflow.dag.needrun_jobs(exclude_finished=False) if job in jobs), workflow)
 
-    def others(job: Job, rule: str, dataset: str) -> list[Job]:
-        """A rule's jobs that have the values of what both have: all of them where that is nothing."""
-        shared = tuple(key for key in OWN if job[key] and by_rule[rule, dataset][0][key])
-        if (rule, dataset, shared) not in index:
-            table = index[rule, dataset, shared] = {}
-            for other in by_rule[rule, dataset]:
-                table.setdefault(tuple(other[key] for key in shared), []).append(other)
-        return index[rule, dataset, shared].get(tuple(job[key] for key in shared), [])
 
-    found: dict[Job, list[Job]] = {}
+def save_jobs(config: Config, jobs: Sequence[Job]) -> None:
+    """Write the jobs of an experiment, given in topological order."""
+    places = {job: i for i, job in enumerate(jobs)}
+    entries = [{**vars(job), "before": [places[other] for other in job.before]} for job in jobs]
+    write_json(Path(config.paths.results) / NAME, {"config": _digest(config), "jobs": entries})
+
+
+def _digest(config: Config) -> str:
+    return json_digest(config.model_dump(mode="json", by_alias=True))
+
+
+def planned_jobs(config: Config) -> list[Job]:
+    """Return all jobs of an experiment in topological order by Snakemake's plan, which takes seconds.
+
+    Raises:
+        UserError: the plan cannot be made; Snakemake's message is printed above.
+    """
+    from boldscribe.cluster.dryrun import planned
+
+    with planned(changes=_instead_of_the_papers(config)) as workflow:
+        return in_order(jobs_of(config, workflow).values(), workflow)
+
+
+def known_jobs(config: Config, results: Path) -> list[Job]:
+    """Return all jobs of an experiment: those that its runs have written, or Snakemake's plan if none has."""
+    jobs = read_jobs(results)
+    return planned_jobs(config) if jobs is None else jobs
+
+
+def _instead_of_the_papers(config: Config) -> dict[str, Any]:
+    """Return the whole configuration as changes to config.yaml, with null for data sets that only config.yaml has."""
+    raw, papers = config.model_dump(mode="json", by_alias=True), load_config(ROOT / "config.yaml")
+    return merge({"datasets": dict.fromkeys(papers.datasets)}, raw)
+
+
+def jobs_of(config: Config, workflow: Any) -> dict[Any, Job]:
+    """Map each job of Snakemake's plan to the `Job` that is kept of it."""
+    made: dict[Any, Job] = {}
+    for job in (job for level in workflow.dag.toposorted() for job in level if job.output):
+        # evaluated on the rule: a job caches what it has evaluated, and its input may not exist yet
+        asked = job.rule.expand_resources(job.wildcards_dict, job.input, 1, skip_evaluation={"tmpdir"})
+        number = {key: value if isinstance(value := asked.get(key), int) else 0 for key in ("_cores", "mem_mb", "runtime", "gpu", "nodes")}
+        kind, _, slices = str(asked.get("gres") or "").removeprefix("gpu:").rpartition(":")
+        dataset = job.wildcards_dict.get("dataset", "")
+        made[job] = Job(
+            job.rule.name,
+            tuple(job.wildcards_dict.items()),
+            tuple(_below(config.paths.results, path) for path in job.output),
+            _below(config.paths.results, job.log[0]),
+            config.whole(dataset) if dataset in config.datasets else dataset,
+            job.group or "",
+            job.rule.name in workflow._localrules,
+            number["_cores"] or 1,
+            number["mem_mb"],
+            number["runtime"],
+            number["gpu"] or int(slices or 0) * max(1, number["nodes"]),
+            str(asked.get("gpu_model") or kind),
+            before=tuple(sorted((made[other] for other in workflow.dag.job_dependencies(job)), key=str)),
+        )
+    return made
+
+
+def in_order(jobs: Iterable[Job], workflow: Any) -> list[Job]:
+    """Sort jobs topologically; jobs that are ready together follow the order of the rules and wildcards."""
+    jobs, order = list(jobs), {rule.name: i for i, rule in enumerate(workflow.rules)}
+    known = set(jobs)
+    waiting = {job: sum(other in known for other in job.before) for job in jobs}
+    behind: dict[Job, list[Job]] = {job: [] for job in jobs}
     for job in jobs:
-        found[job] = []
-        for rule in RULES[job.rule].after:
-            if rule == "noise_series" and job["variant"] not in NOISY:
-                continue
-            everywhere = not job["dataset"] or rule in ("fetch_model", "pretraining_series")
-            for dataset in datasets.get(rule, []):
-                if everywhere or dataset in (job["dataset"], job.whole) or wholes[dataset] == job["dataset"]:
-                    found[job] += others(job, rule, dataset)
+        for other in job.before:
+            behind.get(other, []).append(job)
+    ready = sorted((order[job.rule], job.wildcards) for job in jobs if not waiting[job])
+    by_name = {(order[job.rule], job.wildcards): job for job in jobs}
+    found: list[Job] = []
+    while ready:
+        found.append(job := by_name[heapq.heappop(ready)])
+        for other in behind[job]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                heapq.heappush(ready, (order[other.rule], other.wildcards))
     return found
+
+
+def _below(results: str, path: Any) -> str:
+    """Return a file's path relative to the results."""
+    return os.path.relpath(path, results)

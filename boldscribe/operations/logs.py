@@ -1,4 +1,4 @@
-"""What logs say: of a job's attempts, of Slurm beside it, and of Snakemake, which submits and watches the jobs."""
+"""Logs of a job's attempts, of Slurm, and of Snakemake, which submits and watches the jobs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from boldscribe.operations.jobs import SHARED, Job
+from boldscribe.operations.jobs import Job
 
-TAIL = 200_000  # bytes of a log that are read: the last attempt's, but for a program that writes without end
+TAIL = 200_000  # bytes read from a log: they hold the last attempt, unless a program writes without end
 HEADER = re.compile(
     r"^=== (?P<rule>\w+)(?P<wildcards>(?: \w+=\S+)*)(?: \| [^|\n]+)? \| attempt (?P<attempt>\d+)"
     r" \| (?:no Slurm|Slurm (?:job )?(?P<slurm>\w+))"
     r" \| (?P<node>[^|]*) \| (?P<time>\S+) ===\s*$",
     re.M,
 )
-# Snakemake's message of a job that failed: what Slurm said, where the job's log lies, and before it how a command on this machine ended
+# Snakemake's message about a failed job: Slurm's message, the path of the job's log, and before it how a command on this machine ended
 CONTROLLER_ERROR = re.compile(
     r"(?:^RuleException:\n(?P<exception>(?:[^\n]+\n)+?)\[[^\n]*\]\n)?"
     r"^Error in (?:rule|group) (?P<rule>[\w-]+):\n    message: (?P<message>.*?)(?:^    sbatch call:.*?)?(?:^For further error details .*?)?"
@@ -32,10 +32,10 @@ class Attempt:
     """The last attempt in a job's log.
 
     Attributes:
-        text: from its header on; the whole log where it has none.
-        starts: when each attempt in the log began, as the headers say.
+        text: from its header on; the whole log if there is no header.
+        starts: start of each attempt in the log, from the headers.
         slurm: number of its Slurm job; empty without Slurm.
-        node, started: where and when; the latter None where no header says it.
+        node, started: where and when it started; the latter is None if no header states it.
         written: when the log was last written to.
     """
 
@@ -47,13 +47,13 @@ class Attempt:
     written: datetime
 
     def lines(self) -> list[str]:
-        """What it says: no header, no empty lines, and of progress bars the last state."""
+        """Return the text without headers and empty lines, and only the last state of progress bars."""
         shown = [line.rsplit("\r", 1)[-1].rstrip() for line in self.text.replace("\r\n", "\n").split("\n")]
         return [line for line in shown if line.strip() and not HEADER.match(line)]
 
 
 def last_attempt(log: Path) -> Attempt | None:
-    """The last attempt in a log; None where there is no log."""
+    """Return the last attempt in a log; None if there is no log."""
     text = tail(log)
     if text is None:
         return None
@@ -62,7 +62,7 @@ def last_attempt(log: Path) -> Attempt | None:
     if not headers:
         return Attempt(text, (), "", "", None, written)
     last = headers[-1]
-    # several processes that train together may each write a header: the attempt begins with the first of them
+    # each process of a training run may write a header: the attempt begins with the first one
     first = next(h for h in headers if (h["attempt"], h["slurm"], h["time"]) == (last["attempt"], last["slurm"], last["time"]))
     starts = tuple(dict.fromkeys(time for h in headers if (time := _time(h["time"])) is not None))
     return Attempt(text[first.start() :], starts, first["slurm"] or "", first["node"].strip(), _time(first["time"]), written)
@@ -76,7 +76,7 @@ def _time(text: str) -> datetime | None:
 
 
 def tail(path: Path) -> str | None:
-    """The end of a file; None where it cannot be read."""
+    """Read the end of a file; None if it cannot be read."""
     try:
         with path.open("rb") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
@@ -86,11 +86,11 @@ def tail(path: Path) -> str | None:
 
 
 def slurm_logs(folder: Path, job: Job, results: Path) -> list[Path]:
-    """Slurm's logs of a job's attempts, oldest first.
+    """Return Slurm's logs of a job's attempts, oldest first.
 
-    Several results trees of a folder have them in the same place, and so have jobs that share one of Slurm's. A job's own are those that
-    name the tree, and the job where it shares; where nothing was written, those that are younger than the tree's last start. Tasks of
-    arrays have their logs beside, named by the array; they are found by number (`task_log`).
+    All results trees of a folder keep them in the same place, and so do jobs that share a Slurm job. A job's own logs are those that name
+    the tree, and also the job if it shares. Logs in which nothing was written count if they are younger than the tree's last start. Logs of
+    array tasks are stored separately, named by the array, and are found by number (`task_log`).
     """
     place = folder / ".snakemake" / "slurm_logs" / job.slurm_folder()
     named = [p for p in place.glob("*.log") if p.stem.isdigit()]
@@ -98,7 +98,7 @@ def slurm_logs(folder: Path, job: Job, results: Path) -> list[Path]:
     since = started.stat().st_mtime if started.exists() else math.inf
     tree = os.path.relpath(results, folder) if results.resolve().is_relative_to(folder.resolve()) else str(results)
     words = [tree]
-    if job.rule in SHARED:
+    if job.group:
         words.append(" ".join(["===", job.rule, *(f"{name}={value}" for name, value in job.wildcards), "|"]))
 
     def own(path: Path) -> bool:
@@ -110,17 +110,17 @@ def slurm_logs(folder: Path, job: Job, results: Path) -> list[Path]:
 
 
 def task_log(folder: Path, rule: str, task: str) -> Path:
-    """Slurm's log of a task of an array."""
+    """Return the path of Slurm's log of an array task."""
     return folder / ".snakemake" / "slurm_logs" / f"rule_{rule}" / f"{task}.log"
 
 
 def controller_log(folder: Path) -> Path | None:
-    """Snakemake's own log of its last run in a folder."""
+    """Return Snakemake's own log of its last run in a folder."""
     return max((folder / ".snakemake" / "log").glob("*.snakemake.log"), default=None)
 
 
 def controller_errors(log: Path | None) -> dict[str, str]:
-    """A job's log, or its rule where it names none → what Snakemake said of its failure: the last time, in one line."""
+    """Map each failed job's log (or its rule, if no log is named) to Snakemake's last message about the failure, in one line."""
     found: dict[str, str] = {}
     for match in CONTROLLER_ERROR.finditer(tail(log) or "" if log else ""):
         place = re.search(r"^    log: ([^,\n]*?)(?:, | \(check log file|$)", match["body"], re.M)
@@ -128,17 +128,3 @@ def controller_errors(log: Path | None) -> dict[str, str]:
         ending = re.search(r"returned non-zero exit status \d+|died with [^\n]*", match["exception"] or "")
         found[place[1].strip() if place else match["rule"]] = " ".join(f"{said} {ending[0] if ending else ''}".split())
     return found
-
-
-def planned_jobs(log: Path | None) -> dict[str, int]:
-    """Rule → jobs that Snakemake set out to run, from its log; empty where it does not say."""
-    text = ""
-    if log is not None:
-        try:
-            with log.open(errors="replace") as stream:
-                text = stream.read(50_000)
-        except OSError:
-            return {}
-    table = re.search(r"^Job stats:\njob +count\n-+ +-+\n((?:\w+ +\d+\n)+)", text, re.M)
-    counts = {name: int(n) for name, n in re.findall(r"(?m)^(\w+) +(\d+)$", table[1])} if table else {}
-    return {name: n for name, n in counts.items() if name not in ("all", "total")}

@@ -1,4 +1,4 @@
-"""What is said when a run has ended, and to whom."""
+"""Messages at the end of a run, and their recipient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTIFY = "BOLDSCRIBE_NOTIFY"
 
 
 def success_message(overview: Overview, started: datetime) -> str:
-    """The message of a run that has made all that it was to make."""
+    """Format the message of a run that has made everything it was asked for."""
     entries = [e for e in overview.finished if datetime.fromisoformat(e["ended"]) >= started]
     took = duration((datetime.now(UTC) - started).total_seconds())
     again = sum(e["attempt"] > 1 for e in entries)
@@ -36,9 +36,7 @@ def success_message(overview: Overview, started: datetime) -> str:
         rules = Counter(e["rule"] for e in entries)
         lines.append(f"  made:    {', '.join(f'{n} of {rule}' for rule, n in rules.items())}")
     if left := sum(s.state != DONE for s in overview.states):
-        lines.append(
-            f"  {left} jobs of the experiment are not done: this run was asked for a part of it. `boldscribe status {results}` lists them."
-        )
+        lines.append(f"  {left} jobs that earlier runs were asked for are not done. `boldscribe status {results}` lists them.")
     lines.append(f"Next: boldscribe audit {results}    # is every file what was written, and what would be made today?")
     if f"tables/{overview.config.whole_datasets[0]}.md" in made:
         table = results / "tables" / f"{overview.config.whole_datasets[0]}.csv"
@@ -47,11 +45,11 @@ def success_message(overview: Overview, started: datetime) -> str:
 
 
 def failure_message(overview: Overview, started: datetime) -> str:
-    """The message of a run that has failed: failures of this run alone, those of earlier ones stand in `boldscribe status`."""
+    """Format the message of a failed run: only failures of this run, since `boldscribe status` shows those of earlier ones."""
     failed = [s.failure for s in overview.states if s.failure and s.since and s.since >= started] or overview.failures()
     counts = overview.counts()
     took = duration((datetime.now(UTC) - started).total_seconds())
-    lines = [f"Stopped after {took}: {len(failed)} failed, {counts[DONE]} of {len(overview.states)} jobs of the experiment are done.", ""]
+    lines = [f"Stopped after {took}: {len(failed)} failed, {counts[DONE]} of {len(overview.states)} jobs are done.", ""]
     lines += summary(failed)
     if not failed:
         lines.append("No job left word of a failure; Snakemake's message above says what stopped it.")
@@ -62,9 +60,9 @@ def failure_message(overview: Overview, started: datetime) -> str:
 
 
 def notify(message: str) -> None:
-    """Hand a message to the command that the environment variable BOLDSCRIBE_NOTIFY names, on its standard input.
+    """Pass a message on standard input to the command that the environment variable BOLDSCRIBE_NOTIFY names.
 
-    The command is split into words and run without a shell: nothing in a message can become a command.
+    The command is split into words and run without a shell, so nothing in a message can become a command.
     """
     if not (command := os.environ.get(NOTIFY, "").strip()):
         return

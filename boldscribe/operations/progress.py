@@ -1,11 +1,10 @@
-"""How far a run is and how long it will take: for `boldscribe status`, and a line each minute while Snakemake runs."""
+"""Progress and remaining time of a run, for `boldscribe status` and for a line each minute while Snakemake runs."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -13,20 +12,19 @@ from typing import Any, TextIO
 
 from boldscribe.config import Config
 from boldscribe.operations.jobs import Job
-from boldscribe.operations.logs import planned_jobs
 from boldscribe.operations.schedule import Need, Room, duration, makespan, needs_of
 from boldscribe.operations.status import DONE, FAILED, QUEUED, RUNNING, Overview, survey
 from boldscribe.planning.stages import stage_lines
 from boldscribe.processes import cores
 
 INTERVAL = 60.0  # seconds between two lines
-STEADY = 5  # jobs after which a run's pace is believed
-OVERDUE = 0.2  # part of its time that a job is thought to have left at least
-SLOWEST = 10.0  # times the time that was reckoned
+STEADY = 5  # jobs after which a run's pace is trusted
+OVERDUE = 0.2  # minimum share of its time that a running job is assumed to have left
+SLOWEST = 10.0  # maximum ratio of actual to estimated time
 
 
 def at_once(finished: Sequence[Mapping[str, Any]], since: datetime) -> int:
-    """The most jobs that ran at the same time, of those that ended since; 0 where none has."""
+    """Return the largest number of simultaneous jobs among those that ended since a time; 0 if none has."""
     edges: list[tuple[datetime, int]] = []
     for entry in finished:
         if (ended := datetime.fromisoformat(entry["ended"])) >= since:
@@ -39,12 +37,12 @@ def at_once(finished: Sequence[Mapping[str, Any]], since: datetime) -> int:
 
 
 def room_for(overview: Overview, since: datetime, most: int | None = None) -> Room:
-    """What there is for jobs at the same time: on Slurm as many as are seen to run, on this machine its cores.
+    """Return the room for simultaneous jobs: on Slurm as many as were seen to run, on this machine its cores.
 
     Args:
-        overview: where the run stands.
+        overview: state of the run.
         since: when it started.
-        most: jobs that may be submitted at a time, where that is known.
+        most: maximum number of jobs submitted at once, if known.
     """
     running = overview.counts()[RUNNING]
     if most is None and not any(s.slurm for s in overview.states if s.state in (RUNNING, QUEUED)):
@@ -54,49 +52,49 @@ def room_for(overview: Overview, since: datetime, most: int | None = None) -> Ro
 
 
 def time_left(overview: Overview, todo: Sequence[Job], room: Room, since: datetime | None = None) -> float:
-    """Seconds until jobs are done, by what such jobs took, here or by the table of costs, and at the pace of the run so far.
+    """Estimate the seconds until jobs are done, from measured times or the table of costs, and from the run's pace so far.
 
     Args:
-        overview: where the run stands.
+        overview: state of the run.
         todo: the jobs.
-        room: for how many there is room at a time.
+        room: room for simultaneous jobs.
         since: when the run started; None if there is none, and so no pace.
     """
-    lines = stage_lines(overview.config, overview.results, cores(), None if room.cores < inf else 1)
-    needs = needs_of([s.job for s in overview.states], lines)
+    jobs = [s.job for s in overview.states]
+    needs = needs_of(jobs, stage_lines(overview.config, jobs, overview.results, cores(), None if room.cores < inf else 1))
     now, wanted = datetime.now(UTC), set(todo)
     elapsed = {s.job: (now - s.since).total_seconds() for s in overview.states if s.state == RUNNING and s.since}
     pace = _pace(overview, since, needs, room, elapsed) if since else 1.0
     paced = {job: Need(pace * need.seconds, need.cores, need.gpus) for job, need in needs.items()}
-    # a job that has taken longer than was reckoned is not about to end for that
+    # a job that has exceeded its estimate is not necessarily about to end
     ran = {job: min(seconds, (1 - OVERDUE) * paced[job].seconds) for job, seconds in elapsed.items() if job in wanted}
     return makespan(todo, paced, room, ran)
 
 
 def _pace(overview: Overview, since: datetime, needs: Mapping[Job, Need], room: Room, elapsed: Mapping[Job, float]) -> float:
-    """By how much longer than reckoned the run has taken so far: for starts of jobs, time in the queue, a busy machine. At least 1."""
+    """Return the ratio of actual to estimated time so far, due to job starts, time in the queue, or a busy machine. At least 1."""
     ended = ended_since(overview, since)
     if len(ended) < STEADY:
         return 1.0
     past = [s.job for s in overview.states if s.job in ended or s.job in elapsed]
     took = {job: Need(elapsed[job], needs[job].cores, needs[job].gpus) if job in elapsed else needs[job] for job in past}
-    reckoned = makespan(past, took, room)
-    return min(SLOWEST, max(1.0, (datetime.now(UTC) - since).total_seconds() / reckoned)) if reckoned else 1.0
+    estimated = makespan(past, took, room)
+    return min(SLOWEST, max(1.0, (datetime.now(UTC) - since).total_seconds() / estimated)) if estimated else 1.0
 
 
 def ended_since(overview: Overview, since: datetime) -> set[Job]:
-    """Jobs that were completed since a time."""
+    """Return the jobs that were completed since a time."""
     paths = {o["path"] for e in overview.finished if datetime.fromisoformat(e["ended"]) >= since for o in e["outputs"]}
     return {s.job for s in overview.states if any(name in paths for name in s.job.outputs)}
 
 
 def to_do(overview: Overview) -> list[Job]:
-    """Jobs that are not done."""
+    """Return the jobs that are not done."""
     return [s.job for s in overview.states if s.state != DONE]
 
 
 def time_left_sentence(overview: Overview, since: datetime, on_slurm: bool = False) -> str:
-    """`about 6 min left with 4 jobs at a time`; empty where nothing is left."""
+    """Format `about 6 min left with 4 at a time`; empty if nothing is left."""
     todo = to_do(overview)
     if not todo:
         return ""
@@ -107,18 +105,18 @@ def time_left_sentence(overview: Overview, since: datetime, on_slurm: bool = Fal
 
 
 class Progress(threading.Thread):
-    """Prints a line a minute while a run goes, if anything has changed; ends with the process, or when told to.
+    """Thread that prints a line a minute during a run, if anything has changed; ends with the process, or when stopped.
 
-    Whatever goes wrong in it is none of the run's business: then no further line comes.
+    An error in it must not affect the run: it only stops the printing.
 
     Args:
         config: the experiment.
-        results: its tree.
-        folder: that Snakemake runs in.
-        log: Snakemake's, which says how many jobs of each rule it has set out to run; None where there is none.
-        most: jobs that may be submitted to a cluster at a time; None on this machine alone.
-        interval: between two lines (s).
-        out: where they go.
+        results: its results tree.
+        folder: folder that Snakemake runs in.
+        chosen: jobs that the run sets out to do, including those that are done, but by other code or settings.
+        most: maximum number of jobs submitted to a cluster at once; None if only this machine is used.
+        interval: time between two lines (s).
+        out: stream for the lines.
     """
 
     def __init__(
@@ -126,19 +124,19 @@ class Progress(threading.Thread):
         config: Config,
         results: Path,
         folder: Path,
-        log: Path | None = None,
+        chosen: Collection[Job],
         most: int | None = None,
         interval: float = INTERVAL,
         out: TextIO | None = None,
     ) -> None:
         super().__init__(daemon=True, name="progress")
-        self.config, self.results, self.folder, self.log, self.most = config, results, folder, log, most
+        self.config, self.results, self.folder, self.chosen, self.most = config, results, folder, chosen, most
         self.interval, self.out = interval, out or sys.stderr
         self.started = datetime.now(UTC)
         self._end = threading.Event()
 
     def run(self) -> None:
-        """Until it is told to stop."""
+        """Print lines until stopped."""
         shown = ""
         while not self._end.wait(self.interval):
             try:
@@ -151,38 +149,19 @@ class Progress(threading.Thread):
             shown = line
 
     def stop(self) -> None:
-        """Say no more."""
+        """Stop printing."""
         self._end.set()
 
     def line(self) -> str:
-        """`37 of 98 jobs done, 4 running, 1 failed; about 6 min left`."""
+        """Format `37 of 98 jobs done, 4 running, 1 failed; about 6 min left`."""
         overview = survey(self.config, self.results, self.folder, explain=False)
-        todo, total = self.split(overview)
+        now = ended_since(overview, self.started)
+        todo = [job for job in self.chosen if job not in now]
         counts = overview.counts()
         failed = sum(s.state == FAILED and s.since is not None and s.since >= self.started for s in overview.states)
-        parts = [f"{total - len(todo)} of {total} jobs done"]
+        parts = [f"{len(self.chosen) - len(todo)} of {len(self.chosen)} jobs done"]
         parts += [f"{n} {name}" for n, name in ((counts[RUNNING], "running"), (counts[QUEUED], "queued"), (failed, "failed")) if n]
-        again = {s.job for s in overview.states if s.state == FAILED}  # if it is tried again, it will be queued before long
+        again = {s.job for s in overview.states if s.state == FAILED}  # a retried job will soon be queued
         todo_now = [job for job in todo if job not in again]
         left = time_left(overview, todo_now, room_for(overview, self.started, self.most), self.started) if todo_now else 0.0
         return f"{', '.join(parts)}" + (f"; about {duration(left)} left" if todo_now else "")
-
-    def split(self, overview: Overview) -> tuple[list[Job], int]:
-        """Jobs of this run that are left to do, and how many it has in all.
-
-        Snakemake's log says how many of each rule it has set out to run: also such as are done, but by other code or settings.
-        """
-        now = ended_since(overview, self.started)
-        left = [s.job for s in overview.states if s.state != DONE]
-        planned = planned_jobs(self.log)
-        if not planned:
-            return left, len(left) + len(now)
-        again = Counter(job.rule for job in now)
-        todo: list[Job] = []
-        for rule, number in planned.items():
-            wanted = max(0, number - again[rule])
-            unfinished = [job for job in left if job.rule == rule]
-            others = [s.job for s in overview.states if s.job.rule == rule and s.state == DONE and s.job not in now]
-            todo += (unfinished + others)[:wanted]
-        order = {s.job: i for i, s in enumerate(overview.states)}
-        return sorted(todo, key=lambda job: order[job]), sum(planned.values())

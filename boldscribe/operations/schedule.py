@@ -1,4 +1,4 @@
-"""How long the rest of a run takes: its jobs, with what each is known to take, put where there is room for them."""
+"""Estimate of how long the rest of a run takes: its jobs, with known durations, are scheduled where there is room."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from boldscribe.operations.jobs import Job, waits_for
-from boldscribe.planning.costs import RULES as RULES_OF_STAGE
+from boldscribe.operations.jobs import Job
 from boldscribe.planning.stages import Line
-
-STAGE_OF_RULE = {rule: stage for stage, rules in RULES_OF_STAGE.items() for rule in rules}
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a job takes: wall time (s), cores, GPUs."""
+    """Needs of a job: wall time (s), cores, GPUs."""
 
     seconds: float
     cores: int = 1
@@ -26,37 +23,37 @@ class Need:
 
 @dataclass(frozen=True)
 class Room:
-    """What there is for jobs at the same time; without limit where nothing is known."""
+    """Room for simultaneous jobs; unlimited where nothing is known."""
 
     jobs: float = inf
     cores: float = inf
     gpus: float = inf
 
     def holds(self, need: Need) -> bool:
-        """Whether one more job finds room."""
+        """Return whether one more job fits."""
         return self.jobs >= 1 and self.cores >= need.cores and self.gpus >= need.gpus
 
     def less(self, need: Need, sign: int = 1) -> Room:
-        """What is left beside a job; with sign -1, what there is again when it ends."""
+        """Return the room left once a job starts; with sign -1, the room once it ends."""
         return Room(self.jobs - sign, self.cores - sign * need.cores, self.gpus - sign * need.gpus)
 
 
 def needs_of(jobs: Iterable[Job], lines: Iterable[Line]) -> dict[Job, Need]:
-    """Job → what it takes, by the lines of a plan, which have measured times where jobs of its rule have run."""
+    """Map each job to its needs by the lines of a plan, which hold measured times if jobs of its rule have run."""
     found = {(line.dataset, line.stage): Need(line.job_seconds, line.threads, line.gpus) for line in lines}
-    return {job: found.get((job.whole, STAGE_OF_RULE.get(job.rule, job.rule)), Need(0.0)) for job in jobs}
+    return {job: found.get((job.whole, job.rule), Need(0.0)) for job in jobs}
 
 
 def makespan(jobs: Iterable[Job], needs: Mapping[Job, Need], room: Room, elapsed: Mapping[Job, float] | None = None) -> float:
-    """Seconds until all jobs have ended, if each starts as soon as those that it waits for have ended and there is room.
+    """Return the seconds until all jobs have ended, if each starts as soon as its dependencies have ended and there is room.
 
-    Time in a queue, behind other people's jobs, is not in it: so no run is to be expected to end earlier by much.
+    Time in a queue behind other people's jobs is not included, so a run can hardly end earlier than this.
 
     Args:
-        jobs: those that are left to do; whatever else they would wait for has ended.
-        needs: what each takes; a job that takes more cores or GPUs than there are is given all there are.
-        room: what there is.
-        elapsed: seconds that a job has been running for already; such jobs go first.
+        jobs: the jobs that are left to do; all their other dependencies have ended.
+        needs: needs of each job; one that needs more cores or GPUs than exist is given all of them.
+        room: the available room.
+        elapsed: seconds that a job has already been running; such jobs start first.
     """
     jobs, elapsed = list(jobs), elapsed or {}
     behind = _behind(jobs)
@@ -64,7 +61,7 @@ def makespan(jobs: Iterable[Job], needs: Mapping[Job, Need], room: Room, elapsed
     for others in behind.values():
         for other in others:
             waiting[other] += 1
-    tail = _tails(jobs, behind, needs)  # what has the longest chain behind it goes first
+    tail = _tails(jobs, behind, needs)  # the job with the longest chain behind it starts first
     ready: dict[tuple[str, str], deque[Job]] = {}
     running: list[tuple[float, int, Job, Need]] = []
     clock, count = 0.0, 0
@@ -98,7 +95,7 @@ def makespan(jobs: Iterable[Job], needs: Mapping[Job, Need], room: Room, elapsed
 
 
 def longest_chain(jobs: Iterable[Job], needs: Mapping[Job, Need]) -> list[Job]:
-    """The jobs that follow on each other and take longest together: with however much room, a run is no shorter than they are."""
+    """Return the chain of dependent jobs that takes longest: no run is shorter, however much room there is."""
     jobs = list(jobs)
     behind = _behind(jobs)
     tail = _tails(jobs, behind, needs)
@@ -111,24 +108,24 @@ def longest_chain(jobs: Iterable[Job], needs: Mapping[Job, Need]) -> list[Job]:
 
 
 def _behind(jobs: list[Job]) -> dict[Job, list[Job]]:
-    """Job → those of the jobs that wait for it."""
+    """Map each job to those of the jobs that wait for it."""
     behind: dict[Job, list[Job]] = {job: [] for job in jobs}
-    for job, others in waits_for(jobs).items():
-        for other in others:
-            behind[other].append(job)
+    for job in jobs:
+        for other in job.before:
+            behind.get(other, []).append(job)
     return behind
 
 
 def _tails(jobs: list[Job], behind: Mapping[Job, list[Job]], needs: Mapping[Job, Need]) -> dict[Job, float]:
-    """Seconds of the longest chain from each job to the end."""
+    """Return the seconds of the longest chain from each job to the end."""
     tail: dict[Job, float] = {}
-    for job in reversed(jobs):  # each stands after those that it waits for
+    for job in reversed(jobs):  # jobs are in topological order
         tail[job] = needs[job].seconds + max((tail[other] for other in behind[job]), default=0.0)
     return tail
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    """Format a duration: `40 s`, `12 min`, `3.5 h`, `2.1 days`."""
     for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < limit:
             number = seconds / unit

@@ -1,4 +1,4 @@
-"""Where each job of a run stands: by its records, the ledger and the logs on disk, and by what runs and waits now."""
+"""State of each job of a run, from its records, the ledger and the logs on disk, and from what is queued and running now."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from boldscribe.errors import UserError
 from boldscribe.operations.accounting import Account, sacct
 from boldscribe.operations.causes import Evidence, diagnose
 from boldscribe.operations.failures import Failure
-from boldscribe.operations.jobs import SHARED, Job, jobs_of
+from boldscribe.operations.jobs import Job, known_jobs
 from boldscribe.operations.logs import Attempt, controller_errors, controller_log, last_attempt, slurm_logs, tail, task_log
 from boldscribe.operations.steps import Step, steps
 from boldscribe.provenance.digests import record_path
@@ -26,20 +26,20 @@ from boldscribe.provenance.ledger import read_ledger
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "not yet")
 SLACK = timedelta(seconds=10)  # between a log's last line and the ledger's entry
-FRESH = timedelta(minutes=1)  # a log that is written to runs: the queue may have been looked at before, or the job be on another machine
-AFTERWORD = timedelta(minutes=2)  # in which Snakemake may still write to Slurm's log of a job that is done
+FRESH = timedelta(minutes=1)  # a log this fresh means running: the queue may have been read earlier, or the job be on another machine
+AFTERWORD = timedelta(minutes=2)  # time in which Snakemake may still write to Slurm's log of a finished job
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a job stands.
+    """State of a job.
 
     Attributes:
-        job: which.
+        job: the job.
         state: one of STATES.
         since: when it ended, started, was submitted or failed.
         node: where it runs; empty for this machine.
-        reason: why it waits, as Slurm puts it.
+        reason: why it waits, in Slurm's words.
         starts: when Slurm expects it to start.
         slurm: number of its Slurm job.
         failure: why it failed.
@@ -57,16 +57,16 @@ class State:
 
 @dataclass(frozen=True)
 class Overview:
-    """Where a run stands.
+    """State of a run.
 
     Attributes:
-        results: the tree.
+        results: its results tree.
         config: the experiment.
-        states: of all its jobs, in the order in which they run.
-        slurm: whether Slurm was asked and answered.
-        unnamed: rule → tasks of arrays that wait in the queue, of which Slurm does not say which they are.
-        other: jobs in the queue that were submitted from this folder and are none of this configuration's.
-        finished: entries of the ledger of jobs that were completed, oldest first.
+        states: states of all its jobs, in execution order.
+        slurm: whether Slurm was queried and answered.
+        unnamed: rule → number of waiting array tasks that Slurm does not identify.
+        other: jobs in the queue that were submitted from this folder but do not belong to this configuration.
+        finished: ledger entries of completed jobs, oldest first.
     """
 
     results: Path
@@ -78,19 +78,19 @@ class Overview:
     finished: Sequence[Mapping[str, Any]] = ()
 
     def counts(self) -> Counter[str]:
-        """State → jobs."""
+        """Return the number of jobs per state."""
         return Counter(s.state for s in self.states)
 
     def failures(self) -> list[Failure]:
-        """All failures, in the order in which the jobs run."""
+        """Return all failures, in execution order."""
         return [s.failure for s in self.states if s.failure is not None]
 
 
 def config_of(results: Path, configs: Sequence[Path]) -> Config:
-    """The experiment of a results tree, as merged when its run started; or of configuration files, where no run has.
+    """Load the experiment from configuration files if given, else from a results tree, as merged when its run started.
 
     Raises:
-        UserError: neither is there.
+        UserError: there is neither.
     """
     if configs:
         return load_config(*configs)
@@ -100,15 +100,15 @@ def config_of(results: Path, configs: Sequence[Path]) -> Config:
 
 
 def survey(config: Config, results: Path, folder: Path, explain: bool = True) -> Overview:
-    """Look where each job stands.
+    """Determine the state of each job.
 
     Args:
         config: the experiment.
-        results: its tree, which need not exist yet.
-        folder: that Snakemake runs in: its logs lie there, and its Slurm jobs were submitted from there.
-        explain: ask Slurm's accounting about jobs that failed.
+        results: its results tree, which need not exist yet.
+        folder: folder that Snakemake runs in: it holds its logs, and its Slurm jobs were submitted from there.
+        explain: query Slurm's accounting about failed jobs.
     """
-    jobs = jobs_of(config)
+    jobs = known_jobs(config, results)
     entries = ledger_entries(results)
     by_output = {name: job for job in jobs for name in job.outputs}
     completed = {by_output[o["path"]]: e for e in entries if e["exit"] == "completed" for o in e["outputs"] if o["path"] in by_output}
@@ -125,8 +125,8 @@ def survey(config: Config, results: Path, folder: Path, explain: bool = True) ->
     suspects: list[tuple[int, Job, _Trace]] = []
     for job in jobs:
         states = [_now(job, results, placed.get(job), here), _done(job, results, completed.get(job))]
-        # what shares a job of Slurm's may be done while the others wait
-        state = next(filter(None, reversed(states) if job.rule in SHARED else states), None)
+        # a job that shares a Slurm job may be done while the others wait
+        state = next(filter(None, reversed(states) if job.group else states), None)
         if state is None:
             trace = _trace(job, results, folder, failed, completed.get(job), errors)
             if trace is not None:
@@ -141,7 +141,7 @@ def survey(config: Config, results: Path, folder: Path, explain: bool = True) ->
 
 
 def ledger_entries(results: Path) -> list[dict[str, Any]]:
-    """All entries, oldest first; none where there is no ledger. Entries may be moved, by the rule `provenance`, while they are read."""
+    """Return all entries, oldest first; none without a ledger. Rule `provenance` may move entries during the read, hence the retries."""
     for _ in range(3):
         try:
             return sorted(read_ledger(results).entries, key=lambda e: str(e["ended"]))
@@ -151,9 +151,9 @@ def ledger_entries(results: Path) -> list[dict[str, Any]]:
 
 
 def _placed(jobs: Iterable[Job], queue: Sequence[QueuedJob], results: Path) -> tuple[dict[Job, QueuedJob], Counter[str], int]:
-    """Which job each one in the queue is; waiting tasks of arrays by rule; and how many are none of these jobs.
+    """Match jobs to queue entries; also return waiting array tasks by rule, and the number of entries that match no job.
 
-    All tasks of an array bear the name of the first: those that run are told by the header in their log.
+    All tasks of an array have the name of the first; running ones are identified by the header in their log.
     """
     if not queue:
         return {}, Counter(), 0
@@ -165,7 +165,7 @@ def _placed(jobs: Iterable[Job], queue: Sequence[QueuedJob], results: Path) -> t
     placed: dict[Job, QueuedJob] = {}
     running = {q.id: q for q in tasks if not q.waits}
     for job in (j for j in jobs if j.rule in {q.rule for q in running.values()}):
-        attempt = last_attempt(job.log(results))
+        attempt = last_attempt(results / job.log)
         if attempt is not None and attempt.slurm in running:
             placed[job] = running[attempt.slurm]
     told = {q.id for q in placed.values()}
@@ -174,13 +174,13 @@ def _placed(jobs: Iterable[Job], queue: Sequence[QueuedJob], results: Path) -> t
     for q in (q for q in queue if not q.task):
         other += q.comment not in by_comment
         for job in by_comment.get(q.comment, []):
-            placed[job] = _in_turn(job, q, results) if job.rule in SHARED else q
+            placed[job] = _in_turn(job, q, results) if job.group else q
     return placed, unnamed, other
 
 
 def _in_turn(job: Job, queued: QueuedJob, results: Path) -> QueuedJob:
-    """What a job of Slurm's is to one of those that share it: they run in turn, and each one's log tells when it is its own."""
-    attempt = last_attempt(job.log(results))
+    """Return the queue entry of one of the jobs that share a Slurm job: they run in turn, and each job's log shows when it has started."""
+    attempt = last_attempt(results / job.log)
     if queued.waits or (attempt is not None and attempt.slurm == queued.id):
         return queued
     return replace(queued, state="PENDING", reason=f"its turn in job {queued.id}", starts=None)
@@ -199,7 +199,7 @@ def _now(job: Job, results: Path, queued: QueuedJob | None, here: Sequence[Step]
 
 
 def _done(job: Job, results: Path, entry: Mapping[str, Any] | None) -> State | None:
-    """All its outputs are there, with their records. Whether they are what would be made today is for `boldscribe audit` to say."""
+    """Return DONE if all outputs exist with their records. Whether they are up to date is checked by `boldscribe audit`."""
     paths = [results / name for name in job.outputs]
     if not all(p.exists() and record_path(p).exists() for p in paths):
         return None
@@ -209,7 +209,7 @@ def _done(job: Job, results: Path, entry: Mapping[str, Any] | None) -> State | N
 
 @dataclass(frozen=True)
 class _Trace:
-    """What a job that did not succeed left behind."""
+    """Traces of a job that did not succeed."""
 
     exit: str
     attempt: Attempt | None
@@ -228,8 +228,8 @@ def _trace(
     completed: Mapping[str, Any] | None,
     errors: Mapping[str, str],
 ) -> _Trace | None:
-    """What a job left behind that has begun since it was last completed; None where there is nothing of the kind."""
-    log = job.log(results)
+    """Return the traces of a job that started after it was last completed; None if there are none."""
+    log = results / job.log
     attempt = last_attempt(log)
     begun = (attempt.started or attempt.written) if attempt else None
     after = _time(completed["ended"]) if completed else datetime.min.replace(tzinfo=UTC)
@@ -243,9 +243,9 @@ def _trace(
     last = entries[-1] if entries else None
     times = [_time(last["ended"])] if last else []
     if last and attempt and attempt.started and _time(last["ended"]) < attempt.started:
-        last = None  # the entry is of an attempt before the last, which ended without one
+        last = None  # the entry belongs to an earlier attempt; the last one ended without an entry
     number = attempt.slurm if attempt else ""
-    if logs and int(logs[-1].stem) > int(number or 0):  # the last attempt did not get as far as to write to the job's log
+    if logs and int(logs[-1].stem) > int(number or 0):  # the last attempt ended before it wrote to the job's log
         number, last = logs[-1].stem, None if number else last
         attempt = None if attempt and attempt.slurm else attempt
     times += [attempt.written] if attempt else []
@@ -266,8 +266,10 @@ def _written(path: Path) -> datetime:
 def _entries_of(
     job: Job, failed: Mapping[tuple[str, frozenset[tuple[str, str]]], list[dict[str, Any]]], attempt: Attempt | None
 ) -> list[dict[str, Any]]:
-    """A job's failed attempts. Programs that are not told all of a job's wildcards give less: then the entry is taken that ended when
-    the job's log did."""
+    """Return a job's failed attempts.
+
+    Programs that do not know all of a job's wildcards record fewer: then the entry is used that ended when the job's log did.
+    """
     exact = failed.get((job.rule, frozenset(job.wildcards)))
     if exact is not None or attempt is None:
         return exact or []
@@ -276,14 +278,16 @@ def _entries_of(
 
 
 def _failed(job: Job, results: Path, folder: Path, trace: _Trace, account: Account | None) -> State:
-    """The state of a job that is neither in the queue nor done: failed, unless its log is being written to."""
+    """Return the state of a job that is neither queued nor done: failed, unless its log is still being written."""
     slurm_log, attempt = trace.slurm_log, trace.attempt
     goes_on = account is None or account.state in ("RUNNING", "PENDING", "COMPLETING", "REQUEUED")
     if attempt and goes_on and not trace.exit and not trace.controller and datetime.now(UTC) - attempt.written < FRESH:
         return State(job, RUNNING, attempt.started or attempt.written, attempt.node, slurm=trace.slurm)
     if account is not None and "_" in account.task:
         slurm_log = task_log(folder, job.rule, account.task)
-    evidence = Evidence(job.rule, trace.exit, trace.attempt, (tail(slurm_log) or "") if slurm_log else "", account, trace.controller)
-    logs = tuple(p for p in (job.log(results), slurm_log) if p is not None and p.is_file() and p.stat().st_size)
+    evidence = Evidence(
+        job.rule, trace.exit, trace.attempt, (tail(slurm_log) or "") if slurm_log else "", account, trace.controller, bool(job.group)
+    )
+    logs = tuple(p for p in (results / job.log, slurm_log) if p is not None and p.is_file() and p.stat().st_size)
     failure = Failure(job, diagnose(evidence), trace.attempts, trace.slurm, account, logs)
     return State(job, FAILED, trace.since, slurm=trace.slurm, failure=failure)

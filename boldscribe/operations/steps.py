@@ -1,4 +1,4 @@
-"""Steps that run on this machine now, as its list of processes shows them."""
+"""Steps running on this machine, from its list of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Step:
-    """A step that runs on this machine: its rule, its outputs as its command line has them, and since when."""
+    """A step running on this machine: its rule, the paths on its command line (its outputs among them), and its start time."""
 
     rule: str
     arguments: frozenset[Path]
@@ -21,7 +21,7 @@ class Step:
 
 
 def steps(folder: Path) -> list[Step]:
-    """Steps that run on this machine, started from a folder: oldest first. Those of other machines are not seen."""
+    """Return the steps running on this machine that were started from a folder, oldest first. Other machines are not seen."""
     found = []
     for process in psutil.process_iter(["cmdline", "uids", "create_time"]):
         command = process.info["cmdline"] or []
@@ -43,7 +43,7 @@ def steps(folder: Path) -> list[Step]:
 
 
 def workflow_folder() -> Path:
-    """The folder that Snakemake is started in, by which its jobs are known: this one if it was, else the checkout."""
+    """Return the folder that Snakemake is started in, which identifies its jobs: this one if it was, else the checkout."""
     here = Path.cwd()
     return here if (here / ".snakemake").is_dir() else Path(__file__).resolve().parents[2]
 

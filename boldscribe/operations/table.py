@@ -1,4 +1,4 @@
-"""`boldscribe status` as a table: subject × stage of each data set, and its other stages beside."""
+"""`boldscribe status` as a table: subject × stage of each data set, next to its other stages."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TITLES = {
     "scores": "scores",
     "fetch_pretraining": "fetched",
     "pretraining_series": "series",
-}  # columns of a subject's stages
+}  # column titles of a subject's stages
 
 
 def render(overview: Overview, sentences: Sequence[str]) -> RenderableType:
-    """The whole table, with sentences about the run above it."""
+    """Render the whole table, with sentences about the run above it."""
     parts: list[RenderableType] = [*(escape(s) for s in sentences), ""]
     datasets = dict.fromkeys(s.job.whole for s in overview.states if s.job.whole)
     for dataset in datasets:
@@ -40,7 +40,7 @@ def render(overview: Overview, sentences: Sequence[str]) -> RenderableType:
 
 
 def _stages(title: str, states: Sequence[State], overview: Overview) -> Table:
-    """Stages of no subject, a line each."""
+    """Render the stages without subjects, one line each."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), show_header=False)
     table.add_column("stage", no_wrap=True, min_width=18)
     table.add_column("state", overflow="fold")
@@ -50,7 +50,7 @@ def _stages(title: str, states: Sequence[State], overview: Overview) -> Table:
 
 
 def _subjects(states: Sequence[State], overview: Overview) -> Table:
-    """Stages of a subject, a row each subject."""
+    """Render the stages of subjects, one row per subject."""
     own = [s for s in states if s.job["subject"]]
     rules = list(dict.fromkeys(s.job.rule for s in own))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -64,12 +64,12 @@ def _subjects(states: Sequence[State], overview: Overview) -> Table:
 
 
 def cell(states: Sequence[State], unnamed: int = 0, now: datetime | None = None) -> str:
-    """What to say of a job, or of several of a stage.
+    """Format the state of a job, or of several jobs of a stage.
 
     Args:
-        states: theirs.
-        unnamed: further tasks of arrays that wait, of which it is not known which they are.
-        now: the time that ages are reckoned from.
+        states: their states.
+        unnamed: number of further waiting array tasks that are not identified.
+        now: time from which ages are computed.
     """
     now = now or datetime.now(UTC)
     if len(states) == 1 and not unnamed:
@@ -110,7 +110,7 @@ def _paint(state: str, text: str) -> str:
 
 
 def as_json(overview: Overview) -> dict[str, Any]:
-    """The same for programs: each job with its state."""
+    """Return the table as JSON, for programs: each job with its state."""
     return {
         "results": str(overview.results),
         "slurm": overview.slurm,

@@ -1,1 +1,1 @@
-"""What an experiment will take, before any of it runs: `boldscribe plan` (docs/planning.md)."""
+"""Resource estimates of an experiment before it runs: `boldscribe plan` (docs/planning.md)."""

@@ -1,4 +1,4 @@
-"""`boldscribe plan`: what an experiment will take, against what is free."""
+"""`boldscribe plan`: needs of an experiment, compared with what is free."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ path = click.Path(path_type=Path)
     "--config", "configs", type=path, multiple=True, help="File over config.yaml, as `snakemake --configfile` takes it; may repeat."
 )
 @click.option("--results", type=path, help="Results tree, whose ledger refines the plan; paths.results by default.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Jobs at the same time, as given to Snakemake; what the cores allow by default.")
+@click.option(
+    "--jobs", "at_once", type=click.IntRange(min=1), help="Jobs at the same time, as given to Snakemake; what the cores allow by default."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the source of every figure.")
 @click.option("--sbatch", is_flag=True, help="Print what Slurm would be asked for instead: a line per rule, of its largest job.")
 @user_errors
-def plan(configs: tuple[Path, ...], results: Path | None, jobs: int | None, as_json: bool, sbatch: bool) -> None:
-    """Say what an experiment takes before it runs, and whether this machine has it.
+def plan(configs: tuple[Path, ...], results: Path | None, at_once: int | None, as_json: bool, sbatch: bool) -> None:
+    """Estimate what an experiment takes before it runs, and check whether this machine has it.
 
-    Exit code: 0, it fits; 1, something does not.
+    Exit code: 0 if it fits, 1 if something does not.
     """
     if sbatch:
         from boldscribe.cluster.submissions import submissions
@@ -57,10 +59,10 @@ def plan(configs: tuple[Path, ...], results: Path | None, jobs: int | None, as_j
 
     config = load_config(PAPER, *configs)
     results = results or Path(config.paths.results)
-    made = make_plan(config, results, cores(), jobs)
+    made = make_plan(config, results, cores(), at_once)
     partitions, site = queue.look(), load_site()
     judged = verdicts(config, made, results, partitions, site)
-    duration = wall(config, results, queue.usable(partitions, site) if partitions else None, jobs)
+    duration = wall(config, made, results, queue.usable(partitions, site) if partitions else None, at_once)
     if as_json:
         content = {
             "lines": [asdict(line) for line in made.lines],
@@ -82,7 +84,7 @@ def plan(configs: tuple[Path, ...], results: Path | None, jobs: int | None, as_j
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """The lines by data set, the total, and what was assumed."""
+    """Print the lines by data set, the total, and the assumptions."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -121,7 +123,7 @@ def _cells(line: Line) -> list[str]:
 
 
 def _amount(number: float) -> str:
-    """Two digits after the point for small numbers, none for large ones; nothing for 0."""
+    """Format with two decimals if small, none if large; empty for 0."""
     if number == 0:
         return ""
     if number < 0.005:
@@ -130,7 +132,7 @@ def _amount(number: float) -> str:
 
 
 def print_verdicts(judged: list[Verdict], console: Console) -> None:
-    """What is needed and found, and whether it suffices."""
+    """Print what is needed and found, and whether it suffices."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -145,7 +147,7 @@ def print_verdicts(judged: list[Verdict], console: Console) -> None:
 
 
 def print_partitions(partitions: Sequence[Partition], used: Sequence[Partition], console: Console) -> None:
-    """Slurm's partitions: limits, what is free now, who waits."""
+    """Print Slurm's partitions: limits, free resources, waiting jobs."""
     from rich import box
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""What a unit of each stage costs: the table `data/costs.csv`, and what runs of the same experiment took."""
+"""Cost per unit of each stage: the table `data/costs.csv`, and measurements from runs of the same experiment."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from boldscribe.planning.counting import Amounts
 from boldscribe.provenance.ledger import Usages
 
 COSTS = Path(__file__).resolve().parents[2] / "data" / "costs.csv"
-KINDS = ("measured", "published", "reckoned")
-RULES = {"simulate": ("simulate_stimuli", "simulate_subject"), "report": ("report", "provenance")}  # stages of two rules
+KINDS = ("measured", "published", "estimated")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A row of the table: what one unit of a stage costs.
+    """A row of the table: the cost of one unit of a stage.
 
     Attributes:
-        stage: a rule of the pipeline, or what is fetched (`raw`, `weights`).
-        variant: of the stage (`full` or `small` models, an engine, a model), or `any`.
+        stage: a rule, or what is fetched (`raw`, `weights`).
+        variant: variant of the stage (`full` or `small` models, an engine, a model), or `any`.
         unit: what is counted: job, subject, run, clip, trial, token, ...
-        cpu_seconds, gpu_seconds: time that cores and GPUs are held (s).
+        cpu_seconds, gpu_seconds: time that cores and GPUs are occupied (s).
         bytes_kept, bytes_scratch, inodes, inodes_scratch: on disk afterwards, and while a job runs.
-        memory_mb: largest memory of a job (MB), as its rule asks for.
-        kind: measured, published or reckoned.
-        source: where the figures come from.
+        kind: one of KINDS.
+        source: source of the figures.
     """
 
     stage: str
@@ -40,19 +38,18 @@ class Cost:
     bytes_scratch: float
     inodes: float
     inodes_scratch: float
-    memory_mb: float
     kind: str
     source: str
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the jobs of a stage and data set took.
+    """Resources that the jobs of a stage and data set used.
 
     Attributes:
-        n: jobs that were measured.
-        seconds: wall time, mean of a job (s).
-        cpu_seconds: time that its cores worked, mean of a job (s).
+        n: number of measured jobs.
+        seconds: mean wall time of a job (s).
+        cpu_seconds: mean CPU time of a job (s).
         memory_mb: largest resident memory (MB).
     """
 
@@ -63,10 +60,10 @@ class Measured:
 
 
 def read_costs(path: Path = COSTS) -> list[Cost]:
-    """The rows of the table.
+    """Read the rows of the table.
 
     Raises:
-        UserError: a missing table or column, a number that is none or negative, an unknown kind, a row without source.
+        UserError: a table or column is missing, a number is invalid or negative, a kind is unknown, or a row has no source.
     """
     columns = [f.name for f in fields(Cost)]
     try:
@@ -81,9 +78,9 @@ def read_costs(path: Path = COSTS) -> list[Cost]:
         if row["kind"] not in KINDS or not row["source"]:
             raise UserError(str(path), f"line {number}: found kind {row['kind']!r}, expected one of {', '.join(KINDS)}, and a source")
         try:
-            numbers = {c: float(row[c]) for c in columns[3:10]}
+            numbers = {c: float(row[c]) for c in columns[3:9]}
         except ValueError as error:
-            raise UserError(str(path), f"line {number}: {error}; expected numbers from {columns[3]} to {columns[9]}") from None
+            raise UserError(str(path), f"line {number}: {error}; expected numbers from {columns[3]} to {columns[8]}") from None
         if min(numbers.values()) < 0:
             raise UserError(str(path), f"line {number}: found a negative number, expected 0 or more")
         costs.append(Cost(**{**row, **numbers}))  # type: ignore[arg-type]
@@ -91,7 +88,7 @@ def read_costs(path: Path = COSTS) -> list[Cost]:
 
 
 def rows_of(costs: list[Cost], stage: str, amounts: Amounts) -> list[tuple[Cost, float]]:
-    """The rows that apply to a stage, each with the amount of its unit; units that the stage has none of are left out."""
+    """Return the rows that apply to a stage, each with the amount of its unit; units with no amount are excluded."""
     return [
         (c, amounts.units[c.unit])
         for c in costs
@@ -100,15 +97,15 @@ def rows_of(costs: list[Cost], stage: str, amounts: Amounts) -> list[tuple[Cost,
 
 
 def measured(done: Usages, stage: str, dataset: str) -> Measured | None:
-    """Time and memory of the jobs of a stage, those of a data set's folds too; None where none has run.
+    """Return time and memory of the jobs of a stage, including those of a data set's folds; None if none has run.
 
     Args:
-        done: what the jobs of a run used, by its ledger.
+        done: resources that the jobs of a run used, from its ledger.
         stage: name.
-        dataset: name; empty for stages that belong to none.
+        dataset: name; empty for stages that belong to no data set.
     """
     of_dataset = re.compile(rf"{dataset}(fold\d+)?" if dataset else ".*")
-    jobs = [(dict(job), parts) for rule in RULES.get(stage, (stage,)) for job, parts in done.get(rule, {}).items()]
+    jobs = [(dict(job), parts) for job, parts in done.get(stage, {}).items()]
     used = [parts for job, parts in jobs if of_dataset.fullmatch(job.get("dataset", ""))]
     if not used:
         return None

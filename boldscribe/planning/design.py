@@ -1,4 +1,4 @@
-"""How much data a data set has: simulated, counted in its folder, known of HAD, or assumed and said so."""
+"""Amount of data in a data set: simulated, counted in its folder, known for HAD, or assumed and reported as such."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.sections.data import Dataset
 
-HAD_RUNS, HAD_TRIALS, HAD_VOLUMES = 12, 60, 156  # of a subject; of a run, of a run (ds004488 1.1.1)
+HAD_RUNS, HAD_TRIALS, HAD_VOLUMES = 12, 60, 156  # per subject; per run; per run (ds004488 1.1.1)
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Design:
     """Counts of a data set.
 
     Attributes:
-        source_runs, target_runs: runs of all source and of all target subjects.
-        trials: of each role (`train`, `adapt`, `test`).
-        volumes: of a run, mean.
-        clips: distinct ones of the shards `train` and `test`, and `all` of them.
+        source_runs, target_runs: runs of all source subjects and of all target subjects.
+        trials: per role (`train`, `adapt`, `test`).
+        volumes: mean per run.
+        clips: distinct clips of the shards `train` and `test`, and of `all`.
         origin: where the counts come from.
-        assumed: what could not be known, one sentence each.
+        assumed: what is not known, one sentence each.
     """
 
     source_runs: int
@@ -37,7 +37,7 @@ class Design:
 
 @dataclass(frozen=True)
 class _Viewed:
-    """What a subject was shown: the runs with BOLD, the volumes of one, and the clips of each run with BOLD and events."""
+    """Presentations to a subject: number of runs with BOLD, volumes per run, and the clips of each run with BOLD and events."""
 
     runs: int
     volumes: int
@@ -45,13 +45,15 @@ class _Viewed:
 
 
 def design_of(config: Config, name: str) -> Design:
-    """Counts of a data set, or of a fold."""
+    """Return the counts of a data set or fold."""
     return designs_of(config, config.whole(name))[name]
 
 
 def designs_of(config: Config, name: str) -> dict[str, Design]:
-    """Counts of a data set and of each of its folds, from the best that there is: the simulator's settings, the folder, HAD's facts,
-    assumptions."""
+    """Return the counts of a data set and of each of its folds.
+
+    The best available source is used: the simulator's settings, the folder, HAD's facts, or assumptions.
+    """
     dataset = config.datasets[name]
     splits = {split: config.datasets[split] for split in (name, *config.folds(name))}
     why = f"{dataset.bids_dir} is not there"
@@ -65,7 +67,7 @@ def designs_of(config: Config, name: str) -> dict[str, Design]:
 
 
 def _expected(config: Config, dataset: Dataset, why: str) -> Design:
-    """Counts of a data set that is not there yet; `why` not, where that is to be said."""
+    """Estimate the counts of a data set that does not exist yet; `why` explains its absence where an assumption is reported."""
     if simulated := dataset.simulated:
         s = config.simulation
         volumes = math.ceil((24 + simulated.trials_per_run * s.stimulus_onset_asynchrony) / s.repetition_time)
@@ -96,7 +98,7 @@ def _regular(
     shared: bool = False,
     assumed: tuple[str, ...] = (),
 ) -> Design:
-    """All subjects have the same runs, and all runs the same trials."""
+    """Count data where all subjects have the same runs, and all runs the same trials."""
     sources, targets = len(dataset.train_subjects), len(dataset.validation_subjects)
     trials = {
         "train": sources * runs * trials_per_run,
@@ -110,10 +112,10 @@ def _regular(
 
 
 def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
-    """What each subject of the data set that lies in its folder was shown.
+    """Read from the data set's folder what each subject was shown.
 
     Raises:
-        UserError: a subject without runs, events that cannot be read, BOLD whose header cannot be read.
+        UserError: a subject has no runs, or events or the header of a BOLD image cannot be read.
     """
     from boldscribe.bids import find_runs
     from boldscribe.bids.events import stimulus_events
@@ -132,7 +134,7 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
 
 
 def _counted(dataset: Dataset, viewed: dict[str, _Viewed]) -> Design:
-    """Counts by what each subject was shown."""
+    """Count what the subjects were shown."""
     trials = {"train": 0, "adapt": 0, "test": 0}
     clips: dict[str, set[str]] = {"train": set(), "test": set(), "all": set()}
     for subject, one in viewed.items():

@@ -1,4 +1,4 @@
-"""What must come from outside, raw data and weights, less what is on disk already."""
+"""Raw data and weights that must be downloaded or provided, less what is already on disk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ANNEX_KEY = re.compile(r"^[A-Z0-9_]+-s(\d+)-")  # SHA256E-s143000000--digest.nii
 
 @dataclass(frozen=True)
 class Fetched:
-    """Files from outside.
+    """External files.
 
     Attributes:
-        bytes, inodes: that must still be placed on disk.
-        missing: bytes of them that the network brings; the others are the user's to bring.
+        bytes, inodes: still to be placed on disk.
+        missing: bytes of them that are downloaded; the user provides the others.
         known_from: manifest, or the kinds of the rows of `data/costs.csv`.
-        sources: of these rows.
-        assumed: what could not be known.
+        sources: sources of these rows.
+        assumed: what is not known.
     """
 
     bytes: float
@@ -37,14 +37,14 @@ class Fetched:
 
 
 def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fetched | None:
-    """A measured data set's files that are not there; None for a simulated one.
+    """Return the missing files of a measured data set; None for a simulated one.
 
-    With a manifest its files are counted one by one, those of its folder `derivatives` aside; without, git-annex's links without
-    content are, and else a folder that is there is taken as whole; one that is not has the size that HAD would have with as many
-    subjects, runs and clips.
+    With a manifest, its files are counted individually, except those in the folder `derivatives`. Without one, git-annex links without
+    content are counted; otherwise an existing folder is considered complete. A missing folder gets the size that HAD would have with as
+    many subjects, runs and clips.
 
     Raises:
-        UserError: a manifest that cannot be read.
+        UserError: the manifest cannot be read.
     """
     dataset = config.datasets[name]
     if dataset.simulated:
@@ -72,12 +72,12 @@ def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fe
 
 
 def _of_manifest(manifest: Path, folder: Path) -> Fetched:
-    """Files of a manifest that do not lie in the folder with the size that it says."""
+    """Count the files of a manifest that the folder does not hold in the stated size."""
     import pandas as pd
 
     try:
         table = pd.read_parquet(manifest, columns=["path", "bytes"])
-    except Exception as error:  # pyarrow raises errors of its own, and others, for a damaged file
+    except Exception as error:  # pyarrow raises its own and other errors for a damaged file
         raise UserError(str(manifest), f"not a manifest with the columns path and bytes: {error}; fetch or make it again") from None
     table = table[~table["path"].str.startswith("derivatives/")]
     there = [_size(folder / path) for path in table["path"]]
@@ -87,7 +87,7 @@ def _of_manifest(manifest: Path, folder: Path) -> Fetched:
 
 
 def _annexed(folder: Path) -> Fetched | None:
-    """Files of which git-annex has only the link, whose name states the size; None where there is no such link."""
+    """Count the files that git-annex holds only as links, whose names state the size; None if there is no such link."""
     links = [p.readlink().name for p in folder.rglob("*") if p.is_symlink() and not p.exists() and "derivatives" not in p.parts]
     sizes = [int(found[1]) for name in links if (found := ANNEX_KEY.match(name))]
     return Fetched(sum(sizes), len(sizes), sum(sizes), f"git-annex, {len(sizes):,} to get") if sizes else None
@@ -101,7 +101,7 @@ def _size(path: Path) -> int | None:
 
 
 def weights(config: Config, costs: list[Cost]) -> Fetched:
-    """Weights, container image and templates that are configured and not there."""
+    """Count the configured weights, container image and templates that are missing."""
     wanted = {
         "llm": config.video_llama.llm,
         "visual_encoder": config.video_llama.visual_encoder,
@@ -114,7 +114,7 @@ def weights(config: Config, costs: list[Cost]) -> Fetched:
     engine = config.preprocessing.engine
     if engine == "apptainer":
         wanted["container"] = config.preprocessing.fmriprep_sif
-    if engine in ("apptainer", "docker", "bare"):
+    if config.preprocessing.runs_fmriprep:
         wanted["templates"] = config.preprocessing.templateflow_home
     absent = {asset for asset, path in wanted.items() if path not in (None, "embedded") and not os.path.lexists(str(path))}
     rows = [c for c in costs if c.stage == "weights" and c.variant in absent]

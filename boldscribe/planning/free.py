@@ -1,4 +1,4 @@
-"""What this machine has free, held against a plan."""
+"""Free resources of this machine, compared with a plan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from boldscribe.planning.stages import GB, Plan
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether something suffices: what, how much is needed and found, and a remark."""
+    """Verdict on a resource: its name, the amounts needed and found, whether they suffice, and a remark."""
 
     what: str
     needed: str
@@ -28,30 +28,30 @@ class Verdict:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> int:
-    """GPUs that torch can use here."""
+    """Return the number of GPUs that torch can use here."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def verdicts(config: Config, plan: Plan, results: Path, slurm: Sequence[Partition] | None, site: Site | None = None) -> list[Verdict]:
-    """Disk and inodes of each file system, then what the largest jobs take: of this machine, or of Slurm where it is there.
+    """Check disk and inodes of each file system, then the largest jobs against this machine, or against Slurm if it exists.
 
     Args:
         config: the experiment.
-        plan: what it takes.
-        results: its tree.
+        plan: its plan.
+        results: its results tree.
         slurm: all partitions; None without Slurm.
-        site: says which of them jobs may go to.
+        site: settings that state which of them jobs may go to.
     """
     found = _disks(places(config, plan, results))
     if slurm is not None:
-        return found + on_slurm(asks(config, plan, site or Site()), usable(slurm, site or Site()), slurm)
+        return found + on_slurm(asks(plan.jobs), usable(slurm, site or Site()), slurm)
     total = plan.total()
     memory = psutil.virtual_memory().total / GB
     machine: list[tuple[str, float, Callable[[], float], str]] = [
@@ -69,12 +69,14 @@ def verdicts(config: Config, plan: Plan, results: Path, slurm: Sequence[Partitio
 
 
 def on_slurm(asked: list[Ask], used: Sequence[Partition], all_: Sequence[Partition]) -> list[Verdict]:
-    """Whether each stage's largest job fits a partition that jobs may go to: a line for all that do, and one for each that does not.
+    """Check whether each stage's largest job fits a partition that jobs may go to.
+
+    All jobs that fit share one line. Jobs that do not fit are grouped by what is missing.
 
     Args:
-        asked: what the jobs ask for.
+        asked: requests of the jobs.
         used: partitions that jobs may go to.
-        all_: others as well, which site.yaml could name.
+        all_: all partitions, including others that site.yaml could name.
     """
     fitting: list[Ask] = []
     groups: dict[tuple[str, str], list[Ask]] = {}
@@ -100,7 +102,7 @@ def on_slurm(asked: list[Ask], used: Sequence[Partition], all_: Sequence[Partiti
 
 
 def places(config: Config, plan: Plan, results: Path) -> dict[Path, tuple[float, int]]:
-    """Bytes and inodes that each folder must still take."""
+    """Return the bytes and inodes that each folder must still take."""
     needs: dict[Path, list[float]] = {}
 
     def add(folder: str | Path, size: float, files: float) -> None:
@@ -126,18 +128,18 @@ def places(config: Config, plan: Plan, results: Path) -> dict[Path, tuple[float,
 
 
 def occupied(folder: Path) -> tuple[float, int]:
-    """Bytes and files that a folder holds already; links are not followed."""
+    """Return the bytes and files that a folder already holds, without following links."""
     size = files = 0
     for path in folder.rglob("*"):
         try:
             size, files = size + path.lstat().st_size, files + 1
-        except OSError:  # removed meanwhile
+        except OSError:  # removed in the meantime
             continue
     return size, files
 
 
 def _disks(needs: dict[Path, tuple[float, int]]) -> list[Verdict]:
-    """Per file system: the sums of its folders against what is free there."""
+    """Compare the sums of the folders of each file system with its free space."""
     systems: dict[int, list[Path]] = {}
     for folder in needs:
         systems.setdefault(_existing(folder).stat().st_dev, []).append(folder)
@@ -156,6 +158,6 @@ def _disks(needs: dict[Path, tuple[float, int]]) -> list[Verdict]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists."""
+    """Return the folder, or its nearest existing parent."""
     folder = folder.absolute()
     return next(p for p in (folder, *folder.parents) if p.exists())

@@ -1,4 +1,4 @@
-"""What a Slurm cluster allows and has free, held against what the rules' jobs ask for."""
+"""Limits and free resources of a Slurm cluster, compared with what the rules' jobs request."""
 
 from __future__ import annotations
 
@@ -8,26 +8,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
-from boldscribe.cluster.requests import Requests, minutes_of
+from boldscribe.cluster.requests import minutes_of
 from boldscribe.cluster.site import Site
-from boldscribe.config import Config
+from boldscribe.operations.jobs import Job
 from boldscribe.operations.schedule import duration
-from boldscribe.planning.costs import RULES as RULES_OF_STAGE
-from boldscribe.planning.stages import Line, Plan
 
-RULE_FILES = Path(__file__).resolve().parents[2] / "rules"
 GPU = re.compile(r"gpu(?::(?P<model>[A-Za-z0-9_.-]*[A-Za-z_][\w.-]*))?:(?P<number>\d+)")
-# a node takes no jobs if its state has one of these words in it
+# a node takes no jobs if its state contains one of these words
 OUT = ("DOWN", "DRAIN", "FAIL", "MAINT", "POWERED_DOWN", "NOT_RESPONDING", "REBOOT", "UNKNOWN", "FUTURE", "RESERVED")
-LOCAL = ("check_preprocessing", "fetch_dataset", "fetch_model")  # rules that run where Snakemake does (Snakefile, localrules)
 WAIT = 30  # seconds for Slurm's answer
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node: what it has, and what is free of it now (memory in MB). A node that takes no jobs has nothing free."""
+    """A node: its total and free resources (memory in MB). A node that takes no jobs has nothing free."""
 
     name: str
     up: bool
@@ -42,7 +37,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition: its limits, its nodes, and how many jobs wait for it, whoever's they are."""
+    """A partition: its limits, its nodes, and the number of all users' jobs that wait for it."""
 
     name: str
     default: bool
@@ -56,7 +51,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Ask:
-    """What the largest job of a rule asks for at its first attempt: cores, memory (MB), time (min), GPUs."""
+    """Request of a rule's largest job at its first attempt: cores, memory (MB), time (min), GPUs."""
 
     rule: str
     cpus: int
@@ -66,13 +61,13 @@ class Ask:
     model: str = ""
 
     def __str__(self) -> str:
-        """`8 CPUs, 64 GB, 24 h, 1 GPU`."""
+        """Format as `8 CPUs, 64 GB, 24 h, 1 GPU`."""
         gpus = f", {self.gpus} {self.model + ' ' if self.model else ''}GPU{'s' if self.gpus > 1 else ''}" if self.gpus else ""
         return f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}, {self.memory / 1000:.1f} GB, {duration(60 * self.minutes)}{gpus}"
 
 
 def look() -> list[Partition] | None:
-    """All partitions; None without Slurm, or where it does not answer."""
+    """Query all partitions; None without Slurm, or if it does not answer."""
     partitions = _slurm("scontrol", "--oneliner", "show", "partition")
     nodes = _slurm("scontrol", "--oneliner", "--details", "show", "node")
     waiting = _slurm("squeue", "--noheader", "--array", "--states=PENDING", "--format=%P")
@@ -82,7 +77,7 @@ def look() -> list[Partition] | None:
 
 
 def parse(partitions: str, nodes: str, waiting: str) -> list[Partition]:
-    """Partitions from what `scontrol` and `squeue` print, a line each."""
+    """Parse partitions from the output of `scontrol` and `squeue`, one per line."""
     of_partition: dict[str, list[Node]] = {}
     for line in nodes.splitlines():
         fields = _fields(line)
@@ -127,65 +122,19 @@ def _limit(text: str | None) -> float:
     return float(text) if text and text.isdigit() and text != "0" else inf
 
 
-def asks(config: Config, plan: Plan, site: Site, rule_files: Path = RULE_FILES) -> list[Ask]:
-    """What each stage's largest job asks for, as its rule says, in `memory(...)` and `minutes(...)`, less what its input's size adds.
-
-    Args:
-        config: the experiment, by whose scale rules ask for more or less.
-        plan: lines with cores and GPUs of a job.
-        site: whose limits bound what is asked for.
-        rule_files: folder of the rules.
-    """
-    requests = Requests(site, config.video_llama.llm == "embedded")
-    names = {
-        "FMRIPREP": config.preprocessing.engine in ("apptainer", "docker", "bare"),
-        "OWN_CAPTIONS": config.captioner.kind == "video_llama",
-        "EMBEDDED": requests.embedded,
-    }
-    bodies = rule_texts(rule_files)
-    lines: dict[str, Line] = {}
-    for line in plan.lines:
-        for rule in RULES_OF_STAGE.get(line.stage, (line.stage,)):
-            if rule in bodies and rule not in LOCAL and line.jobs and (rule not in lines or line.gpus > lines[rule].gpus):
-                lines[rule] = line
-    found = []
-    for rule, line in lines.items():
-        memory, minutes = (_numbers(bodies[rule], key, names) for key in ("mem_mb=memory", "runtime=minutes"))
-        gpus = max(line.gpus, site.embedded_gpus if requests.embedded and "gpu=gpus(" in bodies[rule] else 0)
-        model = (site.gpu_model or (site.gres or "").removeprefix("gpu").strip(":")) if gpus else ""
-        share = line.jobs if "    group:\n" in bodies[rule] else 1  # one after the other, in one job of Slurm's
-        asked = requests.memory(*memory)({}, [], 1), share * requests.minutes(*minutes)({}, [], 1)
-        found.append(Ask(rule, line.threads, asked[0], asked[1], gpus, model))
-    return found
-
-
-def rule_texts(folder: Path) -> dict[str, str]:
-    """Rule → its text."""
-    found = {}
-    for file in sorted(folder.glob("*.smk")):
-        for block in re.split(r"(?m)^rule ", file.read_text())[1:]:
-            name, _, body = block.partition(":")
-            found[name] = body
-    return found
-
-
-def _numbers(body: str, key: str, names: Mapping[str, bool]) -> tuple[int, int]:
-    """The figures for full and for embedded scale: numbers, or `NUMBER if NAME else NUMBER`."""
-    call = re.search(rf"{re.escape(key)}\(([^)]*)\)", body)
-    made = []
-    for argument in (call[1].split(",") if call else [])[:2]:
-        form = re.fullmatch(r"\s*(\d+)(?: if (?:(not) )?(\w+) else (\d+))?\s*", argument)
-        if form is None:
-            raise ValueError(f"{key}({call[1] if call else ''}): expected numbers, or NUMBER if NAME else NUMBER")
-        chosen = form[1] if form[3] is None or names[form[3]] != (form[2] == "not") else form[4]
-        made.append(int(chosen))
-    if len(made) != 2:
-        raise ValueError(f"{key}: expected figures for both scales")
-    return made[0], made[1]
+def asks(jobs: Sequence[Job]) -> list[Ask]:
+    """Return the request of each rule's largest job; jobs that share a Slurm job run in sequence and need the time of all."""
+    sharing = Counter(job.group for job in jobs)
+    found: dict[str, Ask] = {}
+    for job in (job for job in jobs if not job.local):
+        minutes = job.minutes * (sharing[job.group] if job.group else 1)
+        ask = Ask(job.rule, job.threads, job.memory, minutes, job.gpus, job.gpu_model)
+        found[job.rule] = max(ask, found.get(job.rule, ask), key=lambda a: (a.gpus, a.memory, a.minutes))
+    return list(found.values())
 
 
 def against(ask: Ask, partition: Partition) -> list[str]:
-    """What stands against a job in a partition; nothing where it fits, now or when nodes are free."""
+    """List why a job does not fit a partition; empty if it fits, now or once nodes are free."""
     if not partition.up:
         return ["takes no jobs now"]
     faults = []
@@ -212,7 +161,7 @@ def against(ask: Ask, partition: Partition) -> list[str]:
 
 
 def remedy(ask: Ask, partitions: Sequence[Partition]) -> str:
-    """What to change so that a job that fits no partition fits the one that comes nearest."""
+    """Suggest changes with which a job that fits no partition would fit the nearest one."""
     nearest = min(partitions, key=lambda p: len(" ".join(against(ask, p))), default=None)
     if nearest is None:
         return "no partition is open: run `boldscribe init --cluster` again, or ask the cluster's staff"
@@ -233,14 +182,14 @@ def remedy(ask: Ask, partitions: Sequence[Partition]) -> str:
 
 
 def usable(partitions: Sequence[Partition], site: Site) -> list[Partition]:
-    """Partitions that jobs may go to: those of site.yaml; without one, the default, where Slurm puts jobs that name none."""
+    """Return the partitions that jobs may go to: those of site.yaml, else the default, where Slurm puts jobs that name none."""
     if site.partitions:
         return [p for p in partitions if p.name in site.partitions]
     return [p for p in partitions if p.default] or list(partitions)
 
 
 def row(partition: Partition) -> list[str]:
-    """Cells of a table: name, time limit, and of nodes, CPUs and GPUs those that are free and all."""
+    """Format cells of a table: name, time limit, and nodes, CPUs and GPUs as free of total."""
     up = [n for n in partition.nodes if n.up]
     idle = sum(n.cpus_free == n.cpus for n in up)
     gpus = sum(n.gpus for n in partition.nodes)
@@ -259,7 +208,7 @@ def row(partition: Partition) -> list[str]:
 
 
 def as_json(partition: Partition) -> dict[str, object]:
-    """A partition for programs; without limit is null."""
+    """Return a partition as JSON, for programs; no limit is null."""
     up = [n for n in partition.nodes if n.up]
     return {
         "name": partition.name,

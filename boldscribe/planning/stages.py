@@ -1,15 +1,16 @@
-"""The plan: a line per stage and data set, with what it takes and from what this is known."""
+"""The plan: one line per stage and data set, with its needs and the source of each estimate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError
+from boldscribe.operations.jobs import Job, known_jobs, planned_jobs
 from boldscribe.planning.costs import Cost, Measured, measured, read_costs, rows_of
-from boldscribe.planning.counting import Amounts, common_amounts, count
+from boldscribe.planning.counting import Amounts, count
 from boldscribe.planning.design import Design, designs_of
 from boldscribe.planning.downloads import Fetched, raw_data, weights
 from boldscribe.provenance.ledger import Usages, read_ledger, usage_of_jobs
@@ -19,20 +20,19 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Line:
-    """What a stage of a data set takes.
+    """Needs of a stage of a data set.
 
     Attributes:
-        dataset, stage: the latter a rule, or `raw data` or `weights`.
-        jobs: how many.
-        download, kept, scratch: bytes from the network, on disk afterwards, and beside that while its jobs run.
-        inodes, inodes_scratch: files and folders, likewise.
-        cpu_hours, gpu_hours: time that cores and GPUs are held.
-        memory: largest job (GB).
-        threads, gpus: of a job.
-        asked: memory that the rule of the largest job asks for (GB).
-        job_seconds: wall time of a job, mean (s).
+        dataset, stage: the latter is a rule, `raw data` or `weights`.
+        jobs: number of jobs.
+        download, kept, scratch: bytes from the network, on disk afterwards, and additionally while its jobs run.
+        inodes, inodes_scratch: files and folders afterwards, and additionally while its jobs run.
+        cpu_hours, gpu_hours: time that cores and GPUs are occupied.
+        memory: memory of the largest job (GB): measured, or requested by its rule.
+        threads, gpus: per job.
+        job_seconds: mean wall time of a job (s).
         known_from: measured here with the number of jobs, or the kinds of the rows of `data/costs.csv`.
-        sources: of these rows.
+        sources: sources of these rows.
     """
 
     dataset: str
@@ -48,7 +48,6 @@ class Line:
     memory: float = 0
     threads: int = 1
     gpus: int = 0
-    asked: float = 0
     job_seconds: float = 0
     known_from: str = ""
     sources: tuple[str, ...] = ()
@@ -56,13 +55,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """All lines, and what could not be known."""
+    """All lines, what is not known, and the jobs."""
 
     lines: list[Line]
     assumed: list[str] = field(default_factory=list)
+    jobs: Sequence[Job] = ()
 
     def total(self) -> Line:
-        """The sum; of scratch the largest stage's, since a job's is removed when it ends; of memory the largest job's."""
+        """Return the sum; scratch is the largest stage's, since a job's is removed when it ends; memory is the largest job's."""
         return Line(
             "",
             "total",
@@ -80,91 +80,107 @@ class Plan:
         )
 
 
-def make_plan(config: Config, results: Path, cores: int, jobs: int | None = None, costs: list[Cost] | None = None) -> Plan:
-    """What an experiment takes.
+def make_plan(
+    config: Config,
+    results: Path,
+    cores: int,
+    at_once: int | None = None,
+    costs: list[Cost] | None = None,
+    jobs: Sequence[Job] | None = None,
+) -> Plan:
+    """Estimate what an experiment takes.
 
     Args:
         config: the experiment.
-        results: tree whose ledger refines the table's figures, and which the results are for.
-        cores: of this machine; they bound how many jobs run, and have scratch files, at the same time.
-        jobs: how many run at the same time, whatever the cores; as given to Snakemake.
+        results: its results tree, whose ledger refines the table's figures.
+        cores: cores of this machine; they limit how many jobs run, and have scratch files, at the same time.
+        at_once: number of simultaneous jobs, whatever the cores, as given to Snakemake.
         costs: the table; `data/costs.csv` by default.
+        jobs: jobs of the experiment; Snakemake's plan by default.
 
     Raises:
-        UserError: a table or manifest that cannot be read.
+        UserError: a table or manifest cannot be read, or no plan can be made.
     """
     costs = read_costs() if costs is None else costs
-    recorded, done, assumed = _recorded(results)
+    recorded, assumed = _recorded(results), list[str]()
     lines: list[Line] = []
+    jobs = planned_jobs(config) if jobs is None else jobs
     for name in config.whole_datasets:
         designs = designs_of(config, name)
         assumed += designs[name].assumed
         if (fetched := raw_data(config, name, designs[name], costs)) is not None:
             assumed += fetched.assumed
             lines.append(_fetched_line(name, "raw data", fetched))
-        lines += _dataset_lines(config, name, designs, recorded, costs, done, cores, jobs)
+        lines += _lines(config, name, designs, jobs, recorded, costs, cores, at_once)
     lines.append(_fetched_line("", "weights", weights(config, costs)))
-    lines += _common_lines(config, recorded, costs, done, cores, jobs)
+    lines += _lines(config, "", {}, jobs, recorded, costs, cores, at_once)
     assumed += [f"pretraining.{name}: windows of its subjects are not counted" for name in config.pretraining]
-    return Plan(lines, assumed)
+    return Plan(lines, [*recorded.aside, *assumed], jobs)
 
 
-def stage_lines(config: Config, results: Path, cores: int, jobs: int | None = None) -> list[Line]:
-    """The plan's lines of stages alone: what is to be fetched is not looked for, which takes long where there are many files."""
-    costs, (recorded, done, _) = read_costs(), _recorded(results)
+def stage_lines(config: Config, jobs: Sequence[Job], results: Path, cores: int, at_once: int | None = None) -> list[Line]:
+    """Return the plan's lines of stages only: checking for missing downloads is skipped, which takes long with many files."""
+    costs, recorded = read_costs(), _recorded(results)
     lines: list[Line] = []
-    for name in config.whole_datasets:
-        lines += _dataset_lines(config, name, designs_of(config, name), recorded, costs, done, cores, jobs)
-    return lines + _common_lines(config, recorded, costs, done, cores, jobs)
+    for name in ("", *config.whole_datasets):
+        lines += _lines(config, name, designs_of(config, name) if name else {}, jobs, recorded, costs, cores, at_once)
+    return lines
 
 
-def _dataset_lines(
+def _lines(
     config: Config,
     name: str,
     designs: Mapping[str, Design],
-    recorded: Config | None,
+    jobs: Sequence[Job],
+    recorded: _Recorded,
     costs: list[Cost],
-    done: Usages,
     cores: int,
-    jobs: int | None,
+    at_once: int | None,
 ) -> list[Line]:
-    before = count(recorded, name, designs_of(recorded, name)) if recorded and name in recorded.whole_datasets else {}
-    amounts = count(config, name, designs)
-    return [_line(name, stage, a, costs, done, before.get(stage), cores, jobs) for stage, a in amounts.items()]
+    """Return one line per stage of a data set, or of what belongs to none (`name` empty)."""
+    before: dict[str, Amounts] = {}
+    if recorded.config is not None and name in ("", *recorded.config.whole_datasets):
+        before = count(recorded.config, name, designs_of(recorded.config, name) if name else {}, recorded.jobs)
+    amounts = count(config, name, designs, jobs)
+    return [_line(name, stage, a, costs, recorded.done, before.get(stage), cores, at_once) for stage, a in amounts.items()]
 
 
-def _common_lines(config: Config, recorded: Config | None, costs: list[Cost], done: Usages, cores: int, jobs: int | None) -> list[Line]:
-    before = common_amounts(recorded) if recorded else {}
-    return [_line("", stage, a, costs, done, before.get(stage), cores, jobs) for stage, a in common_amounts(config).items()]
+@dataclass(frozen=True)
+class _Recorded:
+    """Experiment of a results tree, its jobs, the resources they used, and the reason if these are ignored."""
+
+    config: Config | None = None
+    jobs: Sequence[Job] = ()
+    done: Usages = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
 
 
-def _recorded(results: Path) -> tuple[Config | None, Usages, list[str]]:
-    """The experiment of a results tree, what its jobs used, and why that is left aside where it is."""
+def _recorded(results: Path) -> _Recorded:
     done = usage_of_jobs(read_ledger(results).entries)
     if not done:
-        return None, {}, []
+        return _Recorded()
     try:
-        return load_config(results / "config.yaml"), done, []
+        config = load_config(results / "config.yaml")
+        return _Recorded(config, known_jobs(config, results), done)
     except UserError as error:
-        return None, {}, [f"{results}/ledger: left aside, since it is not known which experiment it is of ({error})"]
+        return _Recorded(aside=(f"{results}/ledger: left aside, since it is not known which experiment it is of ({error})",))
 
 
 def _line(
-    dataset: str, stage: str, amounts: Amounts, costs: list[Cost], done: Usages, before: Amounts | None, cores: int, jobs: int | None
+    dataset: str, stage: str, amounts: Amounts, costs: list[Cost], done: Usages, before: Amounts | None, cores: int, at_once: int | None
 ) -> Line:
-    """A line from the table; its times and memory from the ledger, where the stage has run in the same variant."""
+    """Build a line from the table, with times and memory from the ledger if the stage has run in the same variant."""
     rows = rows_of(costs, stage, amounts)
     cpu, gpu = _seconds(rows)
-    memory = asked = max((c.memory_mb for c, _ in rows), default=0)
+    memory = amounts.memory
     known = ", ".join(dict.fromkeys(c.kind for c, _ in rows if c.cpu_seconds or c.bytes_kept or c.bytes_scratch))
-    threads = amounts.threads if jobs else min(amounts.threads, cores)  # Snakemake gives a job no more cores than there are
+    threads = amounts.threads if at_once else min(amounts.threads, cores)  # Snakemake gives a job at most the cores that exist
     seconds = max(cpu / threads, gpu / max(1, amounts.gpus)) / max(1, amounts.jobs)
     same = before is not None and before.variant == amounts.variant and before.gpus == amounts.gpus
     if before is not None and same and (found := measured(done, stage, dataset)):
         cpu, gpu, seconds = _refined(cpu, gpu, found, amounts, before, rows_of(costs, stage, before))
         memory, known = found.memory_mb or memory, f"measured here, n={found.n}"
-    at_once = min(amounts.jobs, jobs or max(1, cores // amounts.threads))
-    share = at_once / amounts.jobs if amounts.jobs else 0
+    share = min(amounts.jobs, at_once or max(1, cores // amounts.threads)) / amounts.jobs if amounts.jobs else 0
     return Line(
         dataset,
         stage,
@@ -178,7 +194,6 @@ def _line(
         memory=memory / 1000,
         threads=amounts.threads,
         gpus=amounts.gpus,
-        asked=asked / 1000,
         job_seconds=seconds,
         known_from=known,
         sources=tuple(dict.fromkeys(c.source for c, _ in rows)),
@@ -192,9 +207,9 @@ def _seconds(rows: list[tuple[Cost, float]]) -> tuple[float, float]:
 def _refined(
     cpu: float, gpu: float, found: Measured, amounts: Amounts, before: Amounts, rows_before: list[tuple[Cost, float]]
 ) -> tuple[float, float, float]:
-    """Seconds of cores and GPUs of all jobs, and of the clock of one, by what was measured.
+    """Return CPU and GPU seconds of all jobs, and wall seconds of one, from measurements.
 
-    Where a job has more or fewer units now than then, they are in proportion to the table's figures for both experiments.
+    If a job now has more or fewer units, they are scaled by the ratio of the table's figures for both experiments.
     """
     seeded, _ = _seconds(rows_before)
     grown = (cpu / amounts.jobs) / (seeded / before.jobs) if seeded and amounts.jobs and before.jobs else 1.0

@@ -1,4 +1,4 @@
-"""How long a run takes at least, from its first job to its last."""
+"""Minimum duration of a run, from its first job to its last."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import yaml
 
 from boldscribe.cluster.site import PROFILE
 from boldscribe.config import Config
-from boldscribe.operations.jobs import Job, jobs_of
+from boldscribe.operations.jobs import Job
 from boldscribe.operations.schedule import Need, Room, duration, longest_chain, makespan, needs_of
 from boldscribe.planning.queue import Partition
-from boldscribe.planning.stages import stage_lines
+from boldscribe.planning.stages import Plan, stage_lines
 from boldscribe.processes import cores
 
 
 @dataclass(frozen=True)
 class Wall:
-    """Time from the first job to the last (s), the room that it was reckoned with, and the longest chain of jobs, as text."""
+    """Time from the first job to the last (s), the room that was assumed, and the longest chain of jobs, as text."""
 
     seconds: float
     room: str
@@ -28,7 +28,7 @@ class Wall:
     on_slurm: bool
 
     def sentence(self) -> str:
-        """What to print."""
+        """Format the estimate for printing."""
         aside = (
             "downloads, time in the queue behind others' jobs, and the minute or so that Slurm and Snakemake take for each job, aside"
             if self.on_slurm
@@ -40,20 +40,21 @@ class Wall:
         )
 
 
-def wall(config: Config, results: Path, partitions: Sequence[Partition] | None, jobs: int | None) -> Wall:
-    """The least time that a run takes, if every job starts as soon as it can: what is done already is not left out.
+def wall(config: Config, plan: Plan, results: Path, partitions: Sequence[Partition] | None, at_once: int | None) -> Wall:
+    """Estimate the minimum duration of a run in which every job starts as soon as it can; jobs that are done are included.
 
     Args:
         config: the experiment.
-        results: its tree, whose ledger says what jobs take.
-        partitions: of Slurm, that jobs may go to; None without Slurm.
-        jobs: at a time, as given to Snakemake; by default what the profile says, or what the cores allow.
+        plan: its plan, which holds the jobs.
+        results: its results tree, whose ledger states what jobs take.
+        partitions: Slurm's partitions that jobs may go to; None without Slurm.
+        at_once: number of simultaneous jobs, as given to Snakemake; by default the profile's, or what the cores allow.
     """
-    todo = jobs_of(config)
-    most = jobs if partitions is None else jobs or _profile_jobs()
-    needs = needs_of(todo, stage_lines(config, results, cores(), most))
+    todo, most = plan.jobs, at_once if partitions is None else at_once or _profile_jobs()
+    needs = needs_of(todo, stage_lines(config, todo, results, cores(), most))
     if partitions is None or most is None:
-        room, told = Room(jobs=jobs or cores(), cores=cores()), f"{cores()} cores" + (f" and {jobs} jobs at a time" if jobs else "")
+        room = Room(jobs=at_once or cores(), cores=cores())
+        told = f"{cores()} cores" + (f" and {at_once} jobs at a time" if at_once else "")
     else:
         nodes = {n.name: n for p in partitions for n in p.nodes}.values()
         room = Room(most, sum(n.cpus for n in nodes), sum(n.gpus for n in nodes))
@@ -63,13 +64,13 @@ def wall(config: Config, results: Path, partitions: Sequence[Partition] | None, 
 
 
 def _told(chain: Sequence[Job], needs: dict[Job, Need]) -> str:
-    """`fmriprep 4.0 h, stage1 23 min, ...`: those that take most, in their order."""
+    """Format `fmriprep 4.0 h, stage1 23 min, ...`: the longest jobs of the chain, in their order."""
     long = sorted(chain, key=lambda job: -needs[job].seconds)[:5]
     return ", ".join(f"{job.rule} {duration(needs[job].seconds)}" for job in chain if job in long)
 
 
 def _profile_jobs() -> int:
-    """Jobs at a time of the cluster's profile."""
+    """Return the number of simultaneous jobs in the cluster's profile."""
     try:
         return int(yaml.safe_load((PROFILE / "profile.yaml").read_text())["jobs"])
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):

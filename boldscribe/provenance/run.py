@@ -1,4 +1,4 @@
-"""The run that a results tree belongs to: its configuration, as merged when it started and as its files say now."""
+"""The run that a results tree belongs to: its configuration, as merged when it started and as its files are now."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from boldscribe.errors import UserError
 from boldscribe.files import write_json
 from boldscribe.provenance.naming import ROOT, name_of, path_of
 
-OWN_FILES = ("config.yaml", "run.json")  # of the results tree, written when a run starts
+OWN_FILES = ("config.yaml", "run.json", "jobs.json")  # in the results tree, written when a run starts
 
 
 def write_run(config: Config, configfiles: Sequence[str | Path], changes: Mapping[str, Any]) -> None:
-    """Write what every step reads, `config.yaml`, and where it comes from, `run.json`.
+    """Write `config.yaml`, which every step reads, and `run.json`, which states its sources.
 
     Args:
         config: the merged configuration.
-        configfiles: the files it was merged from, later ones over earlier ones.
+        configfiles: the files it was merged from; later ones override earlier ones.
         changes: keys given on the command line.
     """
     results = config.paths.results
@@ -31,7 +31,7 @@ def write_run(config: Config, configfiles: Sequence[str | Path], changes: Mappin
 
 
 def current_config(results: str | Path) -> Config:
-    """The configuration of a results tree as its files say now, which may have changed since its run started.
+    """Return the configuration of a results tree from its current files, which may have changed since its run started.
 
     Raises:
         UserError: no run was started there, or a configuration file is missing or wrong.
@@ -47,7 +47,7 @@ def current_config(results: str | Path) -> Config:
 
 
 def results_of(path: str | Path) -> Path:
-    """The results tree that a file or folder lies in: the nearest folder above it (or itself) with a `run.json`.
+    """Return the results tree of a file or folder: the nearest folder above it (or itself) with a `run.json`.
 
     Raises:
         UserError: there is none.

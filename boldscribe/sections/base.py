@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of."""
+"""Building blocks of the configuration's sections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLACEHOLDER, QUESTION = "<ImageHere>", "{instruction}"  # of the prompt template
 
 
 def key(default: Any, description: str, source: str, **constraints: Any) -> Any:
-    """A configuration key: its default, what it means (with unit) and where the value comes from."""
+    """Define a configuration key: its default, meaning (with unit) and the source of the value."""
     extra: dict[str, Any] = {"source": source}
     if isinstance(default, (list, dict)):
         return Field(default_factory=lambda: default, description=description, json_schema_extra=extra, **constraints)
@@ -19,6 +19,6 @@ def key(default: Any, description: str, source: str, **constraints: Any) -> Any:
 
 
 class Section(BaseModel):
-    """A group of keys: immutable, and closed to unknown keys."""
+    """A group of keys, which is immutable and rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

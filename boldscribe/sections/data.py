@@ -83,23 +83,23 @@ class Dataset(Section):
 
     @property
     def targets(self) -> list[str]:
-        """Subjects who are decoded: those of the split, or in a rotation all, each in one fold."""
+        """Decoded subjects: those of the split or, in a rotation, all subjects, each in one fold."""
         return self.validation_subjects if self.leave_out is None else self.subjects
 
     @property
     def videos(self) -> Path:
-        """Folder of the videos, below which `stim_file` names one."""
+        """Folder of the videos, to which `stim_file` is relative."""
         return Path(self.stimuli_dir) if self.stimuli_dir is not None else Path(self.bids_dir) / "stimuli"
 
     @property
     def run_entities(self) -> tuple[str, ...]:
-        """Entities that tell runs apart beside `run`: none, since the split names runs by their number."""
+        """Entities besides `run` that distinguish runs: none, since the split identifies runs by number."""
         return ()
 
     @field_validator("adaptation_runs", "test_runs")
     @classmethod
     def _two_digits(cls, runs: list[str]) -> list[str]:
-        """Runs are compared by number: `1` and `01` are one run."""
+        """Pad run numbers with zeros, so that `1` and `01` are the same run."""
         return [f"{int(r):02d}" if r.isdigit() else r for r in runs]
 
     @model_validator(mode="after")
@@ -141,7 +141,7 @@ class PretrainingSet(Section):
 
     @property
     def run_entities(self) -> tuple[str, ...]:
-        """Entities that tell runs apart beside `run`: HCP has each of its runs in two phase directions."""
+        """Entities besides `run` that distinguish runs: HCP has each run in two phase directions."""
         return ("acquisition", "direction")
 
 
@@ -156,6 +156,9 @@ class Simulation(Section):
     clip_seconds: float = key(2.0, "length of a rendered clip (s)", "data sets", gt=0)
     clip_fps: int = key(8, "frames per second of a rendered clip", "ours", ge=1)
     clip_size: int = key(224, "edge of a rendered frame (pixels)", "ours", ge=32)
+
+
+FMRIPREP = ("apptainer", "docker", "bare")  # engines that run it
 
 
 class Preprocessing(Section):
@@ -184,6 +187,16 @@ class Preprocessing(Section):
     susceptibility: Literal["phasediff", "none"] = key(
         "phasediff", "embedded: correct for the distortion that a phase-difference map shows, where the data set has one", "data sets"
     )
+
+    @property
+    def runs_fmriprep(self) -> bool:
+        """True if fMRIPrep preprocesses, in its container or installed."""
+        return self.engine in FMRIPREP
+
+    @property
+    def reads_derivatives(self) -> bool:
+        """True if derivatives made elsewhere are read, entirely or for their transforms."""
+        return self.engine in ("minimal", "derivatives")
 
 
 class Bold(Section):

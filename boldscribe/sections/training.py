@@ -111,7 +111,7 @@ class Decoding(Section):
 
     @property
     def asked_for(self) -> list[str]:
-        """The controls that are asked for, by name."""
+        """Names of the requested controls."""
         return [name for name in CONDITIONS if name != "model"] if self.controls == "all" else list(self.controls)
 
 

@@ -17,15 +17,16 @@ import pytest
 from click.testing import CliRunner
 
 from boldscribe.cli import main
-from boldscribe.config import Config, load_config, merge, parse_config
+from boldscribe.cluster.dryrun import planned
+from boldscribe.config import Config, merge, parse_config
 from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
 from boldscribe.operations import hooks, progress
 from boldscribe.operations.accounting import Account, sacct
 from boldscribe.operations.causes import Evidence, diagnose
 from boldscribe.operations.failures import Failure, summary
-from boldscribe.operations.jobs import Job, jobs_of, waits_for
-from boldscribe.operations.logs import Attempt, controller_errors, last_attempt, planned_jobs
+from boldscribe.operations.jobs import Job, known_jobs, read_jobs, save_jobs, write_jobs
+from boldscribe.operations.logs import Attempt, controller_errors, last_attempt
 from boldscribe.operations.messages import NOTIFY, failure_message, notify, success_message
 from boldscribe.operations.progress import Progress
 from boldscribe.operations.schedule import Need, Room, duration, longest_chain, makespan
@@ -39,15 +40,15 @@ from tests.conftest import ROOT
 
 OUTPUTS = Path(__file__).parent / "slurm_outputs"
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
-N_JOBS = len(jobs_of(load_config(ROOT / "config.yaml", DEMO)))  # held against Snakemake's own list below
 NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def config(demo: Config, tmp_path: Path) -> Config:
-    """The demo's experiment with a tree of its own."""
+def config(demo: Config, demo_jobs: list[Job], tmp_path: Path) -> Config:
+    """The demo's experiment with a tree of its own, in which a run was started."""
     changed = parse_config(merge(demo.model_dump(by_alias=True), {"paths": {"results": str(tmp_path / "results")}}))
     write_config(changed, tmp_path / "results" / "config.yaml")
+    save_jobs(changed, demo_jobs)
     return changed
 
 
@@ -55,6 +56,10 @@ def config(demo: Config, tmp_path: Path) -> Config:
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without Slurm: of its programs, none is found."""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+
+
+def jobs_of(config: Config) -> list[Job]:
+    return known_jobs(config, Path(config.paths.results))
 
 
 def one(config: Config, rule: str, **wildcards: str) -> Job:
@@ -65,7 +70,7 @@ def one(config: Config, rule: str, **wildcards: str) -> Job:
 def make(config: Config, job: Job, error: BaseException | None = None, log: str = "", wildcards: dict[str, str] | None = None) -> None:
     """Run a job through the recorder, with a log as the rules keep it; it makes its outputs, or fails with an error."""
     results = Path(config.paths.results)
-    path = job.log(results)
+    path = results / job.log
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         stream.write(f"{header(job)}\n{log}")
@@ -104,29 +109,33 @@ def stand_in(folder: Path, **programs: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("arguments", [["--profile", "profiles/demo"], []], ids=["demo", "paper"])
-def test_jobs_and_what_they_wait_for_are_snakemakes(arguments: list[str]) -> None:
-    config = load_config(ROOT / "config.yaml", *([DEMO] if arguments else []))
+def test_jobs_are_written_when_a_run_starts_and_kept_beside_those_of_a_run_of_a_part(demo: Config, tmp_path: Path) -> None:
+    own = parse_config(merge(demo.model_dump(by_alias=True), {"paths": {"results": str(tmp_path)}}))
+    changes = own.model_dump(mode="json", by_alias=True)
+    stages = ("simulate_stimuli", "simulate_subject", "check_dataset", "fmriprep")
+    with planned(changes=changes, targets=[f"{tmp_path}/derivatives/had/sub-02"]) as workflow:
+        assert [job.rule for job in write_jobs(own, workflow)] == [*stages[:1], *stages[1:2] * 6, *stages[2:]]
+    part = read_jobs(tmp_path)
+    with planned(changes=changes, targets=[f"{tmp_path}/models/llm"]) as workflow:
+        (model,) = write_jobs(own, workflow)
+    assert model.outputs == ("models/llm",) and model.log == "logs/fetch_model/llm.log" and model.local
+    both = read_jobs(tmp_path)
+    assert part and both and set(both) == {*part, model}
+    last = next(job for job in both if job.rule == "fmriprep")
+    assert {job.rule for job in last.before} == {"simulate_subject", "check_dataset"} and last.outputs == ("derivatives/had/sub-02",)
+    assert all(both.index(before) < both.index(job) for job in both for before in job.before)
+    another = own.model_copy(update={"seed": own.seed + 1})
+    with planned(changes=another.model_dump(mode="json", by_alias=True), targets=[f"{tmp_path}/models/llm"]) as workflow:
+        write_jobs(another, workflow)
+    assert read_jobs(tmp_path) == [model], "jobs of another experiment are none of this one's"
+    (tmp_path / "jobs.json").write_text('{"jobs": [{"rule": "x"}]}')
+    with pytest.raises(UserError, match=r"jobs\.json: not the jobs of a run"):
+        read_jobs(tmp_path)
 
-    def snakemake(option: str) -> str:
-        command = [sys.executable, "-m", "snakemake", *arguments, option]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    jobs = jobs_of(config)
-    planned = {(fields[0], fields[2]) for fields in (line.split("\t") for line in snakemake("--detailed-summary").splitlines()[1:])}
-    assert {(f"{config.paths.results}/{name}", job.rule) for job in jobs for name in job.outputs} == planned
-    graph = snakemake("--rulegraph")
-    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
-    edges = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", graph) if names[b] != "all"}
-    assert {(before.rule, job.rule) for job, others in waits_for(jobs).items() for before in others} == edges
-    for file in (ROOT / "rules").glob("*.smk"):
-        for rule, log in re.findall(r'(?ms)^rule (\w+):.*?^    log:\n\s+f"\{R\}/([^"]+)"', file.read_text()):
-            for job in (j for j in jobs if j.rule == rule):
-                pattern = log.replace("{{", "{").replace("}}", "}")
-                assert job.log(Path("r")) == Path("r") / pattern.format(**dict(job.wildcards))
-
-
-def test_a_table_of_what_was_made_what_failed_and_what_is_not_yet(config: Config, tmp_path: Path, alone: None) -> None:
+def test_a_table_of_what_was_made_what_failed_and_what_is_not_yet(
+    config: Config, demo_jobs: list[Job], tmp_path: Path, alone: None
+) -> None:
     results = Path(config.paths.results)
     done, broken = one(config, "simulate_subject", dataset="had", subject="01"), one(config, "trials", dataset="had", subject="02")
     again = one(config, "trials", dataset="had", subject="03")
@@ -136,17 +145,17 @@ def test_a_table_of_what_was_made_what_failed_and_what_is_not_yet(config: Config
     make(config, again, ValueError("first"), "ValueError: first\n")
     make(config, again)
     overview = survey(config, results, tmp_path)
-    assert overview.counts() == {DONE: 2, FAILED: 1, WAITING: N_JOBS - 3} and not overview.slurm
+    assert overview.counts() == {DONE: 2, FAILED: 1, WAITING: len(demo_jobs) - 3} and not overview.slurm
     assert state_of(overview, done).state == state_of(overview, again).state == DONE, "a second attempt that succeeds is what counts"
     failure = state_of(overview, broken).failure
     assert failure and failure.cause.name == "input at fault" and failure.attempts == 1
     assert "\n".join(failure.cause.lines) + "\n" == message, "shown whole"
     shown = CliRunner().invoke(main, ["status", str(results)])
     assert shown.exit_code == 1 and max(map(len, shown.output.splitlines())) <= 120
-    assert f"2 of {N_JOBS} jobs done, 1 failed, {N_JOBS - 3} not yet" in " ".join(shown.output.split())
+    assert f"2 of {len(demo_jobs)} jobs done, 1 failed, {len(demo_jobs) - 3} not yet" in " ".join(shown.output.split())
     assert re.search(r"^ 02 +not yet +not yet +not yet +failed: input at fault, \d+ s ago", shown.output, re.M)
     content = json.loads(CliRunner().invoke(main, ["status", str(results), "--json"]).output)
-    assert content["counts"] == {"done": 2, "failed": 1, "not yet": N_JOBS - 3} and content["failures"][0]["rule"] == "trials"
+    assert content["counts"] == {"done": 2, "failed": 1, "not yet": len(demo_jobs) - 3} and content["failures"][0]["rule"] == "trials"
     (results / done.outputs[0]).unlink()
     assert state_of(survey(config, results, tmp_path), done).state == WAITING, "its record is there still, and is no output"
 
@@ -163,12 +172,12 @@ def test_shards_whose_programs_are_not_told_which_they_are(config: Config, tmp_p
 
 
 def test_a_job_that_was_killed_leaves_a_header_and_no_entry(config: Config, tmp_path: Path, alone: None) -> None:
-    job, results = one(config, "stage1", dataset="had", variant="model"), Path(config.paths.results)
+    job, results = one(config, "stage1", dataset="had", encoder="model"), Path(config.paths.results)
     make(config, job, SystemExit(143), "epoch 1\n")
-    with job.log(results).open("a") as log:
+    with (results / job.log).open("a") as log:
         log.write(f"{header(job, 2, when=datetime.now(UTC) + timedelta(seconds=2))}\nepoch 1\nepoch 2\n")
     assert state_of(survey(config, results, tmp_path), job).state == RUNNING, "its log was written to just now: it may run elsewhere"
-    os.utime(job.log(results), (time.time() - 300,) * 2)
+    os.utime((results / job.log), (time.time() - 300,) * 2)
     failure = state_of(survey(config, results, tmp_path), job).failure
     assert failure and failure.cause.name == "ended without word" and failure.attempts == 2
     assert failure.cause.lines == ("epoch 1", "epoch 2"), "of the last attempt alone"
@@ -199,13 +208,13 @@ def test_slurms_queue_is_told_apart_by_folder_comment_and_header(config: Config,
     queue = (OUTPUTS / "squeue.txt").read_text().replace("FOLDER", str(tmp_path)).replace("LATER", later)
     monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", squeue=queue, sacct=(OUTPUTS / "sacct.txt").read_text()))
     results, task = Path(config.paths.results), one(config, "frames", dataset="had", split="test")
-    task.log(results).parent.mkdir(parents=True)
-    task.log(results).write_text(header(task, slurm="86") + "\n")
+    (results / task.log).parent.mkdir(parents=True)
+    (results / task.log).write_text(header(task, slurm="86") + "\n")
     overview = survey(config, results, tmp_path)
     running = {str(s.job): (s.node, s.slurm) for s in overview.states if s.state == RUNNING}
     assert running == {"trials had sub-02": ("node2", "82"), "frames had test-000": ("node1", "86")}, "a task by its log's header"
     queued = {str(s.job): s.reason for s in overview.states if s.state == QUEUED}
-    assert queued == {"stage1 had variant-model": "PartitionConfig", "simulate_subject had sub-02": "Priority"}
+    assert queued == {"stage1 had encoder-model": "PartitionConfig", "simulate_subject had sub-02": "Priority"}
     assert overview.unnamed == {"frames": 2} and overview.other == 1
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".snakemake").mkdir()
@@ -224,8 +233,8 @@ def test_what_shares_a_job_of_slurms_runs_in_turn(config: Config, tmp_path: Path
     all_of_had = [job for job in jobs_of(config) if job.rule == "decode" and job["dataset"] == "had"]
     done, running, *waiting = all_of_had
     make(config, done)
-    running.log(results).parent.mkdir(parents=True, exist_ok=True)
-    running.log(results).write_text(header(running, slurm="90") + "\n")
+    (results / running.log).parent.mkdir(parents=True, exist_ok=True)
+    (results / running.log).write_text(header(running, slurm="90") + "\n")
     overview = survey(config, results, tmp_path)
     assert overview.other == 0 and len(waiting) > 2
     assert [state_of(overview, job).state for job in (done, running)] == [DONE, RUNNING]
@@ -269,7 +278,7 @@ def text_of(text: str) -> Attempt:
         (Evidence("stage1", account=account("FAILED", "0:9"), slurm_log=OVER_MEMORY), "out of memory", "asked for 100 MB and held 328 MB"),
         (Evidence("stage1", account=account("OUT_OF_MEMORY")), "out of memory", "--set-resources stage1:mem_mb=1000"),
         (Evidence("stage1", account=account("TIMEOUT"), slurm_log=TIMED_OUT), "time limit", "stage1:runtime=30"),
-        (Evidence("decode", account=account("TIMEOUT")), "time limit", "--group-components 'decode_{dataset}=5'"),
+        (Evidence("decode", account=account("TIMEOUT"), shared=True), "time limit", "--group-components 'decode_{dataset}=5'"),
         (Evidence("stage1", account=account("NODE_FAIL")), "node failure", "--exclude=node1"),
         (Evidence("stage1", account=account("PREEMPTED")), "preempted", "last checkpoint"),
         (Evidence("stage1", account=account("CANCELLED")), "cancelled", "scancel"),
@@ -301,7 +310,6 @@ def test_a_request_that_slurm_refuses_has_snakemakes_word_alone() -> None:
     assert list(errors) == ["r/logs/b/y.log"]
     cause = diagnose(Evidence("b", controller=errors["r/logs/b/y.log"]))
     assert cause.name == "refused by Slurm" and cause.lines[-1] == "Batch job submission failed: Invalid partition name specified"
-    assert planned_jobs(OUTPUTS / "snakemake_slurm.log") == {"a": 1, "b": 1, "c": 1}
     local = controller_errors(OUTPUTS / "snakemake_local.log")
     assert local == {"r/logs/a/x.log": "returned non-zero exit status 3", "r/logs/c.log": "died with <Signals.SIGKILL: 9>."}
 
@@ -311,7 +319,7 @@ def test_a_job_killed_before_it_wrote_a_line_is_known_by_slurms_log(
 ) -> None:
     path = stand_in(tmp_path / "bin", squeue="", sacct=(OUTPUTS / "sacct.txt").read_text())
     monkeypatch.setenv("PATH", path)
-    job, results = one(config, "stage1", dataset="had", variant="model"), Path(config.paths.results)
+    job, results = one(config, "stage1", dataset="had", encoder="model"), Path(config.paths.results)
     results.mkdir(parents=True, exist_ok=True)
     (results / "run.json").write_text("{}")  # of a run that has begun
     for number in ("3", "5"):
@@ -324,7 +332,7 @@ def test_a_job_killed_before_it_wrote_a_line_is_known_by_slurms_log(
 
 
 def test_the_last_attempt_of_a_log(tmp_path: Path, config: Config) -> None:
-    job, log = one(config, "stage1", dataset="had", variant="model"), tmp_path / "had.log"
+    job, log = one(config, "stage1", dataset="had", encoder="model"), tmp_path / "had.log"
     first, second = NOW.replace(microsecond=0), NOW.replace(microsecond=0) + timedelta(minutes=5)
     bar = "epochs:  50%|#####     | 1/2\repochs: 100%|##########| 2/2"
     log.write_text(f"{header(job, 1, '7', first)}\nold\n{header(job, 2, '9', second)}\n\n{bar}\nnew\n")
@@ -335,9 +343,9 @@ def test_the_last_attempt_of_a_log(tmp_path: Path, config: Config) -> None:
 
 
 def test_the_summary_is_short_however_many_jobs_failed(config: Config) -> None:
-    jobs = [replace(one(config, "frames", dataset="had", split="train"), wildcards=(("dataset", f"d{i}"),)) for i in range(14)]
+    several = [replace(one(config, "frames", dataset="had", split="train"), wildcards=(("dataset", f"d{i}"),)) for i in range(14)]
     cause = diagnose(Evidence("frames", "failed: RuntimeError", text_of("line\n" * 400 + "RuntimeError: x\n")))
-    same = [Failure(job, cause, 1, "", None, (Path("a.log"),)) for job in jobs]
+    same = [Failure(job, cause, 1, "", None, (Path("a.log"),)) for job in several]
     lines = summary(same)
     assert lines[0].startswith("14 jobs of rule frames: unknown (d0, d1, d2, d3 and 10 more)") and len(lines) <= 12
     different = [replace(f, cause=replace(cause, name="input at fault", lines=(f"error: {i}",))) for i, f in enumerate(same)]
@@ -345,7 +353,7 @@ def test_the_summary_is_short_however_many_jobs_failed(config: Config) -> None:
     assert sum(line.startswith("frames") for line in lines) == 10 and lines[-1] == "... and 4 more failed jobs: frames"
 
 
-def test_time_is_reckoned_from_what_follows_on_what_and_what_there_is_room_for(config: Config) -> None:
+def test_time_is_estimated_from_what_follows_on_what_and_what_there_is_room_for(config: Config) -> None:
     jobs = [j for j in jobs_of(config) if j["dataset"] == "urgen" and j.rule in ("simulate_stimuli", "simulate_subject", "check_dataset")]
     seconds = {"simulate_stimuli": 10.0, "simulate_subject": 20.0, "check_dataset": 5.0}
     needs = {job: Need(seconds[job.rule]) for job in jobs}
@@ -362,11 +370,7 @@ def test_progress_counts_this_run_and_is_silent_where_it_is_to_be(config: Config
     results, out = Path(config.paths.results), io.StringIO()
     early, now = (one(config, "simulate_subject", dataset="had", subject=s) for s in ("01", "02"))
     make(config, early)
-    log = tmp_path / "snakemake.log"
-    log.write_text(
-        "Job stats:\njob                 count\n----------------  -------\nsimulate_subject        2\nall   1\ntotal       3\n\n"
-    )
-    shown = Progress(config, results, tmp_path, log, interval=0.05, out=out)
+    shown = Progress(config, results, tmp_path, [early, now], interval=0.05, out=out)
     assert shown.line().startswith("0 of 2 jobs done; about "), "of another run's jobs, one is to be made again"
     make(config, now)
     assert shown.line().startswith("1 of 2 jobs done; about ")
@@ -377,9 +381,9 @@ def test_progress_counts_this_run_and_is_silent_where_it_is_to_be(config: Config
     shown.stop()
     shown.join(20)
     assert out.getvalue().count("\n") == 1, "nothing has changed, so nothing more is said"
-    hooks.begin(config, tmp_path, [], None, {"progress"})
+    hooks.begin(config, tmp_path, [now], None, {"progress"})
     assert not hooks._progress[0].is_alive()
-    hooks.begin(config, tmp_path, [], None, None)
+    hooks.begin(config, tmp_path, [now], None, None)
     assert hooks._progress[0].is_alive() and hooks._progress[0].daemon
     hooks._progress[0].stop()
 
@@ -397,14 +401,14 @@ def test_a_slow_run_is_expected_to_stay_slow(config: Config, tmp_path: Path, alo
     assert slow > 2 * fast > 0
 
 
-def test_messages_at_the_end(config: Config, tmp_path: Path, alone: None) -> None:
+def test_messages_at_the_end(config: Config, demo_jobs: list[Job], tmp_path: Path, alone: None) -> None:
     start, results = datetime.now(UTC), Path(config.paths.results)
     make(config, one(config, "tables", dataset="had"))
     make(config, one(config, "trials", dataset="had", subject="01"), RuntimeError("x"), "RuntimeError: x\n")
     good = success_message(survey(config, results, tmp_path), start)
     assert f"1 jobs.\n  tables:  {results}/tables/had.md\n" in good and f"boldscribe audit {results}" in good
     bad = failure_message(survey(config, results, tmp_path), start)
-    assert f"1 failed, 1 of {N_JOBS} jobs of the experiment are done" in bad and "trials had sub-01: unknown (attempt 1)" in bad
+    assert f"1 failed, 1 of {len(demo_jobs)} jobs are done" in bad and "trials had sub-01: unknown (attempt 1)" in bad
     assert "The same command goes on" in bad
     later = failure_message(survey(config, results, tmp_path), datetime.now(UTC) + timedelta(hours=1))
     assert "trials had sub-01" in later, "without a failure of this run, those of earlier ones are told"
@@ -426,12 +430,14 @@ def test_a_message_goes_to_a_command_and_never_to_a_shell(
         assert capsys.readouterr().err.startswith(f"warning: {NOTIFY}: {wrong!r} "), wrong
 
 
-def test_which_run_is_shown_and_what_is_said_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None) -> None:
+def test_which_run_is_shown_and_what_is_said_without_one(
+    demo_jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: None
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".snakemake").mkdir()
     none = CliRunner().invoke(main, ["status"])
     assert none.exit_code == 1 and "found no run" in str(none.exception)
     named = CliRunner().invoke(main, ["status", "--config", str(DEMO)])
-    assert f"results/demo: 0 of {N_JOBS} jobs done" in named.output and named.exit_code == 0
+    assert f"results/demo: 0 of {len(demo_jobs)} jobs done" in named.output and named.exit_code == 0
     wrong = CliRunner().invoke(main, ["status", "elsewhere"])
     assert "found no config.yaml" in str(wrong.exception)

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from math import ceil
 from pathlib import Path
@@ -28,7 +26,7 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.files import write_json
-from boldscribe.operations.jobs import jobs_of, waits_for
+from boldscribe.operations.jobs import Job, planned_jobs
 from boldscribe.planning.design import designs_of
 from boldscribe.planning.stages import make_plan
 from boldscribe.provenance.guard import Guard
@@ -120,14 +118,14 @@ def test_a_step_of_a_fold_depends_on_the_folds_split() -> None:
     assert read.keys() == {f"datasets.had.{key}" for key in ("leave_out", "train_subjects", "validation_subjects")}
 
 
-def test_jobs_are_snakemakes_and_no_subject_is_preprocessed_twice() -> None:
-    config = demo(leave_out=2)
-    command = ["-m", "snakemake", "--profile", "profiles/demo", "--config", "datasets={had: {leave_out: 2}}", "--detailed-summary"]
-    shown = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    planned = {(fields[0], fields[2]) for fields in (row.split("\t") for row in shown.splitlines()[1:])}
-    jobs = jobs_of(config)
-    assert {(f"{config.paths.results}/{name}", job.rule) for job in jobs for name in job.outputs} == planned
-    counts = Counter((job.rule, job["dataset"]) for job in jobs)
+@pytest.fixture(scope="module")
+def rotated_jobs() -> list[Job]:
+    """Jobs of the demo with a rotation of HAD."""
+    return planned_jobs(demo(leave_out=2))
+
+
+def test_no_subject_is_preprocessed_twice(rotated_jobs: list[Job], demo_jobs: list[Job]) -> None:
+    counts = Counter((job.rule, job["dataset"]) for job in rotated_jobs)
     folds = [f"hadfold0{i}" for i in (1, 2, 3)]
     for rule in ("simulate_subject", "fmriprep", "bold_series"):
         assert counts[rule, "had"] == 6 and not any(counts[rule, fold] for fold in folds)
@@ -135,24 +133,23 @@ def test_jobs_are_snakemakes_and_no_subject_is_preprocessed_twice() -> None:
         assert {dataset for of, dataset in counts if of == rule} == {"had", "urgen"}
     for rule in ("trials", "captions", "pretrain_sc_mbm", "stage1", "fmri_tokens", "stage2", "decode", "scores"):
         assert not counts[rule, "had"] and all(counts[rule, fold] for fold in folds)
-    plain = Counter((job.rule, job["dataset"]) for job in jobs_of(demo()))
+    plain = Counter((job.rule, job["dataset"]) for job in demo_jobs)
     assert all(counts["decode", fold] == plain["decode", "had"] for fold in folds)
     assert {(r, d): n for (r, d), n in counts.items() if d == "urgen"} == {(r, d): n for (r, d), n in plain.items() if d == "urgen"}
 
 
-def test_a_fold_waits_for_its_data_set_and_for_no_other_fold() -> None:
-    waiting = waits_for(jobs_of(demo(leave_out=2)))
-    before = {str(job): {other["dataset"] for other in others} - {""} for job, others in waiting.items()}
-    assert before["stage1 hadfold02 variant-model"] == {"had", "hadfold02"}
+def test_a_fold_waits_for_its_data_set_and_for_no_other_fold(rotated_jobs: list[Job]) -> None:
+    before = {str(job): {other["dataset"] for other in job.before} - {""} for job in rotated_jobs}
+    assert before["stage1 hadfold02 encoder-model"] == {"had", "hadfold02"}
     assert before["trials hadfold02 sub-01"] == {"had", "hadfold02"} - {"hadfold02"}
     assert before["tables had"] == {"hadfold01", "hadfold02", "hadfold03"}
     assert before["bold_series had sub-01"] == {"had"} and before["tables urgen"] == {"urgen"}
 
 
-def test_the_plan_adds_up_the_folds_under_their_data_sets_name(tmp_path: Path) -> None:
+def test_the_plan_adds_up_the_folds_under_their_data_sets_name(rotated_jobs: list[Job], demo_jobs: list[Job], tmp_path: Path) -> None:
     config, plain = demo(leave_out=2), demo()
-    lines = {(entry.dataset, entry.stage): entry for entry in make_plan(config, tmp_path, cores=2).lines}
-    before = {(entry.dataset, entry.stage): entry for entry in make_plan(plain, tmp_path, cores=2).lines}
+    lines = {(entry.dataset, entry.stage): entry for entry in make_plan(config, tmp_path, cores=2, jobs=rotated_jobs).lines}
+    before = {(entry.dataset, entry.stage): entry for entry in make_plan(plain, tmp_path, cores=2, jobs=demo_jobs).lines}
     assert lines.keys() == before.keys(), "folds have no lines of their own"
     assert lines["had", "bold_series"] == before["had", "bold_series"] and lines["had", "tables"] == before["had", "tables"]
     assert lines["had", "stage1"].jobs == 3 * before["had", "stage1"].jobs

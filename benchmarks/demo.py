@@ -126,7 +126,7 @@ def score_table(results: Path, dataset: str, trained: bool = False) -> list[str]
     total = {(row["condition"], row["metric"]): row for row in table[table["row"] == "Total"].to_dict("records")}
     p_values = tests[(tests["row"] == "Total") & (tests["condition"] == "model")].groupby("against")["p_holm"].min()
     rows = [f"| {' | '.join(['condition', *COLUMNS.values(), 'p, model against it'])} |", f"| --- |{' ---: |' * (len(COLUMNS) + 1)}"]
-    for name in (n for n in CONDITIONS if (n, "bertscore") in total and (not trained or n == "model" or CONDITIONS[n].variant != "model")):
+    for name in (n for n in CONDITIONS if (n, "bertscore") in total and (not trained or n == "model" or CONDITIONS[n].bridge != "model")):
         cells = [total[name, metric] for metric in COLUMNS]
         scores = [f"{cell['value']:.1f} [{cell['low_trials']:.1f}, {cell['high_trials']:.1f}]" for cell in cells]
         kind = " (null)" if CONDITIONS[name].kind == "null" else ""

@@ -50,7 +50,7 @@ def answers(results: Path, dataset: str) -> tuple[float, float, float]:
     """Times of transformers' loop and of ours for the test trials of a data set, and the share of equal texts."""
     config = load_config(results / "config.yaml")
     llm, bridge = load_llm(config, results / "models"), load_bridge(results / "stage2" / dataset / "model")
-    z_NLD, rows = read_fmri_tokens(results / "fmri_tokens" / dataset / "variant-model_role-test_tokens.npy", "test")
+    z_NLD, rows = read_fmri_tokens(results / "fmri_tokens" / dataset / "encoder-model_data-fmri_role-test_tokens.npy", "test")
     trials = pd.concat([pd.read_parquet(file) for file in (results / "trials" / dataset).glob("*_trials.parquet")])
     instructions = rows.merge(trials, on=["subject", "trial"])["instruction"].tolist()
     texts = {}

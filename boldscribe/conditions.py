@@ -1,7 +1,7 @@
-"""Conditions: the model, and all that it is compared with (docs/controls.md). What each is, what it reads, and what it can show.
+"""Conditions: the model and everything that it is compared with (docs/controls.md): what each is, reads, and can show.
 
-Rules read this table to hand each condition the files that it may open, and no others: the model and all that stands in its place
-without knowing the clip never see a label, and nothing but scoring sees a test caption. So it imports nothing heavy.
+Rules read this table to pass each condition only the files that it may open. The model, and everything that replaces it without
+knowing the clip, never see a label; only scoring sees a test caption. The module therefore imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,25 +20,32 @@ KINDS: dict[Kind, str] = {
 }
 
 
+Data = Literal["fmri", "noise"]
+
+
 @dataclass(frozen=True)
 class Condition:
-    """A condition.
+    """A condition: one row of the table `CONDITIONS`.
 
     Attributes:
-        title: as tables name it.
+        title: name in tables.
         kind: see `KINDS`.
-        what: what it is, a clause that follows the title.
-        reads: what its decoding is handed beside the trial indices: names of inputs of the rule `decode`.
-        variant: training whose weights decode it.
-        tokens: which fMRI tokens it is decoded from; those of the training's encoder if empty.
+        what: description, a clause that follows the title.
+        writer: function that writes its texts, in a module of `boldscribe.decoding` (`decode.writer`).
+        reads: inputs of its decoding besides the trial indices, by their names in the rule `decode`.
+        encoder: Stage I training run whose encoder made the fMRI tokens.
+        bridge: Stage II training run whose bridge maps them: with the model's adaptation losses, or those that it is named after.
+        data: input of the encoder at test: fMRI, or noise instead. In training, the encoder `noise` is given noise.
     """
 
     title: str
     kind: Kind
     what: str
+    writer: str
     reads: frozenset[str]
-    variant: str = "model"
-    tokens: str = ""
+    encoder: str = "model"
+    bridge: str = "model"
+    data: Data = "fmri"
 
 
 LLM = frozenset({"llm", "stage2"})
@@ -47,96 +54,145 @@ CAPTIONS = frozenset({"source_captions"})
 BEST = frozenset({"best_captions"})
 
 CONDITIONS: dict[str, Condition] = {
-    "model": Condition("model", "model", "the decoder", BRAIN),
-    "llm": Condition("LLM without brain", "null", "the same prompt, without fMRI tokens", frozenset({"llm"})),
-    "mean": Condition("mean token", "null", "the mean of the subject's fMRI tokens, for every trial", BRAIN),
+    "model": Condition("model", "model", "the decoder", "brain.own_tokens", BRAIN),
+    "llm": Condition("LLM without brain", "null", "the same prompt, without fMRI tokens", "brain.no_tokens", frozenset({"llm"})),
+    "mean": Condition("mean token", "null", "the mean of the subject's fMRI tokens, for every trial", "brain.mean_token", BRAIN),
     "noise": Condition(
         "noise at test",
         "null",
         "Gaussian windows with the mean and covariance of the subject's, through the trained encoder",
+        "brain.own_tokens",
         BRAIN,
-        tokens="noisetest",
+        data="noise",
     ),
     "noisetrained": Condition(
         "noise at training and test",
         "null",
         "the same, through an encoder and a bridge that were trained on such noise",
+        "brain.own_tokens",
         BRAIN,
-        "noise",
+        encoder="noise",
+        bridge="noise",
+        data="noise",
     ),
-    "shuffled": Condition("shuffled trials", "null", "the fMRI of another trial of the subject", BRAIN),
+    "shuffled": Condition("shuffled trials", "null", "the fMRI of another trial of the subject", "brain.shuffled", BRAIN),
     "shuffledruns": Condition(
-        "shuffled across runs", "null", "the fMRI of a trial in another run of the subject", BRAIN | {"adapt_tokens"}
+        "shuffled across runs", "null", "the fMRI of a trial in another run of the subject", "brain.shuffled_runs", BRAIN | {"adapt_tokens"}
     ),
-    "wrongsubject": Condition("wrong subject", "null", "the fMRI of another target subject who saw another clip", BRAIN | {"test_labels"}),
+    "wrongsubject": Condition(
+        "wrong subject",
+        "null",
+        "the fMRI of another target subject who saw another clip",
+        "brain.wrong_subject",
+        BRAIN | {"test_labels"},
+    ),
     "constant": Condition(
-        "constant caption", "null", "the source caption of the same instruction that scores best against all others", BEST
+        "constant caption",
+        "null",
+        "the source caption of the same instruction that scores best against all others",
+        "captions.constant",
+        BEST,
     ),
-    "random": Condition("random caption", "null", "a random source caption of the same instruction", CAPTIONS),
-    "shuffledclass": Condition("shuffled within class", "control", "the fMRI of another trial of the same action", BRAIN | {"test_labels"}),
-    "trueclass": Condition("true class", "control", "the best constant caption of the clip's true action", BEST | {"test_labels"}),
+    "random": Condition("random caption", "null", "a random source caption of the same instruction", "captions.random_caption", CAPTIONS),
+    "shuffledclass": Condition(
+        "shuffled within class",
+        "control",
+        "the fMRI of another trial of the same action",
+        "brain.shuffled_class",
+        BRAIN | {"test_labels"},
+    ),
+    "trueclass": Condition(
+        "true class", "control", "the best constant caption of the clip's true action", "captions.true_class", BEST | {"test_labels"}
+    ),
     "predictedclass": Condition(
         "predicted class",
         "control",
         "the best constant caption of the action that a classifier of the fMRI tokens predicts",
+        "captions.predicted_class",
         BEST | CAPTIONS | {"source_labels", "tokens", "train_tokens"},
     ),
     "nearest": Condition(
         "nearest source trial",
         "control",
         "the caption of the source trial with the most similar fMRI tokens",
+        "captions.nearest",
         CAPTIONS | {"tokens", "train_tokens"},
     ),
     "ridge": Condition(
         "ridge regression",
         "control",
         "video tokens predicted linearly from BOLD, through the same LLM",
+        "ridge.linear",
         LLM | {"series", "source_series", "source_labels", "source_features"},
     ),
-    "untrained": Condition("untrained encoder", "ablation", "an encoder as Stage I finds it", BRAIN, "untrained"),
-    "noadaptation": Condition("no adaptation", "ablation", "Stage II without both adaptation losses", BRAIN, "none"),
-    "clusteringonly": Condition("neighbourhood clustering only", "ablation", "Stage II without entropy separation", BRAIN, "nc"),
-    "separationonly": Condition("entropy separation only", "ablation", "Stage II without neighbourhood clustering", BRAIN, "es"),
-    "bothadaptation": Condition("both adaptation losses", "ablation", "Stage II with both adaptation losses", BRAIN, "both"),
-    "captioner": Condition(
-        "captioner again", "ceiling", "the captioner's answer from the video under another seed, sampled", frozenset({"captions_again"})
+    "untrained": Condition(
+        "untrained encoder",
+        "ablation",
+        "an encoder as Stage I finds it",
+        "brain.own_tokens",
+        BRAIN,
+        encoder="untrained",
+        bridge="untrained",
     ),
-    "human": Condition("description in the data", "ceiling", "what the data set itself says of the clip", frozenset({"test_labels"})),
+    "noadaptation": Condition(
+        "no adaptation", "ablation", "Stage II without both adaptation losses", "brain.own_tokens", BRAIN, bridge="none"
+    ),
+    "clusteringonly": Condition(
+        "neighbourhood clustering only", "ablation", "Stage II without entropy separation", "brain.own_tokens", BRAIN, bridge="nc"
+    ),
+    "separationonly": Condition(
+        "entropy separation only", "ablation", "Stage II without neighbourhood clustering", "brain.own_tokens", BRAIN, bridge="es"
+    ),
+    "bothadaptation": Condition(
+        "both adaptation losses", "ablation", "Stage II with both adaptation losses", "brain.own_tokens", BRAIN, bridge="both"
+    ),
+    "captioner": Condition(
+        "captioner again",
+        "ceiling",
+        "the captioner's answer from the video under another seed, sampled",
+        "captions.captioned_again",
+        frozenset({"captions_again"}),
+    ),
+    "human": Condition(
+        "description in the data",
+        "ceiling",
+        "what the data set itself says of the clip",
+        "captions.described",
+        frozenset({"test_labels"}),
+    ),
 }
 NULLS = tuple(name for name, condition in CONDITIONS.items() if condition.kind == "null")
-ADAPTATIONS = {"none": "noadaptation", "nc": "clusteringonly", "es": "separationonly", "both": "bothadaptation"}
-# Trainings and tokens whose windows are noise in place of fMRI; `noisetest`: through the encoder that the model has.
-NOISY = ("noise", "noisetest")
-# Which training's encoder reads the fMRI of a training's Stage II, and of tokens that no training has.
-ENCODERS = {"model": "model", "noise": "noise", "untrained": "untrained", "noisetest": "model", **dict.fromkeys(ADAPTATIONS, "model")}
-# Which fMRI tokens each condition is decoded from.
-TOKENS = {name: condition.tokens or ENCODERS[condition.variant] for name, condition in CONDITIONS.items()}
+ADAPTATIONS = ("none", "nc", "es", "both")  # adaptation losses of Stage II (`stage2.adaptation`), and the bridges trained with them
+# The encoder whose tokens each bridge is trained on, and the data that each encoder is trained on.
+ENCODER_OF = {c.bridge: c.encoder for c in CONDITIONS.values() if "stage2" in c.reads}
+DATA_OF: dict[str, Data] = {"model": "fmri", **{c.encoder: c.data for c in CONDITIONS.values() if c.encoder != "model"}}
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What the conditions of a data set are made from.
+    """Artefacts that the conditions of a data set require.
 
     Attributes:
-        stage1, stage2: variants that are trained.
-        tokens: variant and role of the fMRI tokens.
-        noise: roles of the trials whose noise is drawn.
-        reads: inputs that any of them reads.
+        encoders, bridges: to be trained.
+        tokens: encoder, data and role of the fMRI tokens.
+        noise: roles of the trials for which noise is drawn.
+        reads: inputs that any condition reads.
     """
 
-    stage1: tuple[str, ...]
-    stage2: tuple[str, ...]
-    tokens: tuple[tuple[str, str], ...]
+    encoders: tuple[str, ...]
+    bridges: tuple[str, ...]
+    tokens: tuple[tuple[str, Data, str], ...]
     noise: frozenset[str]
     reads: frozenset[str]
 
 
 def needed(conditions: Iterable[str]) -> Needed:
-    """What conditions, of which the model is one, are made from."""
+    """Return what the given conditions, including the model, require."""
     chosen = [CONDITIONS[name] for name in conditions]
     reads = frozenset().union(*(condition.reads for condition in chosen))
-    stage2 = tuple(dict.fromkeys(c.variant for c in chosen if "stage2" in c.reads))
-    tokens = {(ENCODERS[variant], role) for variant in stage2 for role in ("train", "adapt")}
-    tokens |= {(c.tokens or ENCODERS[c.variant], "test") for c in chosen if "tokens" in c.reads}
-    stage1 = tuple(dict.fromkeys(ENCODERS[variant] for variant, _ in sorted(tokens)))
-    return Needed(stage1, stage2, tuple(sorted(tokens)), frozenset(role for variant, role in tokens if variant in NOISY), reads)
+    bridges = tuple(dict.fromkeys(c.bridge for c in chosen if "stage2" in c.reads))
+    trained = {ENCODER_OF[bridge] for bridge in bridges}
+    tokens = {(encoder, DATA_OF[encoder], role) for encoder in trained for role in ("train", "adapt")}
+    tokens |= {(c.encoder, c.data, "test") for c in chosen if "tokens" in c.reads}
+    encoders = tuple(dict.fromkeys(encoder for encoder, _, _ in sorted(tokens)))
+    return Needed(encoders, bridges, tuple(sorted(tokens)), frozenset(role for _, data, role in tokens if data == "noise"), reads)

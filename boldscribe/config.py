@@ -1,7 +1,7 @@
-"""The experiment, typed: the sections of `boldscribe.sections` put together, the paper's data sets, and reading from YAML.
+"""Typed configuration of an experiment: the sections of `boldscribe.sections`, the paper's data sets, and loading from YAML.
 
 `config.yaml` and `schemas/config.schema.json` are generated from these models (`boldscribe config --write`), and a test fails
-when they drift. Unknown keys are refused, so that a typing error cannot pass as a setting.
+when they drift. Unknown keys are rejected, so that a typo cannot pass as a setting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from boldscribe.conditions import ADAPTATIONS, CONDITIONS
+from boldscribe.conditions import CONDITIONS
 from boldscribe.errors import UserError
 from boldscribe.rotation import targets_of_folds, with_folds
 from boldscribe.sections.base import Label, Section, key
@@ -63,8 +63,8 @@ class Config(Section):
     def _place_simulated_data(cls, raw: Any) -> Any:
         """Drop data sets that are null, and place simulated ones in the results.
 
-        Files are merged key by key, so that a file of one's own cannot leave out `had`; `had: null` does. Simulated data sets
-        are plain BIDS in `raw/NAME` there, whatever the measured one of that name is.
+        Files are merged key by key, so a user's file cannot remove `had` by omission, only by `had: null`. Simulated data sets are
+        plain BIDS in `raw/NAME` there, whatever the measured data set of that name is.
         """
         paths, datasets = (raw.get(name) if isinstance(raw, dict) else None for name in ("paths", "datasets"))
         if not datasets or not isinstance(datasets, dict):
@@ -84,21 +84,23 @@ class Config(Section):
 
     @property
     def whole_datasets(self) -> list[str]:
-        """Names of the data sets that have files and a table of their own: all but folds."""
+        """Names of the data sets that have their own files and table: all except folds."""
         return [name for name in self.datasets if self.datasets[name].fold_of is None]
 
     def whole(self, dataset: str) -> str:
-        """The data set that a fold is of; that of any other data set is itself."""
+        """Return the data set of a fold, or the name itself for any other data set."""
         return self.datasets[dataset].fold_of or dataset
 
     def folds(self, dataset: str) -> list[str]:
-        """Names under which a data set is trained and decoded: its folds, or its own."""
+        """Return the names under which a data set is trained and decoded: its folds, or its own name."""
         return list(targets_of_folds(dataset, self.datasets[dataset]))
 
     def impossible(self, dataset: str) -> dict[str, str]:
-        """Controls that are asked for and that a data set cannot have: name → why. Its folds have the same controls."""
+        """Return the requested controls that a data set cannot have: name → reason. Its folds have the same controls."""
         design = self.datasets[self.whole(dataset)]
-        reasons = {ADAPTATIONS[self.stage2.adaptation]: "the model itself is trained so"}
+        reasons = {
+            name: "the model itself is trained so" for name, condition in CONDITIONS.items() if condition.bridge == self.stage2.adaptation
+        }
         if min(map(len, targets_of_folds(dataset, design).values())) < 2:
             reasons["wrongsubject"] = "there is one target subject" + (" in a fold" if design.leave_out else "")
         if design.description_column is None:
@@ -106,7 +108,7 @@ class Config(Section):
         return {name: reasons[name] for name in self.decoding.asked_for if name in reasons}
 
     def conditions(self, dataset: str) -> list[str]:
-        """The model and the data set's controls, in the order of `CONDITIONS`, which is that of the tables."""
+        """Return the model and the data set's controls in the order of `CONDITIONS`, which is also that of the tables."""
         wanted = {"model", *self.decoding.asked_for} - self.impossible(dataset).keys()
         return [name for name in CONDITIONS if name in wanted]
 
@@ -116,7 +118,7 @@ def _labels(first: int, last: int) -> list[str]:
 
 
 def paper_datasets() -> dict[str, Dataset]:
-    """The paper's two data sets and splits; which subjects were targets it does not say."""
+    """Return the paper's two data sets and splits; the paper does not state which subjects were targets."""
     return {
         "had": Dataset(
             title="HAD",
@@ -147,7 +149,7 @@ def parse_config(raw: dict[str, Any], origin: str = "config") -> Config:
     """Validate a merged configuration.
 
     Args:
-        raw: nested mapping, as read from YAML or handed over by Snakemake.
+        raw: nested mapping, as read from YAML or passed by Snakemake.
         origin: name of the file, for messages.
 
     Raises:
@@ -167,10 +169,10 @@ def parse_config(raw: dict[str, Any], origin: str = "config") -> Config:
 
 
 def check_experiment(config: Config) -> None:
-    """Refuse an experiment that could not end in tables, though each of its settings is valid.
+    """Reject an experiment that cannot produce tables although each of its settings is valid.
 
     Raises:
-        UserError: no data set at all, or one without source subjects, target subjects, adaptation runs or test runs, or without
+        UserError: there is no data set, or one without source subjects, target subjects, adaptation runs or test runs, or without
             the derivatives that the engine reads.
     """
     whole = {name: config.datasets[name] for name in config.whole_datasets}
@@ -181,7 +183,7 @@ def check_experiment(config: Config) -> None:
         for name in ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")
         if not getattr(settings, name) and not (settings.leave_out and name.endswith("_subjects"))
     ]
-    if config.preprocessing.engine in ("derivatives", "minimal"):
+    if config.preprocessing.reads_derivatives:
         problems += [
             f"datasets.{dataset}.derivatives_dir: found {settings.derivatives_dir!r}, expected an existing folder, which the engine "
             f"{config.preprocessing.engine!r} reads; correct it, or choose another engine"
@@ -199,7 +201,7 @@ def check_experiment(config: Config) -> None:
 
 
 def _pretraining_problems(config: Config) -> list[str]:
-    """What is wrong with the data sets that only pretraining reads: no folder, a name taken, or a target subject of a table in them."""
+    """Find problems of pretraining-only data sets: a missing folder, a name that is taken, or a target subject of a table."""
     problems = []
     for name, extra in config.pretraining.items():
         folder = Path(extra.derivatives_dir)
@@ -224,7 +226,7 @@ def _pretraining_problems(config: Config) -> list[str]:
 
 
 def _target_subjects(extra: PretrainingSet, dataset: Dataset, places: Iterable[str]) -> list[str]:
-    """Subjects of a pretraining set who are target subjects: by their label in the data set's folders, or by a link to theirs."""
+    """Return subjects of a pretraining set who are target subjects: by label in the data set's folders, or through a link to them."""
     roots = [Path(place).resolve() for place in places]
     of_targets = {(root / f"sub-{subject}").resolve() for root in roots for subject in dataset.targets}
     folder = Path(extra.derivatives_dir)
@@ -237,10 +239,10 @@ def _target_subjects(extra: PretrainingSet, dataset: Dataset, places: Iterable[s
 
 
 def load_config(*files: str | Path) -> Config:
-    """Read one or more YAML files, later ones over earlier ones, and validate the result.
+    """Read one or more YAML files, with later ones overriding earlier ones, and validate the result.
 
     Raises:
-        UserError: a missing file, YAML that does not parse, or content that `parse_config` refuses.
+        UserError: a file is missing, its YAML does not parse, or `parse_config` rejects its content.
     """
     merged: dict[str, Any] = {}
     for file in files:
@@ -257,7 +259,7 @@ def load_config(*files: str | Path) -> Config:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Deep merge of mappings, as Snakemake merges its configfiles; lists are replaced."""
+    """Merge nested mappings as Snakemake merges its configfiles; lists are replaced."""
     out = dict(base)
     for k, v in over.items():
         out[k] = merge(out[k], v) if isinstance(v, dict) and isinstance(out.get(k), dict) else v

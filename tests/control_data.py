@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from boldscribe.config import Config
 from boldscribe.decoding import brain
+from boldscribe.decoding.decode import writer
 from boldscribe.decoding.task import Task, inputs_of
 from boldscribe.files import save_array
 
@@ -71,6 +72,6 @@ def donors_of(task: Task, monkeypatch: pytest.MonkeyPatch, known: pd.DataFrame, 
     """Whose tokens each test trial is given, of trials that are known by their tokens."""
     given: list[NDArray[np.float32]] = []
     monkeypatch.setattr(brain, "generate", lambda _, z_NLD: given.append(z_NLD) or [])
-    brain.WRITERS[task.condition](task)
+    writer(task.condition)(task)
     whose = {z.tobytes(): name for z, name in zip(tokens, names(known), strict=True)}
     return [whose[z.tobytes()] for z in given[0]]

@@ -13,8 +13,8 @@ INPUTS = {
 OUTPUTS = {"tokens": "fMRI tokens (.npy)"}
 
 
-@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant", "role"), shut=True)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, role: str) -> None:
+@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "encoder", "data", "role"), shut=True)
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, encoder: str, data: str, role: str) -> None:
     """Encode all trials of a role with the frozen encoder of Stage I."""
     from boldscribe.encoding import write_fmri_tokens
 

@@ -18,15 +18,15 @@ OUTPUTS = {"folder": "trained encoder"}
 STAGED = ("series",)  # read in every epoch
 
 
-@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, stage=STAGED, shut=True)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
+@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "encoder"), work=True, stage=STAGED, shut=True)
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, encoder: str, work: Path) -> None:
     """Stage I: align the fMRI tokens with the video tokens of the same clip."""
     from boldscribe.training.stage1 import train_stage1
 
     train_stage1(
         config,
         dataset,
-        variant,
+        encoder,
         series=inputs["series"],
         trials=inputs["trials"],
         labels=inputs["labels"],

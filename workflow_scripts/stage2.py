@@ -17,15 +17,15 @@ INPUTS = {
 OUTPUTS = {"folder": "trained bridge"}
 
 
-@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "variant"), work=True, shut=True, share=share_llm)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, variant: str, work: Path) -> None:
+@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "bridge"), work=True, shut=True, share=share_llm)
+def main(config: Config, inputs: Files, outputs: Files, dataset: str, bridge: str, work: Path) -> None:
     """Stage II: train the bridge through the frozen LLM, with domain adaptation."""
     from boldscribe.training.stage2 import train_stage2
 
     train_stage2(
         config,
         dataset,
-        variant,
+        bridge,
         trials=inputs["trials"],
         labels=inputs["labels"],
         captions=inputs["captions"],

@@ -1,1 +1,1 @@
-"""Text of every condition: the model's, and that of all controls (docs/controls.md)."""
+"""Decoded texts of all conditions: the model and all controls (docs/controls.md)."""

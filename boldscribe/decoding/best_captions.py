@@ -1,6 +1,6 @@
-"""The captions that say the most about all others: what a decoder without any brain would best answer, always or to a class.
+"""Captions that agree best with all others: the best answers of a decoder without brain data, overall or for a class.
 
-They are chosen by metrics, and apart from `decode`: what changes in a metric must not have the LLM write everything again.
+They are chosen by metrics, separately from `decode`, so that a change of a metric does not make the LLM decode everything again.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from boldscribe.evaluation.bleu import sentence_bleu
 from boldscribe.files import atomic
 from boldscribe.reproducible import generator
 
-# Candidates and references of each round: those that do best against a few references are held against more. Bounds the pairs that
-# are scored to 36,000, however many captions there are.
+# Candidates and references of each round: the candidates that score best against a few references are compared with more. This limits
+# the number of scored pairs to 36,000, however many captions there are.
 ROUNDS = ((400, 50), (20, 800))
-ENOUGH = 5  # captions from which the best of a class is chosen; with fewer, those of other instructions are taken in
+ENOUGH = 5  # minimum number of captions to choose the best of a class from; with fewer, other instructions are included
 
 
 class _CachedTokenizer(Tokenizer):
-    """rouge-score's own, which recurring texts pass once."""
+    """rouge-score's own tokenizer with a cache for recurring texts."""
 
     def __init__(self) -> None:
         self._tokenize = cache(DefaultTokenizer().tokenize)  # without stemming
 
     def tokenize(self, text: str) -> list[str]:
-        """Its words."""
+        """Split a text into words."""
         return list(self._tokenize(text))
 
 
 def write_best_captions(config: Config, dataset: str, *, captions: Sequence[Path], labels: Sequence[Path], best: Path) -> None:
     """Write the best source caption of each instruction, for any action and for each: `action` (empty for any), `instruction`, `text`.
 
-    Where there are few captions of both action and instruction, the best of the action alone.
+    If an action has few captions of an instruction, its best caption of any instruction is used.
 
     Args:
         config: the experiment.
@@ -51,7 +51,7 @@ def write_best_captions(config: Config, dataset: str, *, captions: Sequence[Path
         best: the table to write.
 
     Raises:
-        UserError: no caption of a source trial, captions or labels of a target subject, or a trial without label.
+        UserError: no caption of a source trial, captions or labels of a target subject, or a trial without a label.
     """
     table = labelled(config, dataset, source_captions(config, dataset, captions), labels)
     rows = []
@@ -65,11 +65,11 @@ def write_best_captions(config: Config, dataset: str, *, captions: Sequence[Path
 
 
 def best_caption(texts: Sequence[str], rng: np.random.Generator) -> str:
-    """The text with the highest mean agreement with the others; the first of several.
+    """Return the text with the highest mean agreement with the others; the first one if several tie.
 
     Args:
-        texts: captions, one per trial; what is frequent counts as often as it is there.
-        rng: chooses candidates and references where there are more than are scored.
+        texts: captions, one per trial; a repeated caption counts each time.
+        rng: samples candidates and references if there are more than are scored.
     """
     candidates: NDArray[np.int64] = np.arange(len(texts))
     for n_candidates, n_references in ROUNDS:
@@ -87,9 +87,9 @@ def best_caption(texts: Sequence[str], rng: np.random.Generator) -> str:
 def mean_agreement(
     texts: Sequence[str], candidates: Sequence[int] | NDArray[np.int64], references: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Mean agreement of each candidate with the references, itself left out: the mean of ROUGE-L F, sacreBLEU-1 and sacreBLEU-2 in %.
+    """Compute each candidate's mean agreement with the references, excluding itself: mean of ROUGE-L F, sacreBLEU-1, sacreBLEU-2 in %.
 
-    These are the paper's scores but for BERTScore, which would need an encoder.
+    These are the paper's scores except BERTScore, which would need an encoder.
     """
     rouge = RougeScorer(["rougeL"], tokenizer=_CachedTokenizer())
     known: dict[str, NDArray[np.float64]] = {}  # equal texts have equal scores

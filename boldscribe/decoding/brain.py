@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +24,17 @@ Tokens = NDArray[np.float32]
 
 
 def own_tokens(task: Task) -> list[str]:
-    """Each trial from its own tokens."""
+    """Decode each trial from its own tokens."""
     return generate(task, test_tokens(task))
 
 
 def no_tokens(task: Task) -> list[str]:
-    """The same question, without brain."""
+    """Ask the same question without fMRI tokens."""
     return generate(task, None)
 
 
 def mean_token(task: Task) -> list[str]:
-    """Each trial from the mean of its subject's tokens."""
+    """Decode each trial from the mean of its subject's tokens."""
     z_NLD = test_tokens(task)
     for rows in rows_by_subject(task.test).values():
         z_NLD[rows] = z_NLD[rows].mean(0, keepdims=True)
@@ -43,10 +42,10 @@ def mean_token(task: Task) -> list[str]:
 
 
 def shuffled(task: Task) -> list[str]:
-    """Each trial from another trial of its subject.
+    """Decode each trial from another trial of its subject.
 
     Raises:
-        UserError: a subject with one test trial.
+        UserError: a subject has only one test trial.
     """
     z_NLD = test_tokens(task)
     out = np.empty_like(z_NLD)
@@ -61,12 +60,12 @@ def shuffled(task: Task) -> list[str]:
 
 
 def shuffled_runs(task: Task) -> list[str]:
-    """Each trial from a test trial in another run of its subject, or from an adaptation trial where there is one test run.
+    """Decode each trial from a test trial in another run of its subject, or from an adaptation trial if there is only one test run.
 
-    fMRI of one run shares drifts and, at short intervals, responses to neighbouring trials: another run's shares neither.
+    Trials of one run share drifts and, at short intervals, responses to neighbouring trials; trials of different runs share neither.
 
     Raises:
-        UserError: a subject all of whose trials are in one run.
+        UserError: all trials of a subject are in one run.
     """
     z_NLD = test_tokens(task)
     adaptation = task.of_role("adapt")
@@ -89,10 +88,10 @@ def shuffled_runs(task: Task) -> list[str]:
 
 
 def wrong_subject(task: Task) -> list[str]:
-    """Each trial from a test trial of another target subject, who saw another clip.
+    """Decode each trial from a test trial of another target subject, who saw another clip.
 
     Raises:
-        UserError: one target subject, or a trial whose clip all others saw in all their trials.
+        UserError: there is only one target subject, or all others saw a trial's clip in all their trials.
     """
     other_subject, other_clip = ~_same(task.seen["subject"]), ~_same(task.seen["stim_file"])
     donor, choice = donors([other_subject & other_clip], task.rng())
@@ -106,12 +105,12 @@ def wrong_subject(task: Task) -> list[str]:
 
 
 def shuffled_class(task: Task) -> list[str]:
-    """Each trial from another trial of the same action, with another clip: of the same subject, else of another target subject.
+    """Decode each trial from a trial of the same action with another clip: of the same subject, otherwise of another target subject.
 
-    A trial that is alone in its class gets another trial of its subject; the log says how many there are.
+    The only trial of a class gets another trial of its subject; the number of such trials is logged.
 
     Raises:
-        UserError: a subject with one test trial.
+        UserError: a subject has only one test trial.
     """
     subject, clip, action = (_same(task.seen[name]) for name in ("subject", "stim_file", "action"))
     alike, itself = action & ~clip, np.eye(len(subject), dtype=bool)
@@ -127,37 +126,24 @@ def shuffled_class(task: Task) -> list[str]:
     return generate(task, test_tokens(task)[donor])
 
 
-WRITERS: dict[str, Callable[[Task], list[str]]] = {
-    **dict.fromkeys(
-        ("model", "noise", "noisetrained", "untrained", "noadaptation", "clusteringonly", "separationonly", "bothadaptation"), own_tokens
-    ),
-    "llm": no_tokens,
-    "mean": mean_token,
-    "shuffled": shuffled,
-    "shuffledruns": shuffled_runs,
-    "wrongsubject": wrong_subject,
-    "shuffledclass": shuffled_class,
-}
-
-
 def rows_by_subject(trials: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
-    """Rows of the trials of each subject."""
+    """Return the rows of each subject's trials."""
     return {str(subject): np.flatnonzero(trials["subject"] == subject) for subject in trials["subject"].unique()}
 
 
 def _same(column: pd.Series) -> Allowed:
-    """Which pairs of rows have the same value: (N, N)."""
+    """Mark pairs of rows with the same value: (N, N)."""
     values = column.to_numpy()
     return np.equal(values[:, None], values[None]).astype(bool)
 
 
 def test_tokens(task: Task) -> Tokens:
-    """The fMRI tokens of the test trials, in their order: (trials, L, d)."""
+    """Read the fMRI tokens of the test trials, in their order: (trials, L, d)."""
     return tokens_of(task.one("tokens"), "test", task.test)
 
 
 def generate(task: Task, z_NLD: Tokens | None) -> list[str]:
-    """The LLM's answers to the test trials' instructions, from tokens that the bridge maps, or from none."""
+    """Generate the LLM's answers to the test trials' instructions, from tokens that the bridge maps, or from none."""
     config = task.config
     seed_everything(config.seed, "decode", task.dataset, task.condition)
     llm = load_llm(config, task.files["models"][0].parent).to(best_device())
@@ -171,7 +157,7 @@ def generate(task: Task, z_NLD: Tokens | None) -> list[str]:
 
 
 def load_bridge(folder: Path) -> nn.Linear:
-    """The bridge of a finished Stage II, frozen."""
+    """Load the bridge of a finished Stage II, frozen."""
     state, _ = load_weights(folder / "bridge.safetensors", "run Stage II again")
     weight, bias = state["bridge.weight"], state["bridge.bias"]
     bridge = nn.Linear(weight.shape[1], weight.shape[0])

@@ -1,9 +1,9 @@
-"""Conditions whose texts are captions as they are: chosen without a brain, by a class, by similar fMRI, or written from the video."""
+"""Conditions whose texts are unchanged captions: chosen without a brain, by class, by similar fMRI, or written from the video."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,26 +17,26 @@ Directions = NDArray[np.float32]
 
 
 def constant(task: Task) -> list[str]:
-    """The source caption of the trial's instruction that agrees best with all others."""
+    """Answer each trial with the source caption of its instruction that agrees best with all others."""
     return best_of_class(task, [ANY] * len(task.test))
 
 
 def random_caption(task: Task) -> list[str]:
-    """A random source caption of the trial's instruction."""
+    """Answer each trial with a random source caption of its instruction."""
     texts = {text: asked(task.source, text)["text"].to_numpy() for text in task.test["instruction"].unique()}
     rng = task.rng()
     return [str(rng.choice(texts[instruction])) for instruction in task.test["instruction"]]
 
 
 def true_class(task: Task) -> list[str]:
-    """The best source caption of the action that the clip shows."""
+    """Answer each trial with the best source caption of the action that its clip shows."""
     return best_of_class(task, task.seen["action"].tolist())
 
 
 def predicted_class(task: Task) -> list[str]:
-    """The best source caption of the action whose source trials' fMRI tokens are, in the mean, the most similar.
+    """Answer each trial with the best source caption of the action whose mean fMRI tokens over source trials are the most similar.
 
-    A classifier of its own, since it is the stronger control: Stage II trains its head for the adaptation, not to tell actions
+    This separate classifier is a stronger control than Stage II's head, which is trained for the adaptation, not to classify actions
     (docs/controls.md).
     """
     source_ND, target_ND, captions = similar(task)
@@ -46,24 +46,24 @@ def predicted_class(task: Task) -> list[str]:
 
 
 def nearest(task: Task) -> list[str]:
-    """The caption of the source trial with the most similar fMRI tokens, as it is: it may answer another instruction than the trial's.
+    """Answer each trial with the caption of the source trial with the most similar fMRI tokens, even if its instruction differs.
 
-    Among captions of the trial's instruction alone, fewer clips are at hand: the weaker control (docs/controls.md).
+    Restricted to captions of the trial's instruction, there are fewer clips to choose from: a weaker control (docs/controls.md).
     """
     source_ND, target_ND, captions = similar(task)
     return captions["text"].iloc[(target_ND @ source_ND.T).argmax(1)].tolist()
 
 
 def captioned_again(task: Task) -> list[str]:
-    """The captioner's second answer."""
+    """Return the captioner's second answers."""
     return task.test_with("captions_again")["text"].tolist()
 
 
 def described(task: Task) -> list[str]:
-    """What the data set says of the clip.
+    """Return the data set's own descriptions of the clips.
 
     Raises:
-        UserError: a trial without description.
+        UserError: a trial has no description.
     """
     if "description" not in task.seen:
         raise UserError(
@@ -80,24 +80,13 @@ def described(task: Task) -> list[str]:
     return task.seen["description"].tolist()
 
 
-WRITERS: dict[str, Callable[[Task], list[str]]] = {
-    "constant": constant,
-    "random": random_caption,
-    "trueclass": true_class,
-    "predictedclass": predicted_class,
-    "nearest": nearest,
-    "captioner": captioned_again,
-    "human": described,
-}
-
-
 def best_of_class(task: Task, actions: Sequence[str]) -> list[str]:
-    """The best source caption of each test trial's action and instruction (`boldscribe.decoding.best_captions`).
+    """Return the best source caption of each test trial's action and instruction (`boldscribe.decoding.best_captions`).
 
-    An action that no source trial shows gets the best of its instruction, and the log says so.
+    If no source trial shows an action, the best caption of the instruction is used, and a warning is logged.
 
     Raises:
-        UserError: an instruction without.
+        UserError: an instruction has no best caption.
     """
     path = task.one("best_captions")
     best = pd.read_parquet(path).set_index(["action", "instruction"])["text"]
@@ -111,10 +100,10 @@ def best_of_class(task: Task, actions: Sequence[str]) -> list[str]:
 
 
 def similar(task: Task) -> tuple[Directions, Directions, pd.DataFrame]:
-    """What source trials and test trials are compared by, the cosine of their directions, and the source trials' captions.
+    """Return the directions of source and test trials, which are compared by cosine, and the source trials' captions.
 
     Raises:
-        UserError: a source trial without caption.
+        UserError: a source trial has no caption.
     """
     z_NLD, rows = read_fmri_tokens(task.one("train_tokens"), "train")
     captions = rows.merge(task.source, on=["subject", "trial"], how="left")
@@ -128,7 +117,7 @@ def similar(task: Task) -> tuple[Directions, Directions, pd.DataFrame]:
 
 
 def directions(z_NLD: NDArray[np.float32], subjects: pd.Series) -> Directions:
-    """Unit mean token of each trial, less the mean over its subject's trials, which tells subjects apart and no clips: (trials, d)."""
+    """Return the unit mean token of each trial, minus its subject's mean, which tells subjects apart but not clips: (trials, d)."""
     mean_ND = z_NLD.mean(1)
     for subject in subjects.unique():
         rows = (subjects == subject).to_numpy()
@@ -137,5 +126,5 @@ def directions(z_NLD: NDArray[np.float32], subjects: pd.Series) -> Directions:
 
 
 def unit(x_ND: Directions) -> Directions:
-    """Rows of length 1; zeros stay."""
+    """Scale rows to length 1; zeros stay."""
     return x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""Decoding under a condition: text from prompt and fMRI tokens alone, or what stands in their place (paper 3.2; docs/controls.md)."""
+"""Decoding under a condition: text only from prompt and fMRI tokens, or from what replaces them (paper 3.2; docs/controls.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def decode(task: Task, output: Path) -> None:
     """Write `subject, trial, instruction, prediction` of the target subjects' test trials under a condition.
 
     Raises:
-        UserError: no such condition, an input that it needs is missing or one is given that it may not open, or too few test trials.
+        UserError: the condition is unknown; a required input is missing, or one is given that it may not open; too few test trials.
     """
     task.check_inputs()
     texts = writer(task.condition)(task)
@@ -23,20 +23,23 @@ def decode(task: Task, output: Path) -> None:
 
 
 def writer(condition: str) -> Callable[[Task], list[str]]:
-    """What writes a condition's texts, one per test trial.
+    """Import the function that writes a condition's texts, one per test trial.
 
-    Imported when it is asked for, since a job writes one condition: choosing captions needs neither torch nor the LLM's library,
-    which take seconds.
+    The import is deferred because a job writes one condition: choosing captions needs neither torch nor the LLM's library, which
+    take seconds to import.
     """
-    reads = CONDITIONS[condition].reads
-    if "series" in reads:
-        from boldscribe.decoding.ridge import linear
-
-        return linear
-    if "llm" in reads:
+    module, _, function = CONDITIONS[condition].writer.partition(".")
+    found: Callable[[Task], list[str]]
+    if module == "brain":
         from boldscribe.decoding import brain
 
-        return brain.WRITERS[condition]
-    from boldscribe.decoding import captions
+        found = getattr(brain, function)
+    elif module == "ridge":
+        from boldscribe.decoding import ridge
 
-    return captions.WRITERS[condition]
+        found = getattr(ridge, function)
+    else:
+        from boldscribe.decoding import captions
+
+        found = getattr(captions, function)
+    return found

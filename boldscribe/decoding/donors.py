@@ -1,4 +1,4 @@
-"""Which trial's fMRI a trial gets in place of its own."""
+"""Choice of the trial whose fMRI replaces a trial's own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Allowed = NDArray[np.bool_]
 
 
 def donors(choices: Sequence[Allowed], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A random donor for each trial, from the first of several choices in which it has any.
+    """Draw a random donor for each trial, from the first of several choices that has one.
 
     Args:
         choices: (N, D) which of D donors each of N trials may have, the best choice first.
         rng: random numbers.
 
     Returns:
-        (N,) the donor of each trial, and (N,) which choice it comes from; both -1 for a trial that has none in any.
+        (N,) the donor of each trial, and (N,) index of the choice that it comes from; both -1 for a trial without a donor.
     """
     n = len(choices[0])
     donor, choice = np.full(n, -1), np.full(n, -1)
@@ -30,7 +30,7 @@ def donors(choices: Sequence[Allowed], rng: np.random.Generator) -> tuple[NDArra
 
 
 def _assigned(allowed_ND: Allowed, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A donor of each trial. No donor serves twice as long as others are left: a permutation where one exists."""
+    """Assign a donor to each trial. No donor is used twice while others remain: a permutation if one exists."""
     n, n_donors = allowed_ND.shape
     # Random costs make every assignment as likely as its mirror images; a forbidden pair costs more than all others together.
     costs = rng.random((n, n_donors)) + n * ~allowed_ND

@@ -1,7 +1,7 @@
-"""Video tokens predicted from BOLD by ridge regression, through the same LLM: what decoding gains by the encoder and its training.
+"""Ridge regression from BOLD to video tokens, decoded by the same LLM: shows what the encoder and its training add.
 
-All features of a window (volumes x voxels) are many more than trials, so that the regression is solved in its dual form, through the
-trials' Gram matrix. That is summed over blocks of voxels, and no more of the windows is held at once.
+A window has many more features (volumes x voxels) than there are trials, so the regression is solved in its dual form, via the
+trials' Gram matrix. The matrix is summed over blocks of voxels, so that only one block of the windows is in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from boldscribe.models.device import best_device
 from boldscribe.stimuli.features import video_tokens
 from boldscribe.training.source import source_trials
 
-VOXELS = 2000  # of a block: 500 MB of windows of 20,000 trials
+VOXELS = 2000  # per block: 500 MB of windows of 20,000 trials
 ALPHAS = np.logspace(-3, 3, 13)  # in units of a trial's mean square, the mean of the Gram matrix's diagonal
 FOLDS = 5
 
@@ -35,7 +35,7 @@ Matrix = NDArray[np.float64]
 
 
 def linear(task: Task) -> list[str]:
-    """Each trial from the video tokens that a ridge regression, fitted on the source subjects, predicts from its window."""
+    """Decode each trial from the video tokens that a ridge regression, fitted on the source subjects, predicts from its window."""
     source = source_trials(task.config, task.dataset, task.files["source_trials"], task.files["source_labels"])
     x_NLD = video_tokens(task.config, task.files["source_features"], source["stim_file"].tolist(), best_device()).cpu().numpy()
     trials = pd.concat([source, task.test], ignore_index=True)
@@ -48,7 +48,7 @@ def linear(task: Task) -> list[str]:
 
 
 def gram_matrix(series: Sequence[Path], trials: pd.DataFrame) -> Matrix:
-    """Mean product over all features of each two trials' windows, each feature z-scored over its subject's trials: (N, N).
+    """Compute the mean product, over all features, of each pair of windows, with features z-scored over a subject's trials: (N, N).
 
     Raises:
         UserError: series in different grids, or without a common voxel.
@@ -64,7 +64,7 @@ def gram_matrix(series: Sequence[Path], trials: pd.DataFrame) -> Matrix:
 
 
 def blocks(series: Sequence[Path], trials: pd.DataFrame) -> Iterator[NDArray[np.float32]]:
-    """All trials' windows, z-scored per subject and feature, some common voxels at a time: (N, volumes x voxels)."""
+    """Yield all trials' windows, z-scored per subject and feature, in blocks of common voxels: (N, volumes x voxels)."""
     arrays, columns = common_voxels(series)
     n_volumes = int(trials["n_volumes"].iloc[0])
     n_voxels = len(next(iter(columns.values())))
@@ -77,7 +77,7 @@ def blocks(series: Sequence[Path], trials: pd.DataFrame) -> Iterator[NDArray[np.
         block_NF = np.empty((len(trials), n_volumes * size), np.float32)
         for subject, (rows, volumes_NT) in volumes.items():
             wanted = columns[subject][start : start + size]
-            first = wanted.min()  # of neighbours in the file: what is read lies together
+            first = wanted.min()  # read one contiguous range of the file, then pick from it
             bold_TV = np.asarray(arrays[subject][:, first : wanted.max() + 1], np.float32)[:, wanted - first]
             window_NF = bold_TV[volumes_NT].reshape(len(rows), -1)
             window_NF -= window_NF.mean(0)
@@ -87,7 +87,7 @@ def blocks(series: Sequence[Path], trials: pd.DataFrame) -> Iterator[NDArray[np.
 
 
 def common_voxels(series: Sequence[Path]) -> tuple[dict[str, NDArray[np.float16]], dict[str, NDArray[np.int64]]]:
-    """Each subject's series, memory-mapped, and its columns of the voxels that all subjects have, in the same order.
+    """Return each subject's series, memory-mapped, and its columns of the voxels that all subjects have, in the same order.
 
     Raises:
         UserError: series in different grids, or without a common voxel.
@@ -112,26 +112,26 @@ def common_voxels(series: Sequence[Path]) -> tuple[dict[str, NDArray[np.float16]
 
 
 def folds_of(source: pd.DataFrame) -> NDArray[np.int64]:
-    """The group of each source trial that is left out together: its subject, or its run if there is one subject."""
+    """Return the cross-validation group of each source trial: its subject, or its run if there is only one subject."""
     return pd.factorize(source["subject"] if source["subject"].nunique() > 1 else source["run"])[0]
 
 
 def predict(
     gram_NN: Matrix, target_MN: Matrix, y_NF: NDArray[np.float32], choosing_NF: NDArray[np.float32], groups: NDArray[np.int64]
 ) -> Matrix:
-    """Ridge regression in its dual form: what M target windows say of the outputs of N source windows.
+    """Fit a ridge regression in its dual form on N source windows, and predict the outputs of M target windows.
 
-    alpha is chosen by cross-validation over groups, on outputs of which there are fewer: the mean of a clip's tokens.
+    alpha is chosen by cross-validation over groups, on a smaller set of outputs: the mean of a clip's tokens.
 
     Args:
         gram_NN: products of the source windows.
         target_MN: products of target and source windows.
         y_NF: outputs of the source windows.
         choosing_NF: outputs on which alpha is chosen.
-        groups: (N,) trials that are left out together.
+        groups: (N,) group of each trial; a group is held out together.
 
     Returns:
-        (M, F).
+        predictions (M, F).
     """
     alphas = ALPHAS * np.diag(gram_NN).mean()
     folds = GroupKFold(min(FOLDS, len(set(groups))))
@@ -146,10 +146,10 @@ def predict(
 
 
 def with_moments_of(y_NF: NDArray[np.float32], predicted_MF: Matrix) -> Matrix:
-    """Predictions with the outputs' mean and SD in place of their own, per feature.
+    """Rescale predictions to the mean and SD of the outputs, per feature.
 
-    Ridge shrinks predictions towards the mean, where the LLM says the same of every clip; decoders of the field undo it so (Ozcelik
-    and VanRullen 2023, Brain-Diffuser), and a control must not be weaker than they are.
+    Ridge shrinks predictions towards the mean, where the LLM answers the same for every clip. Other decoders undo this in the same
+    way (Ozcelik and VanRullen 2023, Brain-Diffuser), and a control must not be weaker than they are.
     """
     deviation_F = predicted_MF.std(0)
     scale_F = np.divide(y_NF.std(0), deviation_F, out=np.zeros_like(deviation_F), where=deviation_F > 0)

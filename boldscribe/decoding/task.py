@@ -1,4 +1,4 @@
-"""What a condition is decoded from: the target subjects' test trials, and the files that it may open."""
+"""Inputs that a condition is decoded from: the target subjects' test trials, and the files that it may open."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from boldscribe.errors import UserError
 from boldscribe.reproducible import generator
 from boldscribe.training.source import check_source_only
 
-# The inputs that stand behind a name of `Condition.reads`, where it is not their own.
+# Inputs behind a name of `Condition.reads`, where it is not just the input of that name.
 BEHIND = {
     "llm": {"models"},
     "series": {"series", "voxels"},
@@ -28,18 +28,18 @@ ANY = ""  # any action, in the table of the best captions
 
 
 def inputs_of(condition: str) -> set[str]:
-    """Names of the inputs that a condition is handed beside the trial indices."""
+    """Return the names of the inputs that a condition is given besides the trial indices."""
     return {name for read in CONDITIONS[condition].reads for name in BEHIND.get(read, {read})}
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is decoded, and the files that its condition may open.
+    """Trials to decode under a condition, and the files that the condition may open.
 
     Attributes:
         config, dataset, condition: of the experiment.
         trials: trial indices of the target subjects.
-        files: further inputs by name, as `Condition.reads` and the rule `decode` call them; `models` are the model folders.
+        files: further inputs by name, as in `Condition.reads` and the rule `decode`; `models` are the model folders.
     """
 
     config: Config
@@ -49,10 +49,10 @@ class Task:
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
     def check_inputs(self) -> None:
-        """Hold the inputs against what the condition reads.
+        """Check the given inputs against those that the condition reads.
 
         Raises:
-            UserError: no such condition, an input that it needs is missing, or one is given that it may not open.
+            UserError: the condition is unknown, a required input is missing, or one is given that it may not open.
         """
         if self.condition not in CONDITIONS:
             raise UserError("condition", f"found {self.condition!r}, expected one of {', '.join(CONDITIONS)}")
@@ -65,7 +65,7 @@ class Task:
             raise UserError(where, f"found no {', '.join(missing)}, which it reads; hand them over")
 
     def one(self, name: str) -> Path:
-        """The only file of that name.
+        """Return the only file of that name.
 
         Raises:
             UserError: none or several were given.
@@ -75,14 +75,14 @@ class Task:
         return paths[0]
 
     def rng(self, *purpose: str | int) -> np.random.Generator:
-        """Random numbers of this condition and data set."""
+        """Return a random number generator for this condition and data set."""
         return generator(self.config.seed, self.condition, self.dataset, *purpose)
 
     def of_role(self, role: str) -> pd.DataFrame:
-        """The target subjects' trials of a role, ordered by subject and trial.
+        """Return the target subjects' trials of a role, ordered by subject and trial.
 
         Raises:
-            UserError: a target subject without.
+            UserError: a target subject has none.
         """
         index = pd.concat([pd.read_parquet(path) for path in self.trials])
         rows = index[index["role"] == role].sort_values(["subject", "trial"], ignore_index=True)
@@ -97,47 +97,47 @@ class Task:
 
     @cached_property
     def test(self) -> pd.DataFrame:
-        """The target subjects' test trials, ordered by subject and trial."""
+        """Test trials of the target subjects, ordered by subject and trial."""
         return self.of_role("test")
 
     @cached_property
     def seen(self) -> pd.DataFrame:
-        """The test trials with their labels."""
+        """Test trials with their labels."""
         return self.test_with("test_labels")
 
     def test_with(self, name: str) -> pd.DataFrame:
-        """The test trials, in their order, with the further columns of the tables of an input.
+        """Join the test trials, in their order, with the further columns of an input's tables.
 
         Raises:
-            UserError: a trial that those tables lack, or have twice.
+            UserError: a trial is missing from those tables, or repeated.
         """
         tables = pd.concat([pd.read_parquet(path) for path in self.files[name]])
         return _joined(self.test, tables[[c for c in tables if c in ("subject", "trial") or c not in self.test]], self.files[name])
 
     @cached_property
     def source(self) -> pd.DataFrame:
-        """The source trials' captions: `subject, trial, stim_file, instruction, text`, ordered by subject and trial.
+        """Captions of the source trials: `subject, trial, stim_file, instruction, text`, ordered by subject and trial.
 
         Raises:
-            UserError: none, or captions of a target subject.
+            UserError: there are none, or captions of a target subject.
         """
         return source_captions(self.config, self.dataset, self.files["source_captions"])
 
     @cached_property
     def labelled_source(self) -> pd.DataFrame:
-        """The same, with the trials' `action`.
+        """Captions of the source trials (`source`) with the trials' `action`.
 
         Raises:
-            UserError: labels of a target subject, or a trial without.
+            UserError: labels of a target subject, or a trial without a label.
         """
         return labelled(self.config, self.dataset, self.source, self.files["source_labels"])
 
 
 def source_captions(config: Config, dataset: str, paths: Sequence[Path]) -> pd.DataFrame:
-    """The captions of source trials, from tables of shards, ordered by subject and trial.
+    """Read the captions of source trials from tables of shards, ordered by subject and trial.
 
     Raises:
-        UserError: none, or captions of a target subject.
+        UserError: there are none, or captions of a target subject.
     """
     table = pd.concat([pd.read_parquet(path) for path in paths])
     check_source_only(config, dataset, table, "captions")
@@ -147,16 +147,16 @@ def source_captions(config: Config, dataset: str, paths: Sequence[Path]) -> pd.D
 
 
 def asked(captions: pd.DataFrame, instruction: str, enough: int = 1) -> pd.DataFrame:
-    """Captions of an instruction, whose style depends on it; of any where there are fewer than enough of this."""
+    """Return the captions of an instruction, which sets their style, or all captions if it has fewer than `enough`."""
     same = captions[captions["instruction"] == instruction]
     return same if len(same) >= enough else captions
 
 
 def labelled(config: Config, dataset: str, captions: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
-    """Captions of source trials with the trials' `action`, from tables of labels.
+    """Add the trials' `action`, from tables of labels, to captions of source trials.
 
     Raises:
-        UserError: labels of a target subject, or a trial without.
+        UserError: labels of a target subject, or a trial without a label.
     """
     labels = pd.concat([pd.read_parquet(path) for path in paths])
     check_source_only(config, dataset, labels, "labels")
@@ -164,7 +164,7 @@ def labelled(config: Config, dataset: str, captions: pd.DataFrame, paths: Sequen
 
 
 def _joined(trials: pd.DataFrame, further: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
-    """Trials with the columns that further tables have of them."""
+    """Join trials with the columns that further tables have for them."""
     keys = ["subject", "trial"]
     where = ", ".join(map(str, paths))
     if further.duplicated(keys).any():

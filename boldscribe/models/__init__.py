@@ -1,4 +1,4 @@
-"""The parts of the paper's figure 1."""
+"""Components of the paper's figure 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def share_llm(config: Config, inputs: Files) -> None:
-    """Load the LLM of a step that is handed it, for this process and its copies (`program(..., share=share_llm)`)."""
+    """Load the LLM if it is among a step's inputs, for this process and its forks (`program(..., share=share_llm)`)."""
     if folders := [folder for folder in inputs["models"] if folder.name == "llm"]:
         from boldscribe.models.video_llama import load_llm
 

@@ -1,8 +1,8 @@
-"""The nonlinear low-rank adaptor (figure 2), as a PEFT method of its own.
+"""The nonlinear low-rank adaptor (figure 2), as a custom PEFT method.
 
-To a frozen linear map it adds scale · up(activation(down(norm(x)))). `up` starts at zero, so that an adapted model starts as
-the frozen one. Adaptors are saved in PEFT's own format (adapter_config.json, adapter_model.safetensors) under a method name that
-plain PEFT does not know: it refuses them, where it would load them as linear ones if they were called LoRA.
+It adds scale · up(activation(down(norm(x)))) to a frozen linear map. `up` is initialised to zero, so an adapted model starts out equal
+to the frozen one. Adaptors are saved in PEFT's format (adapter_config.json, adapter_model.safetensors) under a method name that plain
+PEFT does not know and therefore refuses. Under the name LoRA, PEFT would load them as linear adaptors.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ extend_enum(PeftType, METHOD.upper(), METHOD.upper())
 
 @dataclass
 class NonlinearAdaptorConfig(PeftConfig):
-    """What adapter_config.json holds beside PEFT's own fields.
+    """Fields of adapter_config.json in addition to PEFT's.
 
     Attributes:
-        target_modules: regular expression that a module's whole name must match.
+        target_modules: regular expression that must match a module's full name.
         rank: width of the bottleneck.
         activation: name in `ACTIVATIONS`.
         scale: factor of the adaptor's output.
@@ -55,7 +55,7 @@ class NonlinearAdaptorConfig(PeftConfig):
 
 
 class Bottleneck(nn.Module):
-    """scale · up(activation(down(norm(x)))), zero at the start."""
+    """scale · up(activation(down(norm(x)))), zero at initialisation."""
 
     def __init__(self, dim_in: int, dim_out: int, config: NonlinearAdaptorConfig) -> None:
         super().__init__()
@@ -66,15 +66,15 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., dim_in) to (..., dim_out)."""
+        """Map (..., dim_in) to (..., dim_out)."""
         return self.scale * self.up(self.activation(self.down(self.norm(x))))
 
 
 class NonlinearAdaptor(nn.Module, BaseTunerLayer):
-    """A frozen linear map with one bottleneck per adapter name beside it."""
+    """A frozen linear map with a parallel bottleneck per adapter name."""
 
     adapter_layer_names: ClassVar[tuple[str, ...]] = (f"{METHOD}_bottleneck",)
-    # of PEFT's mixin, which has no types that a checker reads
+    # from PEFT's mixin, which has no types for a type checker
     active_adapters: Any
     set_adapter: Any
     _move_adapter_to_device_of_base_layer: Any
@@ -86,14 +86,14 @@ class NonlinearAdaptor(nn.Module, BaseTunerLayer):
         self.add(adapter_name, config)
 
     def add(self, adapter_name: str, config: NonlinearAdaptorConfig) -> None:
-        """Another bottleneck under another adapter name."""
+        """Add a bottleneck under another adapter name."""
         base = self.base_layer
         self.nonlinear_adaptor_bottleneck[adapter_name] = Bottleneck(base.in_features, base.out_features, config)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The frozen map's output, with that of the active bottlenecks added."""
+        """Return the frozen map's output plus that of the active bottlenecks."""
         result: Tensor = self.base_layer(x)
         if self.disable_adapters:
             return result
@@ -103,7 +103,7 @@ class NonlinearAdaptor(nn.Module, BaseTunerLayer):
         return result
 
     def merge(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused.
+        """Refuse to merge.
 
         Raises:
             NotImplementedError: always, with the reason.
@@ -115,7 +115,7 @@ class NonlinearAdaptor(nn.Module, BaseTunerLayer):
 
 
 class NonlinearAdaptorModel(BaseTuner):
-    """PEFT's tuner: which modules get an adaptor, and how."""
+    """PEFT tuner that inserts adaptors into the target modules."""
 
     prefix: str = f"{METHOD}_"
     tuner_layer_cls = NonlinearAdaptor
@@ -149,7 +149,7 @@ register_peft_method(name=METHOD, config_cls=NonlinearAdaptorConfig, model_cls=N
 
 
 def add_adaptors(model: nn.Module, config: AdaptorConfig) -> PeftModel:
-    """Insert adaptors; everything else of the model is frozen."""
+    """Insert adaptors and freeze the rest of the model."""
     method = NonlinearAdaptorConfig(target_modules=rf".*({TARGETS})", rank=config.rank, activation=config.activation, scale=config.scale)
     return get_peft_model(model, method)
 
@@ -158,7 +158,7 @@ def load_adaptors(model: nn.Module, folder: Path, config: AdaptorConfig) -> Peft
     """Insert saved adaptors, frozen.
 
     Raises:
-        UserError: they were trained with other settings than the configured ones, or by another method.
+        UserError: they were trained with settings other than the configured ones, or by another method.
     """
     saved = PeftConfig.from_pretrained(str(folder))
     path = folder / "adapter_config.json"
@@ -171,7 +171,7 @@ def load_adaptors(model: nn.Module, folder: Path, config: AdaptorConfig) -> Peft
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """How many parameters are trained and frozen, by part: `adaptors`, then each first-level module of the adapted model, `frozen`."""
+    """Count parameters by part: `adaptors`, each trained first-level module of the adapted model, and `frozen`."""
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         part = "adaptors" if METHOD in name else name.removeprefix("base_model.model.").split(".")[0]

@@ -1,4 +1,4 @@
-"""Where model weights come from: unpacked from the packages that carry them ('embedded'), or a folder of the user's."""
+"""Sources of model weights: packages that ship them ('embedded'), or a user's folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from boldscribe.models.sc_mbm import check_blocks
 from boldscribe.models.weight_files import check_weights
 from boldscribe.provenance.assets import check_locked_version
 
-# What BERTScore and identification read is the same encoder in the embedded default.
+# In the embedded default, BERTScore and identification share one encoder.
 EMBEDDED_ASSET = {
     "llm": "llm",
     "visual_encoder": "visual_encoder",
@@ -25,10 +25,10 @@ EMBEDDED_ASSET = {
 
 
 def source(config: Config, asset: str) -> str:
-    """The configured origin of an asset: 'embedded', or a path.
+    """Return the configured origin of an asset: 'embedded' or a path.
 
     Raises:
-        UserError: no such asset, or none is configured.
+        UserError: the asset is unknown, or none is configured.
     """
     origins: dict[str, Callable[[], str]] = {
         "llm": lambda: config.video_llama.llm,
@@ -47,15 +47,15 @@ def source(config: Config, asset: str) -> str:
 
 
 def provide(config: Config, asset: str, folder: Path, cache: ContentCache | None = None) -> list[Path]:
-    """Make `folder` hold an asset: unpacked if embedded, else links to the configured file or the files of the configured folder.
+    """Provide an asset in `folder`: unpack it if embedded, else link to the configured file or the files of the configured folder.
 
     Returns:
         the files that the weights come from.
 
     Raises:
-        UserError: the configured path is missing, holds no safetensors (pickled weights are not read) or truncated ones, or has
-            fewer layers than BERTScore is to read; an encoder is of other sizes than the configured one's; a captioner's folder
-            lacks a file, or it or the asset lock says another revision.
+        UserError: the configured path is missing, or holds no safetensors (pickled weights are not read) or truncated ones. Also if
+            the BERTScore encoder has too few layers, an fMRI encoder's sizes are not the configured ones, a captioner's folder is
+            missing a file, or that folder or the asset lock states another revision.
     """
     origin = source(config, asset)
     if asset == "captioner":

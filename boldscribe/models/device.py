@@ -1,4 +1,4 @@
-"""Where models run, and in which precision."""
+"""Device and precision of models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def best_device() -> torch.device:
-    """A GPU if there is one."""
+    """Return a GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Matrix products and convolutions in `precision`, all else as it is; float32 changes nothing."""
+    """Context with matrix products and convolutions in `precision`, the rest unchanged; a no-op for float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

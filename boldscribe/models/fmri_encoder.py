@@ -1,4 +1,4 @@
-"""The fMRI side of figure 1: tokenizer, SC-MBM, projection, and the video Q-Former that it shares with the video side."""
+"""The fMRI side of figure 1: tokenizer, SC-MBM, projection, and the video Q-Former shared with the video side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from boldscribe.models.weight_files import load_weights
 
 
 class FmriEncoder(nn.Module):
-    """BOLD windows to z_BLD, tokens of the same shape and space as the video's x_BLD."""
+    """Encoder from BOLD windows to z_BLD, tokens with the shape and space of the video's x_BLD."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -37,19 +37,19 @@ class FmriEncoder(nn.Module):
         self.dropout = nn.Dropout1d(config.stage1.dropout)
 
     def train(self, mode: bool = True) -> FmriEncoder:
-        """The frozen Q-Former stays as it is used: its own dropout would act beside the configured one."""
+        """Set the mode, but keep the frozen Q-Former in evaluation mode: its dropout would add to the configured one."""
         super().train(mode)
         self.q_former.eval()
         return self
 
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:
-        """Encode windows (B, T, X, Y, Z); in training, whole tokens are dropped."""
+        """Encode windows (B, T, X, Y, Z); dropout in training drops whole tokens."""
         tokens = self.sc_mbm(self.dropout(self.tokenizer(bold_BTXYZ)))
         return cast(Tensor, self.q_former(self.to_q_former(tokens)))
 
 
 class TokenProjection(nn.Module):
-    """Super-voxel tokens to as many tokens as a clip has, of their width, so that the Q-Former reads what it has learnt to read."""
+    """Projection of super-voxel tokens to the number and width of a clip's tokens, which the Q-Former was trained to read."""
 
     def __init__(self, n_in: int, dim_in: int, n_out: int, dim_out: int) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class TokenProjection(nn.Module):
         self.norm = nn.LayerNorm(dim_out)
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
-        """(B, n_in, dim_in) to (B, n_out, dim_out)."""
+        """Map (B, n_in, dim_in) to (B, n_out, dim_out)."""
         return self.norm(self.widen(self.mix(tokens_BND.transpose(1, 2)).transpose(1, 2)))
 
 
 def new_encoder(config: Config, sc_mbm: Path) -> PeftModel:
-    """An encoder for Stage I: pretrained tokenizer and blocks, frozen Q-Former, fresh adaptors and projection.
+    """Build an encoder for Stage I: pretrained tokenizer and blocks, frozen Q-Former, new adaptors and projection.
 
-    Trainable are the tokenizer, the projection and the adaptors.
+    The tokenizer, the projection and the adaptors are trainable.
 
     Raises:
         UserError: the pretrained weights do not fit the configured shapes.
@@ -88,7 +88,7 @@ def new_encoder(config: Config, sc_mbm: Path) -> PeftModel:
 
 
 def save_encoder(model: PeftModel, folder: Path) -> None:
-    """Write what Stage I trained: `fmri_encoder.safetensors` (with the frozen blocks it belongs to) and `adaptors/` (PEFT)."""
+    """Write the encoder of Stage I: `fmri_encoder.safetensors` (frozen blocks included) and `adaptors/` (PEFT)."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder = model.get_base_model()
     state = {k.replace(".base_layer", ""): v.contiguous() for k, v in encoder.state_dict().items() if _own(k)}
@@ -102,10 +102,10 @@ def save_encoder(model: PeftModel, folder: Path) -> None:
 
 
 def load_encoder(config: Config, folder: Path) -> nn.Module:
-    """The encoder of a finished Stage I, frozen and in evaluation mode.
+    """Load the encoder of a finished Stage I, frozen and in evaluation mode.
 
     Raises:
-        UserError: weights or adaptors that do not fit the configuration.
+        UserError: weights or adaptors do not fit the configuration.
     """
     encoder = FmriEncoder(config)
     state, _ = load_weights(folder / "fmri_encoder.safetensors", "run Stage I again")
@@ -119,12 +119,12 @@ def load_encoder(config: Config, folder: Path) -> nn.Module:
 
 
 def _own(name: str) -> bool:
-    """Whether a weight is the encoder's own: not the shared Q-Former's, not an adaptor's."""
+    """True if a weight belongs to the encoder itself, not to the shared Q-Former or an adaptor."""
     return not name.startswith("q_former.") and METHOD not in name
 
 
 @torch.no_grad()
 def encode_in_batches(model: nn.Module, load: Callable[[range], Tensor], n: int, batch_size: int) -> Tensor:
-    """Encode n windows, given a function from indices to windows: (n, L, d)."""
+    """Encode n windows in batches to (n, L, d); `load` maps indices to windows."""
     encode = [model(load(range(i, min(i + batch_size, n)))) for i in range(0, n, batch_size)]
     return torch.cat(encode)

@@ -1,4 +1,4 @@
-"""The folder of a model as a hub has it: which files it must hold, and which commit it says that they are of."""
+"""Model folders downloaded from a hub: required files and stated commit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NEEDED = {
 
 
 def check_hub_folder(folder: Path, revision: str) -> None:
-    """Make sure that a folder can be a video-text model of the hub, of the commit that is configured.
+    """Check that a folder has the files of a hub's video-text model, at the configured commit.
 
-    A folder that says nothing about its commit is taken, with a warning: its files' digests are locked all the same.
+    A folder that states no commit is accepted with a warning, since the digests of its files are locked anyway.
 
     Raises:
-        UserError: the folder or a file in it is missing, or the folder says that it is of another commit.
+        UserError: the folder or a file in it is missing, or the folder states another commit.
     """
     if not folder.is_dir():
         raise UserError(
@@ -46,7 +46,7 @@ def check_hub_folder(folder: Path, revision: str) -> None:
 
 
 def stated_revisions(folder: Path) -> set[str]:
-    """Commits that the hub's client noted for a folder's files: beside each (`hf download --local-dir`), or as the cache's folder name."""
+    """Commits that the hub's client recorded for a folder's files: per file (`hf download --local-dir`), or as the cache's folder name."""
     folder = folder.resolve()
     if folder.parent.name == "snapshots":
         return {folder.name}

@@ -1,4 +1,4 @@
-"""Pickled torch checkpoints (.pth, .bin, .pt), opened through an allow-list: unpickling makes tensors and containers, and runs nothing."""
+"""Pickled torch checkpoints (.pth, .bin, .pt), opened through an allow-list: unpickling builds tensors and containers but runs no code."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from boldscribe.errors import UserError
 
-# `code/config.py` of MinD-Vis, whose scripts run with that folder on the path: the objects under `config` in its checkpoints.
+# Classes of the `config` objects in MinD-Vis checkpoints, from its `code/config.py`; its scripts run with that folder on the path.
 CONFIG_CLASSES = ("Config_MAE_fMRI", "Config_MBM_fMRI", "Config_MBM_finetune", "Config_Generative_Model")
 ZIP, PICKLE, LFS_POINTER = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 
 
 class TrainingConfig:
-    """Stands in for a pickled configuration object: takes its fields as attributes, and has no behaviour that a file could call."""
+    """Stand-in for a pickled configuration object: stores its fields as attributes and has no behaviour that a file could call."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors by name, memory-mapped where the format allows it, and what stands beside them (optimizer, epoch, ...)."""
+    """Tensors of a file by name, memory-mapped if the format allows it, and its other entries (optimizer, epoch, ...)."""
 
     path: Path
     tensors: Mapping[str, Tensor]
@@ -35,13 +35,13 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a checkpoint: the tensors under `model`, or at the top level.
+    """Open a checkpoint with tensors under `model` or at the top level.
 
-    Memory is filled only when a tensor is used, except for files in torch's format of before 2020, which are read whole.
+    Tensors are loaded into memory on use, except from files in torch's pre-2020 format, which are read whole.
 
     Raises:
-        UserError: the file is missing, truncated, no checkpoint, names a class or function that is not on the allow-list, or holds
-            no tensors where they are expected.
+        UserError: the file is missing, truncated or not a checkpoint, references a class or function that is not on the allow-list,
+            or holds no tensors where they are expected.
     """
     path = Path(path)
     content = _unpickled(path)
@@ -63,13 +63,13 @@ def _unpickled(path: Path) -> Any:
         found = "a Git LFS pointer, not the file it points to" if start.startswith(LFS_POINTER) else "another kind of file"
         raise UserError(str(path), f"found {found}, expected a torch checkpoint (.pth, .bin, .pt); download it again")
     with safe_globals([(TrainingConfig, f"config.{name}") for name in CONFIG_CLASSES]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of storage classes that torch no longer uses
+        warnings.simplefilter("ignore")  # about storage classes that torch no longer uses
         try:
             if zipped and (refused := get_unsafe_globals_in_checkpoint(path)):
                 raise _refusal(path, sorted(refused))
             return torch.load(path, weights_only=True, mmap=zipped, map_location="cpu")
         except UnpicklingError as error:
-            # torch tells of a refused name only in its message
+            # torch reports a refused name only in its message
             if names := re.findall(r"GLOBAL ([\w.]+)", str(error)):
                 raise _refusal(path, names[:1]) from None
             raise _damaged(path, error) from None

@@ -1,4 +1,4 @@
-"""The frozen language model, prompted with text in which L soft tokens stand for the video or for the brain's response."""
+"""The frozen language model, prompted with text in which L soft tokens represent the video or the brain's response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.generation import (
     LogitsProcessorList,
@@ -21,6 +20,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
+from boldscribe.losses import answer_loss
 from boldscribe.models.products import with_onednn
 from boldscribe.provenance.cache import state_of
 from boldscribe.sections.base import PLACEHOLDER, QUESTION
@@ -32,7 +32,7 @@ class PromptedLlm(nn.Module):
 
     Args:
         config: template and stop tokens.
-        tokenizer, model: of transformers.
+        tokenizer, model: from transformers.
     """
 
     def __init__(self, config: VideoLlamaConfig, tokenizer: Any, model: Any) -> None:
@@ -44,7 +44,7 @@ class PromptedLlm(nn.Module):
 
     @classmethod
     def load(cls, config: VideoLlamaConfig, folder: Path) -> PromptedLlm:
-        """From a folder of weights (safetensors) and tokenizer, in the configured precision."""
+        """Load weights (safetensors) and tokenizer from a folder, in the configured precision."""
         return cls(config, *_load(folder, config.dtype, state_of(sorted(folder.iterdir()))))
 
     @property
@@ -53,7 +53,7 @@ class PromptedLlm(nn.Module):
         return int(self.model.config.hidden_size)
 
     def _ids(self, text: str, first: bool) -> list[int]:
-        """Tokens of a piece of a prompt; the first piece gets the tokenizer's opening token, if it has one. Few pieces recur often."""
+        """Tokenize a piece of a prompt, with the start token (if any) for the first piece; cached, since a few pieces recur often."""
         if (text, first) not in self._known_ids:
             self._known_ids[text, first] = list(self.tokenizer(text, add_special_tokens=first).input_ids)
         return self._known_ids[text, first]
@@ -62,7 +62,7 @@ class PromptedLlm(nn.Module):
         return list(self.tokenizer(answer + self.tokenizer.eos_token, add_special_tokens=False).input_ids)
 
     def _pieces(self, instruction: str, soft: bool) -> list[list[int]]:
-        """Tokens of the prompt before and after the soft tokens; without them, those of the same question with no place for a video."""
+        """Tokenize the prompt before and after the soft tokens; without soft tokens, the same question without the video placeholder."""
         if not soft:
             plain = re.sub(rf"(<Video>)?{PLACEHOLDER}(</Video>)? ?", "", self.prompt)
             return [self._ids(plain.replace(QUESTION, instruction), True)]
@@ -70,12 +70,12 @@ class PromptedLlm(nn.Module):
         return [self._ids(before.replace(QUESTION, instruction), True), self._ids(after.replace(QUESTION, instruction), False)]
 
     def lengths(self, instructions: Sequence[str], answers: Sequence[str]) -> list[int]:
-        """How many text tokens each prompt has together with its answer."""
+        """Count the text tokens of each prompt together with its answer."""
         prompts = {i: sum(map(len, self._pieces(i, True))) for i in set(instructions)}
         return [prompts[i] + self.answer_length(a) for i, a in zip(instructions, answers, strict=True)]
 
     def answer_length(self, answer: str) -> int:
-        """How many tokens an answer has, end token included: those that `caption_loss` scores."""
+        """Count the tokens of an answer that `caption_loss` scores, end token included."""
         return len(self._answer_ids(answer))
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
@@ -89,11 +89,11 @@ class PromptedLlm(nn.Module):
         return [torch.cat([self._embed(before), soft[b], self._embed(after)]) for b, (before, after) in enumerate(pieces)]
 
     def embed_prompt(self, instructions: Sequence[str], tokens_BLD: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Prompts as embeddings, padded on the left.
+        """Embed prompts, padded on the left.
 
         Args:
             instructions: B questions.
-            tokens_BLD: (B, L, d_llm) soft tokens for the placeholder; None leaves the placeholder and its wrapping out.
+            tokens_BLD: (B, L, d_llm) soft tokens for the placeholder; None removes the placeholder and its wrapping.
 
         Returns:
             embeddings (B, S, d_llm) and attention mask (B, S).
@@ -114,19 +114,19 @@ class PromptedLlm(nn.Module):
         top_p: float = 1.0,
         static_cache: bool | None = None,
     ) -> list[str]:
-        """Answer each instruction, in batches; returns stripped texts, without special tokens, up to where the model stopped.
+        """Answer each instruction, in batches; return stripped texts without special tokens, cut where the model stopped.
 
-        Without sampling, equal prompts have equal answers, and are answered once.
+        Without sampling, equal prompts have equal answers, so each distinct prompt is answered once.
 
         Args:
             instructions: questions.
-            tokens_BLD: their soft tokens, or what `through` maps to them; or None.
-            max_new_tokens: longest answer.
-            batch_size: questions at once.
+            tokens_BLD: their soft tokens, or the input of `through` that yields them; or None.
+            max_new_tokens: maximum length of an answer.
+            batch_size: questions per batch.
             through: maps tokens to the LLM's width.
-            do_sample, temperature, top_p: nucleus sampling; greedy without.
-            static_cache: keys and values in memory of fixed size, in which finished rows stay; None for on a GPU, where it spares
-                allocations.
+            do_sample, temperature, top_p: nucleus sampling; otherwise greedy.
+            static_cache: keep keys and values in memory of fixed size, finished rows included; None enables it on a GPU, where it
+                saves allocations.
         """
         prompts = range(len(instructions)) if do_sample else _first_equals(instructions, tokens_BLD)
         asked = sorted(set(prompts))
@@ -151,9 +151,9 @@ class PromptedLlm(nn.Module):
     def _write(
         self, embeds_BSD: Tensor, mask_BS: Tensor, max_new_tokens: int, warpers: LogitsProcessorList, do_sample: bool
     ) -> list[list[int]]:
-        """Token ids of each row, end token included; a row that has ended is dropped, and the others go on without it.
+        """Generate the token ids of each row, end token included; finished rows are dropped and the others continue.
 
-        Draws are those of `torch.multinomial` for all rows, so that a text does not depend on when others end.
+        Draws match `torch.multinomial` over all rows, so that a text does not depend on when others end.
         """
         ends = self._end_ids()
         stops = StopIds(self.stop)
@@ -167,7 +167,7 @@ class PromptedLlm(nn.Module):
             ).last_hidden_state
             logits_BV = self.model.lm_head(hidden_BSD[:, -1]).float()
             if n == 0:
-                logits_BV[:, ends] = -torch.inf  # no answer is empty
+                logits_BV[:, ends] = -torch.inf  # forbid empty answers
             if do_sample:
                 shares_BV = warpers(None, logits_BV).softmax(-1)
                 draws_BV = shares_BV.new_empty(len(written), shares_BV.shape[1]).exponential_()
@@ -192,7 +192,7 @@ class PromptedLlm(nn.Module):
     def _write_in_place(
         self, embeds_BSD: Tensor, mask_BS: Tensor, max_new_tokens: int, warpers: LogitsProcessorList, do_sample: bool
     ) -> list[list[int]]:
-        """The same by transformers' own loop, with keys and values in memory of fixed size; finished rows are padded to the longest."""
+        """Like `_write`, with transformers' loop and keys and values in memory of fixed size; finished rows are padded to the longest."""
         ids: list[list[int]] = self.model.generate(
             inputs_embeds=embeds_BSD,
             attention_mask=mask_BS,
@@ -220,30 +220,29 @@ class PromptedLlm(nn.Module):
     ) -> Tensor:
         """Cross-entropy of the answers given tokens and instruction (equation 3), end token included.
 
-        Over all answer tokens of the batch their mean, as language models are trained, or their sum; the paper's equation sums over an
-        answer's tokens. Only answer tokens are scored, and only their logits are computed. Gradients reach `tokens_BLD` through the
-        frozen LLM, whose own weights get none: the backward pass computes no more than what flows to its inputs.
+        Only answer tokens are scored, and only their logits are computed. Gradients reach `tokens_BLD` through the
+        frozen LLM, whose weights get none: the backward pass computes only what flows to its inputs.
         """
         targets = [torch.tensor(self._answer_ids(a)) for a in answers]
         device = self.model.device
         prompts = self._sequences(instructions, tokens_BLD)
-        # The last answer token is predicted, never read.
+        # The last answer token is predicted but never fed in.
         embeds, mask = _pad_left([torch.cat([p, self._embed(t[:-1].tolist())]) for p, t in zip(prompts, targets, strict=True)])
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         hidden = self.model.model(inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False).last_hidden_state
         predicting = torch.cat([h[-len(t) :] for h, t in zip(hidden, targets, strict=True)])
-        return cross_entropy(self.model.lm_head(predicting).float(), torch.cat(targets).to(device), reduction=reduction)
+        return answer_loss(self.model.lm_head(predicting), torch.cat(targets).to(device), reduction)
 
 
 @lru_cache(1)
 def _load(folder: Path, dtype: str, state: str) -> tuple[Any, Any]:
-    """Tokenizer and model, once in a process as long as the folder's files are in the same state: nothing changes them."""
+    """Load tokenizer and model once per process while the folder's files keep their state; nothing modifies the loaded objects."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa")
     return AutoTokenizer.from_pretrained(folder), with_onednn(model)
 
 
 class StopIds(StoppingCriteria):
-    """Ends each row of a batch whose last tokens are one of the stop sequences, which some models write instead of an end token.
+    """Criterion that ends a row of a batch at a stop sequence, which some models write instead of an end token.
 
     Args:
         stop: sequences of token ids.
@@ -254,7 +253,7 @@ class StopIds(StoppingCriteria):
         self.longest = max(map(len, stop), default=1)
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
-        """Which rows (B,) are finished."""
+        """Return which rows (B,) are finished."""
         finished = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
         for sequence in self.stop:
             if input_ids.shape[1] >= len(sequence):
@@ -264,13 +263,13 @@ class StopIds(StoppingCriteria):
 
 
 def cut_at_stop(ids: list[int], stop: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens before the first stop sequence."""
+    """Return the tokens before the first stop sequence."""
     ends = [i for sequence in stop for i in range(len(ids) - len(sequence) + 1) if ids[i : i + len(sequence)] == list(sequence)]
     return ids[: min(ends, default=len(ids))]
 
 
 def _first_equals(instructions: Sequence[str], tokens_BLD: Tensor | None) -> list[int]:
-    """For each prompt the first one that equals it."""
+    """Index of the first equal prompt, for each prompt."""
     first: dict[tuple[str, bytes], int] = {}
     contents = [b""] * len(instructions) if tokens_BLD is None else [_digest(tokens_LD) for tokens_LD in tokens_BLD]
     return [first.setdefault(prompt, i) for i, prompt in enumerate(zip(instructions, contents, strict=True))]

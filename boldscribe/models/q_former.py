@@ -13,13 +13,13 @@ from boldscribe.sections.models import QFormer as QFormerConfig
 
 
 class QFormer(nn.Module):
-    """L learned query tokens and the transformer that lets them read.
+    """L learned query tokens and the transformer through which they read.
 
     Args:
         config: widths.
         layers: number of layers.
-        encoder_width: width of the tokens that are read.
-        cross_attention_frequency: every how many layers the queries read.
+        encoder_width: width of the tokens to read.
+        cross_attention_frequency: n, where the queries read in every n-th layer.
     """
 
     def __init__(self, config: QFormerConfig, *, layers: int, encoder_width: int, cross_attention_frequency: int) -> None:
@@ -43,17 +43,17 @@ class QFormer(nn.Module):
 
 
 def image_q_former(config: QFormerConfig, encoder_width: int) -> QFormer:
-    """Reads the visual encoder's tokens of one frame; every second layer, as in BLIP-2."""
+    """Q-Former that reads the visual encoder's tokens of one frame, in every second layer as in BLIP-2."""
     return QFormer(config, layers=config.image_layers, encoder_width=encoder_width, cross_attention_frequency=2)
 
 
 def video_q_former(config: QFormerConfig) -> QFormer:
-    """Reads the tokens of all frames of a clip, or those of the fMRI encoder; in every layer, as in Video-LLaMA."""
+    """Q-Former that reads the tokens of all frames of a clip, or of the fMRI encoder, in every layer as in Video-LLaMA."""
     return QFormer(config, layers=config.video_layers, encoder_width=config.hidden_size, cross_attention_frequency=1)
 
 
 def bert_state(bert_file: str, layers: int) -> dict[str, Tensor]:
-    """A BERT encoder's first layers under the names they have in `QFormer`, to start from: all but queries and cross-attention."""
+    """Initial weights of a `QFormer` from a BERT encoder's first layers: all but queries and cross-attention."""
     renamed = {}
     for name, tensor in load_weights(bert_file, "run the rule fetch_model again")[0].items():
         if name.startswith("embeddings.LayerNorm."):

@@ -20,7 +20,7 @@ CONVERT = "convert the published weights again (docs/weights.md)"
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; query, key and value are maps of their own, so that the query can be adapted."""
+    """Multi-head self-attention; query, key and value are separate maps, so that the query can be adapted."""
 
     def __init__(self, dim: int, n_heads: int) -> None:
         super().__init__()
@@ -70,9 +70,10 @@ class ScMbm(nn.Module):
 
 
 def start_blocks(encoder: ScMbm, path: Path, config: ScMbmConfig) -> None:
-    """Start the encoder's blocks and norm from converted weights (`boldscribe convert sc-mbm`).
+    """Initialise the encoder's blocks and norm from converted weights (`boldscribe convert sc-mbm`).
 
-    The tokenizer starts afresh: the published encoders read lists of voxels, whose patches and positions mean nothing behind a 3-D CNN.
+    The tokenizer keeps its random initialisation: the published encoders read lists of voxels, whose patches and positions are
+    meaningless after a 3-D CNN.
 
     Raises:
         UserError: as `check_blocks`, or a tensor is missing or unknown.
@@ -84,7 +85,7 @@ def start_blocks(encoder: ScMbm, path: Path, config: ScMbmConfig) -> None:
 
 
 def check_blocks(path: Path, config: ScMbmConfig) -> None:
-    """Hold the sizes of converted weights, of which only the header is read, against the configuration.
+    """Check the sizes of converted weights against the configuration, reading only the header.
 
     Raises:
         UserError: the file is missing or damaged, holds something else, or blocks of another width, depth or MLP ratio.
@@ -97,7 +98,7 @@ def check_blocks(path: Path, config: ScMbmConfig) -> None:
 
 
 def size_problems(shapes: Mapping[str, Size], config: ScMbmConfig) -> list[str]:
-    """In what the sizes of an encoder differ from the configured ones, and what to set.
+    """Describe how the sizes of an encoder differ from the configured ones, and what to set.
 
     Args:
         shapes: of its tensors by name (`ScMbm.state_dict`).
@@ -112,7 +113,7 @@ def size_problems(shapes: Mapping[str, Size], config: ScMbmConfig) -> list[str]:
 
 
 class MaskedAutoencoder(nn.Module):
-    """Pretraining: from the unmasked tokens, restore the voxels under the masked ones.
+    """Pretraining model that restores the voxels under masked tokens from the unmasked ones.
 
     Args:
         config: encoder and decoder.
@@ -135,9 +136,9 @@ class MaskedAutoencoder(nn.Module):
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:
         """Mean squared error over the brain voxels under masked tokens.
 
-        The masked cubes are blanked before the CNN, whose receptive fields overlap: otherwise they would leak to their neighbours.
-        A value that is exactly 0 is none: z-scored BOLD is 0 where it was not measured (docs/data.md), outside this person's brain or
-        before the steady state, which other people's brains and other scanners' fields of view do not share.
+        Masked cubes are blanked before the CNN, whose overlapping receptive fields would otherwise leak them to their neighbours.
+        Values of exactly 0 are excluded. z-scored BOLD is 0 where it was not measured (docs/data.md): outside this person's brain or
+        before the steady state. Other people's brains and other scanners' fields of view have their zeros elsewhere.
         """
         cubes_BNV = self.tokenizer.cubes(bold_BTXYZ)
         B, N, _ = cubes_BNV.shape

@@ -1,4 +1,4 @@
-"""Sentences to unit vectors: mean-pooled BERT, as all-MiniLM-L6-v2 was trained."""
+"""Encoder of sentences to unit vectors: mean-pooled BERT, as all-MiniLM-L6-v2 was trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, sentences: Sequence[str], batch_size: int = 64) -> Tensor:
-        """Unit vectors (sentences, width), so that a dot product is a cosine."""
+        """Encode sentences to unit vectors (sentences, width), whose dot products are cosines."""
         vectors = []
         for start in range(0, len(sentences), batch_size):
             batch = self.tokenizer(list(sentences[start : start + batch_size]), padding=True, truncation=True, return_tensors="pt")

@@ -9,7 +9,7 @@ from boldscribe.sections.models import Tokenizer as TokenizerConfig
 
 
 class Tokenizer(nn.Module):
-    """Stride-2 convolutions, the T volumes being the channels; then a position for each token.
+    """Stride-2 convolutions with the T volumes as channels, followed by position embeddings.
 
     Args:
         config: grid and channels.
@@ -33,11 +33,11 @@ class Tokenizer(nn.Module):
         self.positions = nn.Parameter(torch.randn(1, self.n_tokens, dim) * 0.02)
 
     def forward(self, bold_BTXYZ: Tensor) -> Tensor:
-        """Windows (B, T, X, Y, Z) to tokens (B, N, dim)."""
+        """Map windows (B, T, X, Y, Z) to tokens (B, N, dim)."""
         return self.to_tokens(self.stages(bold_BTXYZ).flatten(2).transpose(1, 2)) + self.positions
 
     def cubes(self, bold_BTXYZ: Tensor) -> Tensor:
-        """The voxels under each token: (B, N, T · stride³), in the order of the tokens."""
+        """Return the voxels under each token: (B, N, T · stride³), in token order."""
         B, T, X, Y, Z = bold_BTXYZ.shape
         s = self.stride
         blocks = bold_BTXYZ.view(B, T, X // s, s, Y // s, s, Z // s, s).permute(0, 2, 4, 6, 1, 3, 5, 7)
@@ -45,7 +45,7 @@ class Tokenizer(nn.Module):
 
 
 class LocalLinear(nn.Module):
-    """A linear map of its own for each token: convolutions share their weights over a brain whose regions do not share their function."""
+    """A separate linear map for each token: convolutions share weights across the brain, but its regions differ in function."""
 
     def __init__(self, n_tokens: int, width: int, dim: int) -> None:
         super().__init__()
@@ -53,5 +53,5 @@ class LocalLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_tokens, dim))
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        """(B, N, width) to (B, N, dim)."""
+        """Map (B, N, width) to (B, N, dim)."""
         return torch.einsum("bnc,ncd->bnd", x_BNC, self.weight) + self.bias

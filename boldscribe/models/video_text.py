@@ -1,9 +1,9 @@
 """Any video-text model of transformers: sampled frames and an instruction in, text out.
 
-The classes are transformers' own, chosen by the folder's `config.json`; no code of the folder is run. Frames go in by one of two ways:
+The folder's `config.json` selects one of transformers' classes; no code in the folder is run. Frames are passed in one of two ways:
 
-- as a *video*, with the time of each frame, through the model's video processor. Video processors need torchvision.
-- as a sequence of *images*, through its image processor for Pillow. The model is told the frames' order, and not their times.
+- as a *video*, with the time of each frame, through the model's video processor, which needs torchvision.
+- as a sequence of *images*, through its Pillow image processor. The model sees the order of the frames but not their times.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 @dataclass(frozen=True)
 class Timing:
-    """Where a clip's frames were taken from it.
+    """Positions of the frames sampled from a clip.
 
     Attributes:
         n_frames: frames of the whole clip.
         fps: its frames per second.
-        indices: which of its frames were taken.
+        indices: of the sampled frames.
     """
 
     n_frames: int
@@ -53,8 +53,8 @@ class VideoTextModel(nn.Module):
     """A model with its processor.
 
     Args:
-        model, processor: of transformers.
-        frames_as: the way that frames go in.
+        model, processor: from transformers.
+        frames_as: how frames are passed.
     """
 
     def __init__(self, model: Any, processor: Any, frames_as: FramesAs) -> None:
@@ -66,10 +66,10 @@ class VideoTextModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, frames_as: FramesAs, dtype: Literal["float32", "bfloat16"]) -> VideoTextModel:
-        """From a folder as the hub has it: weights (safetensors), tokenizer, processor and chat template.
+        """Load a model from a folder as on the hub: weights (safetensors), tokenizer, processor and chat template.
 
         Raises:
-            UserError: no video-text model that transformers has, no chat template, or a video processor without torchvision.
+            UserError: not a video-text model of transformers, no chat template, or a video processor without torchvision.
         """
         try:
             config = AutoConfig.from_pretrained(folder, **LOCAL)
@@ -105,10 +105,10 @@ class VideoTextModel(nn.Module):
 
         Args:
             frames_BTHWC: uint8 RGB frames (B, T, height, width, 3).
-            timings: of each clip where frames go in as a video; None where as images.
+            timings: of each clip if frames are passed as a video; None for images.
             instructions: of each clip.
-            max_new_tokens: longest answer.
-            do_sample, temperature, top_p: nucleus sampling; greedy without.
+            max_new_tokens: maximum length of an answer.
+            do_sample, temperature, top_p: nucleus sampling; otherwise greedy.
 
         Returns:
             B stripped texts, without prompt and special tokens.
@@ -130,12 +130,12 @@ class VideoTextModel(nn.Module):
         return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
     def prepare(self, frames_BTHWC: NDArray[np.uint8], timings: Sequence[Timing] | None, instructions: Sequence[str]) -> dict[str, Any]:
-        """The model's input for a batch, padded on the left, on the model's device; pixels in its precision."""
+        """Prepare the model's input for a batch: padded on the left, on the model's device, pixels in its precision."""
         options: dict[str, Any] = {"padding": True}
         if timings is not None:
             options |= {"do_sample_frames": False, "video_metadata": [[_metadata(timing)] for timing in timings]}
         elif hasattr(self.processor.image_processor, "do_image_splitting"):
-            options["do_image_splitting"] = False  # frames stay whole, as video processors leave them
+            options["do_image_splitting"] = False  # keep frames whole, as video processors do
         inputs = self.processor.apply_chat_template(
             [_conversation(clip, text, self.frames_as) for clip, text in zip(frames_BTHWC, instructions, strict=True)],
             tokenize=True,
@@ -148,10 +148,10 @@ class VideoTextModel(nn.Module):
 
 
 def load_processor(folder: Path, frames_as: FramesAs, config: Any) -> Any:
-    """The processor of a model: with its video processor, or with its image processor for Pillow alone.
+    """Load the processor of a model, with either its video processor or its Pillow image processor.
 
     Raises:
-        UserError: a video processor is asked for, and torchvision is not installed.
+        UserError: a video processor is requested but torchvision is not installed.
     """
     if frames_as == "video":
         if not is_torchvision_available():
@@ -160,7 +160,7 @@ def load_processor(folder: Path, frames_as: FramesAs, config: Any) -> Any:
                 "found 'video', which needs torchvision, and it is not installed; install the build for this torch, or set 'images', which "
                 "hands the frames over without their times (docs/captioners.md)",
             )
-        import torchvision  # used by transformers' video processors; named here, so that records hold its version
+        import torchvision  # used by transformers' video processors; imported here so that records hold its version
 
         log.info("frames are processed by torchvision %s", torchvision.__version__)
         return AutoProcessor.from_pretrained(folder, **LOCAL)
@@ -176,13 +176,13 @@ def load_processor(folder: Path, frames_as: FramesAs, config: Any) -> Any:
 
 
 class _NoVideoProcessor(VideoProcessorMixin):
-    """Stands where a processor must have a video processor, and is never given a video."""
+    """Placeholder for a processor's mandatory video processor; it never receives a video."""
 
     num_frames = fps = None
 
 
 class _WithoutVideo:
-    """Lets a processor be made without torchvision, where transformers does not know the class to check a video processor by."""
+    """Mixin for processors without torchvision, where transformers does not know the class to check a video processor against."""
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
         if argument_name == "video_processor":
@@ -191,8 +191,8 @@ class _WithoutVideo:
 
 
 def _conversation(frames_THWC: NDArray[np.uint8], instruction: str, frames_as: FramesAs) -> list[dict[str, Any]]:
-    """One turn of a user who shows a clip and asks about it."""
-    frames_THWC = np.array(frames_THWC)  # of a memory map, which torch must not write to
+    """A single user turn that shows a clip and asks about it."""
+    frames_THWC = np.array(frames_THWC)  # copied from a memory map, which torch must not write to
     shown = (
         [{"type": "video", "video": frames_THWC}]
         if frames_as == "video"

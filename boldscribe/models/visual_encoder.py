@@ -19,11 +19,11 @@ REMEDY = "run the rule fetch_model again, or correct video_llama.visual_encoder"
 
 
 class VisualEncoder(nn.Module):
-    """Encodes uint8 RGB frames (B, height, width, 3) to tokens (B, N, width).
+    """Encoder of uint8 RGB frames (B, height, width, 3) to tokens (B, N, width).
 
     Args:
         width: width of the tokens.
-        mean, std: of the RGB values, from 0 to 1, that the encoder was trained with.
+        mean, std: of the RGB values (0 to 1) that the encoder was trained with.
     """
 
     def __init__(self, width: int, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
@@ -35,7 +35,7 @@ class VisualEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def normalised(self, frames_BHWC: Tensor) -> Tensor:
-        """Frames as images (B, 3, height, width) of zero mean and unit variance."""
+        """Normalise frames to images (B, 3, height, width) of zero mean and unit variance."""
         return (frames_BHWC.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
 
 
@@ -43,7 +43,7 @@ class EfficientNetLite(VisualEncoder):
     """EfficientNet-Lite0 up to its last feature map: height/32 · width/32 tokens of width 1280.
 
     Args:
-        folder: model.safetensors and config.json, as `boldscribe.models.embedded` unpacks them.
+        folder: model.safetensors and config.json, as unpacked by `boldscribe.models.embedded`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,15 +59,15 @@ class EfficientNetLite(VisualEncoder):
 
 
 class EvaClip(VisualEncoder):
-    """Video-LLaMA's encoder, EVA-CLIP g/14 up to its last but one block, and BLIP-2's norm: 257 tokens of width 1408 per frame.
+    """Video-LLaMA's encoder: EVA-CLIP g/14 without its last block, plus BLIP-2's norm; 257 tokens of width 1408 per frame.
 
-    As in Video-LLaMA, a GPU multiplies in float16 and adds up in float32; a CPU works in float32.
+    As in Video-LLaMA, a GPU multiplies in float16 and accumulates in float32; a CPU computes in float32.
 
     Args:
-        folder: model.safetensors and config.json, as `boldscribe convert video-llama` writes them.
+        folder: model.safetensors and config.json, as written by `boldscribe convert video-llama`.
     """
 
-    NORM_EPS = 1e-5  # of BLIP-2's `ln_vision`; the blocks' norms have 1e-6, and transformers has one value for both
+    NORM_EPS = 1e-5  # of BLIP-2's `ln_vision`; the blocks' norms use 1e-6, but transformers has one value for both
 
     def __init__(self, folder: Path) -> None:
         config = Blip2VisionConfig.from_pretrained(folder)
@@ -96,10 +96,10 @@ ENCODERS: dict[str, Callable[[Path], VisualEncoder]] = {"efficientnet-lite0": Ef
 
 
 def load_visual_encoder(folder: Path) -> VisualEncoder:
-    """Load the visual encoder of a folder by its config.json.
+    """Load the visual encoder that a folder's config.json names.
 
     Raises:
-        UserError: a model type that is not supported, or weights that are missing, damaged or of another model.
+        UserError: the model type is not supported, or the weights are missing, damaged or of another model.
     """
     if not (folder / "config.json").exists():
         raise UserError(str(folder / "config.json"), f"the file is missing; {REMEDY}")

@@ -1,4 +1,4 @@
-"""Weights from safetensors files, the only format that is opened."""
+"""Weights in safetensors files, the only format opened here."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def load_weights(path: str | Path, remedy: str, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and the file's metadata.
+    """Load tensors by name, and the file's metadata.
 
     Args:
-        remedy: what to do when the file is missing or damaged, for the message.
+        remedy: advice for the error message if the file is missing or damaged.
 
     Raises:
         UserError: the file is missing, truncated, or not safetensors.
@@ -29,7 +29,7 @@ def load_weights(path: str | Path, remedy: str, device: str = "cpu") -> tuple[di
 
 
 def check_weights(path: str | Path, remedy: str) -> None:
-    """Open a file without reading its tensors: its header and its length fit each other.
+    """Check that a file's header and length match, without reading its tensors.
 
     Raises:
         UserError: as `load_weights`.
@@ -39,7 +39,7 @@ def check_weights(path: str | Path, remedy: str) -> None:
 
 
 def shapes(path: str | Path, remedy: str) -> dict[str, Size]:
-    """Shapes of a file's tensors by name, from its header.
+    """Read the shapes of a file's tensors by name from its header.
 
     Raises:
         UserError: as `load_weights`.
@@ -49,11 +49,11 @@ def shapes(path: str | Path, remedy: str) -> dict[str, Size]:
 
 
 def fill(module: M, state: dict[str, Tensor], origin: str, expected: str) -> M:
-    """Give a module its weights, and return it frozen and in evaluation mode; a module on the meta device takes the tensors themselves.
+    """Load weights into a module and return it frozen, in evaluation mode; a module on the meta device takes over the tensors.
 
     Args:
-        origin: the file, for the message.
-        expected: what it should be, for the message.
+        origin: the file, for the error message.
+        expected: what it should be, for the error message.
 
     Raises:
         UserError: a tensor is missing, unexpected, or of another shape than the module's.

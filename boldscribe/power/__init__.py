@@ -1,1 +1,1 @@
-"""Power: with what probability the decoder beats its controls, by whole simulated experiments (docs/power.md)."""
+"""Power: the probability that the decoder beats its controls, from whole simulated experiments (docs/power.md)."""

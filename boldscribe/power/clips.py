@@ -1,4 +1,4 @@
-"""A set of clips, rendered, encoded and captioned once, for all simulated experiments that show as many."""
+"""Clips that are rendered, encoded and captioned once, for all simulated experiments with the same number of clips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ASSETS = ("llm", "visual_encoder", "connectors", "sentence_encoder", "bertscore_
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips with their tokens, and one question each with its answer.
+    """Clips with their tokens, and one question with its answer each.
 
     Attributes:
         scenes: what each clip shows, by name.
@@ -37,20 +37,20 @@ class Clips:
 
 
 def provide_models(config: Config, folder: Path) -> None:
-    """Make `folder` hold the models of all stages."""
+    """Provide the models of all stages in `folder`."""
     for asset in ASSETS:
         if not (folder / asset).is_dir():
             provide(config, asset, folder / asset)
 
 
 def make_clips(config: Config, models: Path, folder: Path) -> Clips:
-    """The clips of an experiment, made in `folder` if they are not there yet, by the pipeline's own steps.
+    """Return the clips of an experiment; make them in `folder` by the pipeline's own steps if they do not exist yet.
 
-    Experiments of other seeds deal the same clips to other subjects and trials. Each clip has one question, whoever sees it, so
-    that its caption too is written once.
+    Experiments with other seeds assign the same clips to other subjects and trials. Each clip has one question, whoever sees it, so
+    its caption is also written only once.
 
     Args:
-        config: an experiment, of the seed that draws the clips.
+        config: an experiment, with the seed that draws the clips.
         models: folder of the model folders.
         folder: for frames, features and captions.
     """
@@ -62,12 +62,12 @@ def make_clips(config: Config, models: Path, folder: Path) -> Clips:
         write_frames(config, DATASET, "train", 0, trials=[trials], labels=[labels], output=frames)
         write_features(config, frames=frames, models_dir=models, output=features)
         write_captions(config, trials=[trials], labels=[labels], clips=features, models_dir=models, output=captions)
-        frames.unlink()  # half a gigabyte that nothing reads any more
+        frames.unlink()  # half a gigabyte that is no longer read
     return Clips(scenes, features, pd.read_parquet(captions)[["stim_file", "instruction", "text"]])
 
 
 def _index(config: Config, names: list[str], folder: Path) -> tuple[Path, Path]:
-    """One record per clip, as the steps of the stimuli read them: trials and labels of a subject who sees all clips."""
+    """Write one record per clip, as the stimulus steps read them: trials and labels of a subject who sees all clips."""
     n = len(names)
     table = pd.DataFrame({"stim_file": names, "trial": range(n), "instruction": draw_instructions(config, DATASET, "clips", n)})
     table = table.assign(dataset=DATASET, subject="clips", run="01", role="train", action="", source="", n_volumes=config.bold.n_volumes)

@@ -1,4 +1,4 @@
-"""`boldscribe power`: with what probability the decoder will beat its controls, before anyone is scanned."""
+"""`boldscribe power`: estimate the probability that the decoder will beat its controls, before anyone is scanned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ path = click.Path(path_type=Path)
 def power(
     subjects: str, trials: str, snr: str, repeats: int, jobs: int | None, out: Path, seed: int | None, configs: tuple[Path, ...]
 ) -> None:
-    """Say with what probability the decoder beats its controls, for a design.
+    """Estimate the probability that the decoder beats its controls, for a design.
 
     Runs whole simulated experiments, REPEATS of each combination, and writes power.csv and power.svg to the folder OUT.
     """
@@ -39,7 +39,7 @@ def power(
     from boldscribe.processes import cores, prepare_environment
 
     prepare_environment()
-    os.environ["TQDM_DISABLE"] = "1"  # in the processes of the experiments: their bars would mingle with that of all
+    os.environ["TQDM_DISABLE"] = "1"  # in the processes of the experiments: their bars would mix with the overall one
     config = load_config(*FAST, *configs)
     if seed is not None:
         config = config.model_copy(update={"seed": seed})

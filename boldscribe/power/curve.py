@@ -19,10 +19,10 @@ ANY_METRIC = "any"
 
 
 def probabilities(tests: pd.DataFrame) -> pd.DataFrame:
-    """How often the model beats each null control, all of them, and any of them.
+    """Estimate how often the model beats each null control, all of them, and any of them.
 
     Args:
-        tests: of `run_all`.
+        tests: as returned by `run_all`.
 
     Returns:
         `source, target, trials, snr, control, beaten, repeats, probability, low, high` with the exact 95 % interval
@@ -40,7 +40,7 @@ def probabilities(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """Draw the probability of beating all null controls against the SNR, a line per design, a panel per number of subjects."""
+    """Draw the probability of beating all null controls against the SNR: a line per number of trials, a panel per number of subjects."""
     shown = table[table["control"] == ALL]
     panels = list(shown.groupby(["source", "target"]))
     with rc_context({"svg.hashsalt": "boldscribe", "font.size": 10}):

@@ -1,4 +1,4 @@
-"""A design whose power is asked for, and the experiment that simulates it."""
+"""Design whose power is estimated, and the experiment that simulates it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from boldscribe.config import Config, parse_config
 from boldscribe.errors import UserError
 
 DATASET = "power"
-RUNS = 2  # of each subject; a target subject's first is for adaptation, the second is the test
+RUNS = 2  # per subject; a target subject's first run is for adaptation, the second for the test
 
 
 @dataclass(frozen=True, order=True)
 class Design:
-    """What a lab decides, and what it hopes for.
+    """Design of an experiment: numbers that a lab decides on, and the SNR that it hopes for.
 
     Attributes:
         source, target: numbers of subjects.
-        trials: per run; source subjects are trained on both runs, target subjects tested on one.
+        trials: per run; source subjects are trained on both runs, target subjects are tested on one.
         snr: `simulation.snr`.
     """
 
@@ -32,24 +32,24 @@ class Design:
 
     @property
     def label(self) -> str:
-        """For file names."""
+        """Label for file names."""
         return f"subjects-{self.source}+{self.target}_trials-{self.trials}_snr-{self.snr:g}"
 
     @property
     def n_clips(self) -> int:
-        """Each clip is seen by one subject once."""
+        """Number of clips; each is seen by one subject once."""
         return (self.source + self.target) * RUNS * self.trials
 
     def as_row(self) -> dict[str, Any]:
-        """Columns of tables."""
+        """Return the design as columns of a table."""
         return asdict(self)
 
 
 def designs(subjects: str, trials: str, snr: str) -> list[Design]:
-    """All combinations of lists such as `4+2,8+2`, `48,96` and `0,0.5,1`.
+    """Parse lists such as `4+2,8+2`, `48,96` and `0,0.5,1` into all combinations.
 
     Raises:
-        UserError: something else, fewer than two source subjects, no target subject, fewer than 8 trials, or a negative SNR.
+        UserError: another format, fewer than two source subjects, no target subject, fewer than 8 trials, or a negative SNR.
     """
     people = []
     for text in subjects.split(","):
@@ -71,7 +71,7 @@ def _numbers(option: str, text: str, kind: type[Any], least: int) -> list[Any]:
 
 
 def experiment(base: Config, design: Design, seed: int, results: Path) -> Config:
-    """The configuration of one simulated experiment, a data set called `power`."""
+    """Build the configuration of one simulated experiment, a data set called `power`."""
     raw = base.model_dump(by_alias=True)
     people = [f"{i:02d}" for i in range(1, design.source + design.target + 1)]
     raw["datasets"] = {

@@ -1,4 +1,4 @@
-"""One simulated experiment, from the clips to the tests: the pipeline's own steps, one after the other in one process."""
+"""One simulated experiment, from the clips to the tests: the pipeline's own steps, run sequentially in one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from boldscribe.bold.noise import write_noise_series
 from boldscribe.bold.placement import voxels_path
 from boldscribe.bold.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
-from boldscribe.conditions import CONDITIONS, ENCODERS, NOISY, NULLS, TOKENS
+from boldscribe.conditions import CONDITIONS, DATA_OF, ENCODER_OF, NULLS, needed
 from boldscribe.config import Config
 from boldscribe.decoding.best_captions import write_best_captions
 from boldscribe.decoding.decode import decode
@@ -32,16 +32,16 @@ from boldscribe.training.stage2 import train_stage2
 
 
 class Experiment:
-    """A simulated experiment in a folder of its own.
+    """A simulated experiment in a separate folder.
 
     Args:
-        config: of `boldscribe.power.design.experiment`.
-        clips: as many as it shows.
+        config: from `boldscribe.power.design.experiment`.
+        clips: as many as the experiment shows.
         models: folder of the model folders.
-        folder: for all that it makes.
+        folder: for all outputs.
 
     Raises:
-        UserError: a ceiling among the conditions, whose texts a simulated experiment does not have.
+        UserError: a ceiling is among the conditions; a simulated experiment does not have its texts.
     """
 
     def __init__(self, config: Config, clips: Clips, models: Path, folder: Path) -> None:
@@ -51,12 +51,10 @@ class Experiment:
         self.conditions = config.conditions(DATASET)
         if ceilings := [c for c in self.conditions if CONDITIONS[c].kind == "ceiling"]:
             raise UserError("decoding.controls", f"found {', '.join(ceilings)}, expected no ceiling; leave out of the configuration")
-        # As the rules do: a Stage II for each variant that a condition is decoded by, and the encoders that these read through.
-        self.variants = list(dict.fromkeys(CONDITIONS[c].variant for c in self.conditions if "stage2" in inputs_of(c)))
-        self.encoders = list(dict.fromkeys(ENCODERS[v] for v in self.variants))
+        self.needed = needed(self.conditions)
 
     def scan(self) -> None:
-        """BOLD, trials, labels and captions of all subjects, the best of these, and noise in place of BOLD where it is read."""
+        """Write BOLD, trials, labels and captions of all subjects, the best captions, and noise instead of BOLD where it is read."""
         _, viewed = plan(self.config, DATASET)
         records = viewed.merge(self.clips.captions, on="stim_file", how="left", validate="one_to_one")
         for subject, trials in records.groupby("subject"):
@@ -65,7 +63,7 @@ class Experiment:
             self._write_records(str(subject), trials)
         captions, labels = ([path(s) for s in self.source] for path in (self.captions_of, self.labels))
         write_best_captions(self.config, DATASET, captions=captions, labels=labels, best=self.best_captions)
-        for subject in [*(self.source if "noise" in self.encoders else []), *self.target]:
+        for subject in [*(self.source if "train" in self.needed.noise else []), *self.target]:
             write_noise_series(
                 self.config,
                 DATASET,
@@ -77,7 +75,7 @@ class Experiment:
             )
 
     def train(self) -> None:
-        """SC-MBM, Stage I, the fMRI tokens, and Stage II."""
+        """Train SC-MBM and Stage I, write the fMRI tokens, and train Stage II."""
         work = self.folder / "work"
         series, trials, labels = ([path(s) for s in self.source] for path in (self.series, self.trials, self.labels))
         pretrain_sc_mbm(
@@ -89,39 +87,39 @@ class Experiment:
             curve=self.folder / "sc_mbm_curve.parquet",
             work_dir=work,
         )
-        for encoder in self.encoders:
+        for encoder in self.needed.encoders:
             train_stage1(
                 self.config,
                 DATASET,
                 encoder,
-                series=[self.series(s, encoder) for s in self.source],
-                trials=[self.trials(s, encoder) for s in self.source],
+                series=[self.series(s, DATA_OF[encoder]) for s in self.source],
+                trials=[self.trials(s, DATA_OF[encoder]) for s in self.source],
                 labels=labels,
                 features=[self.clips.features],
                 sc_mbm=self.folder / "sc_mbm.safetensors",
                 output_dir=self.folder / "stage1" / encoder,
                 work_dir=work,
             )
-        read = {(ENCODERS[v], part) for v in self.variants for part in ("train", "adapt")}
-        for variant, part in sorted(read | {(TOKENS[c], "test") for c in self.conditions if "tokens" in inputs_of(c)}):
-            self._encode(part, variant)
-        for variant in self.variants:
+        for encoder, data, part in self.needed.tokens:
+            self._encode(encoder, data, part)
+        for bridge in self.needed.bridges:
+            encoder = ENCODER_OF[bridge]
             train_stage2(
                 self.config,
                 DATASET,
-                variant,
+                bridge,
                 trials=trials,
                 labels=labels,
                 captions=[self.captions_of(s) for s in self.source],
-                tokens=self.tokens("train", ENCODERS[variant]),
-                target_tokens=self.tokens("adapt", ENCODERS[variant]),
+                tokens=self.tokens(encoder, DATA_OF[encoder], "train"),
+                target_tokens=self.tokens(encoder, DATA_OF[encoder], "adapt"),
                 models_dir=self.models,
-                output_dir=self.folder / "stage2" / variant,
+                output_dir=self.folder / "stage2" / bridge,
                 work_dir=work,
             )
 
     def decode(self) -> list[Path]:
-        """The texts of the model and of all controls."""
+        """Decode the texts of the model and of all controls."""
         written = []
         for condition in self.conditions:
             files = self._files(condition)
@@ -131,7 +129,7 @@ class Experiment:
         return written
 
     def tests(self, decoded: Sequence[Path]) -> pd.DataFrame:
-        """Scores, then the tests of the model against each null control, target subjects together: rows of `TESTS` (docs/data.md)."""
+        """Score, then test the model against each null control, target subjects together: rows of `TESTS` (docs/data.md)."""
         scores, pairs = self.folder / "scores.parquet", self.folder / "pairs.parquet"
         captions = [self.captions_of(s) for s in self.target]
         write_scores(self.config, decoded=decoded, captions=captions, models_dir=self.models, scores=scores, pairs=pairs)
@@ -149,44 +147,44 @@ class Experiment:
         tests = pd.read_csv(tables["tests"])
         return tests[(tests["row"] == "Total") & tests["against"].isin(NULLS)].drop(columns=["dataset", "row", "subject"])
 
-    def series(self, subject: str, variant: str = "model") -> Path:
-        """A subject's cleaned series, or for some variants the noise in its place."""
-        return self.folder / _kind(variant) / f"sub-{subject}_bold.npy"
+    def series(self, subject: str, data: str = "fmri") -> Path:
+        """Return the path of a subject's cleaned series, or of the noise that replaces it."""
+        return self.folder / data / f"sub-{subject}_bold.npy"
 
-    def trials(self, subject: str, variant: str = "model") -> Path:
-        """Index of a subject's trials in that series."""
-        return self.folder / _kind(variant) / f"sub-{subject}_trials.parquet"
+    def trials(self, subject: str, data: str = "fmri") -> Path:
+        """Return the path of the index of a subject's trials in that series."""
+        return self.folder / data / f"sub-{subject}_trials.parquet"
 
     def labels(self, subject: str) -> Path:
-        """What a subject saw."""
+        """Return the path of the labels that state what a subject saw."""
         return self.folder / "labels" / f"sub-{subject}_labels.parquet"
 
     def excluded(self, subject: str) -> Path:
-        """A subject's trials that are left out, of which there are none."""
+        """Return the path of a subject's excluded trials, of which there are none."""
         return self.folder / "labels" / f"sub-{subject}_excluded.parquet"
 
     def captions_of(self, subject: str) -> Path:
-        """Captions of the clips that a subject saw."""
+        """Return the path of the captions of the clips that a subject saw."""
         return self.folder / "captions" / f"sub-{subject}_captions.parquet"
 
     @property
     def best_captions(self) -> Path:
-        """The best source caption of each instruction and action."""
+        """Path of the best source caption of each instruction and action."""
         return self.folder / "captions" / "best_captions.parquet"
 
-    def tokens(self, part: str, variant: str) -> Path:
-        """fMRI tokens of the trials of a role."""
-        return self.folder / "fmri_tokens" / f"variant-{variant}_role-{part}_tokens.npy"
+    def tokens(self, encoder: str, data: str, part: str) -> Path:
+        """Return the path of the fMRI tokens of the trials of a role."""
+        return self.folder / "fmri_tokens" / f"encoder-{encoder}_data-{data}_role-{part}_tokens.npy"
 
     def _files(self, condition: str) -> dict[str, list[Path]]:
-        """All that a condition may ask for, by the names of the rule `decode`."""
-        variant = CONDITIONS[condition].variant
+        """Return all files that a condition may request, by their names in the rule `decode`."""
+        chosen = CONDITIONS[condition]
         return {
             "models": [self.models / "llm"],
-            "stage2": [self.folder / "stage2" / variant],
-            "tokens": [self.tokens("test", TOKENS[condition])],
-            "adapt_tokens": [self.tokens("adapt", ENCODERS[variant])],
-            "train_tokens": [self.tokens("train", ENCODERS[variant])],
+            "stage2": [self.folder / "stage2" / chosen.bridge],
+            "tokens": [self.tokens(chosen.encoder, chosen.data, "test")],
+            "adapt_tokens": [self.tokens("model", "fmri", "adapt")],
+            "train_tokens": [self.tokens("model", "fmri", "train")],
             "test_labels": [self.labels(s) for s in self.target],
             "series": [self.series(s) for s in self.target],
             "voxels": [voxels_path(self.series(s)) for s in self.target],
@@ -199,19 +197,19 @@ class Experiment:
             "source_features": [self.clips.features],
         }
 
-    def _encode(self, part: str, variant: str) -> None:
+    def _encode(self, encoder: str, data: str, part: str) -> None:
         subjects = self.source if part == "train" else self.target
         write_fmri_tokens(
             self.config,
             part,
-            series=[self.series(s, variant) for s in subjects],
-            trials=[self.trials(s, variant) for s in subjects],
-            stage1_dir=self.folder / "stage1" / ENCODERS[variant],
-            output=self.tokens(part, variant),
+            series=[self.series(s, data) for s in subjects],
+            trials=[self.trials(s, data) for s in subjects],
+            stage1_dir=self.folder / "stage1" / encoder,
+            output=self.tokens(encoder, data, part),
         )
 
     def _write_records(self, subject: str, trials: pd.DataFrame) -> None:
-        """A subject's trials, labels and captions, as the rules `trials` and `captions` write them."""
+        """Write a subject's trials, labels and captions, as the rules `trials` and `captions` do."""
         design, bold = self.config.datasets[DATASET], self.config.bold
         runs = {run["run"]: run for run in load_array(self.series(subject))[1]["runs"]}
         start = [runs[run]["first_volume"] for run in trials["run"]]
@@ -224,10 +222,6 @@ class Experiment:
         _write(self.labels(subject), table[list(LABEL_TYPES)].astype(LABEL_TYPES))
         _write(self.excluded(subject), pd.DataFrame(columns=list(EXCLUDED_TYPES)).astype(EXCLUDED_TYPES))
         _write(self.captions_of(subject), table.loc[table["role"] != "adapt", CAPTIONS])
-
-
-def _kind(variant: str) -> str:
-    return "noise" if variant in NOISY else "bold"
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Many simulated experiments of many designs, each run once, in several processes."""
+"""Repeated simulated experiments of several designs, each run once, in several processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from boldscribe.reproducible import derive_seed
 
 @dataclass(frozen=True)
 class Repetition:
-    """One simulated experiment that is to be run.
+    """One simulated experiment to run.
 
     Attributes:
         config: the fast configuration.
-        design: what is simulated.
-        number: of the repetition, from 1.
-        out: folder of all.
+        design: the simulated design.
+        number: of the repetition, starting at 1.
+        out: folder of all experiments.
     """
 
     config: Config
@@ -40,27 +40,27 @@ class Repetition:
 
     @property
     def seed(self) -> int:
-        """Of this experiment; designs that differ in SNR alone share subjects, noise and clips, which pairs them."""
+        """Seed of this experiment; designs that differ only in SNR share subjects, noise and clips, which pairs them."""
         d = self.design
         return derive_seed(self.config.seed, "power", d.source, d.target, d.trials, self.number)
 
     @property
     def result(self) -> Path:
-        """What is kept: the tests of the model against each null control."""
+        """Result file that is kept: the tests of the model against each null control."""
         return self.out / "repetitions" / f"{self.design.label}_repetition-{self.number:03d}.csv"
 
     @property
     def models(self) -> Path:
-        """Model folders."""
+        """Folder of the model folders."""
         return self.out / "models"
 
     def clips(self) -> Clips:
-        """The clips, which all experiments that show as many share."""
+        """Provide the clips, which all experiments with the same number of clips share."""
         folder = self.out / f"clips-{self.design.n_clips}"
         return make_clips(experiment(self.config, self.design, self.config.seed, folder), self.models, folder)
 
     def run(self) -> None:
-        """Run it in a folder that is removed afterwards, and keep the result."""
+        """Run the experiment in a folder that is removed afterwards, and keep the result."""
         import torch
 
         torch.set_num_threads(1)
@@ -79,17 +79,17 @@ class Repetition:
 
 
 def run_all(config: Config, designs: Sequence[Design], repeats: int, jobs: int, out: Path) -> pd.DataFrame:
-    """Run the repetitions of all designs that have no result yet; returns the results of all that the folder has.
+    """Run the repetitions of all designs that have no result yet; return the results of all repetitions in the folder.
 
     Args:
-        config: the fast configuration, with the seed of all.
+        config: the fast configuration, with the seed of all experiments.
         designs: to simulate.
-        repeats: repetitions of each.
-        jobs: processes.
+        repeats: repetitions of each design.
+        jobs: number of processes.
         out: folder of results, clips and models.
 
     Returns:
-        a row per design, repetition, null control and metric: the columns of the tests (docs/data.md) with the design's.
+        a row per design, repetition, null control and metric, with the columns of the tests (docs/data.md) and of the design.
 
     Raises:
         UserError: the folder holds results of another configuration.
@@ -106,7 +106,7 @@ def run_all(config: Config, designs: Sequence[Design], repeats: int, jobs: int, 
 
 
 def _results(design: Design, out: Path) -> list[pd.DataFrame]:
-    """Of all repetitions of a design that the folder has, whenever they were run."""
+    """Read the results of all repetitions of a design in the folder, whenever they were run."""
     paths = sorted((out / "repetitions").glob(f"{design.label}_repetition-*.csv"))
     return [pd.read_csv(path).assign(**design.as_row()) for path in paths]
 

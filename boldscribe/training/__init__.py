@@ -1,1 +1,1 @@
-"""Pretraining, Stage I and Stage II, resumable."""
+"""Resumable pretraining, Stage I and Stage II."""

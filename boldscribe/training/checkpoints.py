@@ -1,8 +1,8 @@
-"""Checkpoints in a work folder, so that a training killed at any moment goes on where it was.
+"""Checkpoints in a work folder, so that a training run killed at any moment can resume.
 
-Never among a rule's outputs, which Snakemake deletes when a job fails. The folder is named by a fingerprint of settings, data
-and code, so that a changed experiment never goes on from another one's weights; it is removed once the outputs are written, so
-that a training that is run again trains again.
+They are not among a rule's outputs, which Snakemake deletes when a job fails. The folder is named by a fingerprint of settings, data
+and code, so that a changed experiment never resumes from another one's weights. It is removed once the outputs are written, so that a
+rerun trains again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def fingerprint(program: str, settings: Mapping[str, Any], files: Iterable[Path]
 
 
 class Checkpoints:
-    """The checkpoints of one training.
+    """Checkpoints of one training run.
 
     Args:
         program: name of the rule that trains.
         work_dir: the rule's work folder.
-        settings: what the training depends on, as JSON.
+        settings: those that the training depends on, as JSON.
         files: its input data.
     """
 
@@ -47,14 +47,14 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, number: int, tensors: Mapping[str, Tensor], state: Any) -> None:
-        """Write the state after step `number`, whole or not at all, and keep the last two."""
+        """Write the state after step `number` atomically, and keep the last two checkpoints."""
         with atomic(self.folder / f"{number:06d}.safetensors") as part:
             save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, metadata={"state": json.dumps(state)})
         for old in self._paths()[:-KEPT]:
             old.unlink()
 
     def latest(self) -> tuple[int, dict[str, Tensor], Any] | None:
-        """Number, tensors and state of the newest readable checkpoint; None at the start."""
+        """Number, tensors and state of the newest readable checkpoint; None if there is none."""
         for path in reversed(self._paths()):
             try:
                 with safe_open(path, "pt") as file:
@@ -64,20 +64,20 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        """Delete them all: the training's outputs are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)  # several processes may do so
+        """Delete all checkpoints, once the training outputs are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)  # several processes may delete it
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.safetensors"))
 
 
 def trainable(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The parameters that are trained, by name."""
+    """Trainable parameters by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def pack(parameters: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Parameters and the optimiser's moments as one mapping of tensors."""
+    """Pack parameters and the optimiser's moments into one mapping of tensors."""
     packed = {f"parameter/{name}": p for name, p in parameters.items()}
     for name, p in parameters.items():
         packed |= {f"optimiser/{name}/{key}": value for key, value in optimiser.state.get(p, {}).items()}
@@ -85,11 +85,11 @@ def pack(parameters: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> 
 
 
 def unpack(packed: Mapping[str, Tensor], parameters: Mapping[str, Tensor], optimiser: torch.optim.Optimizer) -> None:
-    """Put packed values back in place."""
+    """Restore packed values in place."""
     with torch.no_grad():
         for name, p in parameters.items():
             p.copy_(packed[f"parameter/{name}"])
             prefix = f"optimiser/{name}/"
             moments = {k.removeprefix(prefix): v for k, v in packed.items() if k.startswith(prefix)}
-            if moments:  # torch keeps the count of steps on the CPU, the moments beside their parameter
+            if moments:  # torch keeps the step count on the CPU, the moments on their parameter's device
                 optimiser.state[p] = {k: v.clone() if k == "step" else v.to(p.device, copy=True) for k, v in moments.items()}

@@ -1,8 +1,8 @@
-"""The miniature Video-LLaMA's connectors, trained on rendered clips that no data set uses (rule `train_connectors`).
+"""Training of the miniature Video-LLaMA's connectors on rendered clips that no data set uses (rule `train_connectors`).
 
-As BLIP-2 and Video-LLaMA do, in two steps. First the Q-Formers learn to bring a clip near the sentence that describes it
-(contrast with a frozen sentence encoder, helped by heads that name what is seen and are thrown away). Then Q-Formers and
-projection learn to caption through the frozen LLM.
+There are two steps, as in BLIP-2 and Video-LLaMA. First, the Q-Formers learn to align a clip with the sentence that describes it
+(contrast with a frozen sentence encoder, plus temporary heads that name what is seen). Then Q-Formers and projection learn to
+caption through the frozen LLM.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ CONTRAST_TEMPERATURE = 0.05
 
 
 def train_connectors(config: Config, models_dir: Path, out_dir: Path, work_dir: Path) -> None:
-    """Train, judge on unseen clips, and write `connectors.safetensors`, its record `connectors.json`, and README.md.
+    """Train, evaluate on unseen clips, and write `connectors.safetensors`, its record `connectors.json`, and README.md.
 
     Args:
         config: sections `connectors`, `video_llama`, `stimuli`, `simulation` and the seed are read.
         models_dir: unpacked llm, visual_encoder and sentence_encoder.
-        out_dir: where the three files go.
-        work_dir: visual tokens and aligned Q-Formers are kept here; a stopped training goes on from them.
+        out_dir: folder for the three files.
+        work_dir: keeps visual tokens and aligned Q-Formers, from which a stopped training run resumes.
     """
     seed_everything(config.seed, "connectors")
     scenes = {
@@ -105,7 +105,7 @@ def _kept_alignment(
 
 @torch.no_grad()
 def _scale_like_words(projection: nn.Linear, llm: PromptedLlm) -> None:
-    """Give the projection's output the spread of the LLM's word embeddings; the Q-Former's tokens have unit variance."""
+    """Initialise the projection to match the spread of the LLM's word embeddings; the Q-Former's tokens have unit variance."""
     spread = llm.model.get_input_embeddings().weight.float().std()
     nn.init.normal_(projection.weight, std=float(spread) / projection.in_features**0.5)
     nn.init.zeros_(projection.bias)
@@ -124,7 +124,7 @@ def visual_tokens(config: Config, models_dir: Path, scenes: list[Scene]) -> NDAr
 
 
 def start_from_bert(model: Connectors, config: Config, models_dir: Path) -> None:
-    """Initialise both Q-Formers from the sentence encoder's BERT; queries and cross-attention start at random."""
+    """Initialise both Q-Formers from the sentence encoder's BERT; queries and cross-attention start from random values."""
     bert = str(models_dir / "sentence_encoder" / "model.safetensors")
     widths = config.video_llama.q_former
     model.frame_tokens.image_q_former.load_state_dict(bert_state(bert, widths.image_layers), strict=False)
@@ -132,7 +132,7 @@ def start_from_bert(model: Connectors, config: Config, models_dir: Path) -> None
 
 
 def _align(config: Config, model: Connectors, models_dir: Path, visual: NDArray[np.float16], scenes: list[Scene]) -> list[float]:
-    """Contrast of pooled video tokens with sentence embeddings, and cross-entropy of the temporary heads; loss per epoch."""
+    """Train by contrasting pooled video tokens with sentence embeddings, and by classifying with temporary heads; return loss per epoch."""
     rng = generator(config.seed, "connectors", "captions")
     sentences = SentenceEncoder(models_dir / "sentence_encoder").encode([describe(s, rng) for s in scenes])
     width = config.video_llama.q_former.hidden_size
@@ -155,7 +155,7 @@ def _align(config: Config, model: Connectors, models_dir: Path, visual: NDArray[
 
 
 def _caption(config: Config, model: Connectors, llm: PromptedLlm, visual: NDArray[np.float16], scenes: list[Scene]) -> list[float]:
-    """Cross-entropy of captions through the frozen LLM; another wording and instruction each time; loss per epoch."""
+    """Train to caption through the frozen LLM, with a new wording and instruction each time; return loss per epoch."""
     rng = generator(config.seed, "connectors", "wording")
 
     def loss(rows: NDArray[np.int64]) -> Tensor:
@@ -164,7 +164,7 @@ def _caption(config: Config, model: Connectors, llm: PromptedLlm, visual: NDArra
         return llm.caption_loss(instructions, tokens, [describe(scenes[r], rng) for r in rows])
 
     rate = config.connectors.learning_rate
-    # The Q-Formers have learnt to see; the projection starts at random.
+    # The Q-Formers are already aligned; the projection starts from random weights.
     groups = [
         {"params": [*model.frame_tokens.parameters(), *model.video_q_former.parameters()], "lr": rate / 3},
         {"params": list(model.llama_proj.parameters()), "lr": rate * 10},
@@ -184,7 +184,7 @@ def _optimise(
     groups: list[dict[str, Any]],
     loss: Callable[[NDArray[np.int64]], Tensor],
 ) -> list[float]:
-    """AdamW with a one-cycle schedule over shuffled batches of `size`; mean loss per epoch."""
+    """Run AdamW with a one-cycle schedule over shuffled batches of `size`; return the mean loss per epoch."""
     optimiser = torch.optim.AdamW(groups, weight_decay=0.05)
     parameters = [p for group in groups for p in group["params"]]
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -221,7 +221,7 @@ def judge(
     visual: NDArray[np.float16],
     scenes: list[Scene],
 ) -> tuple[dict[str, float], list[tuple[str, str]]]:
-    """Caption unseen clips greedily; share of captions that name each field rightly, and (truth, caption) of the first clips."""
+    """Caption unseen clips greedily; return the share that names each field correctly, and (truth, caption) of the first clips."""
     with torch.inference_mode():
         parts = np.array_split(np.arange(len(scenes)), math.ceil(len(scenes) / config.video_llama.batch_size))
         tokens = torch.cat([model.llama_proj(model(torch.from_numpy(visual[rows]).float())) for rows in parts])
@@ -236,7 +236,7 @@ def judge(
 
 
 def names(caption: str, scene: Scene, field: str) -> bool:
-    """Whether a caption names a field's true value and none of the other values ("man" is not found in "woman")."""
+    """Return whether a caption names a field's true value and no other ("man" is not found in "woman")."""
     words = f" {caption.lower().replace('.', ' ').replace(',', ' ')} "
     return [v for v in VOCABULARY[field] if f" {v} " in words] == [getattr(scene, field)]
 

@@ -1,7 +1,7 @@
-"""Several processes, one per GPU, that train one model: each computes its part of every batch (`torchrun`).
+"""Training of one model by several processes, one per GPU: each computes its part of every batch (`torchrun`).
 
-No wrapper around the model: what the processes exchange is written where it happens. Embeddings are gathered with their gradient,
-so that a contrast sees the negatives of all; gradients are averaged once per optimiser step. All of it does nothing in a single process.
+There is no wrapper around the model; communication is explicit where it happens. Embeddings are gathered with their gradient, so that
+a contrast sees the negatives of all processes. Gradients are averaged once per optimiser step. In a single process all this is a no-op.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from torch.autograd import Function
 from boldscribe.errors import UserError
 from boldscribe.models.device import best_device
 
-_on_cpu: list[dist.ProcessGroup] = []  # the processes again, for what must not wait for a GPU
+_on_cpu: list[dist.ProcessGroup] = []  # a second group of the processes, for messages that must not wait for a GPU
 
 
 def rank() -> int:
-    """Number of this process, from 0; torchrun says it in the environment."""
+    """Rank of this process, from 0, as set by torchrun in the environment."""
     return int(os.environ.get("RANK", 0))
 
 
 def n_processes() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 @contextmanager
 def process_group() -> Iterator[torch.device]:
-    """Join the other processes, if there are any; yields the device of this one."""
+    """Join the other processes, if there are any; yield the device of this one."""
     if n_processes() == 1:
         yield best_device()
         return
@@ -54,7 +54,7 @@ def process_group() -> Iterator[torch.device]:
 
 
 def share(rows: Tensor) -> Tensor:
-    """This process's part of a batch, whose length must be divisible by the number of processes; parts follow each other by rank."""
+    """Return this process's part of a batch, in rank order; the batch size must be divisible by the number of processes."""
     size = len(rows) // n_processes()
     return rows[rank() * size : (rank() + 1) * size]
 
@@ -64,8 +64,8 @@ def check_divisible(size: int, key: str, parts: int = 1) -> None:
 
     Args:
         size: of the batch.
-        key: names it in the configuration.
-        parts: that each process computes one after the other.
+        key: its name in the configuration.
+        parts: number of parts that each process computes in turn.
 
     Raises:
         UserError: names the key.
@@ -75,14 +75,14 @@ def check_divisible(size: int, key: str, parts: int = 1) -> None:
 
 
 def whole_batch(wanted: int, n: int, what: str, parts: int = 1) -> int:
-    """The largest batch of up to `wanted` of n records that can be shared equally.
+    """Size of the largest batch, up to `wanted` of n records, that can be shared equally.
 
     Args:
-        what: the records, for the message.
+        what: the records, for the error message.
         parts: as in `check_divisible`.
 
     Raises:
-        UserError: there are too few records for one each.
+        UserError: there are too few records for one per part.
     """
     unit = parts * n_processes()
     if n < unit:
@@ -105,16 +105,16 @@ class _Gather(Function):
 
 
 def gather(part: Tensor) -> Tensor:
-    """The whole batch from every process's part, in the order of the ranks.
+    """Gather the whole batch from every process's part, in rank order.
 
-    Gradients flow back to the part: where every process computes the same loss of the whole, they come n times too large, which
-    `average_gradients` divides away.
+    Gradients flow back to the part. If every process computes the same loss of the whole batch, they are n times too large, which
+    `average_gradients` corrects.
     """
     return part if n_processes() == 1 else cast(Tensor, _Gather.apply(part))
 
 
 def gather_rows(part: Tensor, n: int) -> Tensor:
-    """n rows from parts that `spread` made; no gradient."""
+    """Gather n rows from parts made by `spread`, without gradient."""
     if n_processes() == 1:
         return part
     longest = -(-n // n_processes())
@@ -125,13 +125,13 @@ def gather_rows(part: Tensor, n: int) -> Tensor:
 
 
 def spread(n: int) -> range:
-    """Which of n rows this process takes, of any n."""
+    """Rows out of n that this process takes, for any n."""
     return range(rank(), n, n_processes())
 
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """The mean of all processes' gradients, in place, as one message."""
+    """Average gradients over all processes, in place, in one message."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if n_processes() == 1 or not gradients:
         return
@@ -143,7 +143,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def average(values: Tensor) -> Tensor:
-    """The mean over processes."""
+    """Average values over processes."""
     if n_processes() > 1:
         dist.all_reduce(values)
         values /= n_processes()
@@ -151,7 +151,7 @@ def average(values: Tensor) -> Tensor:
 
 
 def total(value: float) -> float:
-    """The sum over processes."""
+    """Sum a value over processes."""
     if n_processes() == 1:
         return value
     summed = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
@@ -160,7 +160,7 @@ def total(value: float) -> float:
 
 
 def largest(value: int) -> int:
-    """The largest over processes, agreed upon by their CPUs; GPUs go on computing."""
+    """Maximum over processes, reduced on their CPUs while GPUs keep computing."""
     if n_processes() == 1:
         return value
     found = torch.tensor(value)
@@ -169,6 +169,6 @@ def largest(value: int) -> int:
 
 
 def barrier() -> None:
-    """Wait for all processes to come here."""
+    """Wait until all processes reach this point."""
     if n_processes() > 1:
         dist.barrier(_on_cpu[0])

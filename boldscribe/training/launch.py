@@ -1,8 +1,9 @@
-"""Start the processes of a training: `python -m boldscribe.training.launch --processes P --nodes N -- MODULE ARGS...`.
+"""Launcher for the processes of a training run: `python -m boldscribe.training.launch --processes P --nodes N -- MODULE ARGS...`.
 
-One process runs the module itself. Several on one node are started by torchrun; on several nodes, inside a Slurm job, `srun` starts this
-launcher once per node, and torchrun there its share of the processes. Signals that ask to leave are handed on to the processes, which
-are in sessions of their own, and the launcher ends with the exit code of the process that ended it (docs/preemption.md).
+A single process runs the module itself. On one node, torchrun starts several processes. On several nodes, inside a Slurm job, `srun`
+starts this launcher once per node, where torchrun starts the node's share of the processes. Signals that ask for an early exit are
+forwarded to the processes, which run in separate sessions. The launcher ends with the exit code of the process that ended it
+(docs/preemption.md).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from typing import NoReturn
 from boldscribe.errors import UserError, user_errors
 from boldscribe.forkserver import hand_over, withdraw
 
-# The allocation; all else that Slurm sets is about the step that the launcher itself runs in, and must not shape the next one.
+# Variables of the allocation. Slurm's others describe the step that the launcher itself runs in, and must not affect the next one.
 KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF", "SLURM_RESTART_COUNT")
 
 
 def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m boldscribe.training.launch", description="Start the processes of a training.")
     parser.add_argument("--processes", type=int, default=1, help="how many, one per GPU")
     parser.add_argument("--nodes", type=int, default=1, help="that share them equally")
@@ -42,7 +43,7 @@ def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
 
 @user_errors
 def main() -> None:
-    """Start them and wait for their end."""
+    """Start the processes and wait for them to end."""
     given = arguments_of()
     if given.processes == 1:
         hand_over(given.module, given.arguments)
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def run_processes(given: argparse.Namespace) -> None:
-    """Run this node's processes under torchrun; ends with the exit code of the first one that failed."""
+    """Run this node's processes under torchrun; exit with the exit code of the first one that failed."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
@@ -67,7 +68,7 @@ def run_processes(given: argparse.Namespace) -> None:
         here = "1" if given.first or os.environ.get("SLURM_PROCID") == "0" else "0"
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", given.rendezvous, "--rdzv-conf", f"is_host={here},join_timeout=600"]
     options = ["--nnodes", str(given.nodes), "--nproc-per-node", str(given.processes // given.nodes), *meeting]
-    # torchrun would kill its processes on SIGTERM; they end by themselves once they have saved.
+    # torchrun would kill its processes on SIGTERM, but they exit once they have saved.
     options += ["--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT"]
     for number in (signal.SIGTERM, signal.SIGURG):
         signal.signal(number, _hand_on)
@@ -85,10 +86,10 @@ def run_nodes(given: argparse.Namespace) -> NoReturn:
     """Run this launcher on each node of the Slurm job.
 
     Raises:
-        UserError: no Slurm job, or one of fewer nodes.
+        UserError: this is not a Slurm job, or the job has fewer nodes.
     """
     nodes = nodes_of_this_job(given.nodes)
-    # Slurm signals the processes on the nodes itself; the exit code is theirs.
+    # Slurm itself signals the processes on the nodes, and they determine the exit code.
     for number in (signal.SIGTERM, signal.SIGURG):
         signal.signal(number, signal.SIG_IGN)
     from boldscribe.processes import cores
@@ -103,10 +104,10 @@ def run_nodes(given: argparse.Namespace) -> NoReturn:
 
 
 def nodes_of_this_job(wanted: int) -> list[str]:
-    """The nodes that Slurm gave to this job; Slurm itself is asked, since Snakemake's job step drops most variables that would say it.
+    """Ask Slurm for the nodes of this job, because Snakemake's job step drops most variables that would state them.
 
     Raises:
-        UserError: no Slurm job, or one of fewer nodes than wanted.
+        UserError: this is not a Slurm job, or the job has fewer nodes than wanted.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
@@ -123,13 +124,13 @@ def nodes_of_this_job(wanted: int) -> list[str]:
 
 
 def address_of(node: str) -> str:
-    """How a node is reached from others, as Slurm knows it."""
+    """Address at which other nodes reach a node, according to Slurm."""
     facts = dict(word.split("=", 1) for word in _asked("scontrol", "show", "node", node, "--oneliner").split() if "=" in word)
     return facts.get("NodeAddr", node)
 
 
 def free_port() -> int:
-    """A port that nobody uses on this machine, the job's first node."""
+    """Find a free port on this machine, the job's first node."""
     with socket.socket() as taken:
         taken.bind(("", 0))
         return int(taken.getsockname()[1])

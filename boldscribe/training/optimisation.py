@@ -1,8 +1,8 @@
-"""What pretraining, Stage I and Stage II share: optimiser steps that can be taken up again at any of them, bit by bit.
+"""Optimiser steps of pretraining, Stage I and Stage II, which resume bit-identically at any step.
 
-Everything random in a step follows from the step's number, which also says where in the data it stands. So a checkpoint holds
-parameters, optimiser, best weights, the memory bank and the curve; the states of Python's, NumPy's and torch's generators, on the
-CPU and on GPUs, need not be kept, and a resumed run draws what an uninterrupted one would.
+All randomness in a step follows from the step's number, which also determines the position in the data. A checkpoint therefore holds
+parameters, optimiser, best weights, the memory bank and the curve. The generator states of Python, NumPy and torch (CPU and GPUs) need
+not be saved: a resumed run draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from boldscribe.training.checkpoints import Checkpoints, pack, unpack
 from boldscribe.training.distributed import average, average_gradients, barrier, largest, rank
 from boldscribe.training.schedule import adamw, set_learning_rate
 
-ASKED = (None, signal.SIGURG, signal.SIGTERM)  # a process that was asked for more decides for all
-CHECKPOINT_SHARE = 0.02  # of the time may be spent on checkpoints: how often they come follows from how long they take
+ASKED = (None, signal.SIGURG, signal.SIGTERM)  # by urgency: the process with the most urgent signal decides for all
+CHECKPOINT_SHARE = 0.02  # of the time may be spent on checkpoints: their interval follows from how long one takes
 
 
 class Optimisation:
-    """AdamW over the steps of a training.
+    """AdamW over the steps of a training run.
 
     Args:
-        seed: the experiment's.
-        purpose: stage and data set: what the steps' seeds are derived for.
-        parameters: what is trained, by name.
-        rate: learning rate of a step.
-        steps: how many there are.
+        seed: of the experiment.
+        purpose: stage and data set, for which the steps' seeds are derived.
+        parameters: trained parameters by name.
+        rate: maps a step to its learning rate.
+        steps: number of steps.
         weight_decay: of matrices.
-        grad_clip: largest norm of the gradient; None for no limit.
-        checkpoints: where states are kept.
+        grad_clip: maximum norm of the gradient; None for no limit.
+        checkpoints: storage of states.
 
     Attributes:
         curve: rows of the learning curve so far.
-        kept: further tensors that checkpoints hold, such as the best weights or the memory bank; the training changes them.
+        kept: further tensors in checkpoints, such as the best weights or the memory bank; the training run updates them.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Optimisation:
         self.stopped = False
 
     def resume(self) -> None:
-        """Take up the newest checkpoint, if there is one; call it once everything is where it will be trained."""
+        """Resume from the newest checkpoint, if there is one; call this once everything is on its training device."""
         if (found := self.checkpoints.latest()) is None:
             return
         self.done, tensors, state = found
@@ -81,10 +81,10 @@ class Optimisation:
         self.curve, self._unwritten, self.stopped = state["curve"], state["unwritten"], state["stopped"]
 
     def __iter__(self) -> Iterator[int]:
-        """The numbers of the steps that are left; before each, its learning rate and seeds are set, after it the state is saved if due.
+        """Yield the numbers of the remaining steps; set learning rate and seeds before each, and save the state after it if due.
 
         Raises:
-            Left: a signal asked the training to leave; its state is saved as it was after the last finished step.
+            Left: a signal asked the training run to exit early; its state after the last finished step is saved.
         """
         with leaving.until_the_step_ends():
             yield from self._steps()
@@ -114,10 +114,10 @@ class Optimisation:
         self._leave_if_asked(start, at_the_end=True)
 
     def update(self, values: Mapping[str, Tensor]) -> None:
-        """One optimiser step along the gradients that have been gathered.
+        """Take one optimiser step along the accumulated gradients.
 
         Args:
-            values: losses of the step, for the curve. They stay where they are until they are read, so that a GPU need not wait.
+            values: losses of the step, for the curve. They stay on their device until they are read, so that a GPU need not wait.
         """
         average_gradients(self.parameters.values())
         if self.grad_clip is not None:
@@ -128,25 +128,25 @@ class Optimisation:
         self._pending.append((list(values), average(torch.stack([v.detach().float() for v in values.values()]))))
 
     def means(self) -> dict[str, float]:
-        """The mean of each loss over the steps since this was last asked."""
+        """Mean of each loss over the steps since the last call."""
         self._read()
         rows, self._unwritten = self._unwritten, []
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
 
     def save(self) -> None:
-        """Write a checkpoint after the last finished step."""
+        """Write a checkpoint of the state after the last finished step."""
         self._read()
         kept = {f"kept/{name}": tensor for name, tensor in self.kept.items()}
         state = {"curve": self.curve, "unwritten": self._unwritten, "stopped": self.stopped}
         self.checkpoints.save(self.done, pack(self.parameters, self.optimiser) | kept, state)
 
     def write_curve(self, path: Path) -> None:
-        """The learning curve as a table (.parquet)."""
+        """Write the learning curve as a table (.parquet)."""
         with atomic(path) as part:
             pd.DataFrame(self.curve).to_parquet(part, index=False)
 
     def _leave_if_asked(self, start: int, at_the_end: bool = False) -> None:
-        """Save and leave if one of the processes was asked to; with all steps done, only where there is no time to write the outputs."""
+        """Save and exit early if any process was asked to; after the last step, only if there is no time to write the outputs."""
         number = ASKED[largest(ASKED.index(leaving.asked()))]
         if number is None or (at_the_end and number is signal.SIGURG):
             return

@@ -1,4 +1,4 @@
-"""Pretraining of SC-MBM as a masked autoencoder on the BOLD of source subjects, and of people who are in no table."""
+"""Pretraining of SC-MBM as a masked autoencoder on the BOLD of source subjects, and of people who appear in no table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pretrain_sc_mbm(
     curve: Path,
     work_dir: Path,
 ) -> None:
-    """Train the masked autoencoder on windows from all over the source subjects' runs, trials or not.
+    """Train the masked autoencoder on windows from the source subjects' entire runs, regardless of trials.
 
     Args:
         series, trials: of the source subjects (docs/data.md).
@@ -47,9 +47,9 @@ def pretrain_sc_mbm(
         work_dir: for checkpoints.
 
     Raises:
-        UserError: a trial or series of a target subject among the input, a checkpoint of another size, or a batch that the processes
-            cannot share.
-        Left: a signal asked the training to leave; it goes on from its checkpoint when it is called again.
+        UserError: the input includes a trial or series of a target subject, the checkpoint has another size, or the processes cannot
+            share a batch equally.
+        Left: a signal asked the training run to exit early; the next call resumes from its checkpoint.
     """
     check_divisible(config.sc_mbm.batch_size, "sc_mbm.batch_size")
     index = pd.concat([pd.read_parquet(p) for p in trials])
@@ -82,7 +82,7 @@ def pretrain_sc_mbm(
 
 
 class Pretraining:
-    """A pretraining: an epoch is one pass over the windows, in whole batches."""
+    """A pretraining run: an epoch is one pass over the windows, in full batches."""
 
     def __init__(
         self, config: Config, dataset: str, windows: Windows, model: MaskedAutoencoder, checkpoints: Checkpoints, device: torch.device
@@ -107,7 +107,7 @@ class Pretraining:
         )
 
     def run(self) -> None:
-        """All epochs, from the latest checkpoint on."""
+        """Run all epochs from the latest checkpoint on."""
         self.steps.resume()
         for step in self.steps:
             self.batches.expect(self._rows(step + 1))

@@ -1,4 +1,4 @@
-"""What SC-MBM is pretrained on: windows from all over the runs of source subjects, and of people who are in no table."""
+"""Pretraining data of SC-MBM: windows from entire runs of source subjects, and of people who appear in no table."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from boldscribe.files import load_array
 
 
 def pretraining_windows(config: Config, dataset: str, series: Sequence[Path], further: Sequence[Path]) -> Windows:
-    """Windows of T volumes side by side through every run: pretraining needs no trials.
+    """Cut every run into adjacent windows of T volumes: pretraining needs no trials.
 
     Args:
         series: of the source subjects.
         further: of the subjects of `config.pretraining`.
 
     Raises:
-        UserError: a series of somebody who is named in neither list, or on another grid than the first.
+        UserError: the subject of a series is in neither list, or its grid differs from the first one's.
     """
     names, tables = [], []
-    whole = config.whole(dataset)  # whose name a fold's series bear
+    whole = config.whole(dataset)  # a fold's series carry its name
     named = {(whole, subject) for subject in config.datasets[dataset].train_subjects}
     named |= {(name, subject) for name, extra in config.pretraining.items() for subject in extra.subjects}
     for path in [*series, *further]:
@@ -37,18 +37,18 @@ def pretraining_windows(config: Config, dataset: str, series: Sequence[Path], fu
         names.append("/".join(key))
         tables += [run_windows(names[-1], run, config.bold.n_volumes) for run in header["runs"]]
     table = pd.concat(tables, ignore_index=True)
-    table["subject"] = table["subject"].astype("category")  # a number for each of a million windows, not a string
+    table["subject"] = table["subject"].astype("category")  # stores a number, not a string, for each of a million windows
     return Windows([*series, *further], table, config.tokenizer.grid, names)
 
 
 def further_series(config: Config) -> list[Path]:
-    """The series that the rule `pretraining_series` writes, of all subjects of `config.pretraining`."""
+    """Series of all subjects of `config.pretraining`, as written by the rule `pretraining_series`."""
     folder = Path(config.paths.results) / "pretraining"
     return [folder / name / f"sub-{subject}_bold.npy" for name, extra in config.pretraining.items() for subject in extra.subjects]
 
 
 def run_windows(name: str, run: dict[str, Any], n_volumes: int) -> pd.DataFrame:
-    """The windows of a run: `subject, first_volume, n_volumes`.
+    """Windows of a run: `subject, first_volume, n_volumes`.
 
     Args:
         run: its entry in the header of the series.

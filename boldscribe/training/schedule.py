@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def warmup_cosine(step: int, *, total: int, warmup: int, peak: float, end: float = 0.0) -> float:
-    """Linear from 0 to `peak` over `warmup` steps, then a half cosine to `end`."""
+    """Linear warm-up from 0 to `peak` over `warmup` steps, then half-cosine decay to `end`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(1, total - warmup)
@@ -18,13 +18,13 @@ def warmup_cosine(step: int, *, total: int, warmup: int, peak: float, end: float
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
-    """The same learning rate for every parameter."""
+    """Set the same learning rate for every parameter."""
     for group in optimiser.param_groups:
         group["lr"] = value
 
 
 def adamw(parameters: Iterable[Tensor], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (0.9, 0.95); biases, norms and other vectors are not decayed, as in MinD-Vis."""
+    """Create AdamW (0.9, 0.95) without decay of biases, norms and other vectors, as in MinD-Vis."""
     parameters = list(parameters)
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]

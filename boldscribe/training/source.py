@@ -1,4 +1,4 @@
-"""The source subjects' trials, and the refusal of anything of a target subject where labels are read."""
+"""Trials of the source subjects, and a guard against data of target subjects where labels are read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from boldscribe.errors import UserError
 
 
 def check_source_only(config: Config, dataset: str, table: pd.DataFrame, what: str = "trials") -> None:
-    """Refuse a table with rows of a subject that is not a source subject.
+    """Refuse a table with rows of subjects other than source subjects.
 
-    The paper's promise, that no video, caption or label of the target domain is read in training, is kept here once more after
-    the rules, which hand over nothing of the kind.
+    The paper promises that no video, caption or label of the target domain is read in training. The rules already pass none; this
+    is a second check.
 
     Raises:
         UserError: names the subjects.
@@ -32,10 +32,10 @@ def check_source_only(config: Config, dataset: str, table: pd.DataFrame, what: s
 
 
 def source_trials(config: Config, dataset: str, trials: Sequence[Path], labels: Sequence[Path]) -> pd.DataFrame:
-    """Trials of the source subjects with `stim_file` and `action`, ordered by subject and trial.
+    """Read the trials of the source subjects with `stim_file` and `action`, ordered by subject and trial.
 
     Raises:
-        UserError: a row of a target subject, or a trial without label (or label without trial).
+        UserError: a row is of a target subject, or a trial has no label (or a label no trial).
     """
     index, known = (pd.concat([pd.read_parquet(p) for p in paths]) for paths in (trials, labels))
     check_source_only(config, dataset, index)

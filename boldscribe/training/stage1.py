@@ -1,8 +1,8 @@
 """Stage I: cross-modal alignment of fMRI tokens with the video tokens of the same clip (paper 3.2, equations 1 and 2).
 
-The video tokens x come from the frozen Q-Former, without adaptors: a target that moves with its predictor lets both shrink to
-agreement about nothing, and the LLM's projection, from which Stage II starts, knows the frozen Q-Former's space. The adaptors in
-the shared Q-Former act on the fMRI path. x is therefore computed once per clip, before the first step.
+The video tokens x come from the frozen Q-Former, without adaptors. If the target moved with its predictor, both could collapse; and
+the LLM's projection, from which Stage II starts, expects the frozen Q-Former's space. The adaptors in the shared Q-Former act only on
+the fMRI path. x is therefore computed once per clip, before the first step.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WARMUP = 0.1  # share of the steps
 def train_stage1(
     config: Config,
     dataset: str,
-    variant: str = "model",
+    encoder: str = "model",
     *,
     series: Sequence[Path],
     trials: Sequence[Path],
@@ -55,19 +55,19 @@ def train_stage1(
 
     Args:
         dataset: label.
-        variant: `model`; `noise`, the same on noise in place of BOLD; `untrained`, the encoder as Stage I finds it.
-        series, trials, labels: of the source subjects; for `noise` those of their noise.
+        encoder: `model`; `noise`, the same on noise instead of BOLD; `untrained`, the encoder before Stage I.
+        series, trials, labels: of the source subjects; for `noise`, those of their noise.
         features: frozen video features of their clips (`train` shards).
         sc_mbm: pretrained weights.
         output_dir: `fmri_encoder.safetensors`, `adaptors/`, `curve.parquet`, `parameters.json`.
         work_dir: for checkpoints.
 
     Raises:
-        UserError: something of a target subject among the input, a trial without label, a clip without features, or a batch that
-            the processes cannot share.
-        Left: a signal asked the training to leave; it goes on from its checkpoint when it is called again.
+        UserError: the input includes data of a target subject, a trial has no label, a clip has no features, or the processes cannot
+            share a batch equally.
+        Left: a signal asked the training run to exit early; the next call resumes from its checkpoint.
     """
-    if variant == "untrained":
+    if encoder == "untrained":
         seed_everything(config.seed, "stage1", dataset)
         _write_encoder(new_encoder(config, sc_mbm), output_dir)
         return
@@ -96,14 +96,14 @@ def _write_encoder(encoder: PeftModel, folder: Path) -> None:
 
 
 def split_clips(clips: pd.Series, share: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows held out and rows to train on: all trials of a share of the clips, so that no held-out clip is trained on."""
+    """Split rows into held-out and training rows: all trials of a share of the clips are held out, so none of these is trained on."""
     order = rng.permutation(clips.unique())
     held_out = clips.isin(order[: max(2, round(share * len(order)))]).to_numpy()
     return np.flatnonzero(held_out), np.flatnonzero(~held_out)
 
 
 class Stage1:
-    """A Stage I training: an epoch is one pass over the training trials, in whole batches."""
+    """A Stage I training run: an epoch is one pass over the training trials, in full batches."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Stage1:
         logging.getLogger(__name__).info("parameters: %s", count_parameters(self.model))
 
     def run(self) -> None:
-        """Train until it no longer gets better on held-out source trials, and keep the best epoch's weights."""
+        """Train until results on held-out source trials stop improving, and keep the best epoch's weights."""
         self.steps.resume()
         for step in self.steps:
             self.model.train()
@@ -151,14 +151,14 @@ class Stage1:
                 self.steps.parameters[name].copy_(value)
 
     def parts(self, step: int) -> list[Tensor]:
-        """This process's trials of a step, in the parts whose gradients are accumulated; the contrast is among the trials of a part."""
+        """This process's trials of a step, in parts for gradient accumulation; the contrast is among the trials of a part."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = generator(self.config.seed, "stage1", self.dataset, "order", epoch).permutation(self.training)
         rows = torch.from_numpy(order[position * self.size : (position + 1) * self.size])
         return [share(part) for part in rows.chunk(self.config.stage1.accumulate)]
 
     def gradients(self, parts: list[Tensor], next_parts: list[Tensor]) -> dict[str, Tensor]:
-        """Gradients of a step, and its losses."""
+        """Compute the gradients of a step and return its losses."""
         sums: dict[str, Tensor] = {}
         for part, following in zip(parts, [*parts[1:], next_parts[0]], strict=True):
             self.batches.expect(part)
@@ -176,13 +176,13 @@ class Stage1:
         with autocast(self.device, self.config.training.precision):
             z_BLD = self.encode(bold)
         z_BLD, x_BLD = z_BLD.float(), self.x_NLD[rows.to(self.device)]
-        # Every process computes the contrast among all trials of the batch, and the reconstruction of its own.
+        # Every process computes the contrast among all trials of the batch, and the reconstruction of its own trials.
         clip = clip_loss(gather(z_BLD), gather(x_BLD), self.log_temperature.exp())
         reconstruction = l2_l1_loss(z_BLD, x_BLD, s.alpha)
         return {"loss": stage1_loss(clip, reconstruction, s.beta), "clip": clip, "reconstruction": reconstruction}
 
     def _end_epoch(self, step: int) -> None:
-        """A row of the curve; keep the weights if they are the best so far, and stop if none has been for long."""
+        """Add a row to the curve, keep the weights if they are the best so far, and stop after `patience` epochs without improvement."""
         curve = self.steps.curve
         means = self.steps.means()
         row = {
@@ -199,7 +199,7 @@ class Stage1:
         self.steps.stopped = len(curve) - 1 - best >= self.config.stage1.patience
 
     def _judge(self) -> dict[str, float]:
-        """Reconstruction and retrieval of held-out source trials: mean share of other held-out clips that the right one beats."""
+        """Evaluate held-out source trials: reconstruction, and mean share of other held-out clips that the right one beats."""
         self.model.eval()
         own = torch.from_numpy(self.held_out[list(spread(len(self.held_out)))])
         with autocast(self.device, self.config.training.precision):
@@ -213,7 +213,7 @@ class Stage1:
 
 
 def quality(row: Mapping[str, float]) -> tuple[float, float]:
-    """What makes an epoch better: retrieval; where it is saturated, reconstruction, since the LLM's projection reads x itself."""
+    """Sort key of epochs: retrieval, then reconstruction if that saturates, since the LLM's projection reads x itself."""
     return row["held_out_rank"], -row["held_out_reconstruction"]
 
 

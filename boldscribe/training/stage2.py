@@ -1,7 +1,7 @@
 """Stage II: instruction tuning of the bridge through the frozen LLM, with unsupervised domain adaptation (paper 3.2, equations 3 to 6).
 
-Source subjects give tokens, captions and classes; target subjects give the tokens of adaptation trials, unlabelled. Only the bridge
-and the classifier head are trained; the encoder of Stage I is frozen, so its tokens come ready made.
+Source subjects provide tokens, captions and classes; target subjects provide unlabelled tokens of adaptation trials. Only the bridge
+and the classifier head are trained; the encoder of Stage I is frozen, so its tokens are precomputed.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from boldscribe.cluster import leaving
 from boldscribe.conditions import ADAPTATIONS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic
-from boldscribe.losses import stage2_loss
+from boldscribe.losses import class_logits, class_loss, stage2_loss
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.video_llama import load_llm, load_projection, model_folder
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.token_files import read_fmri_tokens
-from boldscribe.training.adaptation import CLASS_TEMPERATURE, MemoryBank, Target, adaptation_losses
+from boldscribe.training.adaptation import MemoryBank, Target, adaptation_losses
 from boldscribe.training.checkpoints import Checkpoints
 from boldscribe.training.distributed import check_divisible, gather, n_processes, process_group, rank, share, total, whole_batch
 from boldscribe.training.optimisation import Optimisation
@@ -50,7 +50,7 @@ class SourceData:
 def train_stage2(
     config: Config,
     dataset: str,
-    variant: str = "model",
+    bridge: str = "model",
     *,
     trials: Sequence[Path],
     labels: Sequence[Path],
@@ -65,7 +65,7 @@ def train_stage2(
 
     Args:
         dataset: label.
-        variant: a training with other adaptation losses (`none`, `nc`, `es`, `both`), or with those of the configuration.
+        bridge: adaptation losses (`none`, `nc`, `es`, `both`) that override the configured ones; any other name keeps these.
         trials, labels, captions: of the source subjects.
         tokens: fMRI tokens of their trials.
         target_tokens: those of the target subjects' adaptation trials.
@@ -74,16 +74,16 @@ def train_stage2(
         work_dir: for checkpoints.
 
     Raises:
-        UserError: a label or caption of a target subject among the input, a record without caption or tokens, tokens of another
-            role, or a batch that the processes cannot share.
-        Left: a signal asked the training to leave; it goes on from its checkpoint when it is called again.
+        UserError: the input includes a label or caption of a target subject or tokens of another role, a record has no caption or
+            tokens, or the processes cannot share a batch equally.
+        Left: a signal asked the training run to exit early; the next call resumes from its checkpoint.
     """
     s, v = config.stage2, config.video_llama
     check_divisible(s.batch_size * s.accumulate, "stage2.batch_size x stage2.accumulate")
     table = captioned(config, dataset, source_trials(config, dataset, trials, labels), captions)
     source = source_data(table, tokens)
     z_target = adaptation_tokens(config, dataset, target_tokens)
-    adaptation = variant if variant in ADAPTATIONS else s.adaptation
+    adaptation = bridge if bridge in ADAPTATIONS else s.adaptation
     settings = {"stage2": s.model_dump() | {"adaptation": adaptation}, "prompt": v.prompt, "dtype": v.dtype, "seed": config.seed}
     models = [Path(v.connectors), *sorted(model_folder(v.llm, "llm", models_dir).glob("*.safetensors"))]
     checkpoints = Checkpoints("stage2", work_dir, settings, [*trials, *labels, *captions, tokens, target_tokens, *models])
@@ -101,10 +101,10 @@ def train_stage2(
 
 
 def captioned(config: Config, dataset: str, table: pd.DataFrame, captions: Sequence[Path]) -> pd.DataFrame:
-    """Source trials with their pseudo-captions, `text`.
+    """Add the pseudo-captions of source trials as `text`.
 
     Raises:
-        UserError: captions of a target subject, or a record without.
+        UserError: there are captions of a target subject, or a record has none.
     """
     texts = pd.concat([pd.read_parquet(p) for p in captions])
     check_source_only(config, dataset, texts, "captions")
@@ -115,10 +115,10 @@ def captioned(config: Config, dataset: str, table: pd.DataFrame, captions: Seque
 
 
 def source_data(table: pd.DataFrame, tokens: Path) -> SourceData:
-    """Source records in the order of their tokens.
+    """Load source records in the order of their tokens.
 
     Raises:
-        UserError: tokens of other trials than the table's.
+        UserError: the tokens are of other trials than the table's.
     """
     z_NLD, rows = read_fmri_tokens(tokens, "train")
     merged = rows.merge(table, on=["subject", "trial"], how="inner", validate="one_to_one")
@@ -130,10 +130,10 @@ def source_data(table: pd.DataFrame, tokens: Path) -> SourceData:
 
 
 def adaptation_tokens(config: Config, dataset: str, path: Path) -> Tensor:
-    """Tokens of the target subjects' adaptation trials.
+    """Load the tokens of the target subjects' adaptation trials.
 
     Raises:
-        UserError: tokens of another role, or of a subject that is not a target subject.
+        UserError: the tokens are of another role, or of a subject that is not a target subject.
     """
     z_NLD, rows = read_fmri_tokens(path, "adapt")
     if foreign := sorted(set(rows["subject"]) - set(config.datasets[dataset].validation_subjects)):
@@ -142,7 +142,7 @@ def adaptation_tokens(config: Config, dataset: str, path: Path) -> Tensor:
 
 
 class Stage2:
-    """A Stage II training: each step takes as many target trials as source trials."""
+    """A Stage II training run: each step takes as many target trials as source trials."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Stage2:
         seed_everything(config.seed, "stage2", dataset)
         self.bridge = load_projection(config).to(device).requires_grad_(True)
         self.head = nn.Linear(self.bridge.out_features, len(source.names), bias=False).to(device)
-        # The bridge is linear: the mean of bridged tokens is the bridged mean, all that adaptation needs of a trial.
+        # The bridge is linear, so the mean of bridged tokens is the bridged mean: all that adaptation needs of a trial.
         self.source_mean_ND, self.target_mean_ND = source.z_NLD.mean(1).to(device), z_target.mean(1).to(device)
         self.lengths = np.array(llm.lengths(source.instructions, source.captions))
         with torch.no_grad():
@@ -179,7 +179,7 @@ class Stage2:
         )
 
     def run(self) -> None:
-        """All optimiser steps, from the latest checkpoint on."""
+        """Run all optimiser steps from the latest checkpoint on."""
         self.steps.kept["memory"] = self.bank.features_ND
         self.steps.resume()
         self.bank.features_ND = self.steps.kept["memory"]
@@ -189,21 +189,22 @@ class Stage2:
             self.steps.curve.append({"step": step + 1, **self.steps.means(), "learning_rate": self.steps.rate(step)})
 
     def features(self, mean_BD: Tensor) -> Tensor:
-        """Unit feature of each sample: mean of its bridged tokens."""
+        """Unit feature of each sample: normalised mean of its bridged tokens."""
         return normalize(self.bridge(mean_BD), dim=1)
 
     def draw(self, n: int, purpose: str, step: int) -> Tensor:
-        """The trials of a step: its part of an endless sequence of shuffled passes over n records."""
+        """Draw the trials of a step from an endless sequence of shuffled passes over n records."""
         size = whole_batch(self.config.stage2.batch_size * self.config.stage2.accumulate, n, f"{purpose} trials of {self.dataset}")
         passes, position = divmod(step, n // size)
         order = generator(self.config.seed, "stage2", self.dataset, purpose, passes).permutation(n)
         return torch.from_numpy(order[position * size : (position + 1) * size])
 
     def gradients(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Gradients of equation 6 over a step's trials, and its terms.
+        """Compute the gradients of equation 6 over a step's trials, and return its terms.
 
-        The cross-entropy, all that needs the LLM, is taken in passes of trials of similar length; each answer token of the step weighs
-        the same in whichever pass it is.
+        Equation 6 is a sum, so its terms are differentiated separately. The LLM's activations of all trials of a step do not fit on a
+        GPU, so the cross-entropy is computed in passes over trials of similar length. Each answer token of the step has the same weight.
+        The adaptation compares all target trials of the step with each other, without the LLM.
         """
         s = self.config.stage2
         own = target.to(self.device)
@@ -212,9 +213,8 @@ class Stage2:
         prototypes_CD = normalize(self.head.weight, dim=1)
         losses = adaptation_losses(s, Target(part_BD, whole_BD, own, rank() * len(part_BD)), self.bank, prototypes_CD, self.adaptation)
         source = share(source)
-        logits = self.features(self.source_mean_ND[source.to(self.device)]) @ prototypes_CD.T / CLASS_TEMPERATURE
-        losses["class"] = cross_entropy(logits, self.source.classes[source].to(self.device))
-        # Not in equation 6: the loss on source labels that trains the head, whose rows are the prototypes of NC and ES.
+        logits = class_logits(self.features(self.source_mean_ND[source.to(self.device)]), prototypes_CD)
+        losses["class"] = class_loss(logits, self.source.classes[source].to(self.device))
         adaptation = s.class_weight * losses["class"] + s.nc_weight * losses["neighbourhood"] + s.es_weight * losses["entropy"]
         stage2_loss(adaptation.new_zeros(()), adaptation, s.lambda_).backward()
         losses["cross_entropy"] = self._answers(source)
@@ -222,7 +222,7 @@ class Stage2:
         return {"loss": stage2_loss(losses["cross_entropy"], adaptation.detach(), s.lambda_), **losses}
 
     def _answers(self, source: Tensor) -> Tensor:
-        """Cross-entropy of the answers, its gradients taken; averaged over processes it is the mean over all answer tokens of the step."""
+        """Backpropagate and return the answers' cross-entropy; averaged over processes, it is the mean over the step's answer tokens."""
         answers = sum(self.llm.answer_length(self.source.captions[i]) for i in source.tolist())
         weight = n_processes() / total(answers)
         by_length = source[torch.from_numpy(np.argsort(self.lengths[source.numpy()], kind="stable"))]

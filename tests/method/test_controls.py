@@ -135,7 +135,7 @@ def test_the_llm_is_asked_each_trials_instruction_with_its_tokens_through_the_br
     files = {"models": [tmp_path / "llm"], "stage2": [tmp_path]}
     own = 2 * d.tokens[(d.index["role"] == "test"), 0, 0]
     for condition, values in (("llm", [None] * len(d.test)), ("model", own.tolist())):
-        texts = brain.WRITERS[condition](task_for(with_targets(tiny), condition, d.trials, **d.files, **files))
+        texts = writer(condition)(task_for(with_targets(tiny), condition, d.trials, **d.files, **files))
         assert texts == [f"{i} {z}" for i, z in zip(d.test["instruction"], values, strict=True)]
 
 

@@ -13,6 +13,7 @@ from sacrebleu.metrics import BLEU
 from boldscribe.config import Config
 from boldscribe.decoding import best_captions as best
 from boldscribe.decoding import captions
+from boldscribe.decoding.decode import writer
 from boldscribe.decoding.task import Task
 from boldscribe.errors import UserError
 from tests.control_data import INSTRUCTIONS, SOURCE, TARGETS, task_for, trials_of, with_targets, write, write_tokens
@@ -98,7 +99,7 @@ def test_many_captions_cost_no_more_and_the_choice_is_still_among_the_best(d: Si
 
 
 def test_the_constant_caption_beats_random_ones_and_both_have_the_instructions_style(d: SimpleNamespace) -> None:
-    constant, random = (captions.WRITERS[name](d.task(name)) for name in ("constant", "random"))
+    constant, random = (writer(name)(d.task(name)) for name in ("constant", "random"))
     assert random == captions.random_caption(d.task("random")), "the seed decides"
     by_instruction = d.source.groupby("instruction")["text"].agg(set)
     for texts in (constant, random):
@@ -164,7 +165,7 @@ def test_a_caption_of_a_target_subject_is_refused(d: SimpleNamespace) -> None:
     d.files["source_captions"] = [write(d.root, "leak", leak)]
     for condition in ("random", "predictedclass", "nearest"):
         with pytest.raises(UserError, match="found 03, expected source subjects only"):
-            captions.WRITERS[condition](d.task(condition))
+            writer(condition)(d.task(condition))
     with pytest.raises(UserError, match="found 03, expected source subjects only"):
         choose_best(d.config, d.files)
 

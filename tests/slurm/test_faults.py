@@ -43,7 +43,7 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(o
     first, second = re.findall(r"submitted with SLURM jobid (\d+)", output)
     assert accounted(first, "State", "Timelimit") == ["TIMEOUT", "00:01:00"]
     assert accounted(second, "State", "Timelimit") == ["COMPLETED", "00:10:00"]
-    log = (on_slurm.results / "logs" / "stage1" / "had_variant-model.log").read_text()
+    log = (on_slurm.results / "logs" / "stage1" / "had_encoder-model.log").read_text()
     steps = [int(n) for n in re.findall(r"stage1: +\d+%\|[^|]*\| (\d+)/400", log.split("===")[-1])]
     assert steps and steps[0] > 0, "the second attempt does not begin at the first step"
 
@@ -102,7 +102,7 @@ def test_slurmd_restarted_in_mid_job_does_no_harm(on_slurm: OnSlurm, slurm: Path
 
 
 def test_one_controller_at_a_time_and_the_next_one_goes_on_after_a_killed_one(on_slurm: OnSlurm) -> None:
-    target = "results/tiny/fmri_tokens/had/variant-model_role-train_tokens.npy"
+    target = "results/tiny/fmri_tokens/had/encoder-model_data-fmri_role-train_tokens.npy"
     first = on_slurm.start(target)
     job = on_slurm.in_mid_stage1(first)
     second = on_slurm.start(target)

@@ -1,1 +1,1 @@
-"""Published checkpoints to the files that this project reads (`boldscribe convert`): each tensor is accounted for, or nothing written."""
+"""Conversion of published checkpoints to this project's files (`boldscribe convert`), written only if every tensor is accounted for."""

@@ -1,4 +1,4 @@
-"""`boldscribe convert`: published weights to the files that the pipeline reads (docs/weights.md)."""
+"""`boldscribe convert`: conversion of published weights to the pipeline's files (docs/weights.md)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def convert() -> None:
 @click.option("--out", type=path, required=True, help="New folder, e.g. models/video-llama-2-7b.")
 @user_errors
 def video_llama(checkpoint: Path, blip2: Path | None, eva: Path | None, llm: Path, out: Path) -> None:
-    """Video-LLaMA: visual encoder, connectors and language model."""
+    """Convert Video-LLaMA: visual encoder, connectors and language model."""
     from boldscribe.models.conversion.video_llama import convert_video_llama
 
     report = convert_video_llama(checkpoint, llm, out, blip2=blip2, eva=eva)
@@ -44,7 +44,7 @@ def video_llama(checkpoint: Path, blip2: Path | None, eva: Path | None, llm: Pat
 @click.option("--config", type=path, default=CONFIG, show_default="config.yaml", help="Configuration, whose section sc_mbm must fit.")
 @user_errors
 def sc_mbm(file: Path, out: Path, config: Path) -> None:
-    """The fMRI encoder of MinD-Vis or MinD-Video: its blocks and final norm."""
+    """Convert the fMRI encoder of MinD-Vis or MinD-Video: its blocks and final norm."""
     from boldscribe.config import load_config
     from boldscribe.models.conversion.sc_mbm import convert_sc_mbm
 

@@ -1,4 +1,4 @@
-"""The folder of a language model: checked, and made safetensors where it is pickled."""
+"""Validation of language model folders, and conversion of pickled weights to safetensors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CARRIED_OVER = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-SHARD = "2GB"  # what is held in memory at a time
-COMPUTED = "rotary_emb.inv_freq"  # older transformers saved it
+SHARD = "2GB"  # held in memory at once
+COMPUTED = "rotary_emb.inv_freq"  # saved by older versions of transformers
 REMEDY = "copy the language model again"
 
 
@@ -37,7 +37,7 @@ def check_llm(folder: Path) -> int:
         the width of its token embeddings.
 
     Raises:
-        UserError: not a LLaMA, or incomplete.
+        UserError: the model is not a LLaMA, or is incomplete.
     """
     config = _config(folder)
     if not (folder / "tokenizer.json").exists():
@@ -62,7 +62,7 @@ def check_llm(folder: Path) -> int:
 
 
 def provide_llm(folder: Path, out: Path) -> dict[str, str]:
-    """Make `out` hold a checked language model as safetensors: links if it is that already, else converted, shard by shard.
+    """Provide a checked language model as safetensors in `out`: link it if it is in that format, else convert it shard by shard.
 
     Returns:
         what was done with each file.
@@ -87,10 +87,10 @@ def provide_llm(folder: Path, out: Path) -> dict[str, str]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weights of a folder: safetensors if there are any, else pickled shards.
+    """List the weight files of a folder: safetensors if there are any, else pickled shards.
 
     Raises:
-        UserError: none, or not all that the index names.
+        UserError: there are none, or one that the index names is missing.
     """
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:

@@ -1,7 +1,7 @@
-"""Names of tensors in published checkpoints of Video-LLaMA and its parts, and what becomes of each.
+"""Names of tensors in published checkpoints of Video-LLaMA and its parts, and the use of each.
 
-After `video_llama/models/{video_llama,Qformer,eva_vit}.py` of DAMO-NLP-SG/Video-LLaMA; our names are those of transformers' BLIP-2
-classes, the visual encoder's with `visual_encoder.` before them, the connectors' as in `boldscribe.models.video_llama.Connectors`.
+Based on `video_llama/models/{video_llama,Qformer,eva_vit}.py` of DAMO-NLP-SG/Video-LLaMA. Our names are those of transformers' BLIP-2
+classes, prefixed with `visual_encoder.` for the visual encoder, and as in `boldscribe.models.video_llama.Connectors` for the connectors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-# Pattern and replacement, all applied in this order.
+# Patterns and replacements, all applied in this order.
 RENAMES = (
     (r"^query_tokens$", "frame_tokens.image_q_former.query_tokens"),
     (r"^Qformer\.", "frame_tokens.image_q_former."),
@@ -44,7 +44,7 @@ NOT_NEEDED = (
 )
 LAST_BLOCK = "last block of EVA-CLIP, whose output BLIP-2 does not use"
 
-# What a file is, told by a key that it has; the first that fits.
+# Kinds of files, identified by a key that they have; the first match wins.
 FAMILIES = (
     (r"^decoder_blocks\.|^mask_token$", "an fMRI encoder (SC-MBM); convert it with `boldscribe convert sc-mbm`"),
     (r"^video_Qformer\.bert\.encoder\.", "the vision branch of Video-LLaMA"),
@@ -57,17 +57,17 @@ FAMILIES = (
 
 
 def target(key: str) -> str:
-    """Our name for a published tensor, if it is one that is used."""
+    """Our name for a published tensor that is used."""
     for pattern, replacement in RENAMES:
         key = re.sub(pattern, replacement, key)
     return key
 
 
 def reason_not_needed(key: str, depth: int) -> str | None:
-    """Why a published tensor is not used; None for one that is used, or unknown.
+    """Return the reason why a published tensor is not used; None if it is used or unknown.
 
     Args:
-        depth: blocks of the visual encoder that are used; one more may be there.
+        depth: number of the visual encoder's blocks that are used; a file may have one more.
     """
     if key.startswith(f"visual_encoder.blocks.{depth}."):
         return LAST_BLOCK
@@ -75,6 +75,6 @@ def reason_not_needed(key: str, depth: int) -> str | None:
 
 
 def family(keys: Iterable[str]) -> str:
-    """What a file with these keys is, in words."""
+    """Describe the kind of file that has these keys."""
     keys = list(keys)
     return next((words for pattern, words in FAMILIES if any(re.search(pattern, key) for key in keys)), "another model's weights")

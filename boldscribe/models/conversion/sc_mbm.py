@@ -1,8 +1,8 @@
-"""Published fMRI encoders, of MinD-Vis (SC-MBM) and MinD-Video, to the blocks and the norm of `boldscribe.models.sc_mbm.ScMbm`.
+"""Conversion of the fMRI encoders of MinD-Vis (SC-MBM) and MinD-Video to the blocks and norm of `boldscribe.models.sc_mbm.ScMbm`.
 
-After `code/sc_mbm/mae_for_fmri.py` of zjc062/mind-vis and `src/MindVideo/models/fmri_encoder.py` of jqin4749/MindVideo. Their blocks
-are timm's, or equal them: pre-norm, LayerNorm with eps 1e-5, exact GELU. timm 0.5.4, which they name, and later versions name a
-block's tensors alike; what later ones can add to it (LayerScale, norms of query and key) would change what it computes, and is refused.
+Based on `code/sc_mbm/mae_for_fmri.py` of zjc062/mind-vis and `src/MindVideo/models/fmri_encoder.py` of jqin4749/MindVideo. Their blocks
+are timm's or equivalent: pre-norm, LayerNorm with eps 1e-5, exact GELU. timm 0.5.4, which they name, and later versions use the same
+tensor names in a block. Optional additions of later versions (LayerScale, norms of query and key) would change the result and are refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOT_USED = (
 
 
 def convert_sc_mbm(path: Path, config: ScMbmConfig, out: Path) -> dict[str, Any]:
-    """Convert, and write both files or none.
+    """Convert an encoder and write both files or none.
 
     Args:
         path: `fmri_encoder.pth` of MinD-Vis, or `model.pth` or `diffusion_pytorch_model.bin` of MinD-Video's fmri_encoder folder.
@@ -47,7 +47,7 @@ def convert_sc_mbm(path: Path, config: ScMbmConfig, out: Path) -> dict[str, Any]
         out: new folder for sc_mbm.safetensors and sc_mbm.json.
 
     Returns:
-        the report that stands in sc_mbm.json.
+        the report written to sc_mbm.json.
 
     Raises:
         UserError: the file is missing, damaged, of another family or size, or has unknown tensors.
@@ -82,7 +82,7 @@ def convert_sc_mbm(path: Path, config: ScMbmConfig, out: Path) -> dict[str, Any]
 
 
 def expected_shapes(config: ScMbmConfig) -> dict[str, Size]:
-    """Shape of every tensor of the encoder by our names, with query, key and value in one, as published."""
+    """Shape of every tensor of the encoder by our names, with query, key and value combined as published."""
     with torch.device("meta"):
         shapes = {name: t.shape for name, t in ScMbm(config).state_dict().items()}
     for name in [name for name in shapes if ".query." in name]:
@@ -92,7 +92,7 @@ def expected_shapes(config: ScMbmConfig) -> dict[str, Size]:
 
 
 def encoder_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors as `ScMbm` has them, prefixed `sc_mbm.`: query, key and value apart."""
+    """Convert the file's tensors to those of `ScMbm`, prefixed `sc_mbm.`, with query, key and value separated."""
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if ".qkv." in name:
@@ -103,7 +103,7 @@ def encoder_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sorted_out(checkpoint: Checkpoint) -> tuple[dict[str, Source], dict[str, list[str]]]:
-    """Sources by our names, and what is not used by reason."""
+    """Return the sources by our names, and the unused tensors by reason."""
     sources, not_used, unknown = {}, dict[str, list[str]](), []
     for key, tensor in checkpoint.tensors.items():
         if reason := next((reason for pattern, reason in NOT_USED if re.search(pattern, key)), None):
@@ -132,7 +132,7 @@ def _check_sizes(sources: dict[str, Source], config: ScMbmConfig, path: Path) ->
 
 
 def _heads(checkpoint: Checkpoint, config: ScMbmConfig) -> dict[str, Any]:
-    """The number of heads, which no shape tells: the file's configuration may."""
+    """Report the number of heads, checked against the file's configuration if it states one; shapes do not reveal it."""
     stated = vars(checkpoint.beside["config"]).get("num_heads") if isinstance(checkpoint.beside.get("config"), TrainingConfig) else None
     if stated not in (None, config.n_heads):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Tensors of published files against the modules that they are for, by shape alone, so that a wrong file costs no memory."""
+"""Check of published tensors against the modules they are for, by shape only, so that a wrong file costs no memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = 6  # names in a message
 
 @dataclass(frozen=True)
 class Source:
-    """Where a module's tensor comes from."""
+    """Origin of a module's tensor."""
 
     file: Path
     key: str
@@ -23,14 +23,14 @@ class Source:
 
 
 def check_shapes(expected: Mapping[str, Size], sources: Mapping[str, Source]) -> None:
-    """Compare shapes; no tensor's content is touched.
+    """Compare shapes without touching any tensor's content.
 
     Args:
         expected: shapes by the module's names.
         sources: tensors by the same names.
 
     Raises:
-        UserError: shapes differ; says file, key, the shape found and the one expected.
+        UserError: shapes differ; names the file, the key, and the found and expected shapes.
     """
     wrong = [
         f"{source.file}, {source.key}: found {tuple(source.tensor.shape)}, expected {tuple(expected[name])}"
@@ -43,6 +43,6 @@ def check_shapes(expected: Mapping[str, Size], sources: Mapping[str, Source]) ->
 
 
 def some(names: Iterable[str]) -> str:
-    """The first few of many names, for a message."""
+    """List the first few of many names, for a message."""
     names = sorted(names)
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

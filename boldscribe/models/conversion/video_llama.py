@@ -1,4 +1,4 @@
-"""Published weights of Video-LLaMA, in one file or in parts, to `visual_encoder/`, `connectors.safetensors` and `llm/`."""
+"""Conversion of Video-LLaMA's weights, in one or several files, to `visual_encoder/`, `connectors.safetensors` and `llm/`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from boldscribe.models.video_llama import Connectors
 from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
 
 VISUAL, NORM = "visual_encoder.", "visual_encoder.post_layernorm."
-# For each option, the pattern of a key that the file must have, and files that do.
+# For each option: the pattern of a key that its file must have, and the names of such files.
 ROLES = {
     "--checkpoint": (r"^video_Qformer\.bert\.encoder\.", "VL_LLaMA_2_7B_Finetuned.pth or finetune-vicuna7b-v2.pth"),
     "--blip2": (r"^Qformer\.bert\.encoder\.", "blip2_pretrained_flant5xxl.pth"),
@@ -34,10 +34,10 @@ SIZES = {4096: "7B", 5120: "13B"}  # widths of LLaMA's token embeddings
 
 @dataclass
 class Fate:
-    """What became of the tensors of a file."""
+    """Use of the tensors of a file."""
 
-    used: dict[str, str] = field(default_factory=dict)  # name here, by name there
-    given_up: dict[str, str] = field(default_factory=dict)  # the file whose equal tensor is used instead
+    used: dict[str, str] = field(default_factory=dict)  # our name by published name
+    given_up: dict[str, str] = field(default_factory=dict)  # file whose equal tensor is used instead
     not_needed: dict[str, list[str]] = field(default_factory=dict)  # names by reason
 
 
@@ -51,22 +51,22 @@ def convert_video_llama(
     config: VideoLlamaConfig | None = None,
     vision: Blip2VisionConfig | None = None,
 ) -> dict[str, Any]:
-    """Convert, and write all of it or nothing.
+    """Convert the weights and write all of them or nothing.
 
     Args:
         checkpoint: vision branch of Video-LLaMA: its trained parts, or all of it.
         llm: folder of the language model that it was trained with.
         out: new folder for visual_encoder/, connectors.safetensors, llm/ and conversion.json.
-        blip2: Q-Former and `ln_vision`, where `checkpoint` has none.
-        eva: visual encoder, where `checkpoint` has none.
+        blip2: Q-Former and `ln_vision`, if `checkpoint` has none.
+        eva: visual encoder, if `checkpoint` has none.
         config: widths of the Q-Formers; Video-LLaMA's by default.
         vision: sizes of the visual encoder; EVA-CLIP g/14 up to its 39th block by default.
 
     Returns:
-        the report that stands in conversion.json.
+        the report written to conversion.json.
 
     Raises:
-        UserError: a file is missing, damaged, of another family or size, has unknown tensors, or together they lack some.
+        UserError: a file is missing, damaged, of another family or size, or has unknown tensors; or no file has an expected tensor.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(str(out), "exists already; remove it, or choose another folder with --out")
@@ -99,7 +99,7 @@ def convert_video_llama(
 
 
 def read_part(option: str, path: Path) -> Checkpoint:
-    """Open a file, and refuse one that is something else than its option says.
+    """Open a file and check that it is of the kind that its option expects.
 
     Raises:
         UserError: as `read_checkpoint`; or the file is of another family.
@@ -115,7 +115,7 @@ def read_part(option: str, path: Path) -> Checkpoint:
 
 
 def expected_shapes(config: VideoLlamaConfig, vision: Blip2VisionConfig, llm_width: int) -> dict[str, Size]:
-    """Shape of every tensor that is to be filled; `qkv.bias` stands as `qkv.bias[q]` and `qkv.bias[v]`, its first and last third."""
+    """Shape of every tensor to fill; `qkv.bias` is split into `qkv.bias[q]` and `qkv.bias[v]`, its first and last third."""
     with torch.device("meta"):
         modules = {VISUAL: Blip2VisionModel(vision), "": Connectors(config, vision.hidden_size, llm_width)}
     shapes = {prefix + name: t.shape for prefix, module in modules.items() for name, t in module.state_dict().items()}
@@ -126,10 +126,10 @@ def expected_shapes(config: VideoLlamaConfig, vision: Blip2VisionConfig, llm_wid
 
 
 def assemble(checkpoints: Sequence[Checkpoint], expected: dict[str, Size], depth: int) -> tuple[dict[str, Source], list[Fate]]:
-    """Find the source of every expected tensor; where files have it twice, the first file's is used.
+    """Find the source of every expected tensor; if several files have it, the first one's is used.
 
     Raises:
-        UserError: a file has tensors that are neither used nor known not to be needed, or none has an expected one.
+        UserError: a file has tensors that are neither used nor listed as unneeded, or no file has an expected tensor.
     """
     sources: dict[str, Source] = {}
     fates = []
@@ -158,7 +158,7 @@ def assemble(checkpoints: Sequence[Checkpoint], expected: dict[str, Size], depth
 
 
 def visual_state(sources: dict[str, Source]) -> dict[str, Tensor]:
-    """Tensors of the visual encoder by transformers' names, in float16; the final norm, which worked in float32, as it is."""
+    """Tensors of the visual encoder by transformers' names, in float16; the final norm, which ran in float32, is unchanged."""
     state = {
         n.removeprefix(VISUAL): s.tensor if n.startswith(NORM) else s.tensor.half() for n, s in sources.items() if n.startswith(VISUAL)
     }
@@ -169,7 +169,7 @@ def visual_state(sources: dict[str, Source]) -> dict[str, Tensor]:
 
 
 def _whereabouts(missing: set[str]) -> list[str]:
-    """The missing tensors, grouped by the option whose file has them."""
+    """Describe the missing tensors, grouped by the option whose file has them."""
     groups: dict[str, list[str]] = {}
     for name in missing:
         blip2 = name.startswith((NORM, "frame_tokens.image_q_former."))

@@ -183,12 +183,12 @@ def _learning(root: Path, dataset: str) -> dict[str, list[Path]]:
 
 def _evidence(root: Path, dataset: str, rng: np.random.Generator) -> dict[str, list[Path]]:
     retrieval = [
-        (dataset, row, subject, variant, metric, value, chance, p, 12)
+        (dataset, row, subject, encoder, data, metric, value, chance, p, 12)
         for row, subject in (("Subject-1", "05"), ("Subject-2", "06"), ("Total", ""))
-        for variant, p in (("model", 0.0002), ("noise", 0.4))
+        for encoder, data, p in (("model", "fmri", 0.0002), ("noise", "noise", 0.4))
         for metric, value, chance in (("top_1", 21.5, 8.3), ("top_5", 61.0, 41.7), ("mean_rank", 3.2, 6.5))
     ]
-    columns = ["dataset", "row", "subject", "variant", "metric", "value", "chance", "p", "n_candidates"]
+    columns = ["dataset", "row", "subject", "encoder", "data", "metric", "value", "chance", "p", "n_candidates"]
     shared = {"stimulus": {"count": 0, "percent": 0.0}, "part": {"count": 2, "percent": 8.3}, "near": {"count": 1, "percent": 4.2}}
     report = {
         "split": "paper",

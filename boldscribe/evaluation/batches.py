@@ -1,4 +1,4 @@
-"""Batches in which no text pads another."""
+"""Batches of texts of equal length, without padding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Hashable, Iterator, Sequence
 
 
 def equal_batches(lengths: Sequence[Hashable], size: int) -> Iterator[list[int]]:
-    """Indices in batches of `size`, all of one length, from the shortest on; the last batch of a length repeats its last index.
+    """Yield indices in batches of `size`, all of one length, shortest first; the last batch of a length repeats its last index.
 
-    So nothing is padded, and the shape of a batch depends on its length alone. A library picks its routine by the shape, and
-    routines round differently: with a fixed shape, the result for a text is the same bit by bit, whatever is computed with it.
+    Nothing is padded, and the shape of a batch depends only on its length. A library picks its routine by the shape, and
+    routines round differently. With a fixed shape, the result for a text is bit-identical, whatever else is in its batch.
 
     Args:
         lengths: numbers of tokens, or pairs of them.

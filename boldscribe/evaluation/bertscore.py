@@ -1,16 +1,16 @@
-"""BERTScore F1 (Zhang et al. 2020) by the bert-score library, with its traps closed.
+"""BERTScore F1 (Zhang et al. 2020) by the bert-score library, with workarounds for its pitfalls.
 
-What the library does not do by itself, with transformers 5:
+Pitfalls of the library with transformers 5, and the workarounds:
 
-- it fails at a text without tokens. Where it still works it gives such a text a raw score of 0, and so do we. Rescaled,
-  that would be far below 0 (-493 for roberta-large), and one empty answer would outweigh a hundred others: it stays 0;
-- it does not truncate where the tokenizer states no length, and fails at long texts: the encoder's own length is set;
-- the space before a first word, which it asks of RoBERTa's tokenizer, is lost: the tokenizer is told when it is loaded;
-- it takes a folder for T5 when its path has 't5' in it: the folder is named from its parent;
-- the sentences of a batch pad each other, in an order that changes from process to process, and padding counts as a token of
-  similarity 0, which beats all negative ones (up to 1.2 % between texts that share nothing): here a batch holds texts of equal
-  length, and always as many, so that a score depends on its two texts alone, repeats bit by bit, and is the library's of one pair;
-- it encodes a text once per call: here once for all pairs that it is in.
+- It fails on a text without tokens. Where it still works, it gives such a text a raw score of 0, and so do we. Rescaled,
+  that would be far below 0 (-493 for roberta-large), and one empty answer would outweigh a hundred others: it stays 0.
+- It does not truncate if the tokenizer states no length, and fails on long texts: we set the encoder's own length.
+- It requests the space before a first word from RoBERTa's tokenizer, but the request is lost: we set it when loading the tokenizer.
+- It takes a folder for T5 if its path contains 't5': we pass the folder relative to its parent.
+- It pads the sentences of a batch, in an order that changes from process to process. Padding counts as a token of similarity 0,
+  which beats all negative ones (up to 1.2 % between texts that share nothing). Here, a batch holds a fixed number of texts of
+  equal length. A score thus depends only on its two texts, is bit-identical on repetition, and equals the library's for one pair.
+- It encodes a text once per call: we encode it once for all pairs that contain it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.batches import equal_batches
 from boldscribe.sections.training import Evaluation
 
-# Texts and pairs per batch: always as many, whatever there is to score; a GPU needs more to be busy.
+# Texts and pairs per batch: fixed, however much there is to score; a GPU needs more to be busy.
 BATCHES = {"cpu": (8, 64), "cuda": (64, 512)}
 Encoded = tuple[Tensor, Tensor]
 
@@ -44,10 +44,10 @@ class BertScore:
     Args:
         folder: encoder and tokenizer.
         layer: layer whose output is compared.
-        baseline: table of the score of unrelated sentences per layer (`LAYER,P,R,F`), which becomes 0; None leaves scores raw.
+        baseline: table of the score of unrelated sentences per layer (`LAYER,P,R,F`), which is rescaled to 0; None keeps raw scores.
 
     Raises:
-        UserError: encoder or baseline missing, or the layer is in neither.
+        UserError: encoder or baseline is missing, or does not have the layer.
     """
 
     def __init__(self, folder: Path, layer: int, baseline: Path | None) -> None:
@@ -64,7 +64,7 @@ class BertScore:
             self.tokenizer.model_max_length = positions - 2  # RoBERTa keeps two positions for padding
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-        """F1 of each pair (pairs), in percent. Each distinct text is encoded once; all are kept, 4 bytes x width for each token."""
+        """Return F1 of each pair (pairs), in percent. Each distinct text is encoded once and kept: 4 bytes x width per token."""
         texts = sorted({*predictions, *references})
         tokens = self.tokenizer([text.strip() for text in texts], truncation=True).input_ids if texts else []
         special = {self.tokenizer.cls_token_id, self.tokenizer.sep_token_id}
@@ -77,7 +77,7 @@ class BertScore:
         return scores
 
     def _encode(self, tokens: Mapping[int, list[int]]) -> dict[int, Encoded]:
-        """Each text's embedding (tokens, width) and weights (tokens): as in the library, 0 for the special tokens at both ends."""
+        """Return each text's embedding (tokens, width) and weights (tokens): 0 for the special tokens at both ends, as in the library."""
         numbers: list[int] = list(tokens)
         encoded: dict[int, Encoded] = {}
         special = torch.tensor([i for i in (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id) if i is not None])
@@ -90,7 +90,7 @@ class BertScore:
         return encoded
 
     def _match(self, pairs: Sequence[tuple[int, int]], encoded: Mapping[int, Encoded]) -> NDArray[np.float64]:
-        """F1 of pairs (prediction, reference) of encoded texts (pairs), 0 to 1 if not rescaled."""
+        """Return F1 of pairs (prediction, reference) of encoded texts (pairs), 0 to 1 if not rescaled."""
         scores = np.zeros(len(pairs))
         lengths = [tuple(len(encoded[i][1]) for i in pair) for pair in pairs]
         for batch in tqdm(list(equal_batches(lengths, self.at_once[1])), "BERTScore: pairs", mininterval=5):
@@ -106,7 +106,7 @@ class BertScore:
 
 
 def load_bert_score(config: Evaluation, models_dir: Path) -> BertScore:
-    """BERTScore with the configured encoder.
+    """Load BERTScore with the configured encoder.
 
     Raises:
         UserError: its encoder or baseline is missing.

@@ -1,8 +1,8 @@
 """SacreBLEU with n-grams up to order 1 and 2 (Post 2018; 13a tokenizer, cased): of a sentence, and of a corpus from its counts.
 
-The paper gives sacreBLEU per subject. Its library's own score of many sentences is the corpus-level one, from n-gram counts
-summed over sentences; that is what the tables show. Counts of trials can be summed over any resample of them, which gives
-the intervals of a corpus-level score.
+The paper reports sacreBLEU per subject. The library's own score of many sentences is the corpus-level one, from n-gram counts
+summed over sentences; the tables show this score. Counts of trials can be summed over any resample of them, which yields the
+intervals of a corpus-level score.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COUNTS = ["correct_1", "correct_2", "total_1", "total_2", "prediction_length", "
 
 
 def sentence_bleu(predictions: Sequence[str], references: Sequence[str]) -> pd.DataFrame:
-    """Per pair `sacrebleu_1` and `sacrebleu_2` (%), and the `COUNTS` that corpus-level scores are made of.
+    """Return `sacrebleu_1` and `sacrebleu_2` (%) per pair, and the `COUNTS` from which corpus-level scores are computed.
 
     Sentences shorter than the order are scored by the orders that they have (`effective_order`). An empty text scores 0.
     """
@@ -34,9 +34,9 @@ def sentence_bleu(predictions: Sequence[str], references: Sequence[str]) -> pd.D
 
 
 def corpus_bleu(counts_XK: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """Corpus-level sacreBLEU (X), in percent, of summed counts (X, K), K in the order of `COUNTS`.
+    """Compute corpus-level sacreBLEU (X), in percent, from summed counts (X, K), K in the order of `COUNTS`.
 
-    As the library with its defaults: brevity penalty, and for an order without a match 1 / (2 total) (exponential smoothing).
+    Follows the library's defaults: brevity penalty, and 1 / (2 total) for an order without a match (exponential smoothing).
 
     Args:
         counts_XK: sums of counts; sums divided by the number of trials would be smoothed differently.

@@ -1,4 +1,4 @@
-"""CIDEr and METEOR by the Python parts of their libraries, without Java (docs/metrics.md)."""
+"""CIDEr and METEOR from the Python parts of their libraries, without Java (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from numpy.typing import NDArray
 from pycocoevalcap.cider.cider_scorer import CiderScorer, precook
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-# As coco-caption: its tokenizer drops these after splitting.
+# As in coco-caption, whose tokenizer drops these after splitting.
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";", "(", ")", "[", "]", "{", "}", '"'])
-N, SIGMA = 4, 6.0  # of CIDEr-D: longest n-gram, and spread of the penalty for another length
+N, SIGMA = 4, 6.0  # of CIDEr-D: longest n-gram, and spread of the length penalty
 _split = Tokenizer13a()
 
 
 @lru_cache(2**16)
 def words(text: str) -> tuple[str, ...]:
-    """Words of a text: sacreBLEU's 13a tokens in lower case, without punctuation. coco-caption's own tokenizer is a Java program."""
+    """Split a text into words: sacreBLEU's 13a tokens in lower case, without punctuation. coco-caption's tokenizer is a Java program."""
     return tuple(token for token in _split(text.lower()).split() if token not in PUNCTUATION)
 
 
 class Cider:
-    """CIDEr-D (Vedantam et al. 2015), in percent of its library's 0 to 10, as it is published: 0 to 1000.
+    """CIDEr-D (Vedantam et al. 2015) as it is published: 100 times its library's 0 to 10, hence 0 to 1000.
 
-    N-grams and their document frequencies are pycocoevalcap's. Its scorer weighs the n-grams of both texts anew for each pair; here each
-    text is weighed once.
+    N-grams and their document frequencies come from pycocoevalcap. Its scorer weights the n-grams of both texts again for each pair;
+    here, each text is weighted once.
 
     Args:
-        references: captions, one for each trial: the documents that the rarity of an n-gram is counted over.
+        references: captions, one per trial: the documents over which the rarity of an n-gram is counted.
     """
 
     def __init__(self, references: Sequence[str]) -> None:
@@ -45,11 +45,11 @@ class Cider:
         self._weighted = cache(self._weigh)
 
     def __call__(self, predictions: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-        """Score of each pair (pairs). The references need not be among the documents."""
+        """Score each pair (pairs). The references need not be among the documents."""
         return 1000 * np.array([self._agreement(*pair) for pair in zip(predictions, references, strict=True)])
 
     def _agreement(self, prediction: str, reference: str) -> float:
-        """Mean over the n-gram lengths of the clipped cosine, less for another length of the text (equation 6 of CIDEr-D)."""
+        """Average the clipped cosine over n-gram lengths, with a penalty for a different text length (equation 6 of CIDEr-D)."""
         predicted, said = self._weighted(prediction), self._weighted(reference)
         cosines = [
             sum(min(weight, other[n_gram]) * other[n_gram] for n_gram, weight in own.items() if n_gram in other) / norms
@@ -69,7 +69,7 @@ class Cider:
 
 @dataclass(frozen=True)
 class _Weighted:
-    """A text's n-grams of each length with their weights, the norms of these, and the number of its bigrams."""
+    """A text's n-grams of each length with their weights, the norms of the weights, and the number of its bigrams."""
 
     weights: list[dict[tuple[str, ...], float]]
     norms: list[float]
@@ -81,13 +81,13 @@ def _n_grams(text: str) -> dict[tuple[str, ...], int]:
 
 
 class _Stemmer(PorterStemmer):
-    """Porter's stemmer that keeps what it found."""
+    """Porter's stemmer with a cache."""
 
     stem = lru_cache(2**16)(PorterStemmer.stem)
 
 
 class _NoSynonyms:
-    """A WordNet in which no word has a synonym."""
+    """WordNet substitute in which no word has a synonym."""
 
     def synsets(self, word: str) -> list[object]:
         return []
@@ -97,8 +97,8 @@ _STEMMER, _WORDNET = _Stemmer(), _NoSynonyms()
 
 
 def meteor(prediction: str, reference: str) -> float:
-    """METEOR (Lavie and Agarwal 2007) by nltk, with its modules exact and stem, in percent.
+    """Compute METEOR (Lavie and Agarwal 2007) by nltk, with its modules exact and stem, in percent.
 
-    Its third module matches synonyms by WordNet, which no maintained Python package carries.
+    Its third module matches synonyms by WordNet, which no maintained Python package provides.
     """
     return 100 * single_meteor_score(words(reference), words(prediction), stemmer=_STEMMER, wordnet=_WORDNET)

@@ -1,8 +1,8 @@
-"""The model against each control, and each condition against chance: differences, effect sizes, tests, and who beats whom.
+"""Comparison of the model with each control, and of each condition with chance: differences, effect sizes and tests.
 
-A claim is made only where both hold: the model's texts tell the trial's clip from others better than the control's do
-(permutation test, corrected for the number of metrics and of controls), and they score higher. The first alone can come
-with a lower score; the second alone can come from style.
+A claim requires both of two findings. The model's texts tell the trial's clip from others better than the control's do
+(permutation test, corrected for the number of metrics and of controls), and they score higher. The first can occur with
+a lower score; the second can be due to style.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TESTS = [
 
 
 def value_cells(row: Row, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """A row's scores with both intervals, within what each score can be: an entry per condition and metric."""
+    """Return a row's scores with both intervals, clipped to the range of each score: one entry per condition and metric."""
     names = ("value", "low", "high", "low_trials", "high_trials")
     arrays = (row.value_CM, *bounded(row.over_subjects(), metrics), *bounded(row.over_trials(), metrics))
     return [
@@ -40,12 +40,12 @@ def value_cells(row: Row, conditions: Sequence[str], metrics: Sequence[str]) -> 
 
 
 def difference_cells(row: Row, means_STCM: Sequence[Floats], conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """The model less each control: an entry per control and metric, with both intervals, and effect sizes over trials.
+    """Return the model minus each control: one entry per control and metric, with both intervals and effect sizes over trials.
 
     Args:
         row: scores, the model's first.
-        means_STCM: per-trial scores of each of the row's subjects, in the order of `metrics` without corpus-level ones, which take the
-            effect size of the sentence-level ones.
+        means_STCM: per-trial scores of each of the row's subjects, in the order of `metrics` without corpus-level ones, for which the
+            effect size of the sentence-level ones is used.
         conditions, metrics: names.
     """
     per_trial = [metrics.index(SENTENCE_BLEU.get(metric, metric)) for metric in metrics]
@@ -67,11 +67,11 @@ def difference_cells(row: Row, means_STCM: Sequence[Floats], conditions: Sequenc
 
 
 def permutation_cells(permuted_NCM: Floats, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """The model against each control, and each condition against chance: an entry per metric, and one for any of them.
+    """Test the model against each control, and each condition against chance: one entry per metric, and one for any of them.
 
     Args:
-        permuted_NCM: a row's scores, under the true pairing and then under permutations; the model's first.
-        conditions, metrics: names. A metric that the row does not have (NaN) is not tested.
+        permuted_NCM: a row's scores, first under the true pairing, then under permutations; the model's come first.
+        conditions, metrics: names. A metric that is missing in the row (NaN) is not tested.
     """
     given = [m for m in range(len(metrics)) if np.isfinite(permuted_NCM[0, :, m]).all()]
     permuted_NCM = permuted_NCM[:, :, given]
@@ -94,9 +94,9 @@ def _entries(place: Mapping[str, str], metrics: Sequence[str], test: Test) -> li
 
 
 def holm(p_C: Floats) -> Floats:
-    """P-values corrected for their number (Holm 1979): the k-th smallest of C times C - k + 1, and no smaller than one before it.
+    """Correct p-values for their number (Holm 1979): the k-th smallest of C times C - k + 1, and never below the one before it.
 
-    As statsmodels' `multipletests`, which collects garbage in each call and so takes minutes for the thousand families of a table.
+    Like statsmodels' `multipletests`, which collects garbage on each call and so takes minutes for the thousand families of a table.
     """
     order_C = np.argsort(p_C)
     corrected_C = np.maximum.accumulate(p_C[order_C] * np.arange(len(p_C), 0, -1))
@@ -104,15 +104,15 @@ def holm(p_C: Floats) -> Floats:
 
 
 def judged(tests: pd.DataFrame, differences: pd.DataFrame, significance: float) -> pd.DataFrame:
-    """Tests with `p_holm` and `beats`.
+    """Add `p_holm` and `beats` to the tests.
 
-    `p_holm` corrects `p_max` for the number of comparisons in a row of the table (Holm 1979): those with null controls and those
-    with other conditions are two families, and so are null controls and other conditions against chance; the model against chance is
-    one by itself. A hypothesis is about all
-    metrics of a comparison at once (texts tell no trials apart), so that the correction holds over comparisons and metrics.
+    `p_holm` corrects `p_max` for the number of comparisons in a row of the table (Holm 1979). The model's comparisons with null
+    controls and with other conditions are two families; so are null controls and other conditions against chance. The model against
+    chance is a family of one. A hypothesis covers all metrics of a comparison (texts do not tell trials apart), so the correction
+    holds over comparisons and metrics.
 
-    `beats`: significant, and for the model against a control the interval of the difference over trials lies above 0. For any
-    metric: one of them beats.
+    `beats` means significant; for the model against a control, the interval of the difference over trials must also lie above 0.
+    For any metric, at least one of them must beat.
     """
     kind = tests["kind"].where(tests["kind"].isin(["model", "null"]), "other")
     tests = tests.assign(family=kind + tests["against"].eq(CHANCE).map({True: " against chance", False: ""}))

@@ -1,13 +1,13 @@
-"""Are texts too often word for word their references? A second line beside the guard, which keeps decoding from opening them.
+"""Detection of texts copied from their references: a second line of defence besides the guard that keeps decoding from opening them.
 
 A captioner that samples answers a clip differently each time. Let p be the distribution of its answers to a clip and its instruction.
-Nobody who has not read the reference, a draw from p, can equal it more often than max p, not even one who saw the clip and knows p; and
-max p <= sqrt(sum p^2), where the sum is how often two of the captioner's answers to the clip are equal. By Jensen's inequality the mean
-of these over trials is at most the square root of the captioner's mean agreement with itself, which the condition `captioner` measures.
-Texts that equal their references more often have been copied from them.
+The reference is a draw from p. A decoder that has not read it equals it at most with probability max p, even if it saw the clip and
+knows p. Moreover, max p <= sqrt(sum p^2), where the sum is the probability that two of the captioner's answers to the clip are equal.
+By Jensen's inequality, the mean of these bounds over trials is at most the square root of the captioner's mean agreement with itself,
+which the condition `captioner` measures. Texts that equal their references more often have been copied from them.
 
-Greedy captions have no such bound, since a perfect decoder would repeat each: there only texts that nearly all equal their references
-raise an alarm, and references copied into fewer are not seen.
+Greedy captions have no such bound, since a perfect decoder would repeat each of them. There, an alarm is raised only if nearly all
+texts equal their references; copying into fewer texts goes undetected.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 
 CERTAINTY = 0.998  # of exact binomial intervals (Clopper & Pearson 1934): each end is wrong in 1 of 1,000 cases
-WITHOUT_BOUND = 0.8  # share beyond which equal texts alarm where the captioner's answers are greedy, or its agreement is not known
+WITHOUT_BOUND = 0.8  # share of equal texts above which an alarm is raised if the captioner is greedy or its agreement is unknown
 
 
 def copying(config: Config, scores: pd.DataFrame) -> dict[str, str]:
-    """Conditions whose texts equal their references more often than any decoder can that has not read them: name → alarm, in words.
+    """Find conditions whose texts equal their references more often than is possible without reading them: name → alarm, in words.
 
     Args:
         config: the experiment (`video_llama.do_sample`).
         scores: `condition, subject, trial, prediction, reference`.
     """
     equal = _spaced(scores["prediction"]) == _spaced(scores["reference"])
-    # Trials with one reference may share one answer of the captioner: they count once, so that the intervals are not too narrow.
+    # Trials with equal references may share one answer of the captioner. They count once, so that the intervals are not too narrow.
     draws = scores["reference"].nunique()
     agreement = equal[scores["condition"] == "captioner"]
     bounded = config.video_llama.do_sample and len(agreement) > 0
@@ -54,7 +54,7 @@ def copying(config: Config, scores: pd.DataFrame) -> dict[str, str]:
 
 
 def _spaced(texts: pd.Series) -> pd.Series:
-    """Texts whose words are separated by single spaces."""
+    """Separate the words of each text by single spaces."""
     return texts.str.split().str.join(" ")
 
 

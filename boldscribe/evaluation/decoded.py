@@ -1,4 +1,4 @@
-"""The decoded texts of all conditions beside their references, trial by trial."""
+"""Decoded texts of all conditions next to their references, trial by trial."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ KEY = ["subject", "trial"]
 
 
 def read_decoded(decoded: Sequence[Path], captions: Sequence[Path]) -> pd.DataFrame:
-    """Texts of all conditions: `condition, subject, trial, instruction, prediction, reference`.
+    """Read the texts of all conditions: `condition, subject, trial, instruction, prediction, reference`.
 
-    In the order of `decoded`, then of subjects and trials. The test captions say which trials there are: a condition that lacks
-    one would be scored on easier trials than the others.
+    Rows are in the order of `decoded`, then of subjects and trials. The test captions define the set of trials: a condition with a
+    missing trial would be scored on easier trials than the others.
 
     Args:
         decoded: `condition-C.parquet` of each condition: `subject, trial, instruction, prediction`.
         captions: tables of the test shards: `subject, trial, instruction, text`.
 
     Raises:
-        UserError: a caption or a decoded trial that is repeated; a trial that is missing, has no reference, or has another
-            instruction than its reference; a null text.
+        UserError: a caption or a decoded trial is repeated; a trial is missing, has no reference, or has another instruction than
+            its reference; a text is null.
     """
     references = _read_references(captions)
     return pd.concat([_read_condition(path, references) for path in decoded], ignore_index=True)
 
 
 def _read_references(captions: Sequence[Path]) -> pd.DataFrame:
-    """The captions of the test trials: `subject, trial, instruction, reference`."""
+    """Read the captions of the test trials: `subject, trial, instruction, reference`."""
     where = ", ".join(map(str, captions))
     table = pd.concat([pd.read_parquet(path) for path in captions])
     if table.empty:
@@ -45,7 +45,7 @@ def _read_references(captions: Sequence[Path]) -> pd.DataFrame:
 
 
 def _read_condition(path: Path, references: pd.DataFrame) -> pd.DataFrame:
-    """A condition's decoded texts beside their references."""
+    """Read a condition's decoded texts and add their references."""
     name = re.fullmatch(r"condition-([a-z]+)\.parquet", path.name)
     if name is None:
         raise UserError(str(path), "expected a file named condition-NAME.parquet")
@@ -67,7 +67,7 @@ def _read_condition(path: Path, references: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trials(rows: pd.DataFrame) -> str:
-    """Names the trials of some rows, at most 5 of each subject; empty if there are none."""
+    """List the trials of some rows, at most 5 of each subject; empty if there are none."""
     named = []
     for subject, group in rows.groupby("subject"):
         trials = sorted(set(group["trial"]))

@@ -1,14 +1,14 @@
-"""Where in the brain is the decoded information? What each voxel adds to the match of a test trial with its own clip.
+"""Map of the decoded information: how much each voxel adds to the match of a test trial with its own clip.
 
-The match is the cosine of fMRI and video embedding that Stage I contrasts, of the own clip minus the mean of the subject's other test
-clips. It is handed down to the voxels by expected gradients (Erion et al. 2021, Nature Machine Intelligence 3:620): gradient x difference
-to another trial of the subject, at random points between the two. The map therefore sums to what the own trial matches better than
-others do, and a voxel that does not tell trials apart has 0 on average, however steep the gradient: trained on others, weights of noise
-do not agree with the noise of test trials.
+The match is the cosine of fMRI and video embedding that Stage I contrasts: that of the own clip minus the mean of the subject's other
+test clips. Expected gradients (Erion et al. 2021, Nature Machine Intelligence 3:620) attribute it to voxels: gradient x difference to
+another trial of the subject, at random points between the two. The map therefore sums to the margin by which the own trial matches
+better than others. A voxel that does not tell trials apart has 0 on average, however steep the gradient: weights fitted to the noise
+of training trials do not agree with the noise of test trials.
 
-Gradient x input would not do: the tokenizer normalises each window, which makes the match all but independent of its size, and by Euler's
-theorem the products of such a function sum to 0. Occlusion would hand the encoder windows such as it has never seen, at a grain of
-centimetres.
+Gradient x input would not work: the tokenizer normalises each window, which makes the match nearly independent of its scale, and by
+Euler's theorem the products of such a function sum to 0. Occlusion would give the encoder windows unlike any that it was trained on, at
+a resolution of centimetres.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from boldscribe.stimuli.features import video_tokens
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-OTHERS = 8  # trials that each trial is compared with; the mean over trials does the rest
+OTHERS = 8  # trials that each trial is compared with; averaging over trials does the rest
 BATCH = 16
 WHAT = "What each voxel adds to the match of a test trial's fMRI tokens with its own clip's video tokens; mean over trials, then subjects"
 UNITS = "cosine: own clip minus mean of the other clips; the voxels sum to the match of the trial minus that of other trials with its clip"
@@ -65,7 +65,7 @@ def write_information_map(
     image: Path,
     about: Path,
 ) -> None:
-    """Write the map of a data set in the grid of its series (NIfTI, float32), and what it is and how far it can be believed (JSON).
+    """Write the map of a data set in the grid of its series (NIfTI, float32), and its description with plausibility checks (JSON).
 
     Args:
         config: the experiment.
@@ -74,11 +74,11 @@ def write_information_map(
         features: frozen video features of the test clips.
         stage1_dir: the trained encoder.
         image: `D_information.nii.gz`; 0 outside the brain, and outside the tokenizer's grid.
-        about: JSON with method, units, numbers of trials, for each subject the sum of the map and what it must sum to, and `checks`
-            (`agreement` with grey matter, and with the simulator's truth where there is one).
+        about: JSON with method, units, numbers of trials, each subject's sum of the map and the value that it must sum to. Its `checks`
+            are the `agreement` with grey matter, and with the simulator's truth if there is one.
 
     Raises:
-        UserError: trials without label, or a subject whose test shows one clip alone.
+        UserError: trials without a label, or a subject whose test shows only one clip.
     """
     subjects = list(config.datasets[dataset].validation_subjects)
     known = pd.concat([pd.read_parquet(p) for p in labels])
@@ -132,19 +132,19 @@ def write_information_map(
 
 
 def _load(batches: Batches, rows: Tensor, indices: Tensor) -> Tensor:
-    """Windows of some of a subject's trials, which are `rows` of all."""
+    """Load the windows of some of a subject's trials; `rows` are all of the subject's rows."""
     return batches.load(rows[indices])
 
 
 def targets(x_CLD: Tensor, own_N: NDArray[np.integer]) -> Tensor:
-    """What to multiply an fMRI embedding with for its match, (N, d): the own clip's video embedding minus the mean of the others'."""
+    """Return the vectors (N, d) whose product with an fMRI embedding is the match: own clip's video embedding minus mean of the others'."""
     x_CD = normalize(x_CLD.mean(1), dim=1)
     own = torch.from_numpy(own_N).to(x_CD.device)
     return x_CD[own] - (x_CD.sum(0) - x_CD[own]) / (len(x_CD) - 1)
 
 
 def other_trials(own_N: NDArray[np.integer], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """For each trial, `n` trials of another clip, drawn at random: (N, n)."""
+    """Draw `n` random trials of other clips for each trial: (N, n)."""
     return np.stack([rng.choice(np.flatnonzero(own_N != own), n) for own in own_N])
 
 
@@ -155,17 +155,17 @@ def expected_gradients(
     others_NS: NDArray[np.integer],
     rng: np.random.Generator,
 ) -> tuple[Floats, float]:
-    """Share of each voxel in the match, mean over trials.
+    """Estimate the share of each voxel in the match, averaged over trials.
 
     Args:
-        encode: windows (B, T, X, Y, Z) to embeddings (B, d).
-        load: indices of trials to their windows.
+        encode: maps windows (B, T, X, Y, Z) to embeddings (B, d).
+        load: maps indices of trials to their windows.
         target_ND: the match is its product with the embedding.
         others_NS: the trials that each is compared with.
-        rng: draws the points between the two, one in each of S equal parts of the way.
+        rng: draws the points between the two, one in each of S equal sections of the path.
 
     Returns:
-        shares (X · Y · Z), and what they sum to but for chance: match of the trials minus match of the others in their place.
+        shares (X · Y · Z), and their sum up to sampling error: match of the trials minus match of the others with the same targets.
     """
     n, n_others = others_NS.shape
     own, other = torch.arange(n).repeat_interleave(n_others), torch.from_numpy(others_NS).flatten()
@@ -185,14 +185,14 @@ def expected_gradients(
 
 
 def to_template(share_N: Floats, series: Series, map_V: Floats) -> NDArray[np.integer]:
-    """Put shares of the tokenizer's grid where they are in the series' grid (flat); returns the indices that are filled."""
+    """Copy shares from the tokenizer's grid to the series' grid (flat); return the indices that are filled."""
     inside_V: NDArray[np.integer] = np.load(voxels_path(series.path), allow_pickle=False)[series.inside]
     map_V[inside_V] = share_N[series.place]
     return inside_V
 
 
 def known_regions(config: Config, dataset: str, space: str, shape: Sequence[int], affine: Floats) -> dict[str, Bools]:
-    """Voxels that should carry the information (flat): grey matter, in the template's space; the patches that a simulation planted."""
+    """Return voxels (flat) that should carry the information, in template space: grey matter, and patches planted by a simulation."""
     if not space.startswith("MNI152"):
         return {}
     grid = (int(shape[0]), int(shape[1]), int(shape[2]))
@@ -203,9 +203,9 @@ def known_regions(config: Config, dataset: str, space: str, shape: Sequence[int]
 
 
 def agreement(map_V: Floats, inside_V: Bools) -> dict[str, float | None]:
-    """Does a map lie where it should? Shares inside a region of the map's positive mass and of the voxels, and the area under the ROC.
+    """Check whether a map lies where it should: a region's share of positive mass and of voxels, and the area under the ROC curve.
 
-    The area is the chance that a voxel inside has a higher value than one outside: 1/2 for a map that knows nothing of the region.
+    The area is the probability that a voxel inside has a higher value than one outside: 1/2 for a map unrelated to the region.
     """
     positive_V, n = np.maximum(map_V, 0), int(inside_V.sum())
     both = 0 < n < len(map_V)

@@ -1,4 +1,4 @@
-"""The table as LaTeX: sideways floats that fit a page each, all subjects together and then a few subjects at a time."""
+"""LaTeX version of a table: sideways floats of one page each, first all subjects together, then a few subjects per float."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from boldscribe.evaluation.verdicts import p_text
 
 SUBJECTS_PER_TABLE = 8
 HIGHEST = "highest of null controls"
-Line = tuple[str, list[str]]  # what stands above it (a group, a subject, or nothing), and its cells
+Line = tuple[str, list[str]]  # heading above it (a group, a subject, or none), and its cells
 
 
 def latex(page: Page, label: str) -> str:
-    """All subjects together under all conditions, then the model of each subject beside the best null control; notes as a list.
+    """Typeset all subjects together under all conditions, then each subject's model next to the best null control; notes as a list.
 
-    Needs the packages booktabs, graphicx and rotating. Markdown and CSV have every number of every subject.
+    Requires the packages booktabs, graphicx and rotating. Markdown and CSV contain every number of every subject.
     """
     columns = columns_of(page.values)
     subjects = [row for row in dict.fromkeys(page.values["row"]) if row != "Total"]
@@ -43,7 +43,7 @@ def latex(page: Page, label: str) -> str:
 
 
 def _total(page: Page) -> Iterator[Line]:
-    """A line per condition, and both intervals below the model's; a star where the model beats a control."""
+    """Yield a line per condition, and both intervals below the model's; a star marks where the model beats a control."""
     columns = columns_of(page.values)
     values, tests = (
         page.values[page.values["row"] == "Total"],
@@ -62,7 +62,7 @@ def _total(page: Page) -> Iterator[Line]:
 
 
 def _subject(page: Page, row: str) -> Iterator[Line]:
-    """The model, the highest null control in each score, and the published value of a subject."""
+    """Yield the model, the highest null control in each score, and the published value of a subject."""
     columns = columns_of(page.values)
     values = page.values[page.values["row"] == row]
     own = page.tests[(page.tests["row"] == row) & (page.tests["against"] == CHANCE) & (page.tests["metric"] == ANY)].set_index("condition")[
@@ -114,7 +114,7 @@ def _float(caption: str, label: str, header: Sequence[str], lines: Sequence[Line
 
 
 def escape(text: str) -> str:
-    """Plain text as LaTeX."""
+    """Escape plain text for LaTeX."""
     special = {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",

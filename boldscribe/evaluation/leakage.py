@@ -1,7 +1,7 @@
-"""What the test trials share with training: clips, source videos, captions; and whether subjects and runs are disjoint.
+"""Overlap of the test trials with training (clips, source videos, captions), and checks that subjects and runs are disjoint.
 
-A decoder that was trained on a test clip, or on another part of its video, can recognise it without describing anything. In the strict
-split a test trial that shares either with training is an error; in the paper's it is counted and told (docs/leakage.md).
+A decoder trained on a test clip, or on another part of its video, can recognise it without describing anything. In the strict split,
+a test trial that shares either with training is an error; in the paper's split, it is counted and reported (docs/leakage.md).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic, write_json
 from boldscribe.sections.data import Dataset
 
-SECONDS_APART = 10.0  # clips of one video that begin this close to each other show nearly the same (HAD has 140 such pairs)
+SECONDS_APART = 10.0  # clips of one video that begin this close together show nearly the same content (HAD has 140 such pairs)
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What trials share with others: one row of `trials` per trial of the first.
+    """Overlap of trials with other trials.
 
     Attributes:
-        trials: `subject, trial, stim_file, source` and whether others have the same clip (`stimulus`), only another part of its video
-            (`part`), and of these one that begins within `SECONDS_APART` (`near`).
-        other: the others, in words.
-        sources_known: whether anything tells which clips were cut from one video.
+        trials: one row per trial: `subject, trial, stim_file, source`, and whether the others have the same clip (`stimulus`), only
+            another part of its video (`part`), and such a part that begins within `SECONDS_APART` (`near`).
+        other: description of the other trials.
+        sources_known: whether it is known which clips were cut from one video.
     """
 
     trials: pd.DataFrame
@@ -39,11 +39,11 @@ class Overlap:
     sources_known: bool
 
     def count(self, kind: str) -> int:
-        """How many trials share a `stimulus`, a `part` or a `near` part."""
+        """Return how many trials share a `stimulus`, a `part` or a `near` part."""
         return int(self.trials[kind].sum())
 
     def figures(self) -> dict[str, dict[str, float]]:
-        """Count and percentage of the trials, by kind."""
+        """Return count and percentage of the trials, by kind."""
         n = len(self.trials)
         return {
             kind: {"count": self.count(kind), "percent": round(100 * self.count(kind) / n, 2) if n else 0.0}
@@ -51,7 +51,7 @@ class Overlap:
         }
 
     def sentence(self) -> str:
-        """What is shared, in words, with counts and percentages."""
+        """Describe the overlap in words, with counts and percentages."""
         n, found = len(self.trials), self.figures()
         said = {kind: f"{int(values['count'])} of {n} test trials ({values['percent']:.1f} %)" for kind, values in found.items()}
         sentences = []
@@ -65,11 +65,11 @@ class Overlap:
 
 
 def overlap(test: pd.DataFrame, others: pd.DataFrame, other: str) -> Overlap:
-    """Which test trials share a clip or a source video with other trials.
+    """Find the test trials that share a clip or a source video with other trials.
 
     Args:
         test, others: labels, `subject, trial, stim_file, source`, and `start` where it is known.
-        other: what the others are, in words.
+        other: description of the others.
     """
     test, others = (side.assign(start=side.get("start", np.nan)).astype({"start": float}) for side in (test, others))
     trials = test[["subject", "trial", "stim_file", "source"]].reset_index(drop=True)
@@ -95,18 +95,18 @@ def write_leakage(
     json: Path,
     md: Path,
 ) -> None:
-    """Write what a data set's test trials share with training and adaptation, as JSON (docs/data.md) and in words.
+    """Write what a data set's test trials share with training and adaptation, as JSON (docs/data.md) and as Markdown.
 
     Args:
         config: the experiment.
         dataset: name in `config.datasets`.
         trials, labels: of all subjects.
-        source_captions, test_captions: tables of the shards; without them captions are not compared.
+        source_captions, test_captions: tables of the shards; captions are compared only if both are given.
         json, md: outputs.
 
     Raises:
-        UserError: `strict` and a test trial shares a clip or a source video with training; a subject or a run that serves both
-            sides; labels that do not fit the trials.
+        UserError: the split is `strict` and a test trial shares a clip or a source video with training; a subject or a run is on both
+            sides; labels do not match the trials.
     """
     design = config.datasets[dataset]
     table = _labelled(dataset, trials, labels)
@@ -155,14 +155,14 @@ def write_leakage(
 
 
 def _within_subjects(test: pd.DataFrame, adapt: pd.DataFrame) -> Overlap:
-    """What each subject's test trials share with its own adaptation trials."""
+    """Find what each subject's test trials share with its own adaptation trials."""
     what = "adaptation runs of the same subject"
     found = [overlap(trials, adapt[adapt["subject"] == subject], what) for subject, trials in test.groupby("subject")]
     return Overlap(pd.concat([one.trials for one in found], ignore_index=True), what, any(one.sources_known for one in found))
 
 
 def _labelled(dataset: str, trials: Sequence[Path], labels: Sequence[Path]) -> pd.DataFrame:
-    """Each trial of each subject with its role, run, clip and source."""
+    """Return each trial of each subject with its role, run, clip and source."""
     index = pd.concat([pd.read_parquet(p, columns=["subject", "trial", "run", "role"]) for p in trials], ignore_index=True)
     known = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True)
     table = index.merge(known, on=["subject", "trial"], validate="one_to_one")
@@ -176,14 +176,14 @@ def _labelled(dataset: str, trials: Sequence[Path], labels: Sequence[Path]) -> p
 
 
 def check_disjoint(dataset: str, table: pd.DataFrame) -> None:
-    """Make sure that no subject is trained on and tested, and that no run of a subject adapts and tests.
+    """Check that no subject is both trained on and tested, and that no run of a subject is used for both adaptation and testing.
 
     Args:
         dataset: name, for messages.
         table: `subject, run, role` of all trials.
 
     Raises:
-        UserError: one does.
+        UserError: a subject or a run is used for both.
     """
     trained = set(table.loc[table["role"] == "train", "subject"])
     if both := sorted(trained & set(table.loc[table["role"] != "train", "subject"])):
@@ -200,10 +200,10 @@ def check_disjoint(dataset: str, table: pd.DataFrame) -> None:
 
 
 def check_strict(dataset: str, of_training: Overlap, trained: pd.DataFrame) -> None:
-    """Make sure that no test trial shares a clip or a source video with training, as the strict split promises.
+    """Check that no test trial shares a clip or a source video with training, as the strict split promises.
 
     Raises:
-        UserError: names test trials, clips, and the trained trials that show them.
+        UserError: some do; the message lists test trials, clips, and the training trials that show them.
     """
     found = of_training.trials[of_training.trials["stimulus"] | of_training.trials["part"]]
     if found.empty:
@@ -226,9 +226,9 @@ def check_strict(dataset: str, of_training: Overlap, trained: pd.DataFrame) -> N
 
 
 def compare_captions(source: Sequence[Path], test: Sequence[Path]) -> dict[str, float]:
-    """How many references of test trials stand word for word among the source captions: the captioner's habits of speech.
+    """Count the test references that occur verbatim among the source captions because the captioner repeats its phrases.
 
-    A decoder can repeat such a reference exactly without a leak, having learnt the sentence from another clip.
+    A decoder can reproduce such a reference exactly without a leak, having learnt the sentence from another clip.
 
     Returns:
         `count` of `n` references and their `percent`; `distinct_source` and `distinct_test` texts.

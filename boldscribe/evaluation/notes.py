@@ -1,4 +1,4 @@
-"""What a reader of a table must know to believe it: who wrote the references, what is simulated, what each number is."""
+"""Notes that the reader of a table needs: who wrote the references, what is simulated, what each number is."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ MARK = "†"
 
 
 def title(config: Config, dataset: str) -> str:
-    """Number and name of a table; says so where the BOLD is simulated."""
+    """Return number and name of a table, with a warning if the BOLD is simulated."""
     settings = config.datasets[dataset]
     return f"Table {settings.table}. {settings.title or dataset}" + (": SIMULATED BOLD" if settings.simulated else "")
 
 
 def notes(config: Config, dataset: str, values: pd.DataFrame, signatures: Mapping[str, str], data: str) -> list[str]:
-    """What the numbers are, one sentence or two each.
+    """Explain the numbers, in one or two sentences each.
 
     Args:
-        values: the table, for marks of wrong values.
+        values: the table, whose notes explain marked values.
         signatures: how each metric was computed (`read_signatures`).
-        data: which test clips source subjects saw, and what is left out (`trials_sentence`).
+        data: which test clips source subjects saw, and what is excluded (`trials_sentence`).
     """
     published = "The paper does not name its validation subjects: its rows stand beside ours by their order."
     if config.datasets[dataset].simulated:
@@ -45,7 +45,7 @@ def notes(config: Config, dataset: str, values: pd.DataFrame, signatures: Mappin
 
 
 def references(config: Config) -> str:
-    """Who wrote the references, and what follows where it is not Video-LLaMA."""
+    """State who wrote the references, and the consequence if it is not Video-LLaMA."""
     captioner = config.captioner
     aligned = {"video_llama": "Video-LLaMA"}[captioner.alignment_target]
     written = f"The references are captions by {captioner.author}; fMRI is aligned with the video tokens of {aligned}, whose LLM decodes."
@@ -55,7 +55,7 @@ def references(config: Config) -> str:
 
 
 def intervals(config: Config, dataset: str) -> list[str]:
-    """What the intervals are of, and how often such ones held the truth."""
+    """Explain what the intervals cover and how they were computed."""
     n_subjects, resamples = len(config.datasets[dataset].targets), config.evaluation.bootstrap_samples
     over_subjects = "There is one target subject: no interval says what others would give."
     if n_subjects > 1:
@@ -75,7 +75,7 @@ def intervals(config: Config, dataset: str) -> list[str]:
 
 
 def tests(config: Config) -> list[str]:
-    """What the tests test, and what a star and a p mean."""
+    """Explain the tests, and the meaning of a star, p and d."""
     evaluation = config.evaluation
     return [
         f"Tests permute the references of a subject's trials of the same instruction ({evaluation.permutations:,} times, the same for the "
@@ -91,7 +91,7 @@ def tests(config: Config) -> list[str]:
 
 
 def conditions(config: Config, dataset: str) -> list[str]:
-    """What each condition is, by kind; which could not be had, and why; and which were not asked for, and how to have them."""
+    """Describe the conditions by kind; list impossible ones with reasons, and those not requested with the setting that adds them."""
     present = config.conditions(dataset)
     sentences = []
     for kind, what in KINDS.items():
@@ -111,7 +111,7 @@ LABELS = {"model": "Model", "null": "Null controls", "control": "Controls", "abl
 
 
 def metrics(config: Config, signatures: Mapping[str, str]) -> list[str]:
-    """How metrics were computed."""
+    """Explain how metrics were computed."""
     embedded = config.evaluation.bertscore_model == "embedded"
     small = ["BERTScore is by all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others."] if embedded else []
     return [

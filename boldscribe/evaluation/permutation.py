@@ -1,10 +1,10 @@
-"""Permutation tests: is what a text scores about its own clip, or would any other clip of the same instruction do?
+"""Permutation tests of whether a text's score depends on its own clip, or any clip of the same instruction would do.
 
 A subject's references are permuted among its trials of the same instruction (which sets the style of texts), with the same
-permutation for all conditions. Under the hypothesis that texts tell no trial from another, each pairing of texts and
-references is as likely as the true one, so that the rank of the true one among them is exact whatever the scores are
-(Good 2005, Permutation, Parametric and Bootstrap Tests, 3.2). Style alone, which a model may have and a control may lack,
-stays as it is under each permutation: no difference of style can reach significance.
+permutation for all conditions. Under the hypothesis that texts do not tell trials apart, each pairing of texts and references
+is as likely as the true one. The rank of the true pairing is therefore exact, whatever the scores are (Good 2005, Permutation,
+Parametric and Bootstrap Tests, 3.2). Style, in which a model may differ from a control, is the same under each permutation:
+a difference that is only one of style cannot reach significance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from boldscribe.evaluation.statistics import Floats, scores_of_sums
 
-# Scores (%) that differ by less are equal: the same sums in another order.
+# Scores (%) that differ by less are equal: the same sums, added in another order.
 TIE = 1e-7
 CHUNK = 1000
 
@@ -29,10 +29,10 @@ class Test:
 
     Attributes:
         statistic: under the true pairing.
-        expected: its mean over all pairings: what style earns.
-        p: of each metric by itself.
+        expected: its mean over all pairings, the level that style achieves.
+        p: of each metric separately.
         p_max: of each metric, corrected for the number of metrics (max-statistic, Westfall & Young 1993).
-        any: the largest standardised statistic, and its p: whether there is anything in any metric.
+        any: the largest standardised statistic and its p: whether any metric shows an effect.
     """
 
     statistic: Floats
@@ -45,12 +45,12 @@ class Test:
 def permuted_scores(
     pairs_PCK: Floats, pair_of: NDArray[np.int64], instructions: Sequence[str], n_permutations: int, rng: np.random.Generator
 ) -> Floats:
-    """Scores (1 + N, C, M) of a subject's conditions: under the true pairing, then under N permutations of the references.
+    """Compute scores (1 + N, C, M) of a subject's conditions: first under the true pairing, then under N permutations of references.
 
     Args:
         pairs_PCK: statistics of each pair of text and reference, in each condition (`trial_statistics`).
-        pair_of: (trials, trials) where the pair of a trial's text and another's reference is in `pairs_PCK`.
-        instructions: of each trial; only trials with the same one change references.
+        pair_of: (trials, trials) index in `pairs_PCK` of the pair of a trial's text and another's reference.
+        instructions: of each trial; only trials with the same one exchange references.
         n_permutations: N.
         rng: draws the permutations.
     """
@@ -73,8 +73,8 @@ def permuted_scores(
 def permutation_test(statistics_NM: Floats) -> Test:
     """Test whether the first of the statistics (N + 1, M) is larger than the others: p = (1 + #>=) / (N + 1).
 
-    Each metric is standardised over all N + 1 pairings, the true one among them, so that no scale outweighs the others and
-    the test stays exact. A metric that is the same under each pairing tells nothing: its p is 1.
+    Each metric is standardised over all N + 1 pairings, including the true one, so that no scale outweighs the others and
+    the test stays exact. A metric that is the same under each pairing is uninformative: its p is 1.
     """
     deviation_M = statistics_NM.std(0)
     mean_M = statistics_NM.mean(0)

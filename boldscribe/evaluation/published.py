@@ -1,4 +1,4 @@
-"""The scores that the paper reports, and which of its printed totals contradict its own rows."""
+"""Scores that the paper reports, with notes on printed totals that contradict its own rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import resources
 import pandas as pd
 
 SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r"]
-# A total that is printed to two decimals is right within this distance of the mean of its printed rows.
+# A total printed to two decimals is correct if it is within this distance of the mean of its printed rows.
 ROUNDING = 0.0051
 
 PUBLISHED = "published"
@@ -16,12 +16,12 @@ PRINTED = "published (as printed)"
 
 
 def published_scores(table: int) -> pd.DataFrame:
-    """The published values of one of the paper's tables, one row per value.
+    """Return the published values of one of the paper's tables, one row per value.
 
     Returns:
         Columns `row` (`Subject-1`, ..., `Total`), `condition` (`PUBLISHED` for subjects; `RECOMPUTED` and `PRINTED` for the
-        total), `metric`, `value` (%), and `note`, which says what is wrong with a printed total and is empty otherwise.
-        No row where the paper has no such table.
+        total), `metric`, `value` (%), and `note`, which states what is wrong with a printed total and is otherwise empty.
+        No rows if the paper has no such table.
     """
     with (resources.files("boldscribe.evaluation") / "reported_scores.csv").open() as file:
         reported = pd.read_csv(file, keep_default_na=False)

@@ -1,6 +1,6 @@
-"""What the data of each subject are like: how much there is, what is left out and why, and how much the head moved.
+"""Data quality of each subject: how much data there is, what is excluded and why, and how much the head moved.
 
-Series are z-scored per run and voxel, so that nothing is kept from which a temporal signal-to-noise ratio could be had.
+Series are z-scored per run and voxel, so a temporal signal-to-noise ratio can no longer be computed from them.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def write_quality(
     Args:
         config: the experiment (`bold.framewise_displacement`).
         dataset: its label.
-        series, displacement, trials, excluded: of all subjects, each in their order (docs/data.md).
+        series, displacement, trials, excluded: of all subjects, each in the order of subjects (docs/data.md).
         checked: findings of `check_dataset`.
-        csv: `runs`, `volumes` (rows of the series) and `voxels` of the brain; `trials` that take part, `trials_left_out`, and of these
-            the number by reason; `missing_responses`: of all trials, also those that are kept; `displacement_mean` and
+        csv: `runs`, `volumes` (rows of the series) and `voxels` of the brain; included `trials`, excluded trials (`trials_left_out`)
+            and their number by reason; `missing_responses` of all trials, included or not; `displacement_mean` and
             `displacement_max` (framewise, mm), `volumes_above_limit` (% of the volumes that have a displacement), and
-            `trials_in_high_motion`: with such a volume in their window. Blank where no displacement is known.
+            `trials_in_high_motion`, which have such a volume in their window. Blank where no displacement is known.
 
     Raises:
-        UserError: files of other subjects than the configured ones, or findings without missing responses.
+        UserError: files of subjects other than the configured ones, or findings without missing responses.
     """
     design = config.datasets[dataset]
     roles = dict.fromkeys(design.train_subjects, "source") | dict.fromkeys(design.validation_subjects, "target")

@@ -1,4 +1,4 @@
-"""The tables of scores, read and checked: conditions must have the same trials, references and pairs, or nothing can be compared."""
+"""Reading and checking of score tables: conditions are comparable only with the same trials, references and pairs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ AGAIN = "run the scores stage again"
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject's statistics, under all conditions C.
+    """Statistics of a subject under all conditions C.
 
     Attributes:
         statistics_TCK: of its trials T (`trial_statistics`).
-        pairs_PCK: of each text with the reference of each trial of the same instruction.
-        pair_of: (T, T) where a trial's text with another's reference is in `pairs_PCK`; -1 where they have not the same instruction.
+        pairs_PCK: of each text against the reference of each trial of the same instruction.
+        pair_of: (T, T) index in `pairs_PCK` of a trial's text with another's reference; -1 if their instructions differ.
         instructions: of its trials.
     """
 
@@ -39,7 +39,7 @@ class Subject:
 
 
 def read_scores(paths: Sequence[Path], subjects: Sequence[str], conditions: Sequence[str]) -> pd.DataFrame:
-    """Scores of the subjects and conditions, by subject, condition and trial.
+    """Read the scores of the given subjects and conditions, ordered by subject, condition and trial.
 
     Args:
         paths: of a data set, or of each of its folds.
@@ -75,14 +75,14 @@ def _trials(scores: pd.DataFrame) -> set[tuple[object, ...]]:
 
 
 def read_subjects(paths: Sequence[Path], scores: pd.DataFrame, subjects: Sequence[str], conditions: Sequence[str]) -> list[Subject]:
-    """Statistics of the subjects' trials and of all their pairs, by subject.
+    """Read the statistics of the subjects' trials and of all their pairs, in the order of `subjects`.
 
     Args:
         paths: the tables of pairs.
-        scores: as `read_scores` gives them.
+        scores: as returned by `read_scores`.
 
     Raises:
-        UserError: pairs are missing, or are not those of the scores.
+        UserError: pairs are missing, or do not match the scores.
     """
     where = ", ".join(map(str, paths))
     pairs = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
@@ -120,10 +120,10 @@ def _subject(where: str, subject: str, scores: pd.DataFrame, pairs: pd.DataFrame
 
 
 def read_signatures(path: Path) -> dict[str, str]:
-    """How each metric was computed (`metric_signatures`), as the table of scores says.
+    """Read from the table of scores how each metric was computed (`metric_signatures`).
 
     Raises:
-        UserError: it does not.
+        UserError: the table has no signatures.
     """
     stored = pq.read_schema(path).metadata or {}
     if SIGNATURES not in stored:

@@ -1,9 +1,9 @@
-"""Noise ceiling: how well a response to a clip foretells another response to the same clip, within a subject or across subjects.
+"""Noise ceiling: how well a response to a clip predicts another response to the same clip, within a subject or across subjects.
 
-Nothing that decodes a response can know more of the clip than the response repeats of it. Where a clip is shown to a subject
-several times, the two halves of its repeats are compared; where several subjects saw the same clips, each subject is compared
-with the mean of the others (leave-one-out inter-subject correlation: Nastase et al. 2019). The pattern of a trial is the mean
-of its window's volumes, over all voxels of the brain: none is chosen, since a choice by these responses would flatter them.
+A decoder cannot extract more about a clip than its responses reproduce. If a clip is shown to a subject several times, the two
+halves of its repeats are compared. If several subjects saw the same clips, each subject is compared with the mean of the others
+(leave-one-out inter-subject correlation: Nastase et al. 2019). The pattern of a trial is the mean of its window's volumes, at all
+voxels of the brain. Voxels are not selected, since selection by these responses would inflate the result.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from boldscribe.evaluation.identification import identification
 from boldscribe.files import atomic, load_array
 
 Array = NDArray[np.float32]
-LEAST_STIMULI = 3  # fewer have no correlation worth the name
-FALSE_DISCOVERIES = 0.05  # expected share among the voxels that are called reliable
+LEAST_STIMULI = 3  # with fewer, a correlation is meaningless
+FALSE_DISCOVERIES = 0.05  # expected share among the voxels declared reliable
 COLUMNS = [
     *("dataset", "subject", "comparison", "stimuli", "repeats", "voxels", "median", "p95", "p99", "spearman_brown_median"),
     *("spearman_brown_p95", "spearman_brown_p99", "reliable_voxels", "identification", "identification_2way", "chance", "note"),
@@ -37,7 +37,7 @@ NO_REPEATS = "no stimulus repeats: each clip was seen by one subject once, so th
 
 @dataclass(frozen=True)
 class Trials:
-    """A subject's trials, and where their windows are.
+    """Trials of a subject, with the series that contains their windows.
 
     Attributes:
         table: `stim_file, first_volume, n_volumes`.
@@ -51,16 +51,16 @@ class Trials:
 
     @property
     def counts(self) -> pd.Series:
-        """How often each clip was seen."""
+        """Number of times that each clip was seen."""
         return self.table["stim_file"].value_counts()
 
     def patterns(self, clips: Sequence[str], voxels: NDArray[np.int32], take: slice) -> Array:
-        """Mean response to each clip over some of its repeats, (clips, voxels).
+        """Compute the mean response to each clip over some of its repeats, (clips, voxels).
 
         Args:
             clips: each seen at least once.
-            voxels: flat indices, all of them among the subject's.
-            take: which of the repeats of a clip, in order of presentation.
+            voxels: flat indices, a subset of the subject's.
+            take: slice of the repeats of a clip, in order of presentation.
         """
         columns = np.searchsorted(self.voxels, voxels)
         by_clip = dict(list(self.table.groupby("stim_file")))
@@ -74,7 +74,7 @@ class Trials:
 
 
 def write_reliability(dataset: str, *, series: Sequence[Path], trials: Sequence[Path], labels: Sequence[Path], output: Path) -> None:
-    """Write a row per subject and comparison: `COLUMNS` (docs/data.md), or one row that says that nothing repeats.
+    """Write a row per subject and comparison: `COLUMNS` (docs/data.md), or one row that states that nothing repeats.
 
     Args:
         dataset: label.
@@ -82,7 +82,7 @@ def write_reliability(dataset: str, *, series: Sequence[Path], trials: Sequence[
         output: the table (.csv).
 
     Raises:
-        UserError: files of different subjects, or trials without label.
+        UserError: files of different subjects, or trials without a label.
     """
     subjects = dict(_read(*files) for files in zip(series, trials, labels, strict=True))
     rows = [*_within(subjects), *_across(subjects)] or [{"comparison": "none", "note": NO_REPEATS}]
@@ -92,7 +92,7 @@ def write_reliability(dataset: str, *, series: Sequence[Path], trials: Sequence[
 
 
 def _read(series: Path, trials: Path, labels: Path) -> tuple[str, Trials]:
-    """A subject's label and trials, in order of presentation."""
+    """Read a subject's label and trials, in order of presentation."""
     bold_TV, header = load_array(series)
     index, known = pd.read_parquet(trials), pd.read_parquet(labels)
     table = index.merge(known, on=["subject", "trial"], validate="one_to_one").sort_values("trial")
@@ -107,7 +107,7 @@ def _read(series: Path, trials: Path, labels: Path) -> tuple[str, Trials]:
 
 
 def _within(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:
-    """Each subject's even repeats beside its odd ones."""
+    """Compare each subject's even repeats with its odd ones."""
     rows = []
     for subject, trials in subjects.items():
         counts = trials.counts
@@ -120,7 +120,7 @@ def _within(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:
 
 
 def _across(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:
-    """Each subject beside the mean of all others, on the clips and voxels that all have."""
+    """Compare each subject with the mean of all others, on the clips and voxels that all have."""
     clips = sorted(set.intersection(*(set(t.table["stim_file"]) for t in subjects.values())))
     if len(subjects) < 2 or len(clips) < LEAST_STIMULI:
         return []
@@ -136,16 +136,16 @@ def _across(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:
 
 
 def compare(a_CV: Array, b_CV: Array, *, lengthened: bool) -> dict[str, Any]:
-    """Agreement of two measurements of the responses to the same clips.
+    """Measure the agreement of two measurements of the responses to the same clips.
 
     Args:
         a_CV, b_CV: responses to clips, voxel by voxel.
-        lengthened: whether they are halves of one measurement, of which Spearman and Brown's formula tells the reliability.
+        lengthened: whether they are halves of one measurement, whose reliability follows from the Spearman-Brown formula.
 
     Returns:
-        numbers of stimuli and voxels; quantiles over voxels of the correlation over clips, and after Spearman and Brown,
-        2r / (1 + r), where r is above 0; share of voxels that correlate (false discovery rate 5 %); identification (%) of the
-        clip of each pattern of a among those of b by their correlation over voxels, the noise ceiling; and its chance.
+        numbers of stimuli and voxels; quantiles over voxels of the correlation over clips, and their Spearman-Brown correction
+        2r / (1 + r) where r is above 0; share of voxels that correlate (false discovery rate 5 %); the noise ceiling, which is the
+        identification (%) of the clip of each pattern of a among those of b by their correlation over voxels; and its chance level.
     """
     a_CV, b_CV = _standardised(a_CV), _standardised(b_CV)
     varies = (a_CV.any(0)) & (b_CV.any(0))
@@ -167,12 +167,12 @@ def compare(a_CV: Array, b_CV: Array, *, lengthened: bool) -> dict[str, Any]:
 
 
 def _standardised(x_CV: Array) -> Array:
-    """Mean 0 and SD 1 over clips; 0 where nothing varies."""
+    """Scale to mean 0 and SD 1 over clips; 0 where nothing varies."""
     deviation = x_CV.std(0)
     return np.asarray((x_CV - x_CV.mean(0)) / np.where(deviation > 1e-6, deviation, np.inf), np.float32)
 
 
 def _p_of(r_V: Array, n: int) -> NDArray[np.float64]:
-    """One-sided p of a correlation over n independent clips (Student's t)."""
+    """Return the one-sided p of a correlation over n independent clips (Student's t)."""
     r = np.clip(r_V.astype(np.float64), -1 + 1e-9, 1 - 1e-9)
     return np.asarray(stats.t.sf(r * np.sqrt((n - 2) / (1 - r**2)), n - 2))

@@ -1,7 +1,7 @@
-"""Retrieval: which of a subject's test clips do the fMRI tokens of a trial belong to? How well Stage I has aligned, before any text.
+"""Retrieval of a trial's clip, among its subject's test clips, from fMRI tokens: a measure of Stage I's alignment before any text.
 
-The similarity is that of equation 1. The candidates are the subject's distinct test clips, so that chance is known, and an encoder that
-says nothing about its clip is at chance, whatever the clips look like.
+The similarity is that of equation 1. The candidates are the subject's distinct test clips, so that chance is known. An encoder that
+carries no information about its clip is at chance, whatever the clips look like.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from boldscribe.token_files import read_fmri_tokens
 
 Floats = NDArray[np.float64]
 
-COLUMNS = ["dataset", "row", "subject", "variant", "metric", "value", "chance", "p", "n_candidates"]
+COLUMNS = ["dataset", "row", "subject", "encoder", "data", "metric", "value", "chance", "p", "n_candidates"]
 METRICS = ("top_1", "top_5", "two_way", "mean_rank", "median_rank")
-DECIMALS = 6  # of a cosine of float32 vectors; nearer ones tie
-CHUNK = 500  # permutations at a time
+DECIMALS = 6  # of a cosine of float32 vectors; cosines that are equal after rounding tie
+CHUNK = 500  # permutations per batch
 
 
 def write_retrieval(
@@ -49,14 +49,14 @@ def write_retrieval(
     Args:
         config: the experiment.
         dataset: its label.
-        tokens: fMRI tokens of the test trials by each encoder, `variant-V_role-test_tokens.npy`.
+        tokens: fMRI tokens of the test trials by each encoder, `encoder-E_data-D_role-test_tokens.npy`.
         labels: clips of the target subjects' trials.
         features: frozen video features of the test clips.
-        csv: one line per subject or total, variant and metric, the columns `COLUMNS`: `top_1`, `top_5` and `two_way` in percent,
-            `mean_rank` and `median_rank` from 1 on; `p` as `permutation_p` has it. A total is the mean over subjects.
+        csv: one line per subject or total, encoder, data and metric, with the columns `COLUMNS`: `top_1`, `top_5` and `two_way` in
+            percent, `mean_rank` and `median_rank` starting at 1; `p` from `permutation_p`. A total is the mean over subjects.
 
     Raises:
-        UserError: trials without label or features, or of other subjects than the configured ones.
+        UserError: trials without a label or features, or of subjects other than the configured ones.
     """
     subjects = list(config.datasets[dataset].validation_subjects)
     known = pd.concat([pd.read_parquet(p, columns=["subject", "trial", "stim_file"]) for p in labels])
@@ -68,13 +68,13 @@ def write_retrieval(
         if absent := sorted(set(trials["stim_file"]) - x_by_clip.keys()):
             x_by_clip |= dict(zip(absent, video_tokens(config, features, absent, best_device()).cpu(), strict=True))
         found = []
-        for subject in tqdm(subjects, f"retrieval {variant_of(path)}", mininterval=5):
+        for subject in tqdm(subjects, f"retrieval {path.stem}", mininterval=5):
             rows = np.flatnonzero(trials["subject"] == subject)
             clips, own_N = np.unique(trials["stim_file"].to_numpy(str)[rows], return_inverse=True)
             similarity_NC = cosine_similarity(torch.from_numpy(z_NLD[rows]), torch.stack([x_by_clip[clip] for clip in clips])).numpy()
             rng = generator(config.seed, "retrieval", dataset, subject)
             found.append(permuted_scores(similarity_NC, own_N, config.evaluation.permutations, rng))
-        lines += [{"variant": variant_of(path), **line} for line in _lines(subjects, found)]
+        lines += [{**encoded_by(path), **line} for line in _lines(subjects, found)]
     with atomic(csv) as part:
         table = pd.DataFrame(lines).assign(dataset=dataset)[COLUMNS]
         table["n_candidates"] = table["n_candidates"].astype("Int64")
@@ -82,10 +82,10 @@ def write_retrieval(
 
 
 def labelled(trials: pd.DataFrame, labels: pd.DataFrame, subjects: Sequence[str], where: Path) -> pd.DataFrame:
-    """Trials of the test, each with its `stim_file`, in their order.
+    """Add each test trial's `stim_file`, keeping the order of the trials.
 
     Raises:
-        UserError: trials of other subjects than these, or without label.
+        UserError: trials of other subjects than these, or without a label.
     """
     table = trials.merge(labels[["subject", "trial", "stim_file"]], on=["subject", "trial"], how="left", validate="one_to_one")
     found, lacking = sorted(set(table["subject"])), int(table["stim_file"].isna().sum())
@@ -98,9 +98,9 @@ def labelled(trials: pd.DataFrame, labels: pd.DataFrame, subjects: Sequence[str]
     return table
 
 
-def variant_of(path: Path) -> str:
-    """V of `variant-V_role-R_tokens.npy`."""
-    return path.name.partition("_")[0].removeprefix("variant-")
+def encoded_by(path: Path) -> dict[str, str]:
+    """Parse `encoder` and `data` from the name `encoder-E_data-D_role-R_tokens.npy`."""
+    return dict(part.split("-", 1) for part in path.name.split("_")[:2])
 
 
 class Retrieved:
@@ -110,8 +110,8 @@ class Retrieved:
         similarity_NC: of each trial and candidate.
 
     Attributes:
-        rank_NC: of each candidate in each trial, from 1 on; the mean of their ranks for candidates that tie.
-        top_NC: by k, whether the candidate is among the k most similar; among those that tie about the last place, its share.
+        rank_NC: of each candidate in each trial, starting at 1; candidates that tie get the mean of their ranks.
+        top_NC: by k, whether the candidate is among the k most similar; its share if it ties for the last place.
     """
 
     def __init__(self, similarity_NC: NDArray[np.floating]) -> None:
@@ -121,7 +121,7 @@ class Retrieved:
         self.top_NC = {k: np.clip((k + 1 - first_NC) / (last_NC + 1 - first_NC), 0, 1) for k in (1, 5)}
 
     def scores(self, own_BN: NDArray[np.integer]) -> Floats:
-        """The `METRICS` of each assignment of a candidate to each trial: (B, 5)."""
+        """Compute the `METRICS` of each assignment of a candidate to each trial: (B, 5)."""
         trials = np.arange(own_BN.shape[1])
         rank_BN = self.rank_NC[trials, own_BN]
         others = self.rank_NC.shape[1] - 1
@@ -132,7 +132,7 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Scores:
-    """Retrieval of a subject, or the mean over subjects: the `METRICS` as they are, by chance, and with the clips permuted among trials.
+    """Retrieval of a subject, or the mean over subjects: the `METRICS` observed, by chance, and with the clips permuted among trials.
 
     Attributes:
         value_M, chance_M: (5).
@@ -149,7 +149,7 @@ class Scores:
 def permuted_scores(
     similarity_NC: NDArray[np.floating], own_N: NDArray[np.integer], n_permutations: int, rng: np.random.Generator
 ) -> Scores:
-    """Scores of a subject, from the similarity of each trial and candidate, and each trial's own candidate."""
+    """Score a subject from the similarity of each trial and candidate, and each trial's own candidate."""
     retrieved = Retrieved(similarity_NC)
     sizes = [min(CHUNK, n_permutations - start) for start in range(0, n_permutations, CHUNK)]
     permuted = [retrieved.scores(rng.permuted(np.tile(own_N, (size, 1)), axis=1)) for size in sizes]
@@ -158,7 +158,7 @@ def permuted_scores(
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
-    """The mean over subjects, whose clips are permuted independently."""
+    """Average over subjects, whose clips are permuted independently."""
     value_M, chance_M, permuted_BM = (
         np.mean([getattr(one, name) for one in scores], axis=0) for name in ("value_M", "chance_M", "permuted_BM")
     )
@@ -167,20 +167,20 @@ def mean_scores(scores: Sequence[Scores]) -> Scores:
 
 
 def permutation_p(scores: Scores) -> Floats:
-    """Share of the permutations, the identity among them, in which a score is as good or better; ranks are good if low."""
+    """Return the share of permutations, including the identity, in which a score is at least as good; ranks are good if low."""
     sign_M = np.array([-1 if metric.endswith("rank") else 1 for metric in METRICS])
     as_good_M = (sign_M * scores.permuted_BM >= sign_M * scores.value_M - 1e-9).sum(0)
     return np.asarray((1 + as_good_M) / (1 + len(scores.permuted_BM)))
 
 
 def chance(n_candidates: int) -> Floats:
-    """The `METRICS` of an encoder that says nothing of its clip."""
+    """Return the `METRICS` of an encoder that carries no information about its clip."""
     middle = (n_candidates + 1) / 2
     return np.array([100 / n_candidates, 100 * min(5, n_candidates) / n_candidates, 50, middle, middle])
 
 
 def _lines(subjects: Sequence[str], scores: Sequence[Scores]) -> list[dict[str, object]]:
-    """Lines of a variant: its subjects, then the total."""
+    """Return the lines of an encoder: its subjects, then the total."""
     rows = {f"Subject-{i}": (subject, one) for i, (subject, one) in enumerate(zip(subjects, scores, strict=True), 1)}
     rows["Total"] = ("", mean_scores(scores))
     return [

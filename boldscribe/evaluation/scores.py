@@ -1,4 +1,4 @@
-"""Scores of decoded texts against the video model's captions (paper 4.2): of each trial, and of all pairs that a permutation makes."""
+"""Scores of decoded texts against the video model's captions (paper 4.2): for each trial, and for all pairs that a permutation forms."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ from rouge_score.tokenizers import DefaultTokenizer
 from tqdm import tqdm
 
 from boldscribe.config import Config
+from boldscribe.evaluation import caption_metrics
 from boldscribe.evaluation.bertscore import BertScore, load_bert_score
 from boldscribe.evaluation.bleu import COUNTS, sentence_bleu
-from boldscribe.evaluation.caption_metrics import Cider, meteor
 from boldscribe.evaluation.decoded import read_decoded
 from boldscribe.evaluation.identification import columns as identification_columns
 from boldscribe.evaluation.identification import identification
+from boldscribe.evaluation.metrics import METRICS
 from boldscribe.evaluation.reading import SIGNATURES
 from boldscribe.evaluation.sentences import sentence_vectors
 from boldscribe.evaluation.signatures import metric_signatures
 from boldscribe.files import atomic
 from boldscribe.models.sentence_encoder import SentenceEncoder
 
-TEXT_SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r", "meteor"]
+OF_PAIRS = {name: metric.pair for name, metric in METRICS.items() if metric.pair}
+TEXT_SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r", *OF_PAIRS]
 TRIAL = ["condition", "subject", "trial"]
 PAIR = ["prediction", "reference"]
 
 
 def statistics_columns(ways: Sequence[int]) -> list[str]:
-    """Columns of scores, of a trial and of a pair alike: metrics (%), then the counts of corpus-level BLEU."""
-    return [*TEXT_SCORES[:-1], "cider", "meteor", "sentence_similarity", *identification_columns(ways), *COUNTS]
+    """Return the columns of scores, for trials and pairs alike: metrics (%), then the counts of corpus-level BLEU."""
+    return [*METRICS, *identification_columns(ways), *COUNTS]
 
 
 def score(predictions: Sequence[str], references: Sequence[str], bert_score: BertScore) -> pd.DataFrame:
-    """Score texts pair by pair: the columns `TEXT_SCORES`, in percent, and `COUNTS`. Each score depends on its two texts alone.
+    """Score texts pair by pair: the columns `TEXT_SCORES`, in percent, and `COUNTS`. Each score depends only on its two texts.
 
     - `bertscore`: F1, see `BertScore`. An empty text scores 0.
     - `sacrebleu_1`, `sacrebleu_2`: sentence-level sacreBLEU with n-grams up to that order, 13a tokenizer, cased.
     - `rouge_l_{f,p,r}`: ROUGE-L (Lin 2004) by rouge-score without stemming. Its tokens are runs of ASCII letters and digits,
       so that a text in another script scores 0.
-    - `meteor`: see `caption_metrics.meteor`.
+    - others: see the functions that the table of metrics names.
     """
     scores = sentence_bleu(predictions, references)
     rouge = RougeScorer(["rougeL"], tokenizer=_RougeTokenizer(use_stemmer=False))
@@ -54,25 +56,27 @@ def score(predictions: Sequence[str], references: Sequence[str], bert_score: Ber
     scores["rouge_l_f"] = [100 * r.fmeasure for r in rouges]
     scores["rouge_l_p"] = [100 * r.precision for r in rouges]
     scores["rouge_l_r"] = [100 * r.recall for r in rouges]
-    scores["meteor"] = [meteor(*pair) for pair in tqdm(pairs, "METEOR", mininterval=5)]
+    for name, function in OF_PAIRS.items():
+        score_pair = getattr(caption_metrics, function)
+        scores[name] = [score_pair(*pair) for pair in tqdm(pairs, METRICS[name].title, mininterval=5)]
     scores["bertscore"] = bert_score(predictions, references)
     return scores[[*TEXT_SCORES, *COUNTS]]
 
 
 class _RougeTokenizer(DefaultTokenizer):
-    """The library's tokenizer that keeps what it found."""
+    """The library's tokenizer with a cache."""
 
     tokenize = lru_cache(2**16)(DefaultTokenizer.tokenize)
 
 
 def pairs_of(texts: pd.DataFrame) -> pd.DataFrame:
-    """Each prediction with the reference of every trial `other` of its subject and instruction, its own included.
+    """Pair each prediction with the reference of every trial `other` of its subject and instruction, including its own.
 
-    The style of a caption follows its instruction. Two texts with the same one match in style without any brain, so that a
-    permutation of references among them leaves the style as it is, and takes the content away.
+    The style of a caption follows its instruction. Two texts with the same instruction match in style even without brain data.
+    Permuting references among them therefore keeps the style and removes the content.
 
     Args:
-        texts: as `read_decoded` gives them.
+        texts: as returned by `read_decoded`.
 
     Returns:
         `condition, subject, trial, instruction, prediction, other, reference`, in the order of `texts` and then of `other`.
@@ -84,10 +88,10 @@ def pairs_of(texts: pd.DataFrame) -> pd.DataFrame:
 def score_pairs(
     pairs: pd.DataFrame, references: Mapping[str, Sequence[str]], bert_score: BertScore, encoder: SentenceEncoder, ways: Sequence[int]
 ) -> pd.DataFrame:
-    """The columns `statistics_columns(ways)` of each row of pairs; each distinct pair of texts is scored once.
+    """Compute the columns `statistics_columns(ways)` for each row of pairs; each distinct pair of texts is scored once.
 
     Args:
-        pairs: as `pairs_of` gives them.
+        pairs: as returned by `pairs_of`.
         references: captions of all test trials of each subject: CIDEr's documents, and the candidates of identification.
         bert_score, encoder: models.
         ways: numbers of candidates of identification.
@@ -99,14 +103,14 @@ def score_pairs(
     for subject, captions in references.items():
         own = pairs[pairs["subject"] == subject]
         unique = own[PAIR].drop_duplicates(ignore_index=True)
-        cider = Cider(captions)(unique["prediction"].tolist(), unique["reference"].tolist())
+        cider = caption_metrics.Cider(captions)(unique["prediction"].tolist(), unique["reference"].tolist())
         predictions, candidates = (list(dict.fromkeys(texts)) for texts in (own["prediction"], captions))
         similarity_PC = np.stack([vectors[p] for p in predictions]) @ np.stack([vectors[c] for c in candidates]).T
         row = (
             unique["prediction"].map({p: i for i, p in enumerate(predictions)}),
             unique["reference"].map({c: i for i, c in enumerate(candidates)}),
         )
-        # A matrix product rounds by its shape: what is left of that is cut off.
+        # Rounding in a matrix product depends on its shape: round to remove these differences.
         of_pairs = {"cider": cider, "sentence_similarity": (100 * similarity_PC[row]).round(6)}
         of_pairs |= {name: accuracy_PC[row] for name, accuracy_PC in identification(similarity_PC, ways).items()}
         scored.append(own.reset_index().merge(unique.assign(**of_pairs), on=PAIR).merge(distinct, on=PAIR).set_index("index"))
@@ -122,19 +126,19 @@ def write_scores(
     scores: Path,
     pairs: Path,
 ) -> None:
-    """Score the decoded texts of a data set, of all conditions and subjects.
+    """Score the decoded texts of all conditions and subjects of a data set.
 
     Args:
         config: the experiment.
         decoded: texts of each condition, `condition-C.parquet`.
         captions: tables of the test shards.
         models_dir: folder of the model folders.
-        scores: the table to write of each condition, subject and trial: `condition, subject, trial, instruction, prediction,
+        scores: output table, one row per condition, subject and trial: `condition, subject, trial, instruction, prediction,
             reference` and `statistics_columns` (docs/data.md); `read_signatures` reads from it how the metrics were computed.
-        pairs: the table to write of each pair: `condition, subject, trial, other` and `statistics_columns`, as float32.
+        pairs: output table, one row per pair: `condition, subject, trial, other` and `statistics_columns`, as float32.
 
     Raises:
-        UserError: files that do not fit each other, see `read_decoded`; a missing encoder.
+        UserError: files do not match each other, see `read_decoded`; an encoder is missing.
     """
     texts = read_decoded(decoded, captions)
     references = {str(s): t["reference"].tolist() for s, t in texts.drop_duplicates(["subject", "trial"]).groupby("subject")}

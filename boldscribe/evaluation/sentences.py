@@ -14,7 +14,7 @@ BATCH = 8
 
 
 def sentence_vectors(texts: Iterable[str], encoder: SentenceEncoder) -> dict[str, NDArray[np.float64]]:
-    """A unit vector (width) for each distinct text, so that a dot product is a cosine. A blank text has the zero vector."""
+    """Return a unit vector (width) for each distinct text, so that a dot product is a cosine. A blank text gets the zero vector."""
     distinct = sorted({text for text in texts if text.strip()})
     vectors: dict[str, NDArray[np.float64]] = {}
     lengths = [len(ids) for ids in encoder.tokenizer(distinct, truncation=True).input_ids] if distinct else []

@@ -1,4 +1,4 @@
-"""The paper's Table 1 or 2: each score beside the published value and all controls, with intervals, tests and verdicts."""
+"""The paper's Table 1 or 2: each score next to the published value and all controls, with intervals, tests and verdicts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from boldscribe.config import Config
 from boldscribe.evaluation.comparisons import CHANCE, DIFFERENCES, TESTS, difference_cells, judged, permutation_cells, value_cells
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.latex import latex
+from boldscribe.evaluation.metrics import METRICS, WAYS, in_order
 from boldscribe.evaluation.notes import notes, title
 from boldscribe.evaluation.permutation import permuted_scores
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
 from boldscribe.evaluation.reading import Subject, read_scores, read_signatures, read_subjects
-from boldscribe.evaluation.statistics import WAYS, Floats, metrics_of, rows
+from boldscribe.evaluation.statistics import Floats, metrics_of, rows
 from boldscribe.evaluation.trials_used import trials_sentence
-from boldscribe.evaluation.typeset import COLUMNS, Page, markdown
+from boldscribe.evaluation.typeset import Page, markdown
 from boldscribe.evaluation.verdicts import alarms, verdicts
 from boldscribe.files import atomic
 from boldscribe.reproducible import generator
@@ -52,17 +53,17 @@ def make_tables(
         config: the experiment.
         dataset: its label.
         scores: per-trial scores of all target subjects and conditions; in a rotation, of each fold.
-        pairs: the same scores for each text with the reference of each trial of the same subject and instruction.
-        labels: clips of all subjects' trials, to say which of them source subjects saw too.
-        excluded: trials of all subjects that are left out, to say how many and why.
+        pairs: the same scores for each text against the reference of each trial of the same subject and instruction.
+        labels: clips of all subjects' trials, to report which of them source subjects also saw.
+        excluded: excluded trials of all subjects, to report how many and why.
         csv: every score, one per line, in percent: the columns `VALUES`. `row` is the paper's (`Subject-1`, ..., `Total`), `subject`
             our label. `low` and `high` end the 95 % interval over subjects and trials, `low_trials` and `high_trials` that over trials of
-            these subjects. Published values and chance are conditions without interval; `note` says which published value
-            contradicts the paper's own rows, and which null control raises an alarm.
+            these subjects. Published values and chance are conditions without an interval; `note` marks published values that
+            contradict the paper's own rows, and null controls that raise an alarm.
         md, tex: the paper's layout, as Markdown and LaTeX.
         differences: model minus control with both intervals, effect size (d_z) and share of trials won, one per line: `DIFFERENCES`.
         tests: permutation tests of the model against each control, and of each condition against chance: the columns `TESTS`.
-        left_out: the trials that are left out, one per line.
+        left_out: the excluded trials, one per line.
 
     Raises:
         UserError: scores or pairs of a subject or condition are missing or given twice, or conditions have different trials.
@@ -82,7 +83,7 @@ def make_tables(
 
     published = published_scores(config.datasets[dataset].table)
     values = pd.concat([measured, _chance(table, names, metrics), published], ignore_index=True).assign(dataset=dataset)
-    order = list(dict.fromkeys([*COLUMNS, *metrics]))
+    order = list(dict.fromkeys([*in_order([*METRICS, *metrics]), *metrics]))
     values = _sorted(values, condition=[*conditions, CHANCE, PUBLISHED, RECOMPUTED, PRINTED], metric=order)
     values["subject"] = values["row"].map(names)
     values["n_trials"] = values["n_trials"].astype("Int64")
@@ -97,7 +98,7 @@ def make_tables(
         tested,
         notes(config, dataset, values, read_signatures(scores[0]), data),
     )
-    # six digits keep a small p; no other number needs more than four decimals
+    # six digits preserve a small p; no other number needs more than four decimals
     for path, frame, digits in (
         (csv, values[VALUES], "%.4f"),
         (differences, contrasts[DIFFERENCES], "%.4f"),
@@ -106,7 +107,7 @@ def make_tables(
         with atomic(path) as part:
             in_words = (
                 {"kind": frame["kind"].replace("null", "null control")} if "kind" in frame else {}
-            )  # "null" is read as a missing value
+            )  # "null" would be read as a missing value
             frame.assign(**in_words).to_csv(part, index=False, float_format=digits, lineterminator="\n")
     with atomic(left_out) as part:
         left_out_table.to_csv(part, index=False, lineterminator="\n")
@@ -118,7 +119,7 @@ def make_tables(
 def bootstrap_rows(
     config: Config, dataset: str, names: Mapping[str, str], own: Sequence[Subject], conditions: Sequence[str], metrics: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of each row and condition with their intervals, and differences between the model and each control."""
+    """Compute scores of each row and condition with their intervals, and differences between the model and each control."""
     rng = generator(config.seed, "bootstrap", dataset)
     measured: list[dict[str, Any]] = []
     contrasts: list[dict[str, Any]] = []
@@ -136,7 +137,7 @@ def bootstrap_rows(
 def permutation_rows(
     config: Config, dataset: str, names: Mapping[str, str], own: Sequence[Subject], conditions: Sequence[str], metrics: Sequence[str]
 ) -> pd.DataFrame:
-    """Tests of each row; a permutation of all subjects permutes each of them, and the total is the mean of their scores."""
+    """Test each row; a permutation of all subjects permutes each of them, and the total is the mean of their scores."""
     entries: list[dict[str, Any]] = []
     total_NCM: Floats | float = 0.0
     for (name, label), subject in zip(names.items(), tqdm([*own, None], "permutations", mininterval=5), strict=True):
@@ -152,7 +153,7 @@ def permutation_rows(
 
 
 def _chance(table: pd.DataFrame, names: Mapping[str, str], metrics: Sequence[str]) -> pd.DataFrame:
-    """Identification of a text that says nothing: 1 of the candidates, of which top-1 has all of the subject's distinct captions."""
+    """Return chance level of identification: 1 / number of candidates; for top-1, these are all of the subject's distinct captions."""
     distinct = table.groupby("subject")["reference"].nunique()
     ways = {m: int(found[1]) for m in metrics if (found := WAYS.fullmatch(m))}
     chance = []
@@ -164,7 +165,7 @@ def _chance(table: pd.DataFrame, names: Mapping[str, str], metrics: Sequence[str
 
 
 def _sorted(table: pd.DataFrame, **orders: Sequence[str]) -> pd.DataFrame:
-    """Rows of the table in the paper's order (subjects, then the total), then in the given orders of further columns."""
+    """Sort rows into the paper's order (subjects, then the total), then by the given orders of further columns."""
     of_rows = sorted(set(table["row"]), key=lambda row: (row == "Total", int(row.partition("-")[2] or 0)))
     position = {name: {value: i for i, value in enumerate(dict.fromkeys(order))} for name, order in {"row": of_rows, **orders}.items()}
     return table.sort_values(list(position), key=lambda column: column.map(position[str(column.name)]), ignore_index=True)

@@ -1,4 +1,4 @@
-"""What a table's trials are: which of their clips the source subjects saw too, and which trials are left out, and why."""
+"""Trials behind a table: those whose clips source subjects also saw, and those that are excluded, with reasons."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from boldscribe.evaluation.leakage import overlap
 
 
 def trials_sentence(config: Config, dataset: str, labels: Sequence[Path], scored: pd.DataFrame, excluded: pd.DataFrame) -> str:
-    """What `overlap_sentence` and `left_out_sentence` say."""
+    """Join `overlap_sentence` and `left_out_sentence`."""
     return f"{overlap_sentence(config, dataset, labels, scored)} {left_out_sentence(config, dataset, labels, excluded)}"
 
 
 def overlap_sentence(config: Config, dataset: str, labels: Sequence[Path], scored: pd.DataFrame) -> str:
-    """How many of the scored clips, and of the videos that they were cut from, belong to source subjects' trials too.
+    """State how many scored clips, and videos that they were cut from, also belong to source subjects' trials.
 
-    There, a decoder may recognise what it was trained on.
+    On those, a decoder may recognise what it was trained on.
 
     Args:
         labels: `subject, trial, stim_file, source` of all subjects of the data set.
@@ -45,13 +45,16 @@ def overlap_sentence(config: Config, dataset: str, labels: Sequence[Path], score
 
 
 def _of_fold(labels: Sequence[Path], fold: str, config: Config) -> list[Path]:
-    """The files of a fold, by their folder; all of them where there are no folds."""
+    """Return the files of a fold, identified by their folder, or all files if there are no folds."""
     return [path for path in labels if path.parent.name == fold] if config.datasets[fold].fold_of else list(labels)
 
 
 def _overlap(config: Config, fold: str, labels: Sequence[Path], scored: pd.DataFrame) -> tuple[int, int, int]:
-    """Of a fold, or of a data set that has none: scored trials, those whose clip its source subjects saw, and those whose clip they did
-    not see, but another part of its video."""
+    """Count the overlap in a fold, or in a data set without folds.
+
+    Returns:
+        numbers of scored trials, of those whose clip source subjects saw, and of those of whose video they saw only another part.
+    """
     design, where = config.datasets[fold], f"labels of {fold}"
     if not labels:
         raise UserError(where, "no file given; give the labels of all subjects")
@@ -67,12 +70,12 @@ def _overlap(config: Config, fold: str, labels: Sequence[Path], scored: pd.DataF
 
 
 def left_out_sentence(config: Config, dataset: str, labels: Sequence[Path], excluded: pd.DataFrame) -> str:
-    """How many trials of source subjects, and of target subjects' tests, take no part, and why.
+    """State how many trials of source subjects, and of target subjects' tests, are excluded, and why.
 
     Args:
-        labels: of the trials that take part, of all subjects.
-        excluded: `subject, run, trial, role, reason` of those that do not; in a rotation, of all folds, in which a subject is a source
-            several times.
+        labels: of the included trials of all subjects.
+        excluded: `subject, run, trial, role, reason` of the excluded trials; in a rotation, of all folds, in which a subject is a
+            source several times.
     """
     sentences = []
     for side in ("source", "target"):
@@ -90,7 +93,7 @@ def _trials(table: pd.DataFrame) -> set[tuple[str, int]]:
 
 
 def _kept(config: Config, dataset: str, labels: Sequence[Path], side: str) -> set[tuple[str, int]]:
-    """Trials that take part, of the subjects who are sources, or targets, in a fold."""
+    """Return the included trials of the subjects who are sources, or targets, in any fold."""
     found: set[tuple[str, int]] = set()
     for fold in config.folds(dataset):
         design = config.datasets[fold]

@@ -1,4 +1,4 @@
-"""Tables in the paper's layout, as Markdown and LaTeX, conditions grouped by kind, with what a reader must know to believe them."""
+"""Tables in the paper's layout, as Markdown and LaTeX, with conditions grouped by kind and notes for the reader."""
 
 from __future__ import annotations
 
@@ -10,31 +10,17 @@ import pandas as pd
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.evaluation.comparisons import ANY, CHANCE
+from boldscribe.evaluation.metrics import in_order, title_of
 from boldscribe.evaluation.notes import LABELS, MARK
-from boldscribe.evaluation.statistics import WAYS
 from boldscribe.evaluation.verdicts import p_text
 
-# Columns of the printed tables: the paper's, in its order, then ours; the CSV has sentence-level BLEU too.
-COLUMNS = {
-    "bertscore": "BERTScore",
-    "sacrebleu_1": "SacreBLEU-1",
-    "sacrebleu_2": "SacreBLEU-2",
-    "rouge_l_f": "ROUGE-L F",
-    "rouge_l_p": "ROUGE-L P",
-    "rouge_l_r": "ROUGE-L R",
-    "cider": "CIDEr",
-    "meteor": "METEOR",
-    "sentence_similarity": "Sentence similarity",
-    **{f"identification_{k}way": f"Identification {k}-way" for k in (2, 10, 50, 180)},
-    "identification": "Identification top-1",
-}
 STAR = "*"
-REST = "To compare with"  # chance, and what the paper prints
+REST = "To compare with"  # chance and published values
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a table is printed from: `values`, `differences` and `tests` as their CSV have them, and sentences around them."""
+    """Content of a printed table: `values`, `differences` and `tests` as in their CSV files, and sentences around them."""
 
     title: str
     verdicts: Sequence[str]
@@ -45,28 +31,24 @@ class Page:
 
 
 def columns_of(values: pd.DataFrame) -> dict[str, str]:
-    """Metrics of the printed columns that have a value, with their headings."""
-    present = set(values.loc[values["value"].notna(), "metric"])
-    ways = {m: f"Identification {WAYS.fullmatch(m)[1]}-way" for m in present if WAYS.fullmatch(m)}  # type: ignore[index]
-    titles = COLUMNS | ways
-    order = [m for m in COLUMNS if m != "identification"] + sorted(ways, key=lambda m: int(WAYS.fullmatch(m)[1]))  # type: ignore[index]
-    return {m: titles[m] for m in dict.fromkeys([*order, "identification"]) if m in present}
+    """Return the metrics that have a value, with their headings; sentence-level BLEU is only in the CSV."""
+    return {metric: title_of(metric) for metric in in_order(values.loc[values["value"].notna(), "metric"])}
 
 
 def name_of(condition: str) -> str:
-    """A condition as tables name it."""
+    """Return the name of a condition in tables."""
     return CONDITIONS[condition].title if condition in CONDITIONS else condition
 
 
 def group_of(condition: str) -> str:
-    """The group of rows that a condition stands in; the model stands in none."""
+    """Return the group of rows that a condition belongs to; the model belongs to none."""
     if condition == "model":
         return ""
     return LABELS[CONDITIONS[condition].kind] if condition in CONDITIONS else REST
 
 
 def grid(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[list[str]]:
-    """A row of the paper's table under all conditions: group, condition, a cell per column, and p of its texts by themselves."""
+    """Lay out a row of the paper's table under all conditions: group, condition, a cell per column, and p against chance."""
     columns = columns_of(values)
     own = tests[(tests["row"] == row) & (tests["against"] == CHANCE) & (tests["metric"] == ANY)].set_index("condition")["p_holm"]
     lines = []
@@ -78,7 +60,7 @@ def grid(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[list[str]]
 
 
 def difference_grid(differences: pd.DataFrame, tests: pd.DataFrame, values: pd.DataFrame, row: str) -> list[list[str]]:
-    """The same for the model less each control, over trials; a star where the model beats it; and p of the largest."""
+    """Lay out the model minus each control in the same way, over trials, with a star where the model beats it, and p of the largest."""
     columns = columns_of(values)
     of_row = tests[(tests["row"] == row) & (tests["against"] != CHANCE)].set_index(["against", "metric"])
     lines = []
@@ -90,19 +72,19 @@ def difference_grid(differences: pd.DataFrame, tests: pd.DataFrame, values: pd.D
 
 
 def _cell(entry: Mapping[Any, Any] | None, name: str, low: str, high: str) -> str:
-    """A value with its interval, and a mark where the paper contradicts it, or an alarm stands, or the model beats a control."""
+    """Format a value with its interval, marked if the paper contradicts it, an alarm was raised, or the model beats a control."""
     if entry is None or pd.isna(entry[name]):
         return ""
     wrong = not pd.isna(entry.get("note")) and entry.get("note")
     mark = MARK if wrong else STAR if entry.get("beats") else ""
-    rounded = entry[name] + 1e-9  # half a hundredth goes up, as in the paper: a mean of 35.755 is printed as 35.76
+    rounded = entry[name] + 1e-9  # half a hundredth is rounded up, as in the paper: a mean of 35.755 is printed as 35.76
     value = f"{rounded:.2f}{mark}" if name == "value" else f"{rounded:+.2f}{mark}"
     size = f" d {entry['effect_size']:.2f}" if not pd.isna(entry.get("effect_size")) else ""
     return value if pd.isna(entry[low]) else f"{value} [{entry[low]:.2f}, {entry[high]:.2f}]{size}"
 
 
 def markdown(page: Page) -> str:
-    """The whole page of a table: title, verdicts, all subjects together, differences, each subject, notes."""
+    """Render the whole page of a table: title, verdicts, all subjects together, differences, each subject, notes."""
     rows = list(dict.fromkeys(page.values["row"]))
     columns = list(columns_of(page.values).values())
     parts = [f"# {page.title}", "\n".join(f"- {'**' + v + '**' if v.startswith('ALARM') else v}" for v in page.verdicts)]

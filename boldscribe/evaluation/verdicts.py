@@ -1,4 +1,4 @@
-"""What the tests say, in words: alarms first, then which controls the model beats and which it does not."""
+"""Test results in words: alarms first, then the controls that the model beats and those that it does not."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NOUNS: dict[Kind, str] = {"null": "null controls", "control": "other controls", 
 
 
 def p_text(p: float) -> str:
-    """A p-value with two digits; never 0, which no permutation test can find."""
+    """Format a p-value with two digits; it is never 0 in a permutation test."""
     return f"{p:.2g}"
 
 
 def alarms(tests: pd.DataFrame) -> dict[str, str]:
-    """Null controls whose texts tell the trials' clips apart, all subjects together, and what that means.
+    """Return an alarm for each null control whose texts tell the trials' clips apart, all subjects together.
 
     Args:
         tests: the columns `TESTS`.
@@ -35,7 +35,7 @@ def alarms(tests: pd.DataFrame) -> dict[str, str]:
 
 
 def verdicts(config: Config, tests: pd.DataFrame) -> list[str]:
-    """Sentences about all subjects together: alarms, the model against chance, and against the controls of each kind."""
+    """Summarise all subjects together: alarms, the model against chance, and against the controls of each kind."""
     of_total = tests[tests["row"] == "Total"]
     overall = of_total[of_total["metric"] == ANY]
     against_chance = overall[(overall["condition"] == "model") & (overall["against"] == CHANCE)].iloc[0]
@@ -54,7 +54,7 @@ def verdicts(config: Config, tests: pd.DataFrame) -> list[str]:
 
 
 def _against(noun: str, overall: pd.DataFrame, of_total: pd.DataFrame) -> str:
-    """How many controls of a kind the model beats, in how many scores, and which it does not beat."""
+    """State how many controls of a kind the model beats, in how many scores, and which it does not beat."""
     beaten, others = overall[overall["beats"]], overall[~overall["beats"]]
     sentence = f"The model beats {len(beaten)} of {len(overall)} {noun}"
     if len(beaten):

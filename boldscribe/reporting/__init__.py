@@ -1,1 +1,1 @@
-"""The report: one page to look at."""
+"""The report and the provenance page."""

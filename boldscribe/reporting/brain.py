@@ -1,4 +1,4 @@
-"""Where in the brain the information is: the map of a data set, seen through a glass brain."""
+"""Glass-brain views of a data set's map of where the information is."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from boldscribe.reporting.figures import Figure
 
 SIZE = (9.0, 3.4)  # inches
 DPI = 110
-SHOWN = 0.2  # share of the voxels with a value that is drawn, the strongest
+SHOWN = 0.2  # share of the non-zero voxels that is drawn: the strongest
 
 Floats = NDArray[np.float32]
 
 
 def glass_brain(path: Path, dataset: str) -> Figure | None:
-    """Three views of a map in MNI space, as images for light and for dark screens; None where the map is 0 everywhere.
+    """Draw three views of a map in MNI space, as images for light and dark screens; None if the map is 0 everywhere.
 
     Args:
         path: NIfTI image.
-        dataset: whose map it is.
+        dataset: the data set that the map belongs to.
 
     Raises:
-        UserError: no image.
+        UserError: the image cannot be read.
     """
     try:
         image = nibabel.load(path)
@@ -54,13 +54,13 @@ def glass_brain(path: Path, dataset: str) -> Figure | None:
 
 
 def map_caption(path: Path) -> str:
-    """What the map shows, and how well it agrees with what is known of the brain.
+    """Describe what the map shows, and how well it agrees with what is known about the brain.
 
     Args:
         path: `D_information.json` (docs/data.md).
 
     Raises:
-        UserError: no description of a map.
+        UserError: the file is no description of a map.
     """
     try:
         about = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Tables of what bears on the scores: retrieval in Stage I, noise ceiling, data quality, leakage."""
+"""Tables that put the scores into context: Stage I retrieval, noise ceiling, data quality, leakage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ import pandas as pd
 
 from boldscribe.errors import UserError
 
-ENCODERS = {"model": "the model's", "noise": "trained on noise", "noisetest": "the model's, of noise", "untrained": "untrained"}
-# Keys of the leakage report → what test trials share with.
+ENCODERS = {
+    ("model", "fmri"): "the model's",
+    ("noise", "noise"): "trained on noise",
+    ("model", "noise"): "the model's, of noise",
+    ("untrained", "fmri"): "untrained",
+}
+# Key of the leakage report → title of the trials that test trials share clips with.
 SHARED = {
     "training": "training",
     "adaptation": "adaptation runs, unlabelled",
@@ -29,10 +34,10 @@ class Table:
     """A table of the page.
 
     Attributes:
-        caption: what one sees, and of how many.
+        caption: what it shows, and for how many.
         head: column titles.
         rows: cells as text; the first of a row is its heading.
-        words: places of the columns that hold words, which are aligned to the left.
+        words: indices of the text columns, which are left-aligned.
     """
 
     caption: str
@@ -53,25 +58,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Leakage:
-    """What the page says of leakage: alarms, and its part if there was a report."""
+    """The page's content on leakage: alarms, and a part of the section if there was a report."""
 
     alarms: list[str]
     parts: list[Part]
 
 
 def retrieval_table(paths: Sequence[Path]) -> Table | None:
-    """Stage I retrieval, a line per subject and encoder, each score beside chance; with several folds, a total of each.
+    """Return the Stage I retrieval scores per subject and encoder, each next to chance; with several folds, a total of each.
 
     Raises:
-        UserError: no such table.
+        UserError: a table cannot be read, or a column is missing.
     """
     if not paths:
         return None
-    columns = {"row", "subject", "variant", "metric", "value", "chance", "p", "n_candidates"}
+    columns = {"row", "subject", "encoder", "data", "metric", "value", "chance", "p", "n_candidates"}
     table = pd.concat([_read(path, columns).assign(fold=i) for i, path in enumerate(paths, 1)])
     metrics = list(dict.fromkeys(table["metric"]))
     rows = []
-    for (fold, row, variant), group in table.groupby(["fold", "row", "variant"], sort=False):
+    for (fold, row, encoder, data), group in table.groupby(["fold", "row", "encoder", "data"], sort=False):
         entries = group.set_index("metric")
         label = f"{row} (sub-{entries['subject'].iloc[0]})" if row != "Total" else "Total"
         label += f", fold {fold}" if len(paths) > 1 else ""
@@ -80,7 +85,7 @@ def retrieval_table(paths: Sequence[Path]) -> Table | None:
             f"{entries.loc[m, 'value']:.1f} ({entries.loc[m, 'chance']:.1f}; p {_p(entries.loc[m, 'p'])})" if m in entries.index else "–"
             for m in metrics
         ]
-        rows.append([label, ENCODERS.get(str(variant), str(variant)), *cells, _cell(n)])
+        rows.append([label, ENCODERS.get((str(encoder), str(data)), str(encoder)), *cells, _cell(n)])
     caption = (
         "Which of the subject's test clips do the fMRI tokens of a trial belong to, before any text? Value (chance; p of a "
         "permutation test by itself). Top-k and 2-way in percent; ranks from 1 on, low is good. Encoders that know nothing of "
@@ -90,12 +95,12 @@ def retrieval_table(paths: Sequence[Path]) -> Table | None:
 
 
 def noise_ceiling(paths: Sequence[Path]) -> list[Part]:
-    """How well a response to a clip foretells another: what any decoder can reach; no part where there is no such table.
+    """Return how well one response to a clip predicts another, which limits any decoder; empty if there is no such table.
 
-    It is a matter of the data, and folds differ only by the runs that they leave aside: that of the first stands for all.
+    The ceiling depends only on the data. Folds differ only in the runs that they exclude, so the first fold's table is shown for all.
 
     Raises:
-        UserError: no such table.
+        UserError: the table cannot be read, or a column is missing.
     """
     if not paths:
         return []
@@ -110,7 +115,7 @@ def noise_ceiling(paths: Sequence[Path]) -> list[Part]:
 
 
 def quality(paths: Sequence[Path], left_out: Table) -> Part:
-    """Motion, missing responses, and the trials that take no part. With several folds, of each subject as a target."""
+    """Return motion, missing responses and excluded trials. With several folds, each subject is shown as a target."""
     caption = "Each subject's data: displacement is framewise, in mm; volumes above the limit in percent"
     found = [_read(path, {"subject"}).drop(columns="dataset", errors="ignore") for path in paths]
     own = [table[table["role"] == "target"] for table in found] if len(found) > 1 else found
@@ -120,17 +125,17 @@ def quality(paths: Sequence[Path], left_out: Table) -> Part:
 
 
 def left_out_table(left_out: pd.DataFrame) -> Table:
-    """How many trials are left out, and why."""
+    """Count the excluded trials by subject, role and reason."""
     counts = left_out.groupby(["subject", "role", "reason"]).size() if len(left_out) else pd.Series(dtype=int)
     rows = [[f"sub-{subject}", str(role), str(reason), str(n)] for (subject, role, reason), n in counts.items()]  # type: ignore[misc]
     return Table(f"Trials that are left out: {len(left_out)}", ["Subject", "Role", "Reason", "Trials"], rows, frozenset({0, 1, 2}))
 
 
 def leakage(paths: Sequence[Path]) -> Leakage:
-    """What test trials share with training; an alarm where the split was to rule it out, and did not. A part of each fold.
+    """Return what test trials share with training, one part per fold, with an alarm where a strict split failed to prevent it.
 
     Raises:
-        UserError: no such report.
+        UserError: a report cannot be read, or is no leakage report.
     """
     if len(paths) == 1:
         return _leakage(paths[0])
@@ -160,7 +165,7 @@ def _leakage(path: Path) -> Leakage:
 
 
 def _as_table(table: pd.DataFrame, caption: str) -> Table:
-    """A small table as it is, with numbers rounded for reading."""
+    """Convert a small table as it is, with numbers rounded for reading."""
     words = frozenset(i for i, column in enumerate(table) if not pd.api.types.is_numeric_dtype(table[column]))
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
     return Table(caption, [_title(str(column)) for column in table], rows, words)

@@ -1,4 +1,4 @@
-"""What all figures of the report share: colours that follow the reader's light or dark screen, and images with reproducible bytes."""
+"""Shared style of the report's figures: colours that follow the reader's light or dark screen, and images with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from matplotlib.figure import Figure as Canvas
 
 from boldscribe.conditions import Kind
 
-# Name → colour on a light and on a dark screen. Those of the kinds are Okabe & Ito's, which colour-blind readers can tell apart, with a
-# contrast of at least 3 to 1 against the page (WCAG 1.4.11); markers differ as well.
+# Name → colour on a light and on a dark screen. The kinds use Okabe and Ito's colours, which colour-blind readers can distinguish, with a
+# contrast of at least 3:1 against the page (WCAG 1.4.11). Their markers differ as well.
 PALETTE: dict[str, tuple[str, str]] = {
     "ink": ("#1b1b1b", "#ececec"),
     "soft": ("#5c5c5c", "#b0b0b0"),
@@ -59,9 +59,9 @@ class Figure:
 
     Attributes:
         source: data URI.
-        alt: what it shows, for those who do not see it.
+        alt: alternative text that states what it shows.
         width, height: in CSS pixels.
-        dark: data URI of the image for dark screens, where the first does not adapt itself.
+        dark: data URI of the image for dark screens, if `source` does not adapt to them.
     """
 
     source: str
@@ -73,7 +73,7 @@ class Figure:
 
 @contextmanager
 def drawing(width: float, height: float, *, left: float, bottom: float, top: float = 0.3) -> Iterator[tuple[Canvas, Any]]:
-    """A canvas and its axes in the report's style, closed at the end; sizes in inches: margins are given, since to fit them takes long."""
+    """Open a canvas with axes in the report's style. Sizes are in inches. Margins are given, since fitting them is slow."""
     with plt.rc_context(STYLE):
         canvas, ax = plt.subplots(figsize=(width, height))
         canvas.subplots_adjust(left / width, bottom / height, 1 - 0.12 / width, 1 - top / height)
@@ -84,7 +84,7 @@ def drawing(width: float, height: float, *, left: float, bottom: float, top: flo
 
 
 def as_svg(canvas: Canvas, alt: str) -> Figure:
-    """The drawing as SVG, whose colours of `PALETTE` change with the reader's preference for light or dark."""
+    """Render the drawing as SVG, with colours of `PALETTE` that follow the reader's preference for light or dark."""
     buffer = BytesIO()
     canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue().decode()
@@ -97,6 +97,6 @@ def as_svg(canvas: Canvas, alt: str) -> Figure:
 
 
 def css_colours() -> str:
-    """`PALETTE` as CSS variables."""
+    """Return `PALETTE` as CSS variables."""
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in PALETTE.items()) for i in (0, 1))
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"

@@ -1,4 +1,4 @@
-"""What was seen and what was read from the brain: examples chosen by a rule or by lot, never by hand."""
+"""Gallery of seen clips and decoded texts: examples chosen by a rule or at random, never by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Example:
 
 
 def examples(scores: pd.DataFrame, labels: pd.DataFrame, frames: Sequence[Path], seed: int) -> list[Example]:
-    """Best, median, worst and a random trial of each subject, with the frames of its clip.
+    """Return the best, median, worst and a random trial of each subject, with the frames of its clip.
 
     Args:
         scores: per-trial scores of one data set, all subjects and conditions.
@@ -86,7 +86,7 @@ def examples(scores: pd.DataFrame, labels: pd.DataFrame, frames: Sequence[Path],
 
 
 def _chosen(of_subject: pd.DataFrame, rng: np.random.Generator) -> dict[str, pd.Series]:
-    """Best, median, worst and a random trial; fewer than four trials fill the ranks in this order."""
+    """Choose the best, median, worst and a random trial; fewer than four trials fill the ranks in this order."""
     ranked = of_subject.sort_values(["bertscore", "trial"], ascending=[False, True], ignore_index=True)
     places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": int(ranked["bertscore"].argmin())}
     others = [i for i in range(len(ranked)) if i not in places.values()]
@@ -99,7 +99,7 @@ def _chosen(of_subject: pd.DataFrame, rng: np.random.Generator) -> dict[str, pd.
 
 
 def _tiled(frames: np.ndarray) -> str:
-    """The frames of a clip (T, size, size, 3) in rows of `TILES`, as a WebP data URI."""
+    """Tile the frames of a clip (T, size, size, 3) in rows of `TILES`, as a WebP data URI."""
     n_columns = min(len(frames), TILES)
     tiled = Image.new("RGB", (TILE * n_columns, TILE * -(-len(frames) // n_columns)))
     for i, frame in enumerate(frames):

@@ -1,4 +1,4 @@
-"""The provenance page: the run as a graph to click through, and behind each result what made it."""
+"""The provenance page: the run as a clickable graph, with the origin of each result."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SOFTWARE = (
 
 @dataclass(frozen=True)
 class Audited:
-    """What the records say of the results that a page shows.
+    """Audit of the results that a page shows.
 
     Attributes:
         origin: code, settings and software behind them; None outside a run.
@@ -59,12 +59,12 @@ class Audited:
     origin: Table | None
 
     def verdict(self, path: Path) -> str:
-        """The worst verdict on a file and all that it was made from, or `not audited` outside a run."""
+        """Return the worst verdict on a file and all that it was made from, or `not audited` outside a run."""
         return worst(self.report, name_of(path, self.results)) if self.report else "not audited"
 
 
 def audited(results: Path) -> Audited:
-    """The records of a results tree, judged; nothing is judged outside a run."""
+    """Audit the records of a results tree; outside a run, nothing is audited."""
     try:
         report = audit(results, fast=True)
     except UserError:
@@ -74,7 +74,7 @@ def audited(results: Path) -> Audited:
 
 
 def _origin(report: Audit) -> Table:
-    """Commits, lock, settings and versions, over all records of the run."""
+    """Return commits, lock, settings and versions over all records of the run."""
     records = [output.record for output in report.tree.in_order() if output.record]
     commits = Counter(r["code"]["commit"] + ("" if r["code"]["committed"] else " (with changes)") for r in records if r["code"]["commit"])
     locks = Counter(r["environment"]["lock_sha256"] for r in records)
@@ -96,12 +96,12 @@ def _origin(report: Audit) -> Table:
 
 
 def worst(report: Audit, name: str) -> Verdict:
-    """The worst verdict on an output and all that it was made from."""
+    """Return the worst verdict on an output and all that it was made from."""
     return min((f.verdict for f in report.of([name])), key=VERDICTS.index, default="unrecorded")
 
 
 def write_lineage(output: Path) -> None:
-    """Close the ledger of the results tree that `output` lies in, and write its page: one HTML file that needs no other.
+    """Close the ledger of the results tree that contains `output`, and write its page as one self-contained HTML file.
 
     Raises:
         UserError: no run was started in the results tree, or its ledger is damaged.
@@ -124,7 +124,7 @@ def write_lineage(output: Path) -> None:
 
 
 def _rules(report: Audit) -> dict[str, list[dict[str, Any]]]:
-    """Rule → its outputs, with verdict, facts and links, in the order of the run."""
+    """Return rule → its outputs with verdict, facts and links, in topological order."""
     rules: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for output in report.tree.in_order():
         if output.record is None:
@@ -147,9 +147,9 @@ def _rules(report: Audit) -> dict[str, list[dict[str, Any]]]:
 
 
 def rule_graph(report: Audit) -> str:
-    """The rules as SVG, inputs on the left; each links to its section and has the colour of its outputs' worst verdict.
+    """Draw the rules as SVG, inputs on the left; each links to its section and has the colour of its outputs' worst verdict.
 
-    An arrow that a path of other arrows implies is left out.
+    Arrows that are implied by a path of other arrows are omitted.
     """
     graph: Any = nx.DiGraph()
     verdicts: dict[str, Verdict] = {}

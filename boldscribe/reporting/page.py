@@ -1,4 +1,4 @@
-"""One self-contained page: what was decoded, how well beside its controls, and what it rests on."""
+"""The report as one self-contained page: decoded texts, their scores next to those of the controls, and their provenance."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from boldscribe.conditions import KINDS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.copying import copying
+from boldscribe.evaluation.metrics import title_of
 from boldscribe.evaluation.notes import LABELS, notes, title
 from boldscribe.evaluation.reading import read_signatures
 from boldscribe.evaluation.trials_used import trials_sentence
@@ -30,7 +31,7 @@ from boldscribe.reporting.figures import css_colours
 from boldscribe.reporting.gallery import RULE, SHOWN, examples
 from boldscribe.reporting.lineage import Audited, audited
 from boldscribe.reporting.plots import forest, identification_curve, learning_curves, shown_metrics
-from boldscribe.reporting.scoreboard import download, errors_of_the_paper, groups, title_of
+from boldscribe.reporting.scoreboard import download, errors_of_the_paper, groups
 from boldscribe.reporting.trials import pack_trials
 
 STAGES = {
@@ -38,12 +39,12 @@ STAGES = {
     "stage1": "Stage I (fMRI tokens aligned with video tokens)",
     "stage2": "Stage II (instruction tuning and domain adaptation)",
 }
-PARTS = ("page.html.j2", "dataset.html.j2", "macros.html.j2", "page.css", "trials.js")  # named here, so that they count as its code
+PARTS = ("page.html.j2", "dataset.html.j2", "macros.html.j2", "page.css", "trials.js")  # named here so that the fingerprint includes them
 CITATION = (
     f"The Boldscribe developers. Boldscribe: a reproducible pipeline from video-stimulated fMRI to text. Version {__version__}. Apache-2.0."
 )
 LARGEST = 20_000_000  # bytes of a page
-LARGEST_TRIALS = 9_000_000  # of them, for the trials of all data sets
+LARGEST_TRIALS = 9_000_000  # bytes of these for the trials of all data sets
 STATIC_ROWS = 5_000  # trials of all data sets that a page lists for readers without JavaScript
 
 Files = Mapping[str, Sequence[Path]]
@@ -51,9 +52,9 @@ Files = Mapping[str, Sequence[Path]]
 
 @dataclass(frozen=True)
 class Results:
-    """The files of one data set among those of all: names (`D.csv`, `D_tests.csv`), or the folders that they lie in, say whose they are.
+    """Files of one data set, selected from those of all by file name (`D.csv`, `D_tests.csv`) or folder name.
 
-    Those that depend on the split bear the names of its folds; without a rotation that is its own.
+    Files that depend on the split carry the names of the data set's folds; without a rotation, its own name.
     """
 
     files: Files
@@ -61,7 +62,7 @@ class Results:
     folds: Sequence[str]
 
     def one(self, kind: str, name: str) -> Path:
-        """The file of a kind that is called so.
+        """Return the file of a kind that is called `{dataset}{name}`.
 
         Raises:
             UserError: there is none, or more than one.
@@ -73,11 +74,11 @@ class Results:
         return found[0]
 
     def of_folds(self, kind: str, name: str) -> list[Path]:
-        """The file of each fold that is called so; none where no file of that kind was given, which not every run makes."""
+        """Return the file `{fold}{name}` of each fold; empty if no file of that kind was given, since not every run makes one."""
         return [replace(self, dataset=fold).one(kind, name) for fold in self.folds] if self.files.get(kind) else []
 
     def folder(self, kind: str) -> list[Path]:
-        """The files of a kind in the data set's folder, or those of its folds.
+        """Return the files of a kind in the folder of the data set, or in those of its folds.
 
         Raises:
             UserError: there is none.
@@ -89,7 +90,7 @@ class Results:
         return found
 
     def curves(self) -> dict[str, Path]:
-        """The learning curves by their titles, in the order of training, fold by fold.
+        """Return the learning curves by title, in training order, fold by fold.
 
         Raises:
             UserError: one is missing.
@@ -110,11 +111,11 @@ def write_report(config: Config, files: Files, output: Path) -> None:
 
     Args:
         config: the experiment.
-        files: what it shows, by kind: the inputs of the rule `report` (docs/report.md).
+        files: the inputs of the rule `report` by kind (docs/report.md).
         output: the page.
 
     Raises:
-        UserError: a data set of the configuration has no table, scores or frames; files that do not fit each other.
+        UserError: a data set of the configuration has no table, scores or frames; files do not match each other.
     """
     record = audited(output.parent)
     datasets = [
@@ -142,7 +143,7 @@ def write_report(config: Config, files: Files, output: Path) -> None:
 
 
 def _section(config: Config, results: Results, record: Audited) -> dict[str, Any]:
-    """What the page shows of one data set."""
+    """Collect the page's content for one data set."""
     name, n_datasets = results.dataset, len(config.whole_datasets)
     names = {"tables": ".csv", "differences": "_differences.csv", "tests": "_tests.csv", "left_out": "_left_out.csv"}
     paths = {kind: results.one(kind, suffix) for kind, suffix in names.items()}
@@ -193,7 +194,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
 
 
 def _brain(results: Results) -> dict[str, Any]:
-    """The map of where the information is, what it is, and how far it can be believed."""
+    """Return the map of where the information is, and a caption that states what it shows and how reliable it is."""
     maps, about = results.of_folds("maps", "_information.nii.gz"), results.of_folds("maps", "_information.json")
     if not maps or not about:
         return {"brain": None, "brain_caption": ""}
@@ -202,31 +203,31 @@ def _brain(results: Results) -> dict[str, Any]:
 
 
 def _rows(values: pd.DataFrame, tests: pd.DataFrame) -> list[tuple[str, str, Any]]:
-    """The subjects' rows of the table: its name, our label, its lines. The paper may have more subjects than we."""
+    """Return name, our label and lines of each subject's row of the table. The paper may have more subjects than we do."""
     ours = values.dropna(subset=["subject"]).drop_duplicates("row").set_index("row")["subject"]
     rows = [row for row in dict.fromkeys(values["row"]) if row != "Total"]
     return [(row, f"sub-{ours[row]}" if row in ours else "the paper's alone", groups(values, tests, row)) for row in rows]
 
 
 def _words(config: Config, label: str, simulated: bool, tests: pd.DataFrame) -> list[str]:
-    """What the tests say, beginning with whose they are; alarms stand elsewhere."""
+    """Return the test results as sentences, starting with the data set; alarms are shown elsewhere."""
     first, *others = (sentence for sentence in verdicts(config, tests) if not sentence.startswith(ALARM))
     return [f"On {label} ({'simulated' if simulated else 'measured'} BOLD), {first[0].lower()}{first[1:]}", *others]
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A table, with kinds as `CONDITIONS` has them."""
+    """Read a table, with kinds named as in `CONDITIONS`."""
     table = pd.read_csv(path, dtype={"subject": str}, keep_default_na=False, na_values=[""])
     return table.replace({"kind": {"null control": "null"}}) if "kind" in table else table
 
 
 def _texts(results: Results) -> list[Path]:
-    """The tables as LaTeX and Markdown."""
+    """Return the Markdown and LaTeX files of the tables."""
     return [results.one(kind, suffix) for kind, suffix in (("markdown", ".md"), ("latex", ".tex")) if results.files.get(kind)]
 
 
 def _contents(section: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Anchor and title of the section's parts."""
+    """Return anchor and title of each part of the section."""
     parts = [("words", "In words"), ("scores", "Scores"), ("controls", "Against each control")]
     parts += [("identification", "Identification")] if section["identification"] else []
     parts += [("learning", "Learning"), ("examples", "Examples"), ("all", "All trials")]

@@ -1,4 +1,4 @@
-"""What is drawn: the model beside each control, identification among more and more candidates, and learning curves."""
+"""Plots of the report: the model against each control, identification by number of candidates, and learning curves."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMetho
 
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.errors import UserError
+from boldscribe.evaluation.metrics import WAYS, title_of
 from boldscribe.evaluation.notes import LABELS
-from boldscribe.evaluation.statistics import WAYS
 from boldscribe.reporting.figures import INK, LINE, MARKERS, PALETTE, SOFT, Figure, as_svg, drawing
-from boldscribe.reporting.scoreboard import title_of
 
 MAIN = ("bertscore", "sacrebleu_1", "rouge_l_f", "meteor", "sentence_similarity", "identification_2way")
 
 
 def forest(differences: pd.DataFrame, metric: str) -> Figure | None:
-    """Model minus each control in one score: the mean over subjects with both intervals, and a ring for each subject.
+    """Draw model minus each control in one score: the mean over subjects with both intervals, and a ring for each subject.
 
-    With few subjects the interval over subjects is wide: it is cut at the edge, which the trials' intervals and the rings set.
+    With few subjects the interval over subjects is wide. It is cut at the axis limits, which the trials' intervals and the rings set.
 
     Args:
         differences: `D_differences.csv` (docs/data.md).
-        metric: the score; None is returned where no control has it.
+        metric: the score; the result is None if no control has it.
     """
     own = differences[(differences["metric"] == metric) & differences["control"].isin(CONDITIONS)].dropna(subset=["difference"])
     total = own[own["row"] == "Total"].set_index("control")
@@ -60,7 +59,7 @@ def forest(differences: pd.DataFrame, metric: str) -> Figure | None:
 
 
 def identification_curve(values: pd.DataFrame) -> Figure | None:
-    """How often the own caption is found among k of the subject's, for the model and all controls, with chance. None without k.
+    """Draw how often a trial's own caption is found among k of the subject's, for model, controls and chance; None without k.
 
     Args:
         values: `D.csv` (docs/data.md).
@@ -101,14 +100,14 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
 
 
 def learning_curves(path: Path, stage: str) -> list[Figure]:
-    """A learning curve: a figure for each column against the first; none where nothing was trained.
+    """Draw a learning curve: one figure for each column against the first; empty if nothing was trained.
 
     Args:
         path: table (.parquet) whose first column is the step or epoch; further numeric columns are drawn.
-        stage: its name, for those who do not see the figures.
+        stage: its name, for the alternative texts.
 
     Raises:
-        UserError: no such table.
+        UserError: the table cannot be read.
     """
     try:
         curve = pd.read_parquet(path)
@@ -137,5 +136,5 @@ def _learning(time: pd.Series, values: pd.Series, stage: str) -> Figure:
 
 
 def shown_metrics(values: pd.DataFrame, wanted: Sequence[str] = MAIN) -> list[str]:
-    """Which of the main scores a table has."""
+    """Return the main scores that a table has."""
     return [m for m in wanted if m in set(values["metric"])]

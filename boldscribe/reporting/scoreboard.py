@@ -1,4 +1,4 @@
-"""The main table: all conditions by kind × scores with their intervals, the published values beside them, and files to download."""
+"""The main table (conditions by kind × scores with intervals, next to the published values) and the files to download."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import pandas as pd
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.evaluation.comparisons import ANY, CHANCE
 from boldscribe.evaluation.notes import LABELS, MARK
-from boldscribe.evaluation.statistics import WAYS
-from boldscribe.evaluation.typeset import COLUMNS, columns_of
+from boldscribe.evaluation.typeset import columns_of
 from boldscribe.evaluation.verdicts import p_text
 
 OTHERS = "To compare with"
-BEATEN_BY = ("null", "control")  # kinds that a decoder has to be better than
+BEATEN_BY = ("null", "control")  # kinds that a decoder has to beat
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A score: its value and interval as text, and whether the model does not beat it (`°`) or the paper's own rows contradict it (`†`)."""
+    """A score: value and interval as text, and marks if the model does not beat it (`°`) or the paper's own rows contradict it (`†`)."""
 
     value: str = ""
     interval: str = ""
@@ -32,7 +31,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A condition of the table; `p`: of its texts by themselves against chance."""
+    """A condition of the table; `p` is that of its own texts against chance."""
 
     title: str
     cells: list[Cell]
@@ -49,19 +48,12 @@ class Group:
     lines: list[Line]
 
 
-def title_of(metric: str) -> str:
-    """A metric as headings name it."""
-    if ways := WAYS.fullmatch(metric):
-        return f"Identification {ways[1]}-way"
-    return COLUMNS.get(metric) or metric.replace("_", " ").capitalize()
-
-
 def groups(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[Group]:
-    """A row of the paper's table (`Total`, `Subject-1`, ...) with all conditions, by kind; then what they are compared with.
+    """Return a row of the paper's table (`Total`, `Subject-1`, ...) for all conditions by kind, then the values to compare with.
 
     Args:
         values, tests: `D.csv`, `D_tests.csv` (docs/data.md).
-        row: which row.
+        row: name of the row.
     """
     metrics = list(columns_of(values))
     of_row = tests[tests["row"] == row]
@@ -94,7 +86,7 @@ def _cells(group: pd.DataFrame, metrics: Sequence[str], unbeaten: set[str]) -> l
 
 
 def errors_of_the_paper(values: pd.DataFrame) -> list[str]:
-    """What is wrong with printed totals, one sentence each."""
+    """List the errors in printed totals, one sentence each."""
     printed = values[~values["condition"].isin(CONDITIONS)]
     return [f"{MARK} {note}." for note in dict.fromkeys(printed["note"].dropna()) if note]
 
@@ -103,6 +95,6 @@ MEDIA = {".csv": "text/csv", ".md": "text/markdown", ".tex": "application/x-tex"
 
 
 def download(path: Path) -> dict[str, str]:
-    """A file within the page: its name and a data URI."""
+    """Embed a file in the page: return its name and a data URI."""
     encoded = base64.b64encode(path.read_bytes()).decode()
     return {"name": path.name, "uri": f"data:{MEDIA[path.suffix]};base64,{encoded}"}

@@ -1,7 +1,7 @@
-"""Every trial under every condition, packed once for the page's own search.
+"""All trials under all conditions, packed once for the page's search.
 
-Trials, references and most texts are common to conditions, so texts are kept once and pointed to, and scores are rounded. The whole is
-compressed, since decoded texts are much alike: a browser unpacks it itself (`DecompressionStream`).
+Conditions share trials, references and most texts, so each text is stored once and referenced by its index; scores are rounded. The
+result is compressed, since decoded texts are very similar. Browsers unpack it natively (`DecompressionStream`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from boldscribe.conditions import CONDITIONS
-from boldscribe.reporting.scoreboard import title_of
+from boldscribe.evaluation.metrics import title_of
 
 SCORES = ("bertscore", "rouge_l_f", "sentence_similarity", "identification_2way")
 DECIMALS = 1
@@ -28,9 +28,9 @@ class PackedTrials:
     Attributes:
         packed: JSON, gzip, base64.
         metrics: titles of the scores that each row has.
-        conditions: (name, title) of those that are in it, the model first.
-        left_out: titles of those that would have made the page too large.
-        rows: of the model: subject, trial, prediction, reference, scores; for readers without JavaScript.
+        conditions: (name, title) of the packed conditions, the model first.
+        left_out: titles of the conditions that would have made the page too large.
+        rows: the model's subject, trial, prediction, reference and scores, for readers without JavaScript.
         n_trials: number of trials.
         subjects: their labels.
     """
@@ -45,12 +45,12 @@ class PackedTrials:
 
 
 def pack_trials(scores: pd.DataFrame, labels: pd.DataFrame, *, largest: int) -> PackedTrials:
-    """Pack the trials of a data set, and drop conditions from the end of the tables' order while the pack is too large.
+    """Pack the trials of a data set, dropping conditions from the end of the table order while the pack is too large.
 
     Args:
         scores: per-trial scores of all subjects and conditions.
         labels: `subject, trial, action` of the same trials.
-        largest: characters that the pack may have.
+        largest: maximum length of the pack in characters.
     """
     table = scores.merge(labels[["subject", "trial", "action"]], on=["subject", "trial"], how="left").fillna({"action": ""})
     metrics = [m for m in SCORES if m in table]
@@ -72,7 +72,7 @@ def pack_trials(scores: pd.DataFrame, labels: pd.DataFrame, *, largest: int) -> 
 
 
 def _content(table: pd.DataFrame, trials: pd.DataFrame, names: list[str], metrics: list[str]) -> dict[str, Any]:
-    """`trials`: [subject, trial, action, reference]; `conditions`: name → texts, scores by trial. Texts are places in `texts`."""
+    """Return `trials`: [subject, trial, action, reference]; `conditions`: name → texts, scores by trial. Texts are indices into `texts`."""
     places: dict[str, int] = {}
 
     def place(texts: pd.Series) -> list[int]:

@@ -82,7 +82,7 @@ def test_the_total_is_the_mean_of_subjects_permuted_independently() -> None:
 @pytest.fixture
 def written(tiny: Config, data: SimpleNamespace, tokens: dict[str, Path], tmp_path: Path) -> SimpleNamespace:
     """What the step is handed: the tiny encoder's tokens under their name in the workflow, and where it writes."""
-    named = tmp_path / "variant-model_role-test_tokens.npy"
+    named = tmp_path / "encoder-model_data-fmri_role-test_tokens.npy"
     for suffix in (".npy", ".json"):
         named.with_suffix(suffix).write_bytes(tokens["test"].with_suffix(suffix).read_bytes())
     given = {"tokens": [named], "labels": data.labels[2:], "features": data.features}
@@ -94,7 +94,7 @@ def test_the_step_writes_each_encoder_subject_and_metric(tiny: Config, written: 
     table = pd.read_csv(written.csv, dtype={"subject": str})
     assert list(table.columns) == COLUMNS
     assert table["row"].tolist() == ["Subject-1"] * 5 + ["Total"] * 5 and table["metric"].tolist() == 2 * list(METRICS)
-    assert (table["n_candidates"] == 6).all() and table["p"].between(0, 1, inclusive="right").all() and set(table["variant"]) == {"model"}
+    assert (table["n_candidates"] == 6).all() and table["p"].between(0, 1, inclusive="right").all() and set(table["encoder"]) == {"model"}
     np.testing.assert_allclose(table["value"][:5], table["value"][5:], err_msg="one subject is the total")
     first = written.csv.read_bytes()
     write_retrieval(tiny, "had", **written.given, csv=written.csv)

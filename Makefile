@@ -2,16 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALL := pip install --quiet --no-deps --no-compile
-# Jobs take `python` from PATH, so the environment comes first on it. Models are local files: no hub is asked.
+# Jobs take `python` from PATH, so the environment comes first on it. Models are local files: no hub is contacted.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_OFFLINE := 1
 export NO_ET := 1
 export MPLBACKEND := Agg
-# glibc gives large blocks back to the kernel after each use; to keep them spares convolutions more than half of their time.
+# glibc returns large blocks to the kernel after each use; keeping them saves convolutions more than half of their time.
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 8589934592
 
-# One run at a time in this folder; what a killed run has left locked is unlocked first, and it goes on where it stopped.
+# Only one run at a time in this folder; Snakemake's lock of a killed run is removed first, and the run resumes where it stopped.
 RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profiles/demo "$$@" --unlock >/dev/null 2>&1; \
 	exec snakemake --profile profiles/demo "$$@"' run
 
@@ -22,8 +22,8 @@ help:
 
 setup: $(VENV)/.ready  ## Make the environment from the locks
 
-# torch: the CPU build where it is to be had (3 GB smaller), else the index's build with its CUDA libraries. Modules are compiled when they
-# are first imported: most never are, and to compile all of them would take half of the time.
+# torch: the CPU build if available (3 GB smaller), else the index's build with its CUDA libraries. Modules are compiled on first import:
+# most are never imported, and compiling all of them would take half of the time.
 $(VENV)/.ready: requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"found Python {v[0]}.{v[1]}, expected 3.11, which the lock is made for; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
@@ -37,10 +37,10 @@ $(VENV)/.ready: requirements.lock requirements-cpu.lock requirements-cuda.lock p
 demo: setup  ## Raw data to tables and report, embedded default, on this machine
 	$(RUN)
 
-demo-full: setup  ## The same with all controls: those that need trainings of their own are added to what `make demo` has made
+demo-full: setup  ## The same with all controls: those that need their own training runs are added to the results of `make demo`
 	$(RUN) --config decoding='{controls: all}'
 
-demo-snr0: setup  ## The same with BOLD that carries no signal and all controls: the model must be no better than they are
+demo-snr0: setup  ## The same with all controls and BOLD without signal: the model must not beat the controls
 	$(RUN) --config simulation='{snr: 0}' decoding='{controls: all}' paths='{results: results/demo-snr0}'
 
 demo-seed: setup  ## The same with another seed: make demo-seed SEED=7
@@ -50,7 +50,7 @@ test: setup  ## Checks, unit tests, and the real DAG at its smallest size
 	@# the real DAG last: alone, it uses both cores
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint test-method test-machinery test-dag
 
-test-all: test test-slow test-slurm test-slurm-demo  ## With what takes long: all captioners, conda, power, and, as root, a real Slurm with the demo on it
+test-all: test test-slow test-slurm test-slurm-demo  ## All tests, including slow ones: all captioners, conda, power, and, as root, a real Slurm with the demo on it
 
 test-dag: setup  ## The tests that share one run of the real DAG
 	pytest tests/dag
@@ -58,16 +58,16 @@ test-dag: setup  ## The tests that share one run of the real DAG
 test-method: setup  ## Unit tests of the method
 	pytest tests/method -m "not slow"
 
-test-machinery: setup  ## Unit tests of all that would be as true of another workflow, on a toy workflow where they need one
+test-machinery: setup  ## Unit tests of everything that does not depend on the method, on a toy workflow where they need one
 	pytest tests/machinery -m "not slow"
 
-test-slow: setup  ## Those of both that take long
+test-slow: setup  ## The slow tests of both
 	pytest tests/method tests/machinery -m slow
 
-test-slurm: setup  ## Faults of a run on a real Slurm, which is started on this machine: as root, with Debian's packages
+test-slurm: setup  ## Tests of faults on a real Slurm, which is started on this machine: as root, with Debian's packages
 	pytest tests/slurm -m "not slow"
 
-test-slurm-demo: setup  ## The demo on that Slurm against the demo on this machine, byte for byte
+test-slurm-demo: setup  ## Compare the demo on that Slurm with the demo on this machine, byte for byte
 	pytest tests/slurm -m slow -s
 
 lint: setup

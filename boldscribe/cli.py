@@ -1,4 +1,4 @@
-"""`boldscribe …`: the commands beside the pipeline. The pipeline itself is run by Snakemake."""
+"""Command line `boldscribe …`: commands besides the pipeline, which Snakemake runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main() -> None:
     \b
       make demo                          the embedded default, on this machine
       snakemake --profile slurm          the paper's experiment, on a cluster
-      snakemake -n                       what would be run
+      snakemake -n                       a dry run
     """
     if is_offline():
         forbid_network("boldscribe")
@@ -58,7 +58,7 @@ def main() -> None:
 @click.option("--seed", type=int, help="Seed instead of the configured one.")
 @user_errors
 def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path | None, seed: int | None) -> None:
-    """Write raw BIDS data sets with rendered clips and simulated BOLD, whose right answer is known."""
+    """Write raw BIDS data sets with rendered clips and simulated BOLD, for which the right answer is known."""
     from boldscribe.simulation.dataset import simulate_stimuli, simulate_subject
 
     config = load_config(*configs)
@@ -89,7 +89,7 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
 @click.option("--slices", type=click.Path(path_type=Path), metavar="RESULTS", help="Write rules/settings.yaml from the records of a run.")
 @user_errors
 def config(write: bool, slices: Path | None) -> None:
-    """Print the paper's configuration, every key with its meaning and source."""
+    """Print the paper's configuration with the meaning and source of every key."""
     from boldscribe.config_files import config_yaml, generated_files
     from boldscribe.provenance.slices import DECLARATION, declaration
 
@@ -111,10 +111,10 @@ def config(write: bool, slices: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @user_errors
 def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
-    """Judge results: are they what was written, and what would be made today?
+    """Verify that results are as they were written, and as they would be made today.
 
-    PATHS are results trees, or files and folders in them, which are judged with all that they were made from. Exit code: 0, all
-    verified; 3, something is stale, uncommitted or unpinned; 4, something is tampered with, unrecorded or an orphan.
+    PATHS are results trees, or files and folders in them, which are checked with everything that they were made from. Exit code: 0,
+    all verified; 3, something is stale, uncommitted or unpinned; 4, something is tampered with, unrecorded or an orphan.
     """
     from boldscribe.provenance.commands import audit_json, audited, console, exit_code, print_audit
 
@@ -136,7 +136,7 @@ def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
 @click.option("--brief", is_flag=True, help="Names, digests and rules alone.")
 @user_errors
 def explain(path: Path, row: str | None, column: str | None, condition: str, brief: bool) -> None:
-    """Say what a result, or a cell of a table, was made from, down to raw data."""
+    """Trace a result, or a cell of a table, down to raw data."""
     from boldscribe.provenance import explain as lineage
     from boldscribe.provenance.commands import console
 
@@ -148,7 +148,7 @@ def explain(path: Path, row: str | None, column: str | None, condition: str, bri
 @click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @user_errors
 def diff(a: Path, b: Path) -> None:
-    """Say why the runs in the results trees A and B differ: from a number to its first cause."""
+    """Explain why the runs in the results trees A and B differ: from a number to its first cause."""
     from boldscribe.provenance.commands import console, print_difference
     from boldscribe.provenance.difference import compare
 
@@ -178,7 +178,7 @@ main.add_command(usage)
 @main.command()
 @user_errors
 def doctor() -> None:
-    """Say what this machine can and cannot run, and what to do about it."""
+    """Report what this machine can and cannot run, and what to do about it."""
     from boldscribe.doctor import examine, print_report
 
     print_report(examine())

@@ -1,4 +1,4 @@
-"""`config.yaml` and `schemas/config.schema.json`, made from the typed configuration: a comment and a source per key."""
+"""Generation of `config.yaml` and `schemas/config.schema.json` from the typed configuration, with a comment and source per key."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ HEADER = """\
 
 
 def config_yaml(config: Config | None = None) -> str:
-    """The configuration as YAML, each key under a comment that says what it means and where its value comes from."""
+    """Return the configuration as YAML, each key under a comment with its meaning and source."""
     return HEADER + "".join(f"\n{block}" for block in _section_lines(config or Config(), ""))
 
 
 def _section_lines(section: Section, indent: str) -> list[str]:
-    """One block of text per key; a block of a nested section holds its keys, indented."""
+    """Return one text block per key; the block of a nested section contains its keys, indented."""
     blocks = []
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
@@ -50,21 +50,21 @@ def _comment(text: str, indent: str) -> str:
 
 
 def _scalar(value: Any) -> str:
-    """JSON, which is YAML too, and quotes labels such as "08" that some YAML readers take for numbers."""
+    """Format a value as JSON, which is valid YAML and quotes labels such as "08" that some YAML readers take for numbers."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def config_schema() -> str:
-    """JSON Schema of the configuration, for editors and for validation outside Python."""
+    """Return the JSON Schema of the configuration, for editors and for validation outside Python."""
     return json.dumps(Config.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
 
 
 def write_config(config: Config, path: str | Path) -> None:
-    """Write a configuration with all its values, as YAML without comments; steps that are run by hand read it too."""
+    """Write a configuration with all its values as YAML without comments; steps that are run by hand read it too."""
     with atomic(path) as part:
         part.write_text(yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True))
 
 
 def generated_files(root: Path) -> dict[Path, str]:
-    """The files that are made from the typed configuration, with the content they should have."""
+    """Return the files generated from the typed configuration, with the content that they should have."""
     return {root / "config.yaml": config_yaml(), root / "schemas" / "config.schema.json": config_schema()}

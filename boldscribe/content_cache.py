@@ -1,9 +1,8 @@
-"""What was made from the same content by the same code is not made again: arrays and folders kept by a digest of what they were made from.
+"""Cache of arrays and folders, keyed by a digest of the content and code that they were made from.
 
-An entry is the array or folder, and a JSON header with its digest, which is written last: an entry without it does not count. An
-array may be the same file as the output that it was kept from (a hard link), which costs no room. What is taken from the cache is a
-file of its own, since Snakemake sets the time of each output when its job ends, and steps that have read a file which shares that
-time would be run again.
+An entry is the array or folder, and a JSON header with its digest. The header is written last: an entry without it does not count. An
+array may be a hard link to the output that it was kept from, which takes no space. Entries are copied out of the cache, not linked:
+Snakemake sets the time of each output when its job ends, and would rerun steps that have read a file which shares that time.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ContentCache:
-    """A folder of arrays by what they were made from; it can be emptied at any time.
+    """A folder of arrays, keyed by what they were made from; it can be emptied at any time.
 
     Attributes:
-        folder: of the entries of one kind.
+        folder: folder of the entries of one kind.
         maker: digest of the code and packages that make them.
     """
 
@@ -34,14 +33,14 @@ class ContentCache:
     maker: str
 
     def entry(self, content: Any, suffix: str = ".npy") -> Path:
-        """Where the array lies that is made from `content` (JSON: digests of the materials, and settings); a folder has no suffix."""
+        """Return the path of the array made from `content` (JSON: digests of the inputs, and settings); a folder has no suffix."""
         return self.folder / f"{json_digest([self.maker, content])}{suffix}"
 
     def take(self, content: Any, target: Path) -> dict[str, Any] | None:
-        """Copy the array made from `content` to `target`, if it is there and as it was; a damaged entry is removed.
+        """Copy the array made from `content` to `target` if it is cached and intact; a damaged entry is removed.
 
         Returns:
-            the header that it was kept with, or None.
+            the header that was stored with it, or None.
         """
         entry = self.entry(content)
         try:
@@ -64,9 +63,9 @@ class ContentCache:
         return None
 
     def keep(self, content: Any, array: Path, header: dict[str, Any]) -> None:
-        """Keep an array made from `content`; what another process keeps at the same time is the same.
+        """Store an array made from `content`; another process may store the same one at the same time.
 
-        A cache that cannot be written costs the time to make the array again, and nothing else.
+        If the cache cannot be written, the only cost is to make the array again.
         """
         entry = self.entry(content)
         try:
@@ -80,7 +79,7 @@ class ContentCache:
             logger.warning("cache: %s cannot be written (%s)", entry, error)
 
     def take_folder(self, content: Any, target: Path) -> bool:
-        """Fill the empty folder `target` with that made from `content`, if it is there and as it was; else leave it empty."""
+        """Copy the folder made from `content` to the empty `target` if it is cached and intact; return whether it was."""
         entry = self.entry(content, "")
         if not header_path(entry).exists():
             return False
@@ -97,7 +96,7 @@ class ContentCache:
         return False
 
     def keep_folder(self, content: Any, folder: Path) -> None:
-        """Keep a folder made from `content`; a cache that cannot be written costs the time to make it again, and nothing else."""
+        """Store a folder made from `content`; if the cache cannot be written, the only cost is to make the folder again."""
         entry = self.entry(content, "")
         try:
             with atomic_folder(entry) as part:

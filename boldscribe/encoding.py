@@ -1,4 +1,4 @@
-"""fMRI tokens: what the encoder of Stage I, frozen from then on, makes of each trial; computed once, for Stage II and for decoding."""
+"""fMRI tokens of each trial, computed once by the frozen encoder of Stage I, for Stage II and for decoding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_fmri_tokens(config: Config, role: str, *, series: Sequence[Path], tria
     """Encode all trials of a role (`train`, `adapt` or `test`): float16 (trials, L, d); the header lists `subjects` and `trials`.
 
     Raises:
-        UserError: a table that carries stimuli or labels, or no trial of that role.
+        UserError: a table contains stimuli or labels, or there is no trial of that role.
     """
     table = trials_of_role(role, trials)
     device = best_device()
@@ -51,10 +51,10 @@ def write_fmri_tokens(config: Config, role: str, *, series: Sequence[Path], tria
 
 
 def trials_of_role(role: str, trials: Sequence[Path]) -> pd.DataFrame:
-    """The unlabelled trials of a role, ordered by subject and trial.
+    """Read the unlabelled trials of a role, ordered by subject and trial.
 
     Raises:
-        UserError: a table that carries stimuli or labels, or no trial of that role.
+        UserError: a table contains stimuli or labels, or there is no trial of that role.
     """
     table = pd.concat([pd.read_parquet(p) for p in trials])
     where = ", ".join(map(str, trials))

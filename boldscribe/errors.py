@@ -7,10 +7,10 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Bad input: says which file, what was found, what is expected and what to do; shown without a traceback.
+    """Bad input, shown without a traceback; states the file, what was found, what is expected and what to do.
 
     Args:
-        where: file, field or setting that is at fault.
+        where: file, field or setting at fault.
         problems: one sentence each: field, found, expected, remedy.
     """
 
@@ -20,12 +20,12 @@ class UserError(Exception):
         super().__init__(f"{where}: " + "; ".join(problems) if len(problems) == 1 else "\n  - ".join([f"{where}:", *problems]))
 
     def __reduce__(self) -> tuple[type[Exception], tuple[str, ...]]:
-        """An error of a worker process arrives as it was raised."""
+        """Make the error picklable, so that one of a worker process arrives as it was raised."""
         return type(self), (self.where, *self.problems)
 
 
 def user_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a user's mistake in a command as a message, not as a traceback."""
+    """Show a command's user errors as messages, not as tracebacks."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **options: Any) -> Any:

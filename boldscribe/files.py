@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, then renamed; arrays with a JSON header (docs/data.md)."""
+"""Atomic writes by rename, and arrays with a JSON header (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from boldscribe.errors import UserError
 
-if TYPE_CHECKING:  # Snakemake reads this module at the start of every job, and needs no arrays
+if TYPE_CHECKING:  # Snakemake imports this module at the start of every job and needs no arrays
     from numpy.typing import NDArray
 
 UMASK = os.umask(0)
@@ -21,7 +21,7 @@ os.umask(UMASK)
 
 
 def _share(file: Path) -> None:
-    """Give a file the permissions that new files have here: safetensors writes weights that only their owner can read."""
+    """Set the default permissions of new files: safetensors writes weights that only their owner can read."""
     file.chmod(0o666 & ~UMASK)
 
 
@@ -29,8 +29,8 @@ def _share(file: Path) -> None:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, renamed to `path` on success and removed on failure.
 
-    A killed job leaves no half-written output: readers see the old file or the whole new one. The suffix is kept, since
-    many writers choose the format by it.
+    A killed job leaves no partial output: readers see the old file or the complete new one. The suffix is kept, since many
+    writers choose the format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place on success, and is removed on failure."""
+    """Yield an empty folder next to `path`, which replaces it on success and is removed on failure."""
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -69,23 +69,23 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def json_digest(content: Any) -> str:
-    """SHA-256 of JSON content, whatever the order of its keys."""
+    """Return the SHA-256 of JSON content, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def header_path(path: str | Path) -> Path:
-    """The JSON header of an array file: same name, `.json`."""
+    """Return the path of an array's JSON header: same name, `.json`."""
     return Path(path).with_suffix(".json")
 
 
 def save_array(path: str | Path, array: NDArray[Any], **header: Any) -> None:
-    """Write an array as `.npy` with its JSON header: `shape` and `dtype`, and what the caller adds (axes, units, ...)."""
+    """Write an array as `.npy` with its JSON header: `shape`, `dtype`, and the caller's entries (axes, units, ...)."""
     import numpy as np
 
     write_json(header_path(path), {"shape": list(array.shape), "dtype": str(array.dtype), **header})
@@ -97,7 +97,7 @@ def load_array(path: str | Path) -> tuple[NDArray[Any], dict[str, Any]]:
     """Memory-map an array and read its header.
 
     Raises:
-        UserError: file or header missing, truncated, or in disagreement about the shape.
+        UserError: file or header is missing or truncated, or their shapes differ.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""NIfTI images: opened with messages a user can act on, written so that equal content gives equal bytes."""
+"""NIfTI images: loading with actionable error messages, and writing that gives equal bytes for equal content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_image(path: str | Path, ndim: int) -> nib.Nifti1Image:
         ndim: 3 for a volume, 4 for a series.
 
     Raises:
-        UserError: missing, not NIfTI, or of another dimension.
+        UserError: missing, not NIfTI, or a different number of dimensions.
     """
     try:
         image = nib.load(path)
@@ -43,7 +43,7 @@ def load_image(path: str | Path, ndim: int) -> nib.Nifti1Image:
 
 
 def image_data(image: nib.Nifti1Image) -> NDArray[np.float32]:
-    """Voxel values, float32.
+    """Load the voxel values as float32.
 
     Raises:
         UserError: truncated data, or volumes with NaN or infinity (named).
@@ -65,7 +65,7 @@ def image_data(image: nib.Nifti1Image) -> NDArray[np.float32]:
 
 
 def missing_bytes(path: Path, image: nib.Nifti1Image) -> int:
-    """Number of bytes that the file lacks against its header; 0 for a whole file. A `.gz` file is read through, with its checksum."""
+    """Return how many bytes are missing according to the header, 0 if none. A `.gz` file is read in full, with its checksum."""
     expected = int(image.dataobj.offset) + int(np.prod(image.shape)) * image.get_data_dtype().itemsize
     if path.suffix != ".gz":
         return max(0, expected - path.stat().st_size)
@@ -80,7 +80,7 @@ def missing_bytes(path: Path, image: nib.Nifti1Image) -> int:
 
 
 def repetition_time(image: nib.Nifti1Image) -> float:
-    """TR (s) in the header of a series; 0 where it says none."""
+    """Return the TR (s) from the header of a series, 0 if the header has none."""
     return float(image.header.get_zooms()[3]) * SECONDS_PER_UNIT.get(image.header.get_xyzt_units()[1], 1.0)
 
 
@@ -94,13 +94,13 @@ def save_image(
     code: str = "scanner",
     intent: str | None = None,
 ) -> Path:
-    """Write a `.nii.gz` atomically and without time stamp.
+    """Write a `.nii.gz` atomically and without timestamp.
 
     Args:
-        data: (X, Y, Z), (X, Y, Z, T), or what `intent` says.
+        data: (X, Y, Z), (X, Y, Z, T), or the shape that `intent` requires.
         affine: voxel to world (mm).
         tr: repetition time (s) of a series.
-        dtype: on disk; integers smaller than the data's range get a scale factor.
+        dtype: type on disk; integers too small for the data's range get a scale factor.
         code: meaning of the world coordinates: `scanner`, `mni`, ...
         intent: NIfTI intent, such as `vector` for a displacement field.
     """

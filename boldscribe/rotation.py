@@ -1,7 +1,7 @@
-"""Leave-k-subjects-out rotation: a data set is trained and decoded in folds, in which each of its subjects is a target once.
+"""Leave-k-subjects-out rotation: training and decoding in folds, with each subject of a data set as a target once.
 
-A fold is a data set of the configuration like any other, with a split of its own: `hadfold01`, `hadfold02`, ... of `had`. What does
-not depend on the split (raw data, preprocessing, series) is made once, for the whole data set; tables are of the whole, too.
+A fold is an ordinary data set of the configuration with its own split: `hadfold01`, `hadfold02`, ... of `had`. Data that do not depend
+on the split (raw data, preprocessing, series) are produced once for the whole data set, which tables also cover.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from boldscribe.sections.data import Dataset
 
 
 def targets_of_folds(name: str, dataset: Dataset) -> dict[str, list[str]]:
-    """Target subjects of each fold, by its name: consecutive subjects in the order of the configuration. The data set itself if it is
-    not rotated."""
+    """Target subjects of each fold by name: consecutive subjects in configuration order. A data set without rotation is its only fold."""
     if dataset.leave_out is None:
         return {name: dataset.validation_subjects}
     members, k = dataset.subjects, dataset.leave_out
@@ -19,8 +18,9 @@ def targets_of_folds(name: str, dataset: Dataset) -> dict[str, list[str]]:
 
 
 def with_folds(datasets: dict[str, Dataset]) -> dict[str, Dataset]:
-    """The data sets with the folds of those that have `leave_out`, each after its whole. Folds that are there already are made anew, so
-    that a configuration which is written and read again has the same.
+    """Add the folds of each data set that has `leave_out`, after the data set itself.
+
+    Existing folds are rebuilt, so that a configuration has the same folds after it is written and read again.
 
     Raises:
         ValueError: a fold has the name of another data set.

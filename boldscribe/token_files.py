@@ -1,4 +1,4 @@
-"""Files of fMRI tokens, which `boldscribe.encoding` writes; read without torch, since choosing a caption by them needs none."""
+"""Files of fMRI tokens, written by `boldscribe.encoding` and read without torch, which choosing a caption by them does not need."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from boldscribe.files import load_array
 
 
 def read_fmri_tokens(path: Path, role: str) -> tuple[NDArray[np.float32], pd.DataFrame]:
-    """Tokens (trials, L, d), and `subject, trial` of each row.
+    """Read tokens (trials, L, d), and `subject, trial` of each row.
 
     Raises:
-        UserError: tokens of another role.
+        UserError: the tokens are of another role.
     """
     array, header = load_array(path)
     if header["role"] != role:
@@ -25,10 +25,10 @@ def read_fmri_tokens(path: Path, role: str) -> tuple[NDArray[np.float32], pd.Dat
 
 
 def tokens_of(path: Path, role: str, trials: pd.DataFrame) -> NDArray[np.float32]:
-    """The fMRI tokens of trials of a role, in the order of `trials`: (trials, L, d).
+    """Read the fMRI tokens of trials of a role, in the order of `trials`: (trials, L, d).
 
     Raises:
-        UserError: tokens of another role, or a trial without.
+        UserError: the tokens are of another role, or a trial has none.
     """
     z_NLD, rows = read_fmri_tokens(path, role)
     position = trials[["subject", "trial"]].merge(rows.assign(row=range(len(rows))), on=["subject", "trial"], how="left")["row"]

@@ -1,8 +1,8 @@
-"""What a step uses of the machine: time, memory of all its processes, and each GPU's memory, utilisation and energy.
+"""Resource usage of a step: time, memory of all its processes, and each GPU's memory, utilisation and energy.
 
-A thread looks at the step's processes once a second; GPUs are asked through NVML. Only GPUs that the step computes on count, so that
-a step without one has none, and not zero per cent of somebody else's. The figures stand in the records and in the ledger
-(docs/provenance.md), and `boldscribe usage` makes a table of them.
+A thread samples the step's processes once a second, and GPUs through NVML. Only GPUs that the step computes on count, so that a step
+without one reports none instead of 0% of someone else's. The figures are in the records and in the ledger (docs/provenance.md), and
+`boldscribe usage` tabulates them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any
 import psutil
 
 MIB = 2**20
-INTERVAL = 1.0  # s between looks, or more
-SETTLED = 0.5  # s: a younger process may be a copy of its parent that has yet to become the program it was made for
-SHARE = 0.01  # of a core's time that looking may take
+INTERVAL = 1.0  # s between samples, or more
+SETTLED = 0.5  # s: a younger process may be a fork of its parent that has not called exec yet
+SHARE = 0.01  # of a core's time that sampling may take
 
 
 @dataclass
 class _Gpu:
-    """One GPU of this process's: NVML's handle, and what was seen of it; `None` is what it does not tell."""
+    """One GPU of this process: NVML's handle and measurements; `None` if it does not report a figure."""
 
     handle: Any
     name: str
@@ -41,10 +41,10 @@ class _Gpu:
 
 
 class Usage:
-    """Figures of a step; complete when its block has ended.
+    """Resource usage of a step; complete when its block has ended.
 
     Args:
-        root: process whose descendants count; this one, or the launcher of all that train together on this node.
+        root: process whose descendants count; this one, or the launcher of all training processes on this node.
     """
 
     def __init__(self, root: psutil.Process) -> None:
@@ -58,11 +58,11 @@ class Usage:
         self._thread = threading.Thread(target=self._watch, daemon=True, name="usage")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start sampling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look a last time."""
+        """Stop sampling, after one last sample."""
         self._ended.set()
         self._thread.join()
         self._look()
@@ -70,9 +70,9 @@ class Usage:
         self._memory = max(self._memory, _own_peak())
 
     def figures(self) -> dict[str, Any]:
-        """As JSON: seconds of wall and of CPU, largest memory (MiB), what Slurm was asked for (MiB), and a line per GPU in use.
+        """Return JSON: wall and CPU seconds, peak memory (MiB), memory requested from Slurm (MiB), and a line per GPU in use.
 
-        A figure that cannot be known here is None, and `gpus` is empty where the step used none.
+        Figures that are unavailable here are None, and `gpus` is empty if the step used none.
         """
         return {
             "wall_seconds": round(self._wall, 2),
@@ -106,7 +106,7 @@ class Usage:
     def _look_at(self, gpu: _Gpu, pids: set[int]) -> None:
         running = self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
         own = [process for process in running if process.pid in pids]
-        # In a container NVML may know processes by other numbers than it does: then the GPU counts whole.
+        # In a container NVML may report other process ids: then the whole GPU counts.
         if not own and not _computes_on_gpu():
             return
         gpu.used = True
@@ -133,16 +133,16 @@ class Usage:
         return gpus
 
     def _energy(self, handle: Any) -> float | None:
-        """Joules since the driver was loaded."""
+        """Return the energy since the driver was loaded (J)."""
         try:
             return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-        except self._nvml.NVMLError:  # slices of a GPU, and GPUs before Volta, do not count it
+        except self._nvml.NVMLError:  # slices of a GPU, and GPUs before Volta, do not measure it
             return None
 
 
 @contextmanager
 def measured() -> Iterator[Usage]:
-    """Measure what the block uses."""
+    """Measure the resource usage of the block."""
     several = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1
     usage = Usage(psutil.Process(os.getppid() if several else os.getpid()))
     usage.start()
@@ -153,7 +153,7 @@ def measured() -> Iterator[Usage]:
 
 
 def _nvml() -> Any:
-    """NVIDIA's management library, started; None where it, its package or a GPU is lacking."""
+    """Initialise and return NVIDIA's management library; None if it, its package or a GPU is missing."""
     try:
         import pynvml
     except ImportError:
@@ -171,7 +171,7 @@ def _computes_on_gpu() -> bool:
 
 
 def _by_torch() -> list[dict[str, Any]]:
-    """What torch itself knows of its GPUs, where NVML is lacking."""
+    """Return torch's own figures of its GPUs, for use without NVML."""
     if not _computes_on_gpu():
         return []
     cuda = sys.modules["torch"].cuda
@@ -197,9 +197,9 @@ def _tree(root: psutil.Process) -> list[psutil.Process]:
 
 
 def _own_peak() -> float:
-    """Most bytes that this process held, between looks too.
+    """Return the peak memory of this process (bytes), including between samples.
 
-    By Linux's own mark where there is one: what `getrusage` says begins at the size of the program that started this one.
+    Linux's VmHWM is preferred: the figure of `getrusage` starts at the size of the program that started this one.
     """
     with suppress(OSError, StopIteration):
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
@@ -209,7 +209,7 @@ def _own_peak() -> float:
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
-    """Of a process and of its children that have ended."""
+    """Return the CPU seconds of a process and of its children that have ended."""
     try:
         times = process.cpu_times()
     except psutil.Error:
@@ -218,7 +218,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def _requested_mib() -> int | None:
-    """Memory that Slurm was asked for, on each node; Slurm is asked, since Snakemake's job step drops the variable that says it."""
+    """Query Slurm for the requested memory per node (MiB), since Snakemake's job step drops the variable that states it."""
     if (job := os.environ.get("SLURM_JOB_ID")) is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`boldscribe usage`: what the jobs of a run used of the machine, one row per rule, from the ledger."""
+"""Command `boldscribe usage`: resource usage of a run's jobs from the ledger, one row per rule."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ COLUMNS = {
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @user_errors
 def usage(results: Path, as_csv: bool) -> None:
-    """Say what the jobs of the run in RESULTS used: time, memory against what was asked for, GPUs.
+    """Report the resource usage of the run in RESULTS: time, memory compared with the request, GPUs.
 
-    A row per rule: sums of wall, CPU and energy over its jobs, the longest job, the largest memory of one job, and the mean
-    utilisation of its GPUs over time. What a training used before it left and came back is counted; what failed is not.
+    One row per rule: sums of wall, CPU and energy over its jobs, the longest job, the peak memory of one job, and the mean
+    utilisation of its GPUs over time. Usage before a preempted training run resumed is included; failed attempts are not.
     """
     from boldscribe.provenance.commands import console
 
@@ -64,10 +64,10 @@ def usage(results: Path, as_csv: bool) -> None:
 
 
 def usage_by_rule(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the table, in the order in which the rules were first done.
+    """Return the table's rows, in the order in which the rules first completed.
 
     Args:
-        entries: the ledger's, oldest first.
+        entries: entries of the ledger, oldest first.
     """
     entries = list(entries)
     ended = Counter((entry["rule"], entry["exit"].partition(":")[0]) for entry in entries if "usage" in entry)

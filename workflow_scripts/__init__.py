@@ -1,6 +1,6 @@
-"""One thin program per rule: read the command line, call one library function, record what was made.
+"""Thin programs, one per rule: parse the command line, call one library function, record the outputs.
 
-A program imports that function when it runs: its help, and what is wrong with its command line, are told at once.
+A program imports that function only when it runs, so that help and command-line errors appear at once.
 """
 
 import gc
@@ -8,10 +8,10 @@ import sys
 
 from boldscribe.forkserver import hand_over
 
-if sys.argv[0] == "-m":  # so it is while `python -m workflow_scripts.X` looks for X
+if sys.argv[0] == "-m":  # the case while `python -m workflow_scripts.X` locates X
     hand_over(sys.orig_argv[sys.orig_argv.index("-m") + 1], sys.argv[1:])
 
-from boldscribe.provenance.deployment import explain_absence  # takes longer than to hand over
+from boldscribe.provenance.deployment import explain_absence  # after `hand_over`, since this import takes longer
 
-gc.set_threshold(50_000)  # imports make many objects and no garbage: looking for it took a second of each step that uses torch
-sys.excepthook = explain_absence  # a package that is not installed shows as a message that says what to do
+gc.set_threshold(50_000)  # imports create many objects but no garbage: collection took a second of each step that uses torch
+sys.excepthook = explain_absence  # report a missing package with a remedy

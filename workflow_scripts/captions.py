@@ -1,4 +1,4 @@
-"""Caption the clips of a shard, one answer per record and its instruction. Run by hand: `python -m workflow_scripts.captions --help`."""
+"""Caption the clips of a shard: one answer to each record's instruction. Run by hand: `python -m workflow_scripts.captions --help`."""
 
 from boldscribe.config import Config
 from boldscribe.models import share_llm
@@ -15,7 +15,7 @@ OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 
 @program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
-    """Caption the clips of a shard, one answer per record and its instruction."""
+    """Caption the clips of a shard: one answer to each record's instruction."""
     from boldscribe.stimuli.captions import write_captions
 
     write_captions(

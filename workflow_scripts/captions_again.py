@@ -1,4 +1,4 @@
-"""Caption the test clips of a shard under another seed. Run by hand: `python -m workflow_scripts.captions_again --help`."""
+"""Caption the test clips of a shard again with another seed. Run by hand: `python -m workflow_scripts.captions_again --help`."""
 
 from boldscribe.config import Config
 from boldscribe.models import share_llm
@@ -15,7 +15,7 @@ OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
 
 @program("captions_again", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "shard"), share=share_llm)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, shard: str) -> None:
-    """Caption the test clips of a shard under another seed, sampled."""
+    """Caption the test clips of a shard again, sampled with another seed."""
     from boldscribe.stimuli.captions import write_captions
 
     write_captions(

@@ -9,7 +9,7 @@ OUTPUTS = {"grid": "the grid that all of them are on, as JSON"}
 
 @program("check_pretraining", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
-    """Read every header of a set that only pretraining reads before hours of compute are spent."""
+    """Check every header of a pretraining-only data set before hours of compute are spent."""
     from boldscribe.bold.ready import check_pretraining_set
     from boldscribe.files import write_json
 

@@ -1,4 +1,4 @@
-"""Fetch a measured data set, and make sure that it is there. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
+"""Fetch a measured data set, and check that it exists. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
@@ -9,7 +9,7 @@ OUTPUTS = {"marker": "what was found, with the digest of each raw file, as JSON"
 
 @program("fetch_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), network=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
-    """Fetch what is lacking of a measured data set, and make sure that it is there."""
+    """Fetch the missing files of a measured data set, and check that it exists."""
     from boldscribe.bids import raw_manifest
     from boldscribe.fetching.datasets import complete_dataset
     from boldscribe.files import write_json

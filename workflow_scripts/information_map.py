@@ -1,4 +1,4 @@
-"""Map where in the brain the information about the clips is. Run by hand: `python -m workflow_scripts.information_map --help`."""
+"""Map the information about the clips in the brain. Run by hand: `python -m workflow_scripts.information_map --help`."""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
@@ -17,7 +17,7 @@ OUTPUTS = {"map": "map in the grid of the series (NIfTI)", "about": "what it is,
 
 @program("information_map", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
-    """Map where in the brain the information about the clips is."""
+    """Map the information about the clips in the brain."""
     from boldscribe.evaluation.information_map import write_information_map
 
     write_information_map(

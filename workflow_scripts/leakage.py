@@ -1,4 +1,4 @@
-"""Tell what the test trials share with training. Run by hand: `python -m workflow_scripts.leakage --help`."""
+"""Report what the test trials share with training. Run by hand: `python -m workflow_scripts.leakage --help`."""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
@@ -14,7 +14,7 @@ OUTPUTS = {"json": "counts and findings (.json)", "md": "the same in words (.md)
 
 @program("leakage", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
-    """Tell what the test trials share with training."""
+    """Report what the test trials share with training."""
     from boldscribe.evaluation.leakage import write_leakage
 
     write_leakage(

@@ -1,4 +1,4 @@
-"""Draw noise in place of a subject's BOLD. Run by hand: `python -m workflow_scripts.noise_series --help`."""
+"""Draw noise that replaces a subject's BOLD. Run by hand: `python -m workflow_scripts.noise_series --help`."""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
@@ -9,7 +9,7 @@ OUTPUTS = {"noise": "series of noise", "noise_voxels": "places of its voxels", "
 
 @program("noise_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"), shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
-    """Draw noise in place of a subject's BOLD."""
+    """Draw noise that replaces a subject's BOLD."""
     from boldscribe.bold.noise import write_noise_series
 
     write_noise_series(

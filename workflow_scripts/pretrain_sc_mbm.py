@@ -1,4 +1,4 @@
-"""Masked brain modelling on BOLD of source subjects and others. Run by hand: `python -m workflow_scripts.pretrain_sc_mbm --help`."""
+"""Pretrain SC-MBM on BOLD of source subjects and others. Run by hand: `python -m workflow_scripts.pretrain_sc_mbm --help`."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ STAGED = ("series", "further")  # read in every epoch
 
 @program("pretrain_sc_mbm", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), work=True, stage=STAGED, shut=True)
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, work: Path) -> None:
-    """Masked brain modelling on BOLD, of source subjects and of people who are in no table."""
+    """Pretrain by masked brain modelling on BOLD of source subjects and of people who are in no table."""
     from boldscribe.bold.placement import voxels_path
     from boldscribe.training.pretrain import pretrain_sc_mbm
     from boldscribe.training.pretraining_data import further_series
 
-    further = further_series(config)  # a thousand and more: too many for a command line
-    inputs.use("further_voxels", map(voxels_path, further))  # first: what lies beside a copy is what is declared by then
+    further = further_series(config)  # more than a thousand: too many for a command line
+    inputs.use("further_voxels", map(voxels_path, further))  # first: only files declared by then are linked next to a copy
     inputs.use("further", further)
     pretrain_sc_mbm(
         config,

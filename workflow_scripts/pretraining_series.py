@@ -1,4 +1,4 @@
-"""Clean the series of a subject whom only pretraining reads. Run by hand: `python -m workflow_scripts.pretraining_series --help`."""
+"""Clean the series of a pretraining-only subject. Run by hand: `python -m workflow_scripts.pretraining_series --help`."""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
@@ -17,7 +17,7 @@ OUTPUTS = {
 
 @program("pretraining_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
-    """Mask, denoise and z-score the runs of a subject whom only pretraining reads."""
+    """Mask, denoise and z-score the runs of a pretraining-only subject."""
     from boldscribe.bold.series import write_series
 
     design, folder = config.pretraining[dataset], inputs.one("derivatives").parent

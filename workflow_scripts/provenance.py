@@ -9,7 +9,7 @@ OUTPUTS = {"html": "the page"}
 
 @program("provenance", inputs=INPUTS, outputs=OUTPUTS)
 def main(config: Config, inputs: Files, outputs: Files) -> None:
-    """Close the ledger and write where each result comes from as a page to click through."""
+    """Close the ledger and write a browsable page with the origin of each result."""
     from boldscribe.reporting.lineage import write_lineage
 
     write_lineage(outputs.one("html"))

@@ -1,4 +1,4 @@
-"""Say what the data of each subject are like. Run by hand: `python -m workflow_scripts.quality --help`."""
+"""Report the data quality of each subject. Run by hand: `python -m workflow_scripts.quality --help`."""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
@@ -15,7 +15,7 @@ OUTPUTS = {"csv": "one line per subject (CSV)"}
 
 @program("quality", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
-    """Say what the data of each subject are like."""
+    """Report the data quality of each subject."""
     from boldscribe.evaluation.quality import write_quality
 
     write_quality(

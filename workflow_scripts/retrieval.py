@@ -1,4 +1,4 @@
-"""Say how well fMRI tokens retrieve the clips of target subjects' test trials.
+"""Score how well fMRI tokens retrieve the clips of target subjects' test trials.
 
 Run by hand: `python -m workflow_scripts.retrieval --help`.
 """
@@ -17,7 +17,7 @@ OUTPUTS = {"csv": "retrieval by subject, encoder and metric (CSV)"}
 
 @program("retrieval", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
-    """Say how well fMRI tokens retrieve the clips of target subjects' test trials."""
+    """Score how well fMRI tokens retrieve the clips of target subjects' test trials."""
     from boldscribe.evaluation.retrieval import write_retrieval
 
     write_retrieval(

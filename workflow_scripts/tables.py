@@ -1,4 +1,4 @@
-"""Make the paper's table of a data set, beside the published values and the controls.
+"""Make the paper's table of a data set, next to the published values and the controls.
 
 Run by hand: `python -m workflow_scripts.tables --help`.
 """
@@ -25,7 +25,7 @@ OUTPUTS = {
 
 @program("tables", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
-    """Make the paper's table of a data set, beside the published values and the controls."""
+    """Make the paper's table of a data set, next to the published values and the controls."""
     from boldscribe.evaluation.tables import make_tables
 
     make_tables(

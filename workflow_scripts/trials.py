@@ -1,4 +1,4 @@
-"""Index a subject's trials, labels apart. Run by hand: `python -m workflow_scripts.trials --help`."""
+"""Index a subject's trials, with labels in a separate file. Run by hand: `python -m workflow_scripts.trials --help`."""
 
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
@@ -18,7 +18,7 @@ OUTPUTS = {
 
 @program("trials", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
 def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
-    """Index a subject's trials, labels apart."""
+    """Index a subject's trials, with labels in a separate file."""
     from boldscribe.bold.trials import write_trials
 
     write_trials(

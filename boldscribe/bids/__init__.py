@@ -1,4 +1,4 @@
-"""BIDS data sets: names and reading (`layout`), and the preflight (`checks`)."""
+"""BIDS data sets: file names and reading (`layout`), and the preflight (`checks`)."""
 
 from boldscribe.bids.checks import raw_manifest, validate_raw
 from boldscribe.bids.events import lead_in_of, read_events, stimulus_events

@@ -1,4 +1,4 @@
-"""What the preflight of a data set found, and later steps go by: read once over all subjects, written as JSON."""
+"""Preflight findings of a data set, collected once over all subjects and stored as JSON for later steps."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from boldscribe.errors import UserError
 
 @dataclass(frozen=True)
 class Checked:
-    """Findings about a data set.
+    """Preflight findings of a data set.
 
     Attributes:
-        lead_in: time from the first volume to the zero of the onsets (s).
-        broken_clips: why a clip cannot be decoded, by `stim_file`.
-        kept_for_training, kept_for_testing: video sources that the strict split gives to one side, by the name of the fold, or of the
+        lead_in: time from the first volume to the zero point of the onsets (s).
+        broken_clips: reason why a clip cannot be decoded, by `stim_file`.
+        kept_for_training, kept_for_testing: video sources that the strict split assigns to one side, by name of the fold, or of the
             data set if it is not rotated.
     """
 
@@ -27,7 +27,7 @@ class Checked:
     kept_for_testing: dict[str, list[str]] = field(default_factory=dict)
 
     def as_report(self) -> dict[str, Any]:
-        """The entries of the JSON."""
+        """Return the entries of the JSON."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -35,7 +35,7 @@ def read_checked(path: Path) -> Checked:
     """Read the findings from the JSON that `check_dataset` writes.
 
     Raises:
-        UserError: not such a file.
+        UserError: the file cannot be read or does not hold these findings.
     """
     try:
         report = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Preflight of a raw BIDS data set: what would stop the pipeline hours later, found before anything is computed."""
+"""Preflight of a raw BIDS data set: catch errors that would otherwise stop the pipeline hours later."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SHOWN = 25
 
 
 def locate_dataset(dataset: Dataset) -> dict[str, Any]:
-    """Make sure that a data set's folder is there: its path, name and subjects.
+    """Check that a data set's folder exists, and return its path, name and subjects.
 
     Raises:
-        UserError: no such folder, or no BIDS data set in it.
+        UserError: the folder does not exist or holds no BIDS data set.
     """
     root = Path(dataset.bids_dir)
     if not root.is_dir():
@@ -53,14 +53,14 @@ def locate_dataset(dataset: Dataset) -> dict[str, Any]:
 
 
 def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
-    """The content of `locate_dataset`, and the digest of each file that was not made by this run: raw data, ready derivatives.
+    """Return `locate_dataset`'s content and a digest of each file that this run did not make: raw data, ready derivatives.
 
     Raises:
-        UserError: what `locate_dataset` finds.
+        UserError: see `locate_dataset`.
     """
     design = config.datasets[dataset]
     folders = [] if design.simulated else [design.bids_dir, *([design.stimuli_dir] if design.stimuli_dir else [])]
-    if config.preprocessing.engine in ("derivatives", "minimal") and design.derivatives_dir:
+    if config.preprocessing.reads_derivatives and design.derivatives_dir:
         folders.append(design.derivatives_dir)
     return locate_dataset(design) | {"manifest": manifest(*folders)}
 
@@ -68,23 +68,23 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
 def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, Any]:
     """Check that every subject of a raw data set has what preprocessing and trials need.
 
-    Per subject: a T1w image, runs, and all the runs that the split names; per image: header, data read through, no NaN, TR
-    (sane, and the same in header and sidecar); per run: enough volumes, events with their columns, onsets inside the run, a trial
-    whose window fits. Each video that is going to be read is there, and decoded as it will be: the few that cannot be are listed, and
-    their trials left out. Those of adaptation runs alone stay closed. In a rotation this is so in each fold.
-    With the engine `derivatives` the raw images are not needed: the runs are those of the derivatives, with masks and confounds.
+    Per subject: a T1w image, runs, and all runs named by the split. Per image: header, complete data, no NaN, and a plausible TR that
+    agrees between header and sidecar. Per run: enough volumes, events with their columns, onsets inside the run, and a trial whose
+    window fits. Every video that later steps read must exist and is decoded as they will decode it. The few that fail are listed, and
+    their trials are excluded. Videos shown only in adaptation runs are not opened. In a rotation this holds for each fold.
+    With the engine `derivatives`, raw images are not needed: the runs are those of the derivatives, with masks and confounds.
 
     Args:
         config: the experiment.
         dataset: its name in `config.datasets`.
-        workers: processes that decode videos.
+        workers: number of processes that decode videos.
 
     Returns:
-        what was found: `locate_dataset`'s content, `runs` of each subject, the attributes of `Checked`, `missing_responses`
-        by subject, and `remarks`: what a reader of the results should know, by subject.
+        the findings: `locate_dataset`'s content, `runs` of each subject, the attributes of `Checked`, and, by subject,
+        `missing_responses` and `remarks` for readers of the results.
 
     Raises:
-        UserError: all the problems together, each with file, field, what was found, what is expected, and the remedy.
+        UserError: all problems at once, each with file, field, found value, expected value, and remedy.
     """
     design = config.datasets[dataset]
     report = locate_dataset(design)
@@ -112,7 +112,7 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
 
 
 def _images_folder(config: Config, dataset: str) -> Path:
-    """Where the images that the engine reads are."""
+    """Return the folder of the images that the engine reads."""
     design = config.datasets[dataset]
     if config.preprocessing.engine != "derivatives":
         return Path(design.bids_dir)
@@ -126,7 +126,7 @@ def _images_folder(config: Config, dataset: str) -> Path:
 
 
 def _subject_problems(config: Config, design: Dataset, subject: str, images: Path) -> tuple[dict[str, Path], list[str]]:
-    """Runs of a subject, by label, and what is wrong with the subject's folder."""
+    """Return a subject's runs by label, and the problems of the subject's folder."""
     root, ready = Path(design.bids_dir), config.preprocessing.engine == "derivatives"
     for folder in {root, images}:
         if not (folder / f"sub-{subject}").is_dir():
@@ -139,7 +139,7 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
             runs = find_runs(images, subject, design.session, design.task, space=None, desc=None)
     except UserError as error:
         return {}, [str(error)]
-    problems = [] if config.preprocessing.engine in ("derivatives", "minimal") else _t1w_problems(root, subject)
+    problems = [] if config.preprocessing.reads_derivatives else _t1w_problems(root, subject)
     if config.preprocessing.engine == "minimal":
         from boldscribe.preprocessing.transforms import transform_problems
 
@@ -158,8 +158,8 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
 
 
 def _run_problems(config: Config, bold: Path, images: Path, events: RunEvents | None, lead_in: float) -> list[str]:
-    """What is wrong with a run's image, and with its events beside it."""
-    # derivatives are read next, before anything is computed
+    """Return the problems of a run's image and of its events."""
+    # no NaN check for derivatives: their data are read next, before anything is computed
     if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
         return found
     if events is None:
@@ -187,7 +187,7 @@ def _image_problems(path: Path, ndim: int, *, may_hold_nan: bool = True) -> list
 
 
 def repetition_time_problems(bold: Path, root: Path) -> list[str]:
-    """A TR that is missing, not sane, or not the same in header and JSON sidecar."""
+    """Return the problems of a TR: missing, implausible, or different in header and JSON sidecar."""
     header = repetition_time(load_image(bold, 4))
     try:
         sidecar = metadata(bold, root).get("RepetitionTime")

@@ -1,4 +1,4 @@
-"""Preflight of the events and videos of a data set, over all its subjects."""
+"""Preflight of a data set's events and videos, over all subjects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RunEvents:
 
     Attributes:
         path: `_events.tsv`.
-        table: of `read_events` or of `stimulus_events`; without rows where the file cannot be read.
+        table: from `read_events` or `stimulus_events`; without rows if the file cannot be read.
     """
 
     path: Path
@@ -35,7 +35,7 @@ Events = dict[str, dict[str, RunEvents]]  # by subject and run
 
 
 def read_all_events(design: Dataset) -> tuple[Events, list[str]]:
-    """The events of every run of every subject as their files have them, and what is wrong with the files."""
+    """Read the events of all runs of all subjects as stored, and list the problems of their files."""
     events: Events = {}
     problems = []
     for subject in design.subjects:
@@ -55,12 +55,12 @@ def read_all_events(design: Dataset) -> tuple[Events, list[str]]:
 
 
 def first_onsets(events: Events) -> dict[str, float]:
-    """First onset of each run (s), by its file."""
+    """Return the first onset of each run (s), by events file."""
     return {str(run.path): float(run.table["onset"].iloc[0]) for runs in events.values() for run in runs.values() if len(run.table)}
 
 
 def described_events(design: Dataset, events: Events, lead_in: float, problems: list[str]) -> Events:
-    """The trials of every run (`stimulus_events`); adds to `problems` what their descriptions lack."""
+    """Return the trials of every run (`stimulus_events`); append the errors of `described` to `problems`."""
     trials: Events = {}
     for subject, runs in events.items():
         for run, one in ((run, one) for run, one in runs.items() if len(one.table)):
@@ -72,7 +72,7 @@ def described_events(design: Dataset, events: Events, lead_in: float, problems: 
 
 
 def onset_problems(settings: Bold, bold: Path, events: RunEvents, lead_in: float) -> list[str]:
-    """Onsets outside the run, and a run too short for the window of its first trial."""
+    """Return the problems of a run's onsets: onsets outside the run, or a run too short for its first trial's window."""
     if events.table.empty:
         return []
     image = load_image(bold, 4)
@@ -94,13 +94,13 @@ def onset_problems(settings: Bold, bold: Path, events: RunEvents, lead_in: float
 
 
 def clips_to_read(design: Dataset, events: Events) -> list[str]:
-    """Clips of source subjects, and of target subjects' test runs; those that adaptation runs alone show stay closed."""
+    """Return the clips of source subjects and of target subjects' test runs; clips shown only in adaptation runs stay unread."""
     trained, tested = _by_side(design, events, "stim_file")
     return sorted(trained | tested)
 
 
 def sources_of_both_sides(design: Dataset, events: Events) -> tuple[set[str], set[str]]:
-    """Video sources of source subjects' clips, and of the clips of target subjects' test runs."""
+    """Return the video sources of source subjects' clips, and of the clips in target subjects' test runs."""
     return _by_side(design, events, "source")
 
 
@@ -115,13 +115,13 @@ def check_clips(folder: Path, clips: Sequence[str], largest_share: float, worker
     """Decode the clips that will be read.
 
     Args:
-        folder: of the videos.
+        folder: folder of the videos.
         clips: `stim_file` of each.
-        largest_share: of broken ones.
-        workers: processes.
+        largest_share: largest accepted share of broken clips.
+        workers: number of processes.
 
     Returns:
-        why a clip cannot be decoded, by `stim_file`; and problems: clips that are missing, or too many that are broken.
+        reason why a clip cannot be decoded, by `stim_file`; and problems: missing clips, or too many broken ones.
     """
     if absent := missing_clips(folder, clips):
         shown = ", ".join(absent[:3])
@@ -137,12 +137,12 @@ def check_clips(folder: Path, clips: Sequence[str], largest_share: float, worker
 
 
 def missing_responses(events: Events) -> dict[str, int]:
-    """Number of a subject's trials that lack the response that their events have a column for, by subject."""
+    """Count each subject's trials without a response, where the events have a response column."""
     return {s: int(sum((~run.table["answered"]).sum() for run in runs.values())) for s, runs in events.items()}
 
 
 def remarks(design: Dataset, events: Events) -> dict[str, list[str]]:
-    """What a reader of the results should know, by subject: missing responses, and where HAD is not as designed."""
+    """Return remarks for readers of the results, by subject: missing responses, and deviations from HAD's design."""
     found: dict[str, list[str]] = {}
     unanswered = missing_responses(events)
     for subject, runs in events.items():

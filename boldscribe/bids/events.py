@@ -1,4 +1,4 @@
-"""Stimulus events: what was shown when, in seconds from the first volume of a run, whatever the habits of the data set."""
+"""Stimulus events: what was shown when, in seconds from a run's first volume, independent of the data set's conventions."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from boldscribe.sections.data import Dataset
 TIMES = ("onset", "duration")
 ANSWERS = ("response", "response_time")
 MANIFEST_COLUMNS = ("stimulus", "stim_file", "action", "source")
-WORDS = "clip_description"  # not `description`: the file may call its stimuli so
-START = "start"  # a further column of the manifest, which it may have
+WORDS = "clip_description"  # not `description`: the stimulus column may have that name
+START = "start"  # optional column of the manifest
 NOTHING = {"", "n/a"}
 
 
 def read_events(path: Path, stimulus: str = "stim_file", description: str | None = None) -> pd.DataFrame:
-    """The stimulus events of a run as its file has them, by onset.
+    """Read the stimulus events of a run as stored, sorted by onset.
 
     Args:
         path: `_events.tsv`.
-        stimulus: column that names the stimulus; rows without one (empty or n/a: fixation, blanks) are no trials.
-        description: column that describes the stimulus in words, where there is one.
+        stimulus: column that names the stimulus; rows without one (empty or n/a: fixation, blanks) are not trials.
+        description: column that describes the stimulus in words, if any.
 
     Returns:
-        `onset` and `duration` (s; NaN for n/a), `trial_type` where the file has it, the stimulus column, `clip_description` (empty
-        where the file has none), and `answered`: false where the file has a column of responses, with n/a.
+        `onset` and `duration` (s; NaN for n/a), `trial_type` if the file has it, the stimulus column, `clip_description` (empty
+        if the file has none), and `answered` (false if a response column is empty or n/a).
 
     Raises:
         UserError: missing file or column, times that are not numbers, no stimulus at all.
@@ -64,26 +64,26 @@ def read_events(path: Path, stimulus: str = "stim_file", description: str | None
 
 
 def stimulus_events(design: Dataset, path: Path, lead_in: float) -> pd.DataFrame:
-    """The trials of a run.
+    """Read the trials of a run, sorted by onset.
 
     Args:
-        design: section of the data set, whose adapter or stimulus manifest says what a stimulus is.
+        design: section of the data set, whose adapter or stimulus manifest defines the stimuli.
         path: `_events.tsv`.
-        lead_in: time from the first volume to the zero of the onsets (s): `lead_in_of`.
+        lead_in: time from the first volume to the zero point of the onsets (s): `lead_in_of`.
 
     Returns:
-        `onset` and `duration` (s from the first volume), `stim_file` (below the folder of the videos), `action`, `source` (of the
-        video: what clips cut from one recording share), `start` (where in its source the clip begins, s; NaN where nothing tells),
-        `description` (empty where the data set has none) and `answered`, by onset.
+        `onset` (s from the first volume) and `duration` (s), `stim_file` (relative to the folder of the videos), `action`, `source`
+        (of the video; shared by all clips cut from one recording), `start` (of the clip in its source, s; NaN if unknown),
+        `description` (empty if the data set has none) and `answered`.
 
     Raises:
-        UserError: what `read_events` finds, a stimulus that the manifest lacks, or a clip's name that is not as HAD's are.
+        UserError: see `read_events`; a stimulus that is missing from the manifest, or a clip name that does not follow HAD's pattern.
     """
     return described(read_events(path, design.stimulus_column, design.description_column), design, path, lead_in)
 
 
 def described(events: pd.DataFrame, design: Dataset, path: Path, lead_in: float) -> pd.DataFrame:
-    """What `stimulus_events` gives, of events that `read_events` has read from `path`."""
+    """Convert events that `read_events` has read from `path` to the trials of `stimulus_events`."""
     events = events.assign(onset=events["onset"] + lead_in)
     if design.stimulus_manifest is not None:
         events = _by_manifest(events, design, path)
@@ -103,14 +103,14 @@ def described(events: pd.DataFrame, design: Dataset, path: Path, lead_in: float)
 
 
 def lead_in_of(design: Dataset, first_onsets: Mapping[str, float]) -> float:
-    """Time from the first volume to the zero of a data set's onsets (s): as configured, or found by `had.detect_lead_in`.
+    """Return the time from the first volume to the zero point of the onsets (s): as configured, or by `had.detect_lead_in`.
 
     Args:
         design: section of the data set.
-        first_onsets: first onset of each run (s), by its file.
+        first_onsets: first onset of each run (s), by events file.
 
     Raises:
-        UserError: it is to be detected, and cannot be.
+        UserError: detection is configured and fails.
     """
     return had.detect_lead_in(first_onsets) if design.lead_in == "detect" else float(design.lead_in)
 
@@ -132,13 +132,13 @@ def _by_manifest(events: pd.DataFrame, design: Dataset, path: Path) -> pd.DataFr
 
 @lru_cache(maxsize=8)
 def read_stimulus_manifest(path: Path) -> pd.DataFrame:
-    """The table that names video, action and source of each stimulus (docs/real-data.md): indexed by `stimulus`.
+    """Read the table with video, action and source of each stimulus (docs/real-data.md), indexed by `stimulus`.
 
-    A source of n/a means that no other clip was cut from the same recording: the clip is its own source. `start` (s) is NaN where the
+    A source of n/a means that no other clip was cut from the same recording: the clip is its own source. `start` (s) is NaN if the
     table does not have it.
 
     Raises:
-        UserError: missing file or column, a stimulus that stands twice, a video without action, a start that is no number.
+        UserError: missing file or column, a duplicate stimulus, a video without action, a start that is not a number.
     """
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)

@@ -1,6 +1,6 @@
-"""The habits of HAD (OpenNeuro ds004488), read off its versions 1.0.0 to 1.1.1 and third-party notes on 2.0.1.
+"""Peculiarities of HAD (OpenNeuro ds004488), taken from its versions 1.0.0 to 1.1.1 and third-party notes on 2.0.1.
 
-Its onsets, its names of clips and its shipped derivatives would each spoil results in silence (docs/real-data.md).
+Its onsets, clip names and shipped derivatives would each silently spoil results (docs/real-data.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from boldscribe.errors import UserError
 
-# A blank of this length precedes the first clip of each run. Up to version 1.1.1 the onsets count from its end, later from its start.
+# A blank of this length precedes the first clip of each run. Up to version 1.1.1 onsets count from its end, in later ones from its start.
 LEAD_IN = 12.0
 LATEST_FIRST_ONSET = 4.0  # s: one stimulus onset asynchrony
 CLIP = re.compile(r"(?:^|/)v_(?P<action>.+)_id_(?P<source>.{11})_start_(?P<start>[0-9.]+)_label_[0-9]+\.mp4$")
@@ -21,12 +21,12 @@ RUNS_PER_CYCLE = 3
 
 @dataclass(frozen=True)
 class Clip:
-    """What the name of a clip says.
+    """Contents of a clip's name.
 
     Attributes:
         action: its class, with spaces.
         source: YouTube id of the video that it was cut from.
-        start: where in that video it begins (s).
+        start: start of the clip in that video (s).
     """
 
     action: str
@@ -35,14 +35,14 @@ class Clip:
 
 
 def parse_clip(name: str, where: Path) -> Clip:
-    """Class, source and start of a clip by its name, `Class name/v_Class name_id_YOUTUBEID01_start_28.0_label_1.mp4`.
+    """Parse class, source and start from a clip's name, `Class name/v_Class name_id_YOUTUBEID01_start_28.0_label_1.mp4`.
 
     Args:
-        name: as in the events; later versions write underscores for the spaces of the class.
-        where: file of the events, for messages.
+        name: as in the events; later versions replace the spaces of the class by underscores.
+        where: events file, for error messages.
 
     Raises:
-        UserError: another kind of name.
+        UserError: the name does not follow this pattern.
     """
     if (found := CLIP.search(name)) is None:
         raise UserError(
@@ -54,13 +54,13 @@ def parse_clip(name: str, where: Path) -> Clip:
 
 
 def detect_lead_in(first_onsets: Mapping[str, float]) -> float:
-    """Whether a version leaves the blank of 12 s before the first clip out of its onsets; never assumed.
+    """Detect, rather than assume, whether a version's onsets exclude the 12 s blank before the first clip.
 
     Args:
-        first_onsets: first onset of each run (s), by its file.
+        first_onsets: first onset of each run (s), by events file.
 
     Returns:
-        12 where the onsets count from the end of the blank (first ones near 0), 0 where they count from the first volume.
+        12 if the onsets count from the end of the blank (first ones near 0), 0 if they count from the first volume.
 
     Raises:
         UserError: a first onset that fits neither, or runs that differ.
@@ -88,10 +88,10 @@ def detect_lead_in(first_onsets: Mapping[str, float]) -> float:
 
 
 def cycle_remarks(actions: Mapping[str, Sequence[str]]) -> list[str]:
-    """Where a subject's runs are not as designed: three runs in a row show each class once (checked in all 120 cycles of 1.1.1).
+    """Report deviations from the design: three consecutive runs show each class once (checked in all 120 cycles of 1.1.1).
 
     Args:
-        actions: those of each run, in order of the runs.
+        actions: actions of each of a subject's runs, in run order.
     """
     runs = list(actions)
     remarks = []
@@ -104,9 +104,9 @@ def cycle_remarks(actions: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def flat_runs(root: Path, subject: str, task: str) -> dict[str, Path]:
-    """Preprocessed runs as HAD ships them: `sub-XX/sub-XX_task-action_run-N_desc-preproc_bold.nii.gz`, by two-digit run label.
+    """Find HAD's shipped preprocessed runs, `sub-XX/sub-XX_task-action_run-N_desc-preproc_bold.nii.gz`, by two-digit run label.
 
-    The names have neither session nor space, and run numbers are not padded; the space must be read off the grid.
+    The names have neither session nor space, and run numbers are not padded; the space must be inferred from the grid.
     """
     pattern = re.compile(rf"sub-{subject}_task-{task}_run-(?P<run>[0-9]+)_desc-preproc_bold\.nii(\.gz)?$")
     found = {match["run"]: path for path in (root / f"sub-{subject}").glob("*_bold.nii*") if (match := pattern.fullmatch(path.name))}

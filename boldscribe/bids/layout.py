@@ -1,4 +1,4 @@
-"""BIDS: entity paths, runs, sidecars and events, of raw data sets and of derivatives named as fMRIPrep names them."""
+"""BIDS layout: entity paths, runs, sidecars and events of raw data sets and of derivatives with fMRIPrep's names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bids.layout.writing import build_path
 from boldscribe.errors import UserError
 from boldscribe.images import load_image
 
-# pybids' own patterns know no `res` entity
+# pybids' own patterns have no `res` entity
 PATTERN = (
     "sub-{subject}[/ses-{session}]/{datatype}/sub-{subject}[_ses-{session}][_task-{task}][_run-{run}][_from-{from}][_to-{to}]"
     "[_mode-{mode}][_space-{space}][_res-{res}][_desc-{desc}]_{suffix}{extension}"
@@ -31,7 +31,7 @@ def entity_path(
     session: str | None = None,
     **entities: str | None,
 ) -> Path:
-    """Path of a file relative to its data set; entities that are None are left out.
+    """Build a file's path relative to its data set; entities that are None are omitted.
 
     Entities: `task`, `run`, `from`, `to`, `mode`, `space`, `res`, `desc`.
     """
@@ -40,27 +40,27 @@ def entity_path(
 
 
 def run_label(label: str | int | None) -> str:
-    """The form in which runs are compared and stored: two digits for numbers; a file without `run` is run 01.
+    """Normalise a run label for comparison and storage: two digits for numbers; a file without `run` is run 01.
 
-    fMRIPrep keeps the raw name, and data sets write `run-1` as well as `run-01`.
+    fMRIPrep keeps the raw name, and data sets use both `run-1` and `run-01`.
     """
     text = "01" if label is None else str(label)
     return f"{int(text):02d}" if text.isdigit() else text
 
 
 def resolution_label(resolution: float) -> str:
-    """The `res` entity of isotropic voxels (mm): 2.0 gives `2`, 2.5 gives `2p5`."""
+    """Return the `res` entity of isotropic voxels (mm): 2.0 gives `2`, 2.5 gives `2p5`."""
     return f"{resolution:g}".replace(".", "p")
 
 
 def entities(path: Path) -> dict[str, str]:
-    """Entities of a file name, with the datatype folder, read by pybids."""
+    """Parse the entities of a file name, including the datatype folder, with pybids."""
     return {k: str(v) for k, v in parse_file_entities(str(path), entities=_patterns()).items()}
 
 
 @cache
 def _patterns() -> list[Any]:
-    """The entities of BIDS and its derivatives; pybids would build them anew for each file."""
+    """Return the entities of BIDS and its derivatives; cached, since pybids would rebuild them for each file."""
     return list((Config.load("bids").entities | Config.load("derivatives").entities).values())
 
 
@@ -74,13 +74,13 @@ def find_runs(
     apart: Sequence[str] = (),
     **wanted: str | None,
 ) -> dict[str, Path]:
-    """Files of one kind by run label, in order of the labels.
+    """Find files of one kind by run label, sorted by label.
 
     Args:
         root: raw data set or derivatives.
         suffix, extensions: kind of file, such as `events` and `.tsv`.
-        apart: further entities that tell runs apart, and lead the label where a file has them: `LR_01` with `direction`.
-        wanted: entities that must match; None demands their absence.
+        apart: further entities that distinguish runs; if a file has them, they precede the run in the label: `LR_01` with `direction`.
+        wanted: entities that must match; None requires their absence.
 
     Raises:
         UserError: two files for one run.
@@ -104,9 +104,9 @@ def find_runs(
 def find_preprocessed(
     root: Path, subject: str, session: str | None, task: str, space: str, resolution: float, apart: Sequence[str] = ()
 ) -> dict[str, Path]:
-    """Preprocessed runs by label, in the wanted space and resolution.
+    """Find preprocessed runs in the requested space and resolution, by label.
 
-    Older fMRIPrep, and spaces asked for without resolution, leave `res` out; then the voxel size decides.
+    Older fMRIPrep omits `res`, as do spaces requested without resolution; then the voxel size decides.
 
     Raises:
         UserError: none found.
@@ -128,13 +128,13 @@ def find_preprocessed(
 
 
 def find_t1w(root: str | Path, subject: str) -> Path | None:
-    """The subject's T1w image: the first by name, of any session; None where there is none."""
+    """Return the subject's T1w image, the first by name of any session, or None."""
     folder = Path(root) / f"sub-{subject}"
     return next(iter(sorted([*folder.glob("anat/*_T1w.nii*"), *folder.glob("ses-*/anat/*_T1w.nii*")])), None)
 
 
 def metadata(path: Path, root: str | Path) -> dict[str, Any]:
-    """JSON sidecar of a file by the inheritance principle: files nearer to it override those nearer to the data set's root.
+    """Merge a file's JSON sidecars by the inheritance principle: those closer to the file override those closer to the root.
 
     Raises:
         UserError: a sidecar that is not JSON.

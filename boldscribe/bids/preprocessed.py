@@ -1,4 +1,4 @@
-"""Ready derivatives: a subject's preprocessed runs, in a space where voxels of two subjects correspond."""
+"""Ready derivatives: a subject's preprocessed runs, in a space where voxels correspond across subjects."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SPACES_ON_THE_GRID = ("MNI152NLin2009cAsym", "MNI152NLin2009aSym")  # of `templa
 
 
 def preprocessed_runs(root: Path, subject: str, design: Dataset | PretrainingSet, settings: Preprocessing) -> dict[str, Path]:
-    """Preprocessed BOLD of a subject's runs, by run label.
+    """Find a subject's preprocessed BOLD, by run label.
 
-    Names are those of BIDS-Derivatives (`find_preprocessed`), or, with the adapter `had`, those of its shipped derivatives, which do
-    not name their space: then the grid must be the template's.
+    Names follow BIDS-Derivatives (`find_preprocessed`) or, with the adapter `had`, HAD's shipped derivatives. The latter do not name
+    their space, so their grid must be the template's.
 
     Args:
-        root: derivatives, which hold `sub-XX`.
+        root: derivatives folder that holds `sub-XX`.
         subject: label without `sub-`.
         design: section of the data set.
         settings: space and resolution (mm).
@@ -43,10 +43,10 @@ def preprocessed_runs(root: Path, subject: str, design: Dataset | PretrainingSet
 
 
 def check_grid(path: Path, settings: Preprocessing) -> None:
-    """Make sure that an image whose name does not say its space is on the grid of the configured one.
+    """Check that an image without a space in its name is on the grid of the configured space.
 
     Raises:
-        UserError: it is on another grid, or the configured space is one whose grid is not known here.
+        UserError: it is on another grid, or the grid of the configured space is not known here.
     """
     from boldscribe.preprocessing.template import output_grid
 
@@ -77,15 +77,15 @@ def _described(grid: Grid) -> str:
 
 
 def start_time(bold: Path, root: Path, design: Dataset | PretrainingSet, subject: str, run: str) -> float:
-    """Time from the start of a volume's acquisition to what its values stand for after slice-timing correction (s).
+    """Return the time from the start of a volume's acquisition to the time of its slice-timing-corrected values (s).
 
-    Read off the sidecar (`StartTime`). fMRIPrep before 21.0 leaves it out, and corrects to the middle of the slice times: then these
-    come from the raw sidecar, where the derivative says that it is corrected. HAD's shipped derivatives do not say; they were made
+    It is `StartTime` in the sidecar. fMRIPrep before 21.0 omits it and corrects to the middle of the slice times, which are then read
+    from the raw sidecar if the derivative states that it is corrected. HAD's shipped derivatives do not state this; they were made
     with fMRIPrep's default, which corrects.
 
     Args:
         bold: preprocessed run.
-        root: derivatives.
+        root: derivatives folder.
         design: section of the data set.
         subject, run: labels.
     """

@@ -1,1 +1,1 @@
-"""From preprocessed BOLD to cleaned series and trial windows."""
+"""Cleaned series and trial windows from preprocessed BOLD."""

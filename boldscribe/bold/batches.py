@@ -1,7 +1,7 @@
-"""Windows of trials on the device that computes, without letting it wait.
+"""Trial windows on the compute device, loaded without stalling it.
 
-Where the series of all subjects fit into half of a GPU's free memory they are put there once, and windows are cut and scattered
-on the GPU. Elsewhere windows are cut on the host, the next batch while the present one is computed.
+If the series of all subjects fit into half of a GPU's free memory, they are uploaded once, and windows are cut and scattered on the
+GPU. Otherwise windows are cut on the host, the next batch while the current one is computed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from boldscribe.bold.windows import Windows
 
-SHARE = 0.5  # of the free memory of a GPU that the series may take
+SHARE = 0.5  # largest share of a GPU's free memory that the series may take
 
 
 class Batches:
-    """Batches of windows by trial.
+    """Loader of batches of trial windows.
 
     Args:
-        windows: of the trials.
-        device: where batches are wanted.
+        windows: windows of the trials.
+        device: target device of the batches.
     """
 
     def __init__(self, windows: Windows, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class Batches:
         self._expected: dict[tuple[int, ...], Future[Tensor]] = {}
 
     def load(self, rows: Tensor) -> Tensor:
-        """Windows of trials, float32 (B, T, X, Y, Z)."""
+        """Load the windows of trials, float32 (B, T, X, Y, Z)."""
         if self.resident is not None:
             return self._cut(rows)
         key = tuple(rows.tolist())
@@ -41,7 +41,7 @@ class Batches:
         return windows.to(self.device, non_blocking=True)
 
     def expect(self, rows: Tensor) -> None:
-        """Say which batch will be asked for next."""
+        """Prefetch the batch that will be requested next."""
         if self.resident is None and (key := tuple(rows.tolist())) not in self._expected:
             self._expected[key] = self._worker.submit(self._load, key)
 
@@ -50,7 +50,7 @@ class Batches:
         return windows.pin_memory() if self.device.type == "cuda" else windows
 
     def _fit(self) -> bool:
-        """Whether the series of all subjects fit into the GPU's free memory."""
+        """Return whether the series of all subjects fit into the GPU's free memory."""
         needed = sum(2 * one.shape[0] * one.shape[1] for one in self.windows.series.values())  # float16
         free, _ = torch.cuda.mem_get_info(self.device)
         fits = needed < SHARE * free
@@ -60,7 +60,7 @@ class Batches:
         return fits
 
     def hold(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Series (volumes, voxels) and the voxels' places in the grid, by subject, on the device."""
+        """Copy series (volumes, voxels) and the voxels' grid indices to the device, by subject."""
         return {
             subject: (torch.from_numpy(one.bold_TV[:, one.inside]).to(self.device), torch.from_numpy(one.place).to(self.device).long())
             for subject, one in self.windows.series.items()

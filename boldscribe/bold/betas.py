@@ -1,7 +1,8 @@
 """Single-trial responses by least squares separate (LSS, Mumford et al. 2012): one model per trial, all solved at once.
 
-Each model holds the trial's regressor, one regressor of all other trials, and the nuisance. With the nuisance projected out of data
-and regressors (Frisch, Waugh and Lovell), the trial's weight has a closed form in a few inner products, whatever the number of voxels.
+Each model has the trial's regressor, one regressor for all other trials, and the nuisance regressors. After projecting the nuisance
+out of data and regressors (Frisch, Waugh and Lovell), the trial's weight has a closed form in a few inner products, regardless of the
+number of voxels.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import numpy as np
 from nilearn.glm.first_level import compute_regressor
 from numpy.typing import NDArray
 
-SHORTEST_DURATION = 0.1  # s: of an event whose duration is n/a or 0
+SHORTEST_DURATION = 0.1  # s, used for events whose duration is n/a or 0
 
 
 def trial_regressors(
     onsets: NDArray[np.float64], durations: NDArray[np.float64], n_volumes: int, repetition_time: float, start_time: float
 ) -> NDArray[np.float64]:
-    """The response of each trial to SPM's canonical haemodynamic response, (T, N).
+    """Convolve each trial with SPM's canonical haemodynamic response, (T, N).
 
     Args:
         onsets, durations: of the trials (s from the first volume); NaN durations count as brief.
@@ -35,21 +36,21 @@ def trial_regressors(
 def separate_responses(
     data_TV: NDArray[np.float32], regressors_TN: NDArray[np.float64], nuisance_TK: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """The weight of each trial in its own model, (N, V).
+    """Estimate the weight of each trial in its own model, (N, V).
 
     Args:
         data_TV: BOLD of one run.
-        regressors_TN: of `trial_regressors`.
+        regressors_TN: from `trial_regressors`.
         nuisance_TK: mean, trend and confounds.
 
     Returns:
-        in the data's units per unit of the regressor; 0 for a trial whose regressor is nothing beside the others and the nuisance.
+        weights in data units per regressor unit; 0 for a trial whose regressor is collinear with the others and the nuisance.
     """
     u, singular, _ = np.linalg.svd(nuisance_TK / np.maximum(np.abs(nuisance_TK).max(axis=0), 1e-12), full_matrices=False)
     basis_TK = u[:, singular > singular[0] * 1e-10]
     own_TN = regressors_TN - basis_TK @ (basis_TK.T @ regressors_TN)
     other_TN = own_TN.sum(axis=1, keepdims=True) - own_TN
-    # the projection takes the data's nuisance out, too; the mean goes first, for the sake of float32
+    # projecting the regressors also removes the nuisance from the data; the mean is subtracted first to keep precision in float32
     own_NV = own_TN.T.astype(np.float32) @ (data_TV - data_TV.mean(axis=0))
     other_NV = own_NV.sum(axis=0) - own_NV
     own, other, both = (np.einsum("tn,tn->n", a, b) for a, b in ((own_TN, own_TN), (other_TN, other_TN), (own_TN, other_TN)))
@@ -61,7 +62,7 @@ def separate_responses(
 
 
 def standardised(betas_NV: NDArray[np.float32], clip_sigma: float) -> NDArray[np.float32]:
-    """z-scored per voxel over the trials of a run, clipped; constant voxels are 0."""
+    """Z-score each voxel over the trials of a run, and clip; constant voxels are 0."""
     centred = betas_NV - betas_NV.mean(axis=0)
     sd = centred.std(axis=0)
     return np.clip(centred / np.where(sd > 1e-6 * np.abs(betas_NV).max(initial=1e-12), sd, np.inf), -clip_sigma, clip_sigma)

@@ -1,6 +1,6 @@
-"""Noise in place of BOLD: Gaussian windows with the moments of a subject's own, for the controls that are decoded or trained from them.
+"""Noise instead of BOLD: Gaussian windows with the moments of a subject's windows, for controls that decode or train on them.
 
-A decoder that does as well on these has learnt the style of captions and nothing of brains (Jo et al. 2024).
+A decoder that does as well on noise has learnt the style of captions and nothing about brains (Jo et al. 2024).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array, save_array
 from boldscribe.reproducible import generator
 
-COLUMNS = 20_000  # values of a window that are drawn at once, which bounds the memory
+COLUMNS = 20_000  # values of a window drawn at once, to bound memory
 
 
 def write_noise_series(config: Config, dataset: str, subject: str, *, series: Path, trials: Path, noise: Path, noise_trials: Path) -> None:
-    """Write a series that holds one window of noise per trial, and the trial index that points to it.
+    """Write a series with one noise window per trial, and the trial index that points to it.
 
     Windows of each role (`train`, `adapt`, `test`) have the mean and covariance of the subject's windows of that role.
 
@@ -30,11 +30,11 @@ def write_noise_series(config: Config, dataset: str, subject: str, *, series: Pa
         config: the experiment (`seed`).
         dataset, subject: labels.
         series, trials: of the subject.
-        noise: `sub-XX_bold.npy`; `sub-XX_voxels.npy` is written beside it.
+        noise: `sub-XX_bold.npy`; `sub-XX_voxels.npy` is written next to it.
         noise_trials: the trial index, with the same trials and roles.
 
     Raises:
-        UserError: fewer than two trials of a role, which have no covariance.
+        UserError: a role has fewer than two trials and hence no covariance.
     """
     table = pd.read_parquet(trials).reset_index(drop=True)
     bold_TV, header = load_array(series)
@@ -59,15 +59,15 @@ def write_noise_series(config: Config, dataset: str, subject: str, *, series: Pa
 
 
 def mixing(n: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Weights of n windows in each of n drawn ones: (n, n), see `matched_noise`."""
+    """Draw the weights of n windows in each of n noise windows, (n, n); see `matched_noise`."""
     return (rng.standard_normal((n, n)) / np.sqrt(n - 1)).astype(np.float32)
 
 
 def matched_noise(windows_ND: NDArray[np.float32], weights_NN: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gaussian windows with the mean and covariance over trials of all their values.
+    """Draw Gaussian windows that match the mean and covariance over trials of all values.
 
-    x̄ + Σ_i w_i (x_i − x̄) / √(n − 1) with w ~ N(0, 1) has the sample covariance of the n windows, which is never formed; columns can
-    be drawn in parts with the same weights.
+    With w ~ N(0, 1), x̄ + Σ_i w_i (x_i − x̄) / √(n − 1) has the sample covariance of the n windows without forming it. Columns can be
+    drawn in parts with the same weights.
     """
     mean = windows_ND.mean(0)
     return mean + weights_NN @ (windows_ND - mean)

@@ -1,6 +1,6 @@
-"""Where things of a cleaned series are: its files beside it, its voxels in the tokenizer's grid.
+"""Locations for a cleaned series: its companion files, and its voxels in the tokenizer's grid.
 
-Apart from the windows, so that steps which only ask this need not wait for torch.
+Separate from `windows`, so that steps that need only these do not import torch.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ LARGEST_LOSS = 0.05  # share of a brain's voxels that the tokenizer's grid may c
 
 
 def voxels_path(series: Path) -> Path:
-    """`sub-XX_voxels.npy` beside `sub-XX_bold.npy`."""
+    """Return the path of `sub-XX_voxels.npy` next to `sub-XX_bold.npy`."""
     return Path(series).with_name(Path(series).name.replace("_bold.npy", "_voxels.npy"))
 
 
 def displacement_path(series: Path) -> Path:
-    """`sub-XX_framewise_displacement.npy` beside `sub-XX_bold.npy`."""
+    """Return the path of `sub-XX_framewise_displacement.npy` next to `sub-XX_bold.npy`."""
     return Path(series).with_name(Path(series).name.replace("_bold.npy", "_framewise_displacement.npy"))
 
 
 def place_in_grid(voxels: NDArray[np.int32], grid_shape: Sequence[int], grid: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Crop or pad symmetrically: the middle voxel (index n // 2 of each axis) of one grid falls on that of the other.
+    """Crop or pad symmetrically: the middle voxels (index n // 2 of each axis) of both grids coincide.
 
     Args:
         voxels: (V,) flat C-order index of each voxel in `grid_shape`.
@@ -33,7 +33,7 @@ def place_in_grid(voxels: NDArray[np.int32], grid_shape: Sequence[int], grid: Se
         grid: of the tokenizer.
 
     Returns:
-        (K,) flat index in `grid` of the voxels inside it, and (V,) which these are.
+        (K,) flat index in `grid` of the voxels inside it, and a (V,) mask of these voxels.
     """
     shift = np.array(grid) // 2 - np.array(grid_shape) // 2
     index_3V = np.stack(np.unravel_index(voxels, tuple(grid_shape))) + shift[:, None]

@@ -1,4 +1,4 @@
-"""Preflight of ready derivatives that only pretraining reads: what would stop it hours later, found before anything is computed."""
+"""Preflight of ready derivatives that only pretraining reads: catch errors that would otherwise stop it hours later."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from boldscribe.sections.data import Dataset, PretrainingSet
 
 
 def subject_manifest(config: Config, name: str, subject: str) -> dict[str, Any]:
-    """The folder of a subject whom only pretraining reads, and the digest of each of its files."""
+    """Return label and file digests of a subject that only pretraining reads."""
     folder = Path(config.pretraining[name].derivatives_dir) / f"sub-{subject}"
     return {"subject": subject, "manifest": manifest(folder)}
 
 
 def check_pretraining_set(config: Config, name: str) -> dict[str, Any]:
-    """Check that the derivatives of every subject of a set can be cleaned and cut into windows beside the experiment's.
+    """Check that all subjects' derivatives can be cleaned and cut into windows along with the experiment's.
 
-    Per run: image, brain mask and confounds are there, on one grid; TR sane, and the same in header and sidecar; enough volumes for
-    the regressors. Per subject: a run that holds a window; voxels of the configured size, inside the tokenizer's grid, on the grid of
-    all ready derivatives that the configuration names. Images are not read through: cleaning does that first.
+    Per run: image, brain mask and confounds exist and share one grid; the TR is plausible and agrees between header and sidecar; there
+    are enough volumes for the regressors. Per subject: one run fits a window; voxels have the configured size, lie inside the
+    tokenizer's grid, and are on the grid of all ready derivatives in the configuration. Images are not read in full: cleaning starts
+    with that.
 
     Returns:
-        that grid: `space`, `grid_shape`, `affine`.
+        that common grid: `space`, `grid_shape`, `affine`.
 
     Raises:
-        UserError: all the problems together, each with file, what was found, what is expected, and the remedy.
+        UserError: all problems at once, each with file, found value, expected value, and remedy.
     """
     design = config.pretraining[name]
     reference = first_ready_run(config)
@@ -50,10 +51,12 @@ def check_pretraining_set(config: Config, name: str) -> dict[str, Any]:
 
 
 def first_ready_run(config: Config) -> Path:
-    """The run whose grid all ready derivatives must have: of a data set's first subject, where those are ready, else of pretraining's.
+    """Return the run whose grid all ready derivatives must have.
+
+    It is the first subject's: of a data set with ready derivatives, or else of a pretraining set.
 
     Raises:
-        UserError: it is not there.
+        UserError: the run does not exist.
     """
     ready: list[tuple[Dataset | PretrainingSet, str]] = []
     if config.preprocessing.engine == "derivatives":

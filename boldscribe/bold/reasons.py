@@ -1,4 +1,4 @@
-"""Why a trial takes no part, in the words of `sub-XX_excluded.parquet`."""
+"""Reasons to exclude a trial, as written to `sub-XX_excluded.parquet`."""
 
 OUTSIDE = "window leaves the run"
 BROKEN = "clip cannot be decoded"

@@ -1,4 +1,4 @@
-"""The preprocessed runs of a subject: their files, their confounds, and the voxels that they have in common."""
+"""Preprocessed runs of a subject: files, confounds, and common voxels."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FREE_VOLUMES = 10
 
 @dataclass(frozen=True)
 class Run:
-    """A preprocessed run: its files, its confounds, and when its volumes were taken."""
+    """A preprocessed run: its files, confounds, and acquisition times."""
 
     label: str
     bold: Path
-    mask: Path | None  # None where the derivatives have none: the template's stands for it
+    mask: Path | None  # None if the derivatives have none: then the template's mask is used
     repetition_time: float
     start_time: float
     confounds_TK: NDArray[np.float64]
@@ -37,10 +37,10 @@ class Run:
 
 
 def read_runs(config: Config, design: Dataset | PretrainingSet, subject: str, derivatives_dir: Path) -> list[Run]:
-    """A subject's preprocessed runs, in the configured space and resolution; their image data stay on disk.
+    """Read a subject's preprocessed runs in the configured space and resolution; the image data stay on disk.
 
     Raises:
-        UserError: none found, or what `read_run` finds.
+        UserError: none found; see also `read_run`.
     """
     bolds = preprocessed_runs(derivatives_dir, subject, design, config.preprocessing)
     return [
@@ -53,10 +53,10 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold, start: float) -
     """Collect a run's files and read its confounds; the image data stay on disk.
 
     Args:
-        label: of the run.
+        label: run label.
         bold: preprocessed image.
-        root: derivatives.
-        settings: which confounds.
+        root: derivatives folder.
+        settings: choice of confounds.
         start: its `start_time` (s).
 
     Raises:
@@ -85,10 +85,10 @@ def read_confounds(
     tr: float,
     settings: Bold,
 ) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float32]]:
-    """Regressors chosen by nilearn's `load_confounds`, steady-state volumes, and framewise displacement (mm).
+    """Read the regressors chosen by nilearn's `load_confounds`, steady-state volumes, and framewise displacement (mm).
 
     Raises:
-        UserError: no confounds beside the image, columns missing, or another number of rows than volumes.
+        UserError: no confounds next to the image, missing columns, or a number of rows that differs from that of volumes.
     """
     strategy = ["motion", "high_pass", *(["wm_csf"] if settings.tissue else [])]
     try:
@@ -106,7 +106,7 @@ def read_confounds(
     steady = np.ones(n_volumes, bool)
     if steady_rows is not None:
         steady = np.isin(np.arange(n_volumes), steady_rows)
-    # nilearn orders columns by a set, which differs from process to process
+    # nilearn orders columns by a set, so their order varies between processes
     table = table[sorted(table.columns)].bfill()
     if table.isna().any(axis=None):
         broken = ", ".join(table.columns[table.isna().any()])
@@ -123,10 +123,10 @@ def _confounds_path(bold: Path) -> Path:
 
 
 def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Voxels in the brain masks of all the runs, (X, Y, Z), and the affine of their grid.
+    """Return the intersection of all runs' brain masks, (X, Y, Z), and the affine of their grid.
 
     Raises:
-        UserError: a mask is missing, on another grid than its run or than the first run, or nothing is common.
+        UserError: a mask is missing, an image or mask is not on the grid of the first run, or the intersection is empty.
     """
     reference = load_image(runs[0].bold, 4)
     mask_XYZ = np.ones(reference.shape[:3], bool)

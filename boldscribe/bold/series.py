@@ -1,6 +1,6 @@
-"""Derivatives to one cleaned series per subject: masked, confounds regressed, z-scored.
+"""One cleaned series per subject from derivatives: masked, confounds regressed out, z-scored.
 
-Reads what fMRIPrep writes and what the embedded workflow writes, since both use the same names.
+Reads the output of both fMRIPrep and the embedded workflow, since they use the same names.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def write_series(
 ) -> None:
     """Write `sub-XX_bold.npy` with header, `sub-XX_voxels.npy` and `sub-XX_framewise_displacement.npy` (docs/data.md).
 
-    Voxels are those in the masks of all the runs. Per run: volumes are smoothed, if configured; motion, tissue, cosine and trend
-    regressors are taken out in one projection; then each voxel is z-scored and clipped. Volumes before the steady state
-    (`non_steady_state_outlier`) take no part in this and are set to 0, the mean. Runs that are sampled faster than a given time step
-    are averaged to it once they are clean. With `bold.signal: lss` the rows are the responses of the trials instead of volumes, fitted
-    with the same regressors (`boldscribe.bold.betas`), z-scored over the trials of the run.
+    Voxels are those in the masks of all runs. Per run, volumes are smoothed if configured; motion, tissue, cosine and trend
+    regressors are removed in one projection; then each voxel is z-scored and clipped. Volumes before the steady state
+    (`non_steady_state_outlier`) are excluded from this and set to 0, the mean. Runs sampled faster than a given time step are averaged
+    to it after cleaning. With `bold.signal: lss` the rows are trial responses instead of volumes, fitted with the same regressors
+    (`boldscribe.bold.betas`) and z-scored over the trials of the run.
 
     Args:
         config: the experiment (`bold`, `preprocessing`).
@@ -54,7 +54,7 @@ def write_series(
         derivatives_dir: root of the derivatives, which holds `sub-XX`.
         output: `sub-XX_bold.npy`.
         seconds_per_volume: time step of the series (s); None keeps every run as sampled.
-        lead_in: time from the first volume to the zero of the onsets (s), for the responses of trials.
+        lead_in: time from the first volume to the zero point of the onsets (s), for trial responses.
 
     Raises:
         UserError: no runs, missing or damaged files, NaN, runs on different grids, too few volumes for the regressors.
@@ -110,16 +110,16 @@ def write_series(
 
 
 def trials_of_runs(design: Dataset, subject: str, lead_in: float) -> dict[str, pd.DataFrame]:
-    """`stimulus_events` of each run of a subject, by run label."""
+    """Read the `stimulus_events` of each of a subject's runs, by run label."""
     files = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
     return {run: stimulus_events(design, path, lead_in) for run, path in files.items()}
 
 
 def run_rows(run: Run, seconds_per_volume: float | None, trials: dict[str, pd.DataFrame] | None) -> list[slice]:
-    """The volumes that each row of the series stands for: those of a time step, or of a trial's response.
+    """Return the volumes that each row of the series represents: those of a time step or of a trial's response.
 
     Raises:
-        UserError: trials are asked for, and the run has no events.
+        UserError: trials are given, but the run has no events.
     """
     if trials is None:
         return time_steps(len(run.steady), run.repetition_time, seconds_per_volume)
@@ -133,7 +133,7 @@ def run_rows(run: Run, seconds_per_volume: float | None, trials: dict[str, pd.Da
 def run_signal(
     data_TV: NDArray[np.float32], run: Run, rows: list[slice], trials: dict[str, pd.DataFrame] | None, clip_sigma: float
 ) -> NDArray[np.float32]:
-    """What the series holds of a run, (rows, V): cleaned volumes, their means over time steps, or the responses of trials."""
+    """Compute a run's rows of the series, (rows, V): cleaned volumes, their means over time steps, or trial responses."""
     if trials is None:
         cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, clip_sigma)
         return cleaned_TV if len(rows) == len(cleaned_TV) else average(cleaned_TV, run.steady, rows, clip_sigma)
@@ -152,7 +152,7 @@ def smooth(
     affine: NDArray[np.float64],
     fwhm: float,
 ) -> NDArray[np.float32]:
-    """Gaussian smoothing that takes nothing from outside the mask.
+    """Smooth with a Gaussian that ignores everything outside the mask.
 
     Args:
         data_TV: volumes by voxels of the mask.
@@ -175,15 +175,15 @@ def clean(
     steady: NDArray[np.bool_],
     clip_sigma: float,
 ) -> NDArray[np.float32]:
-    """Regress confounds, mean and linear trend in one projection, z-score, clip.
+    """Regress out confounds, mean and linear trend in one projection, z-score, and clip.
 
-    Equal to `nilearn.signal.clean(detrend=True, standardize="zscore", confounds=...)` up to rounding, at a third of its time: with
-    an orthonormal basis Q of the regressors the residual is Y - Q Qᵀ Y.
+    Equal to `nilearn.signal.clean(detrend=True, standardize="zscore", confounds=...)` up to rounding, in a third of the time: with
+    an orthonormal basis Q of the regressors, the residual is Y - Q Qᵀ Y.
 
     Args:
         data_TV: BOLD of one run.
         confounds_TK: regressors.
-        steady: (T,) volumes that take part; others become 0.
+        steady: (T,) volumes to use; others become 0.
         clip_sigma: largest absolute value (SD).
 
     Returns:

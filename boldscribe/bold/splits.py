@@ -1,4 +1,4 @@
-"""Which video sources the strict split keeps for training, and which for testing."""
+"""Division of video sources into training and testing by the strict split."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from boldscribe.sections.data import Dataset
 
 
 def separate_sources(design: Dataset, name: str, seed: int, trained: Iterable[str], tested: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Divide the sources that are seen on both sides, so that training and testing share none.
+    """Divide the sources seen on both sides, so that training and testing share none.
 
-    A share of them, drawn at random, is kept for testing: source subjects' trials of them are left out of training. Training keeps
-    the others, whose test trials are left out. Where all subjects saw the same clips, the share decides how many are tested.
+    A random share of them is kept for testing: source subjects' trials of these sources are excluded from training. The others are
+    kept for training, and their test trials are excluded. If all subjects saw the same clips, the share decides how many are tested.
 
     Args:
         design: section of the data set (`split`, `strict_test_share`).
         name: of the data set, or of its fold.
         seed: of the experiment.
         trained: sources of source subjects' clips.
-        tested: sources of the clips of target subjects' test runs.
+        tested: sources of the clips in target subjects' test runs.
 
     Returns:
-        sources kept for training, and for testing; both empty in the split `paper`.
+        sources kept for training, and for testing; both empty with the split `paper`.
 
     Raises:
-        UserError: nothing would be left to train on, or to test.
+        UserError: no clip would remain for training or for testing.
     """
     if design.split == "paper":
         return [], []

@@ -1,4 +1,4 @@
-"""Runs of different sampling rates in one time step: pretraining data may be sampled faster than the experiment's."""
+"""Common time step for runs of different sampling rates: pretraining data may be sampled faster than the experiment's."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-ROUNDING = 1e-6  # of a volume: 1.44 s are two volumes of 0.72 s, whatever the last digit says
+ROUNDING = 1e-6  # of a volume: 1.44 s are two volumes of 0.72 s despite rounding
 
 
 def time_steps(n_volumes: int, repetition_time: float, seconds: float | None) -> list[slice]:
-    """The sampled volumes that fall into each whole time step of a run; one each where the run is not sampled faster.
+    """Return the volumes in each complete time step of a run; one each if the run is not sampled faster.
 
     Args:
-        n_volumes: of the run; volume i is taken at i · `repetition_time`.
+        n_volumes: of the run; volume i is at i · `repetition_time`.
         repetition_time: s.
-        seconds: length of a time step; step k is from k · `seconds` up to, not with, (k + 1) · `seconds`. None: as sampled.
+        seconds: length of a time step; step k spans k · `seconds` to (k + 1) · `seconds`, end excluded. None: as sampled.
     """
     per_step = max(1.0, (seconds or 0.0) / repetition_time)
     n_steps = math.floor(n_volumes / per_step + ROUNDING)
@@ -26,12 +26,12 @@ def time_steps(n_volumes: int, repetition_time: float, seconds: float | None) ->
 
 
 def average(cleaned_TV: NDArray[np.float32], steady: NDArray[np.bool_], steps: Sequence[slice], clip_sigma: float) -> NDArray[np.float32]:
-    """The mean of the volumes of each time step, z-scored again and clipped: means vary less than single volumes.
+    """Average the volumes of each time step, z-score again and clip: means vary less than single volumes.
 
     Args:
         cleaned_TV: a cleaned run (`boldscribe.bold.series.clean`).
-        steady: (T,) volumes that took part in its cleaning; a time step with another one becomes 0.
-        steps: of `time_steps`.
+        steady: (T,) volumes used in its cleaning; a time step that contains any other becomes 0.
+        steps: from `time_steps`.
         clip_sigma: largest absolute value (SD).
 
     Returns:

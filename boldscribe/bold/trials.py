@@ -50,16 +50,16 @@ def write_trials(
     """Write `sub-XX_trials.parquet`, `sub-XX_labels.parquet` and `sub-XX_excluded.parquet` (docs/data.md).
 
     A window is `bold.n_volumes` volumes from the one nearest to onset + `bold.delay`; volume k is at StartTime + k TR. With
-    `bold.signal: lss` it is the trial's response, one row of the series. Left out, with their reason, are trials whose window leaves
-    their run at its end, whose clip cannot be decoded, that got no response (`missing_responses`), or whose video source the strict
-    split keeps for the other side. Runs of target subjects that are neither for adaptation nor for testing take no part at all. Trials
-    are numbered before that, so that a number means the same under any setting.
+    `bold.signal: lss` it is the trial's response, one row of the series. Trials are excluded, with the reason, if their window extends
+    beyond the end of the run, their clip cannot be decoded, they got no response (`missing_responses`), or the strict split keeps their
+    video source for the other side. Target subjects' runs that serve neither adaptation nor testing are ignored. Trials are numbered
+    before any exclusion, so that a number means the same under any setting.
 
     Args:
         config: the experiment (`bold`, `video_llama.instructions`, `seed`).
         dataset: name in `config.datasets`.
         subject: label without `sub-`.
-        series: `sub-XX_bold.npy`, whose header names the runs.
+        series: `sub-XX_bold.npy`, with the runs in its header.
         checked: findings of `check_dataset`.
         trials, labels, excluded: outputs.
 
@@ -105,7 +105,7 @@ def write_trials(
 
 
 def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: dict[str, Any]) -> tuple[str, str]:
-    """Why a trial takes no part, and more about it; empty where it does. Clips and sources of adaptation trials are nobody's business."""
+    """Return the reason to exclude a trial and a detail, both empty if it is kept; adaptation trials' clips and sources are not checked."""
     kept_for_the_other = {"train": findings.kept_for_testing, "test": findings.kept_for_training}.get(trial["role"], {})
     if trial["first_volume"] < 0:
         return OUTSIDE, f"onset at {trial['onset']:.2f} s"
@@ -121,7 +121,7 @@ def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: 
 def _run_trials(
     config: Config, run: dict[str, Any], design: Dataset, path: Path, lead_in: float, displacement: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Rows of a run; `first_volume` is -1 where the window leaves the run."""
+    """Return the rows of a run's trials; `first_volume` is -1 if the window leaves the run."""
     length = run["duration"]
     settings = config.bold
     rows = []
@@ -149,15 +149,15 @@ def _run_trials(
 
 
 def first_volume(time: float, start_time: float, repetition_time: float) -> int:
-    """Index of the volume nearest to a time of its run; volume k is at StartTime + k TR (all s)."""
+    """Return the index of the volume nearest to a time in its run; volume k is at StartTime + k TR (all s)."""
     return math.floor((time - start_time) / repetition_time + 0.5)
 
 
 def role(dataset: Dataset, subject: str, run: str) -> str:
-    """What a run serves: `train` for all runs of source subjects; `adapt` or `test` for those of target subjects, or "" for neither.
+    """Return the role of a run: `train` for source subjects; `adapt`, `test` or "" (neither) for target subjects.
 
     Raises:
-        UserError: a subject in neither list.
+        UserError: the subject is in neither list.
     """
     if subject in dataset.train_subjects:
         return "train"
@@ -171,7 +171,7 @@ def role(dataset: Dataset, subject: str, run: str) -> str:
 
 
 def draw_instructions(config: Config, dataset: str, subject: str, n_trials: int) -> list[str]:
-    """One instruction per trial, drawn at random (paper 3.2): the same in all folds of a data set."""
+    """Draw one instruction per trial at random (paper 3.2), the same in all folds of a data set."""
     choices = config.video_llama.instructions
     rng = generator(config.seed, "instruction", dataset, subject)
     return [choices[i] for i in rng.integers(len(choices), size=n_trials)]

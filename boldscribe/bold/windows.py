@@ -22,7 +22,7 @@ from boldscribe.files import load_array
 
 @lru_cache(maxsize=128)
 def _opened(path: Path) -> NDArray[Any]:
-    """A memory map; few of a thousand subjects' files are open at a time."""
+    """Open a series as a memory map; the cache bounds how many of a thousand subjects' files are open at once."""
     return load_array(path)[0]
 
 
@@ -34,7 +34,7 @@ class Series:
         path: `sub-XX_bold.npy`.
         shape: volumes, voxels.
         place: (K,) flat index in the grid of the voxels inside it.
-        inside: (voxels,) which these are.
+        inside: (voxels,) mask of these voxels.
     """
 
     path: Path
@@ -49,20 +49,20 @@ class Series:
 
 
 class Windows(Dataset[tuple[Tensor, int]]):
-    """The windows of trials of one or more subjects; nothing is held in memory but the index.
+    """Windows of the trials of one or more subjects; only the index is held in memory.
 
     Args:
         series: `sub-XX_bold.npy` of every subject in `trials` (docs/data.md).
-        trials: rows of `sub-XX_trials.parquet`, of any subjects and roles of one data set; the order gives the index.
+        trials: rows of `sub-XX_trials.parquet`, of any subjects and roles of one data set; their order defines the index.
         grid: voxels of the tokenizer; the template grid is cropped or padded to it symmetrically (`place_in_grid`).
-        names: how `trials` calls the subject of each series; by default as its header does.
+        names: name in `trials` of the subject of each series; by default the one in its header.
 
     Attributes:
         trials: the table, with index 0 to N - 1.
         series: by subject.
 
     Raises:
-        UserError: a subject without series, series in different grids, windows of different lengths, a window outside its
+        UserError: a subject without series, series on different grids, windows of different lengths, a window outside its
             series, or a grid that cuts off more than 5 % of a brain.
     """
 
@@ -108,11 +108,11 @@ class Windows(Dataset[tuple[Tensor, int]]):
         return len(self.trials)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The window of a trial, float32 (T, X, Y, Z), zero outside the brain, and the index."""
+        """Return the window of a trial, float32 (T, X, Y, Z), zero outside the brain, and the index."""
         return self.load([index])[0], index
 
     def load(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Windows of several trials at once, float32 (B, T, X, Y, Z)."""
+        """Load the windows of several trials at once, float32 (B, T, X, Y, Z)."""
         rows = self.trials.iloc[[int(i) for i in indices]]
         x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
         for x_TN, subject, first in zip(x_BTN, rows["subject"], rows["first_volume"], strict=True):

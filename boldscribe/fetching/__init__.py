@@ -1,1 +1,1 @@
-"""Data, weights, templates and containers from outside, by digest (docs/fetching.md)."""
+"""Download of data, weights, templates and containers, verified by digest (docs/fetching.md)."""

@@ -1,4 +1,4 @@
-"""The second way to a data set's files: its git repository, by git-annex or datalad, at the commit that the manifest names."""
+"""Alternative download of a data set: its git repository at the manifest's commit, with git-annex or datalad."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from boldscribe.fetching.manifest import Entry, Manifest
 from boldscribe.fetching.transfer import alone_in, check_disk, lacking
 
 Program = Literal["git-annex", "datalad"]
-PATHS_PER_CALL = 500  # a command line holds no 25,000 paths
+PATHS_PER_CALL = 500  # a command line cannot hold 25,000 paths
 
 
 def annex_get(
     manifest: Manifest, entries: Sequence[Entry], folder: Path, program: Program, *, parallel: int = 8, git_url: str | None = None
 ) -> None:
-    """Get files in a clone of the data set's repository, and verify them against the manifest.
+    """Download files into a clone of the data set's repository, and verify them against the manifest.
 
     Args:
-        manifest: of the data set.
-        entries: which files.
-        folder: the clone; made where there is none.
+        manifest: the data set's manifest.
+        entries: files to download.
+        folder: the clone; created if missing.
         program: `git-annex` or `datalad`.
-        parallel: downloads at a time.
-        git_url: where to clone from; by default the manifest's.
+        parallel: number of parallel downloads.
+        git_url: repository to clone; by default the manifest's.
 
     Raises:
-        UserError: the program is not installed, the folder holds something else, a command failed, or a file is not the manifest's.
+        UserError: the program is not installed, the folder holds other files, a command failed, or a file differs from the manifest.
     """
     for needed in ("git", program) if program == "git-annex" else ("git", "git-annex", program):
         if shutil.which(needed) is None:
@@ -56,7 +56,7 @@ def annex_get(
 
 
 def _clone(folder: Path, git_url: str, commit: str) -> None:
-    """Make sure that a folder is a clone at a commit, with nothing changed in it."""
+    """Clone the repository at a commit, or check that an existing clone is at that commit."""
     if not (folder / ".git").exists():
         if folder.exists() and any(folder.iterdir()):
             raise UserError(

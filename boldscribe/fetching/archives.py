@@ -1,4 +1,4 @@
-"""Archives from outside: unpacked to a folder of their own, whole or not at all, and nowhere else."""
+"""Safe unpacking of downloaded archives: to a new folder, completely or not at all, and never outside it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def unpack(archive: str | Path, folder: str | Path, *, largest: int = LARGEST, m
 
     Args:
         archive: tar (compressed or not) or zip.
-        folder: where to; must not exist, or be empty.
-        largest: bytes that it may unpack to; a small archive can be made to fill a disk.
-        most: files that it may hold.
+        folder: destination; must be empty or not exist.
+        largest: limit of the unpacked size (bytes), since a small archive can be crafted to fill a disk.
+        most: limit of the number of files.
 
     Raises:
-        UserError: not an archive, or a damaged one; too large; the folder is not empty; a member that leads out of the folder, or
-            that is neither a file, a folder nor a link within.
+        UserError: the archive is damaged, too large or not an archive; the folder is not empty; a member points outside the folder,
+            or is not a file, a folder or an internal link.
     """
     archive, folder = Path(archive), Path(folder)
     if folder.exists() and any(folder.iterdir()):
@@ -51,7 +51,7 @@ def unpack(archive: str | Path, folder: str | Path, *, largest: int = LARGEST, m
 
 
 def _untar(archive: Path, folder: Path, largest: int, most: int) -> None:
-    """Unpack member by member, links last: tarfile's own filters are missing from Python 3.11 before 3.11.4, which Debian 12 has."""
+    """Unpack members one by one, links last. tarfile's filters only exist since Python 3.11.4, and Debian 12 has an older one."""
     size, links = 0, []
     with tarfile.open(archive) as tar:
         for number, member in enumerate(tar, 1):

@@ -1,4 +1,4 @@
-"""`boldscribe fetch`: data, weights, templates and containers from outside (docs/fetching.md)."""
+"""Commands of `boldscribe fetch`: download of data, weights, templates and containers (docs/fetching.md)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ data_options = _options(
 
 @click.group()
 def fetch() -> None:
-    """Fetch what the pipeline reads, each file by its digest; the only commands that use the network."""
+    """Fetch the pipeline's inputs and verify each file's digest; the only commands that use the network."""
 
 
 @fetch.command("data")
@@ -54,7 +54,7 @@ def fetch() -> None:
 @data_options
 @user_errors
 def data(dataset: str, **options: Any) -> None:
-    """Raw data and stimuli of DATASET, a data set of the configuration that has a manifest."""
+    """Fetch raw data and stimuli of DATASET, a configured data set with a manifest."""
     _data(dataset, ("raw", "stimuli"), **options)
 
 
@@ -62,7 +62,7 @@ def data(dataset: str, **options: Any) -> None:
 @data_options
 @user_errors
 def had(**options: Any) -> None:
-    """Raw data and stimuli of HAD (OpenNeuro ds004488)."""
+    """Fetch raw data and stimuli of HAD (OpenNeuro ds004488)."""
     _data("had", ("raw", "stimuli"), **options)
 
 
@@ -71,7 +71,7 @@ def had(**options: Any) -> None:
 @data_options
 @user_errors
 def stimuli(dataset: str, **options: Any) -> None:
-    """The videos of a data set alone."""
+    """Fetch only the videos of a data set."""
     _data(dataset, ("stimuli",), **options)
 
 
@@ -115,7 +115,7 @@ def _labels(subjects: str | None) -> list[str] | None:
 @dry_run_option
 @user_errors
 def files(manifest: Path, folder: Path, subjects: str | None, base_url: str | None, parallel: int, dry_run: bool) -> None:
-    """All files of a MANIFEST to FOLDER, as of derivatives that the configuration reads."""
+    """Fetch all files of a MANIFEST to FOLDER, such as derivatives that the configuration reads."""
     from boldscribe.fetching.datasets import Selection
     from boldscribe.fetching.datasets import fetch as fetch_selection
     from boldscribe.fetching.manifest import PARTS, read_manifest
@@ -128,7 +128,7 @@ def files(manifest: Path, folder: Path, subjects: str | None, base_url: str | No
 
 
 def _announce(name: str, selection: Any, base_url: str | None) -> None:
-    """Which data set, under which terms, how much of it is lacking, and where it is to come from."""
+    """Print data set, licence, amount to fetch, source and destination."""
     from boldscribe.fetching.transfer import gigabytes, lacking
 
     source = selection.manifest.source
@@ -148,7 +148,7 @@ def _announce(name: str, selection: Any, base_url: str | None) -> None:
 @click.option("--base-url", metavar="URL", help="Where the files are, if not in the store that the branch git-annex names.")
 @user_errors
 def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: str | None, base_url: str | None) -> None:
-    """List a data set's files from CLONE, a clone of its OpenNeuro repository with the branch git-annex; no content is needed."""
+    """List a data set's files from CLONE, a clone of its OpenNeuro repository with the branch git-annex; needs no file content."""
     from boldscribe.fetching.manifest import write_manifest
     from boldscribe.fetching.openneuro import build_manifest
     from boldscribe.fetching.transfer import gigabytes
@@ -170,7 +170,7 @@ def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: s
 @dry_run_option
 @user_errors
 def weights(configs: Sequence[Path], asset: str | None, revision: str | None, endpoint: str | None, parallel: int, dry_run: bool) -> None:
-    """Model weights, of one commit of their repository on a hub."""
+    """Fetch model weights from one commit of their hub repository."""
     from dataclasses import replace
 
     from boldscribe.config import load_config
@@ -199,7 +199,7 @@ def weights(configs: Sequence[Path], asset: str | None, revision: str | None, en
 @dry_run_option
 @user_errors
 def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_run: bool) -> None:
-    """fMRIPrep's templates, to the folder preprocessing.templateflow_home."""
+    """Fetch fMRIPrep's templates to the folder preprocessing.templateflow_home."""
     from boldscribe.config import load_config
     from boldscribe.fetching.templates import fetch_templates, templateflow_home
     from boldscribe.fetching.templates import templates as table
@@ -223,7 +223,7 @@ def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_
 @dry_run_option
 @user_errors
 def containers(configs: Sequence[Path], engine: Any, registry: str | None, dry_run: bool) -> None:
-    """The image of fMRIPrep by its digest: a file for apptainer, or docker's own."""
+    """Fetch fMRIPrep's image by digest: as a file for apptainer, or to docker's store."""
     from boldscribe.config import load_config
     from boldscribe.fetching.containers import fetch_container
 
@@ -239,7 +239,7 @@ def containers(configs: Sequence[Path], engine: Any, registry: str | None, dry_r
 @click.argument("folder", type=path)
 @user_errors
 def unpack_command(archive: Path, folder: Path) -> None:
-    """Unpack ARCHIVE, a tar or zip file from elsewhere, to the new FOLDER; nothing is written outside of it."""
+    """Unpack ARCHIVE, a downloaded tar or zip file, to the new FOLDER; nothing is written outside it."""
     from boldscribe.fetching.archives import unpack
 
     unpack(archive, folder)
@@ -252,7 +252,7 @@ def unpack_command(archive: Path, folder: Path) -> None:
 @dry_run_option
 @user_errors
 def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
-    """All that the configured experiment reads: data sets with a manifest, weights, templates, containers."""
+    """Fetch everything that the configured experiment reads: data sets with a manifest, weights, templates, containers."""
     from boldscribe.config import load_config
 
     config = load_config(*configs)
@@ -269,7 +269,7 @@ def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
                 f"{name}: has no manifest; bring the data to {dataset.bids_dir or 'the folder that datasets.' + name + '.bids_dir names'}"
             )
     jobs["weights"] = partial(_unwrapped(weights), asset=None, revision=None, endpoint=None, parallel=parallel, **common)
-    if config.preprocessing.engine in ("apptainer", "docker", "bare"):
+    if config.preprocessing.runs_fmriprep:
         if config.preprocessing.templateflow_home:
             jobs["templates"] = partial(_unwrapped(templates), base_url=None, parallel=parallel, **common)
         jobs["containers"] = partial(_unwrapped(containers), engine=None, registry=None, **common)
@@ -280,9 +280,9 @@ def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
 @config_option
 @user_errors
 def missing_command(configs: Sequence[Path]) -> None:
-    """Say what the configured experiment reads from outside and is not here, each with its command; asks no network.
+    """List missing inputs of the configured experiment, each with the command that fetches it; uses no network.
 
-    Exit code: 0, all is here; 1, something is not.
+    Exit code: 0, nothing is missing; 1, something is missing.
     """
     from boldscribe.config import load_config
     from boldscribe.fetching.missing import config_options, missing
@@ -296,17 +296,17 @@ def missing_command(configs: Sequence[Path]) -> None:
 
 
 def _unwrapped(command: click.Command) -> Callable[..., None]:
-    """The function of a command, whose errors are raised and not shown."""
+    """Return the function of a command, which raises errors instead of printing them."""
     function: Any = command.callback
     unwrapped: Callable[..., None] = function.__wrapped__
     return unwrapped
 
 
 def _each(jobs: dict[str, Callable[[], None]]) -> None:
-    """Do all jobs; one that fails does not hold up the others.
+    """Run all jobs; a failed one does not stop the others.
 
     Raises:
-        UserError: what failed.
+        UserError: jobs failed.
     """
     problems = []
     for name, job in jobs.items():

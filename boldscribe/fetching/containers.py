@@ -1,4 +1,4 @@
-"""The container image that fMRIPrep runs in: got by its digest, never by its tag alone."""
+"""Download of fMRIPrep's container image by digest, never by tag only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic, sha256_of, write_json
 from boldscribe.preprocessing.containers import DIGEST, containers, pinned_digest
 
-DEFAULT_REGISTRY = "https://registry-1.docker.io"  # of images whose name has no host
+DEFAULT_REGISTRY = "https://registry-1.docker.io"  # of images without a host in their name
 MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -38,14 +38,14 @@ def fetch_container(
 
     Args:
         config: the experiment.
-        engine: for which.
-        say: told of image, digest and licence.
-        registry: address of the registry, to ask for a digest that is not known.
-        dry_run: only say what would be fetched.
+        engine: engine that will run the image.
+        say: prints image, digest and licence.
+        registry: address of the registry, which is asked for an unknown digest.
+        dry_run: only print what would be fetched.
 
     Raises:
-        UserError: no digest is known: the message has the row to enter; no such engine; its command failed; an image file of another
-            digest is there.
+        UserError: the digest is unknown (the message contains the row to enter); the engine is not installed; its command failed; an
+            image file with another digest exists.
     """
     image = config.preprocessing.fmriprep_image
     known = containers().get(image)
@@ -85,12 +85,12 @@ def fetch_container(
 
 
 def origin_file(sif: Path) -> Path:
-    """Where it stands which image an apptainer file was built from, as JSON: `image` (with digest), `sha256` of the file."""
+    """Return the path of the JSON that records an apptainer file's source: `image` (with digest) and `sha256` of the file."""
     return sif.with_name(f"{sif.name}.json")
 
 
 def origin_of(sif: Path) -> str:
-    """Image and digest that an apptainer file was built from; empty where nothing says so."""
+    """Return image and digest that an apptainer file was built from; empty if not recorded."""
     try:
         return str(json.loads(origin_file(sif).read_text())["image"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -98,10 +98,10 @@ def origin_of(sif: Path) -> str:
 
 
 def registry_digest(image: str, registry: str | None = None) -> str:
-    """Digest that a registry has for an image's tag.
+    """Query a registry for the digest of an image's tag.
 
     Raises:
-        UserError: no answer, or one without a digest.
+        UserError: the registry did not answer, or its answer has no digest.
     """
     name, _, version = image.rpartition(":")
     host, _, rest = name.partition("/")

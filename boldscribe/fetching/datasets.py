@@ -1,4 +1,4 @@
-"""A configured data set's files, by its manifest: which are needed, and how they are had."""
+"""Selection and download of a configured data set's files by its manifest."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ IMAGES = (".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class Selection:
-    """What is fetched of a data set.
+    """Files of a data set to fetch.
 
     Attributes:
-        manifest: of the data set.
+        manifest: the data set's manifest.
         entries: the files.
-        folder: where to.
+        folder: destination.
     """
 
     manifest: Manifest
@@ -35,24 +35,24 @@ class Selection:
 
     @property
     def size(self) -> int:
-        """Bytes of the files together."""
+        """Total size of the files (bytes)."""
         return sum(entry.size for entry in self.entries)
 
 
 def select(
     config: Config, dataset: str, *, parts: Sequence[str] = ("raw", "stimuli"), subjects: Sequence[str] | None = None, images: bool = True
 ) -> Selection:
-    """The files of a configured data set.
+    """Select files of a configured data set.
 
     Args:
         config: the experiment.
         dataset: name in `config.datasets`.
-        parts: of `raw`, `stimuli`, `derivatives`.
+        parts: any of `raw`, `stimuli`, `derivatives`.
         subjects: labels; None for the configured source and target subjects.
-        images: whether the raw images are wanted; events and sidecars are in any case.
+        images: whether to include the raw images; events and sidecars are always included.
 
     Raises:
-        UserError: a data set without manifest, a manifest that cannot be read, or a subject that it has not.
+        UserError: the data set has no manifest, the manifest cannot be read, or a subject is not in it.
     """
     design = config.datasets[dataset]
     if not design.manifest:
@@ -74,10 +74,10 @@ def fetch(
     parallel: int = 8,
     fetcher: Fetcher | None = None,
 ) -> None:
-    """Fetch what is lacking of a selection.
+    """Fetch the missing files of a selection.
 
     Raises:
-        UserError: what `transfer` and `annex_get` find.
+        UserError: as in `transfer` and `annex_get`.
     """
     if backend == "https":
         transfer(
@@ -92,15 +92,15 @@ def fetch(
 
 
 def complete_dataset(config: Config, dataset: str) -> dict[str, str]:
-    """Fetch what an experiment needs of a measured data set and lacks; files that are there are never replaced.
+    """Fetch the missing files that an experiment needs of a measured data set; existing files are never replaced.
 
-    A data set without manifest is the user's own, and is left alone.
+    A data set without manifest is the user's own and is not touched.
 
     Returns:
-        what the manifest says of its source; nothing where there is none.
+        the source as the manifest states it; empty without a manifest.
 
     Raises:
-        UserError: a file that is there is not the manifest's; files are lacking and the network is switched off; what `fetch` finds.
+        UserError: an existing file differs from the manifest; files are missing and the network is switched off; as in `fetch`.
     """
     design = config.datasets[dataset]
     if design.simulated or not design.manifest:

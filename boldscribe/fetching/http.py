@@ -1,4 +1,4 @@
-"""One file over HTTPS: resumed where it stopped, checked by length and digest, and put in its place whole."""
+"""Download of one file over HTTPS: resumed after a failure, checked by length and digest, and renamed into place when complete."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from boldscribe.fetching.verified import digests_of
 
 CHUNK = 1 << 20
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
-TIMEOUT = (15.0, 60.0)  # to connect, and between two pieces (s)
+TIMEOUT = (15.0, 60.0)  # to connect, and between two chunks (s)
 LONGEST_WAIT = 60.0
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RANGE = re.compile(r"bytes (?P<first>\d+)-\d+/(?P<total>\d+|\*)")
 
 
 class Stopped(Exception):
-    """Another thread failed, or the user wants to end."""
+    """The end of a download because another thread failed or the user interrupted."""
 
 
 class FatalError(UserError):
-    """What makes it pointless to go on with other files: a full disk, no network."""
+    """An error that affects all other files too: a full disk, no network."""
 
 
 @dataclass
 class Fetcher:
-    """How files are fetched; one for all threads.
+    """A downloader with retries, shared by all threads.
 
     Attributes:
-        retries: tries in a row that bring no byte, after the first.
-        pause: seconds before the first retry; doubled with each.
-        stop: set when all are to end.
+        retries: number of consecutive retries without progress, after the first attempt.
+        pause: seconds before the first retry; doubled with each retry.
+        stop: set to end all downloads.
     """
 
     retries: int = 5
@@ -52,20 +52,20 @@ class Fetcher:
     def fetch(
         self, url: str, target: Path, size: int | None, digest: bytes | None, advance: Callable[[int], None] = lambda n: None
     ) -> tuple[str, str]:
-        """Fetch a file to `target`; what was fetched of it before, in `.NAME.part` beside it, is not fetched again.
+        """Fetch a file to `target`, resuming from `.NAME.part` next to it.
 
         Args:
-            url: where from.
-            target: where to; an existing file is replaced when the new one is whole.
-            size: expected length (bytes); None takes what the server says.
-            digest: expected SHA-256 (32 bytes) or MD5 (16 bytes); None takes any content that is not empty.
-            advance: told of bytes that arrived, and with a negative number of such as were given up.
+            url: source.
+            target: destination; an existing file is replaced when the new one is complete.
+            size: expected length (bytes); None accepts the server's.
+            digest: expected SHA-256 (32 bytes) or MD5 (16 bytes); None accepts any content that is not empty.
+            advance: called with the number of bytes that arrived, or a negative number of bytes that were discarded.
 
         Returns:
-            SHA-256 of the content, and its MD5 where that was expected.
+            SHA-256 of the content, and its MD5 if that was expected.
 
         Raises:
-            UserError: the server has not the file, or one of other length, or twice one of another digest.
+            UserError: the server does not have the file, has one of another length, or twice sent one with another digest.
             FatalError: the disk is full, or there is no network.
             Stopped: `stop` was set.
         """
@@ -89,7 +89,7 @@ class Fetcher:
         )
 
     def _complete(self, url: str, part: Path, size: int | None, advance: Callable[[int], None]) -> None:
-        """Bring the part file to its full length, in as many tries as it takes while each brings something."""
+        """Complete the part file, retrying as long as attempts make progress."""
         failed = 0
         while True:
             if self.stop.is_set():
@@ -119,7 +119,7 @@ class Fetcher:
                 raise Stopped
 
     def _receive(self, url: str, part: Path, offset: int, size: int | None, advance: Callable[[int], None]) -> bool:
-        """One request; whether the file is whole."""
+        """Make one request, and return whether the file is complete."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
         try:
             answer = self._session().get(url, headers=headers, stream=True, timeout=TIMEOUT)
@@ -127,7 +127,7 @@ class Fetcher:
             raise UserError(url, "found no address of a file, expected https://…; correct --base-url") from None
         with answer:
             if offset and (answer.status_code == 416 or not _continues(answer, offset)) and answer.status_code < 500:
-                # a server that cannot resume, or has another idea of the file, begins again
+                # the server cannot resume, or its file differs: start over
                 advance(-offset)
                 part.unlink()
                 if answer.status_code != 200:
@@ -149,7 +149,7 @@ class Fetcher:
     ) -> None:
         try:
             with part.open("ab" if offset else "wb") as stream:
-                # what has arrived, and not whole pieces: a piece that is cut short would be lost
+                # read what has arrived: waiting for full chunks would lose an interrupted one
                 while chunk := answer.raw.read1(CHUNK, decode_content=False):
                     if self.stop.is_set():
                         raise Stopped
@@ -177,7 +177,7 @@ class Fetcher:
 
 
 class _TryAgain(Exception):
-    """An answer after which the same request may succeed; `wait`: seconds that the server asks for."""
+    """An answer that permits a retry; `wait`: seconds that the server asks for."""
 
     def __init__(self, problem: str, wait: float = 0.0) -> None:
         super().__init__(problem)
@@ -189,7 +189,7 @@ def _length(part: Path) -> int:
 
 
 def _is_offline(error: Exception) -> bool:
-    """Whether no connection was made at all: no such host, refused, no answer."""
+    """Return whether no connection was made at all: unknown host, refused, no answer."""
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     return isinstance(reason, NewConnectionError | ConnectTimeoutError) or isinstance(error, requests.exceptions.ProxyError)
 
@@ -221,7 +221,7 @@ def _check_status(answer: Any, url: str) -> None:
 
 
 def _total(answer: Any, offset: int) -> int | None:
-    """Length of the whole file by the server's word, if it gives it."""
+    """Length of the whole file as reported by the server; None if it reports none."""
     if answer.status_code == 206:
         match = RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         return int(match["total"]) if match and match["total"].isdigit() else None

@@ -1,6 +1,6 @@
-"""The list of a data set's files: path, size, digest and version in the store, as a compact parquet file.
+"""Manifest of a data set: path, size, digest and store version of each file, in a compact parquet file.
 
-The file's own metadata say which data set it is, of which version and licence, and where the files come from.
+The parquet metadata state data set, version and licence, and where the files come from.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from boldscribe.provenance.naming import ROOT
 SOURCE = b"boldscribe.source"
 PARTS = ("raw", "stimuli", "derivatives")
 SUBJECT = re.compile(r"sub-([A-Za-z0-9]+)")
-# what a data set's root holds for git and datalad, and no pipeline reads
+# files of git and datalad in a data set's root, which no pipeline reads
 NOT_DATA = (".git", ".datalad", ".gitattributes", ".gitmodules", ".github")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the list.
+    """One file of a manifest.
 
     Attributes:
-        path: from the data set's root, with `/`.
+        path: relative to the data set's root, with `/`.
         size: bytes.
-        digest: SHA-256 (32 bytes) or, where the data set has no other, MD5 (16 bytes).
-        version_id: version of the object in an S3 store; None where none is known with this content.
-        in_git: whether the content lies in the git repository itself, and not in git-annex.
+        digest: SHA-256 (32 bytes) or, if the data set has no other, MD5 (16 bytes).
+        version_id: version of the object in an S3 store; None if no version is known to have this content.
+        in_git: whether the content is in the git repository itself instead of git-annex.
     """
 
     path: str
@@ -44,30 +44,30 @@ class Entry:
 
     @property
     def algorithm(self) -> str:
-        """Name of the digest, as `hashlib` has it."""
+        """Name of the digest in `hashlib`."""
         return "sha256" if len(self.digest) == 32 else "md5"
 
     @property
     def part(self) -> str:
-        """`raw`, `stimuli` or `derivatives`: what a selection goes by."""
+        """`raw`, `stimuli` or `derivatives`, by which files are selected."""
         first = PurePosixPath(self.path).parts[0]
         return first if first in PARTS else "raw"
 
     @property
     def subject(self) -> str | None:
-        """Label of the subject that the file is of; None for files of all."""
+        """Label of the file's subject; None for files shared by all."""
         labels = [m[1] for part in PurePosixPath(self.path).parts[:-1] if (m := SUBJECT.fullmatch(part))]
         return labels[0] if labels else None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of a data set, in the order of their paths.
+    """Files of a data set, sorted by path.
 
     Attributes:
-        source: accession, version, commit, annex_commit, licence, name, base_url, git_url, git_files_url, made; text
-            each, empty where unknown.
-        files: all of them.
+        source: accession, version, commit, annex_commit, licence, name, base_url, git_url, git_files_url, made; all
+            text, empty if unknown.
+        files: all files.
     """
 
     source: dict[str, str]
@@ -75,14 +75,14 @@ class Manifest:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total size of all files (bytes)."""
         return sum(entry.size for entry in self.files)
 
     def url(self, entry: Entry, base_url: str | None = None) -> str:
-        """Where a file is fetched from.
+        """Return the URL of a file.
 
-        From the store, in the version that is known to have its content; what lies in git and has none, from the git repository at
-        the commit, since the store may have moved on. `base_url` names a place that holds the same tree, for all files.
+        It points to the version in the store that is known to have the content. A file in git without such a version comes from the
+        git repository at the commit, since the store may have changed. `base_url` names a mirror of the same tree for all files.
         """
         if base_url is None and entry.in_git and entry.version_id is None and self.source["git_files_url"]:
             return f"{self.source['git_files_url']}/{quote(entry.path)}"
@@ -91,14 +91,14 @@ class Manifest:
         return f"{base}/{quote(entry.path)}{version}"
 
     def selected(self, parts: Iterable[str] = ("raw", "stimuli"), subjects: Sequence[str] | None = None) -> list[Entry]:
-        """Files of some parts, of some subjects and those that belong to none.
+        """Select files by part and subject, including files of no subject.
 
         Args:
-            parts: of `raw`, `stimuli`, `derivatives`.
+            parts: any of `raw`, `stimuli`, `derivatives`.
             subjects: labels without `sub-`; None for all.
 
         Raises:
-            UserError: a subject that the data set has not.
+            UserError: a subject is not in the data set.
         """
         if subjects is not None and (unknown := sorted(set(subjects) - (known := {e.subject for e in self.files if e.subject}))):
             raise UserError("subjects", f"found {', '.join(unknown)}, expected of {', '.join(sorted(known)) or 'none'}; correct the list")
@@ -126,7 +126,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     }
     table = pa.table(columns).replace_schema_metadata({SOURCE: json.dumps(manifest.source, sort_keys=True)})
     with atomic(path) as part:
-        # sorted paths share their beginnings; digests and versions are random
+        # sorted paths share prefixes; digests and versions are random
         pq.write_table(
             table,
             part,
@@ -146,7 +146,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """Read a manifest.
 
     Raises:
-        UserError: no such file, not a manifest, or a path in it that leads out of the data set.
+        UserError: the file is missing or not a manifest, or a path in it points outside the data set.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -171,15 +171,15 @@ def read_manifest(path: str | Path) -> Manifest:
 
 
 def manifest_path(configured: str) -> Path:
-    """Where a manifest lies: as it is named, or in the checkout, whose `data/manifests` holds those that come with it."""
+    """Resolve a manifest's path: as given, or relative to the checkout, which ships some in `data/manifests`."""
     return path if (path := Path(configured)).exists() or path.is_absolute() else ROOT / configured
 
 
 def check_path(path: str, origin: str) -> None:
-    """Make sure that a path of a list or an archive stays in the folder that it is laid down in.
+    """Check that a path of a manifest or an archive stays inside its folder.
 
     Raises:
-        UserError: it is absolute, goes up, or has a character that no file name has.
+        UserError: it is empty or absolute, goes up, or contains a character that is invalid in file names.
     """
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:

@@ -1,4 +1,4 @@
-"""What an experiment reads from outside and is not here, each with the command that brings it; asks no network."""
+"""Missing inputs of an experiment, each with the command that downloads it; uses no network."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from boldscribe.fetching.weights import configured_weights
 from boldscribe.offline import asset_of, is_offline
 from boldscribe.provenance.naming import ROOT
 
-CONTAINERS = ("apptainer", "docker", "bare")
 BASELINE = "evaluation.bertscore_baseline"
 SHOWN = 6
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that is not here.
+    """One missing input.
 
     Attributes:
         kind: `data`, `weights`, `templates` or `containers`.
-        asset: what steps call it: a data set, or the name of a folder in `models/`.
-        key: of the configuration.
+        asset: its name in the workflow: a data set, or a folder in `models/`.
+        key: configuration key.
         found: what is there instead.
         remedy: what to do, with the command.
     """
@@ -43,32 +42,32 @@ class Missing:
 
 
 def missing(config: Config, options: str = "") -> list[Missing]:
-    """All of it, by presence and size; digests are compared where files are fetched and read.
+    """Find missing inputs by presence and size; digests are checked where files are fetched and read.
 
     Args:
         config: the experiment.
-        options: to add to commands, as `--config FILE`.
+        options: added to commands, such as `--config FILE`.
 
     Raises:
-        UserError: a manifest or table that cannot be read.
+        UserError: a manifest or table cannot be read.
     """
     return [*_data(config, options), *_weights(config, options), *_preprocessing(config, options)]
 
 
 def config_options(configs: Sequence[Path]) -> str:
-    """What to add to a command so that it reads these configuration files; nothing for the checkout's own alone."""
+    """Return the options that make a command read these configuration files; empty for only the checkout's own."""
     if [path.absolute() for path in configs] == [ROOT / "config.yaml"]:
         return ""
     return "".join(f" --config {shlex.quote(str(path))}" for path in configs)
 
 
 def advise(host: str, configs: Sequence[Path], models: Sequence[str]) -> str:
-    """What to do about an attempt to reach a host: what the configuration names and is not here, as far as the host may have it.
+    """Advise on an attempt to reach a host: list the missing inputs that the host may provide.
 
     Args:
         host: its name or address.
         configs: configuration files of the step.
-        models: names of the model folders that the step reads; of weights that are not here, these alone are named, if any is one.
+        models: names of the model folders that the step reads; if any of them are missing, only those are listed.
     """
     kind, options = asset_of(host), config_options(configs)
     found = [m for m in missing(load_config(*configs), options) if kind in (None, m.kind)]
@@ -84,17 +83,17 @@ def advise(host: str, configs: Sequence[Path], models: Sequence[str]) -> str:
 
 
 def check_assets(config: Config, jobs: Iterable[tuple[str, Mapping[str, str]]], options: str) -> None:
-    """Make sure, before anything is run or queued, that what jobs read from outside is here.
+    """Check that the external inputs of jobs exist, before anything runs or is queued.
 
-    Data that a job of the run fetches by itself need not be.
+    Data that a job of the run fetches may be missing.
 
     Args:
         config: the experiment.
         jobs: rule and wildcards of each job of the run.
-        options: to add to commands.
+        options: added to commands.
 
     Raises:
-        UserError: names all that is missing, each with its command.
+        UserError: inputs are missing; the message lists all of them, each with its command.
     """
     of_rule: dict[str, set[str]] = {}
     for rule, wildcards in jobs:
@@ -129,7 +128,7 @@ def _data(config: Config, options: str) -> list[Missing]:
         elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
             text = f"no data set in {dataset.bids_dir or 'null'}"
             found.append(Missing("data", name, f"{key}.bids_dir", text, "bring it, it has no manifest"))
-        if config.preprocessing.engine in ("derivatives", "minimal") and not _is_there(dataset.derivatives_dir):
+        if config.preprocessing.reads_derivatives and not _is_there(dataset.derivatives_dir):
             text = f"no folder {dataset.derivatives_dir}"
             found.append(Missing("data", name, f"{key}.derivatives_dir", text, "bring it (docs/fetching.md)"))
     for name, extra in config.pretraining.items():
@@ -169,7 +168,7 @@ def _weights(config: Config, options: str) -> list[Missing]:
 
 def _preprocessing(config: Config, options: str) -> list[Missing]:
     settings, found = config.preprocessing, []
-    if settings.engine in CONTAINERS and settings.templateflow_home:
+    if settings.runs_fmriprep and settings.templateflow_home:
         folder = templateflow_home(config)
         if absent := sum(_size(folder / entry.path) != entry.size for entry in templates()):
             key = "preprocessing.templateflow_home"
@@ -185,7 +184,7 @@ def _command(arguments: str, options: str, origin: str = "") -> str:
 
 
 def _is_there(place: str | Path | None) -> bool:
-    """A file, or a folder that is not empty."""
+    """Return whether a path is a file or a folder that is not empty."""
     path = Path(place or "")
     return bool(place) and (path.is_file() or (path.is_dir() and any(path.iterdir())))
 

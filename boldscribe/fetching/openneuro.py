@@ -1,8 +1,8 @@
-"""The manifest of a data set from its git repository: no file of the data is needed.
+"""Manifests made from a data set's git repository, without its data files.
 
 OpenNeuro (and TemplateFlow) keep each data set as a git repository with git-annex. A large file is a link, or a small pointer, to
-a key that names its size and digest; small files lie in git themselves. The branch `git-annex` says which version of the public S3
-store holds each of them.
+a key that contains its size and digest; small files are stored in git. The branch `git-annex` records the version of each file in the
+public S3 store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from boldscribe.fetching.manifest import Entry, Manifest
 KEY = re.compile(r"(?P<backend>SHA256E?|MD5E?)-s(?P<bytes>\d+)--(?P<digest>[0-9a-f]{64}|[0-9a-f]{32})")
 POINTER = b"/annex/objects/"
 LOG = ".log.rmet"
-GIT_KEY = re.compile(r"^(GIT|SHA1)--")  # of what lies in git itself: the name of its blob
+GIT_KEY = re.compile(r"^(GIT|SHA1)--")  # key of a file in git itself: the name of its blob
 LINK, MODULE = "120000", "160000"
 BRANCHES = ("refs/heads/git-annex", "refs/remotes/origin/git-annex")
 
@@ -37,7 +37,7 @@ class Blob(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a file of the tree holds: the key that git-annex knows it by, size (bytes), digest; whether git has it."""
+    """Content of a file of the tree: its git-annex key, size (bytes) and digest, and whether it is in git."""
 
     key: str
     size: int
@@ -49,9 +49,9 @@ class Store(NamedTuple):
     """The public store that the git-annex branch names.
 
     Attributes:
-        uuids: of the special remotes that have been at this place.
-        prefix: of the data set's paths in it.
-        url: of the data set's root in it.
+        uuids: UUIDs of the special remotes that have used this URL.
+        prefix: prefix of the data set's paths in it.
+        url: URL of the data set's root in it.
     """
 
     uuids: frozenset[str]
@@ -60,12 +60,12 @@ class Store(NamedTuple):
 
 
 def build_manifest(clone: Path, tag: str, *, only: Sequence[str] = (), base_url: str | None = None, git_url: str | None = None) -> Manifest:
-    """List the tree of a clone at a tag.
+    """Build the manifest of a clone's tree at a tag.
 
     Args:
-        clone: of the data set's repository, bare or not; its `git-annex` branch is needed, no content is.
-        tag: version, or anything that git takes as a commit.
-        only: patterns of the paths to list, as a shell has them (`*` takes in `/`); none for the whole tree.
+        clone: clone of the data set's repository, bare or not; needs its `git-annex` branch, but no content.
+        tag: version, or anything that git accepts as a commit.
+        only: shell patterns of the paths to list (`*` also matches `/`); none for the whole tree.
         base_url: where the files are fetched from; by default the public S3 store that the `git-annex` branch names.
         git_url: where the repository was cloned from; by default its `origin`.
 
@@ -129,7 +129,7 @@ def _origin(clone: Path) -> str:
 
 
 def _files_url(git_url: str, commit: str) -> str:
-    """Where single files of a repository can be had over HTTPS, of the host that OpenNeuro and TemplateFlow use."""
+    """Return the base URL of single files over HTTPS, for the host of OpenNeuro and TemplateFlow; empty for others."""
     match = re.fullmatch(r"(?:https://github\.com/|git@github\.com:)(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?/?", git_url)
     return f"https://raw.githubusercontent.com/{match['name']}/{commit}" if match else ""
 
@@ -142,7 +142,7 @@ def _tree(clone: Path, commit: str) -> Iterator[Blob]:
 
 
 def _blobs(clone: Path, names: Iterable[str]) -> Iterator[bytes]:
-    """Contents of blobs, in order, one at a time in memory."""
+    """Yield the contents of blobs in order, with only one in memory."""
     with subprocess.Popen(["git", "-C", str(clone), "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None and process.stdout is not None
         for name in names:
@@ -182,7 +182,7 @@ def _description(clone: Path, commit: str) -> dict[str, object]:
 
 
 def _store(clone: Path, annex: str, base_url: str | None) -> Store:
-    """The newest public S3 store of the branch; where it names none, the place that is given, which knows no versions."""
+    """Return the newest public S3 store of the branch; if it names none, `base_url`, which has no versions."""
     stores: list[tuple[float, str, str, str]] = []
     logs = [blob.name for blob in _tree(clone, annex) if blob.path == "remote.log"]
     for line in [line for content in _blobs(clone, logs) for line in content.decode().splitlines()]:
@@ -203,7 +203,7 @@ def _store(clone: Path, annex: str, base_url: str | None) -> Store:
 
 
 def _versions(clone: Path, annex: str, store: Store) -> dict[tuple[str, str], str]:
-    """Key and path in the store → newest version of the object with that content."""
+    """Map key and store path to the newest version of the object with that content."""
     logs = [blob for blob in _tree(clone, annex) if blob.path.endswith(LOG)]
     fields_of_store = {f"{uuid}:V" for uuid in store.uuids}
     found: dict[tuple[str, str], tuple[float, str]] = {}
@@ -215,7 +215,7 @@ def _versions(clone: Path, annex: str, store: Store) -> dict[tuple[str, str], st
                 continue
             for value in fields[1:]:
                 if not value.startswith("+"):
-                    continue  # a version that the store gave up
+                    continue  # a version that the store has dropped
                 text = base64.b64decode(value[2:]).decode() if value.startswith("+!") else value[1:]
                 version, _, path = text.partition("#")
                 found[key, path] = max(found.get((key, path), (0.0, "")), (float(time.rstrip("s")), version))

@@ -1,5 +1,7 @@
-"""fMRIPrep's templates, to the folder that it looks in: compute nodes have no network, and TemplateFlow's own package leaves empty
-files in their place."""
+"""Download of fMRIPrep's templates to its TemplateFlow folder.
+
+Compute nodes have no network, and TemplateFlow's own package creates empty files instead of the templates.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ COLUMNS = ["path", "bytes", "digest", "url", "licence"]
 
 
 def templates(table: Path = TABLE) -> dict[Entry, tuple[str, str]]:
-    """The files of the table, each with its address and licence.
+    """Read the table of templates: each file with its URL and licence.
 
     Raises:
-        UserError: a missing table, a column or a value that is none.
+        UserError: the table is missing, or a column or value is invalid.
     """
     try:
         with table.open(newline="") as stream:
@@ -46,7 +48,7 @@ def templates(table: Path = TABLE) -> dict[Entry, tuple[str, str]]:
 
 
 def templateflow_home(config: Config, table: Path = TABLE) -> Path:
-    """The folder of the templates.
+    """Return the folder of the templates.
 
     Raises:
         UserError: none is configured, or the table has no files of the configured space.
@@ -68,17 +70,17 @@ def templateflow_home(config: Config, table: Path = TABLE) -> Path:
 def fetch_templates(
     folder: Path, *, base_url: str | None = None, parallel: int = 8, fetcher: Fetcher | None = None, table: Path = TABLE
 ) -> None:
-    """Fetch the table's files that are lacking, or empty, in a TemplateFlow folder.
+    """Fetch the table's files that are missing or empty in a TemplateFlow folder.
 
     Args:
         folder: TEMPLATEFLOW_HOME.
-        base_url: mirror that holds the same tree.
-        parallel: downloads at a time.
-        fetcher: how; a new one by default.
-        table: of the files.
+        base_url: mirror of the same tree.
+        parallel: number of parallel downloads.
+        fetcher: downloader; a new one by default.
+        table: table of the files.
 
     Raises:
-        UserError: what `transfer` finds.
+        UserError: as in `transfer`.
     """
     files = templates(table)
     transfer(

@@ -1,4 +1,4 @@
-"""Many files of a manifest into a folder: what is lacking, whether the disk has room, and the transfer itself."""
+"""Download of a manifest's files to a folder: missing files, disk space, and the transfer itself."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from boldscribe.offline import is_offline
 log = logging.getLogger(__name__)
 
 HASHING_THREADS = 4
-SHOWN = 20  # of the problems of one transfer
-# beside what is fetched, a disk is to keep room for what else goes on
+SHOWN = 20  # problems in the message of one transfer
+# free space and inodes that a disk keeps besides the downloads
 MARGIN_SHARE, MARGIN_BYTES, MARGIN_FILES = 0.02, 256 * 1024**2, 1000
 
 
 def gigabytes(size: float) -> str:
-    """A size for people: GB, or MB below one."""
+    """Format a size in GB, or in MB below 1 GB."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def lacking(entries: Sequence[Entry], folder: Path, memory: Verified | None = None) -> list[Entry]:
-    """The entries whose file is not there, or is not the right one by size and digest.
+    """Return the entries whose file is missing or has another size or digest.
 
-    A file is read only where it is not remembered to have been verified as it is; what is found is remembered.
+    Files that are unchanged since their verification are not read again; new results are recorded.
     """
     memory = memory or Verified(folder)
     of_size = [(folder / e.path).is_file() and (folder / e.path).stat().st_size == e.size for e in entries]
@@ -53,7 +53,7 @@ def lacking(entries: Sequence[Entry], folder: Path, memory: Verified | None = No
 
 
 def check_disk(entries: Sequence[Entry], folder: Path) -> None:
-    """Make sure that what is lacking fits, with a margin.
+    """Check that missing files fit on the disk, with a margin.
 
     Raises:
         UserError: too little free space (bytes), or too few free inodes.
@@ -68,7 +68,7 @@ def check_disk(entries: Sequence[Entry], folder: Path) -> None:
             f"found {gigabytes(free)} free, expected {gigabytes(needed)} for {len(entries)} files; make room, or choose fewer subjects"
         )
     system = os.statvfs(existing)
-    # a file system without a fixed number of inodes says that it has none at all
+    # a file system without a fixed number of inodes reports zero
     if system.f_files and system.f_favail < len(entries) + MARGIN_FILES:
         problems.append(
             f"found {system.f_favail} free inodes, expected {len(entries) + MARGIN_FILES}; remove files, or ask for more inodes"
@@ -85,19 +85,20 @@ def transfer(
     parallel: int = 8,
     fetcher: Fetcher | None = None,
 ) -> None:
-    """Fetch the entries that are lacking into a folder; each appears there when it is whole and verified.
+    """Fetch missing entries into a folder; each appears there when it is complete and verified.
 
-    One file that cannot be had does not hold up the others; all problems are told together.
+    A file that cannot be fetched does not stop the others; all problems are reported together.
 
     Args:
-        entries: of a manifest.
+        entries: entries of a manifest.
         folder: root of the data set.
-        url_of: where a file is.
-        parallel: downloads at a time.
-        fetcher: how; a new one by default.
+        url_of: returns the URL of a file.
+        parallel: number of parallel downloads.
+        fetcher: downloader; a new one by default.
 
     Raises:
-        UserError: another process fetches into this folder, no room, the network is switched off, or files that could not be had.
+        UserError: another process fetches into this folder, the disk is too full, the network is switched off, or files could not be
+            fetched.
     """
     folder = folder.absolute()
     for entry in entries:
@@ -158,7 +159,7 @@ def _transfer(
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which lies beside it.
+    """Hold a folder's lock file, which is next to it.
 
     Raises:
         UserError: another process holds it; the message names it.
@@ -201,5 +202,5 @@ def _size(path: Path) -> int:
 
 
 def _interval() -> float:
-    """Seconds between two states of the progress bar: seldom in a log file."""
+    """Return the seconds between updates of the progress bar, which are rare in a log file."""
     return 0.5 if sys.stderr.isatty() else 60.0

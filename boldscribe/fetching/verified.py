@@ -1,7 +1,6 @@
-"""Which files of a folder were found to have their right content: the digest is believed while the file system says that the file is
-as it was. 100 GB are then not read again to see that they are there.
+"""Record of a folder's verified files: a digest is trusted as long as the file system reports the file as unchanged.
 
-The memory lies beside the folder, so that it is no part of the data.
+So 100 GB need not be read again to check them. The record is next to the folder, so that it is not part of the data.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ SECONDS_BETWEEN_WRITES = 60.0
 
 
 def memory_of(folder: Path) -> Path:
-    """The file that remembers what was verified in a folder."""
+    """Return the path of a folder's record of verified files."""
     return folder.with_name(f".{folder.name}.verified.json")
 
 
 def verified_files(folder: str | Path) -> list[dict[str, Any]]:
-    """What is remembered of a folder, as `boldscribe.provenance.digests.digest` takes it: path, sha256, bytes, state."""
+    """Read a folder's record in the form that `boldscribe.provenance.digests.digest` takes: path, sha256, bytes, state."""
     try:
         found: dict[str, Any] = json.loads(memory_of(Path(folder).absolute()).read_text())["files"]
         return [{"path": path, **known} for path, known in found.items()]
@@ -36,7 +35,7 @@ def verified_files(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def digests_of(path: Path, *, md5: bool = False) -> tuple[str, str]:
-    """SHA-256 and, if asked for, MD5 of a file, read once."""
+    """Compute SHA-256 and, if requested, MD5 of a file in one read."""
     sha256, other = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -47,10 +46,10 @@ def digests_of(path: Path, *, md5: bool = False) -> tuple[str, str]:
 
 
 class Verified:
-    """The memory of a folder; usable from several threads.
+    """Thread-safe record of a folder's verified files.
 
     Args:
-        folder: of the data.
+        folder: folder of the data.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +60,7 @@ class Verified:
         self._files: dict[str, Any] = {entry.pop("path"): entry for entry in verified_files(self._folder)}
 
     def holds(self, path: str, digest: bytes) -> bool:
-        """Whether a file of the folder is there and has a digest (SHA-256 or MD5); it is read if that is not known."""
+        """Return whether a file exists and has a digest (SHA-256 or MD5); it is read if its digest is unknown."""
         file = self._folder / path
         try:
             state = file_state(file)
@@ -73,7 +72,7 @@ class Verified:
         return digest.hex() in (known["sha256"], known.get("md5"))
 
     def remember(self, path: str, sha256: str, md5: str = "", *, state: list[int] | None = None) -> dict[str, Any]:
-        """Enter the digests of a file that was just read."""
+        """Record the digests of a file that was just read."""
         state = state or file_state(self._folder / path)
         entry = {"sha256": sha256, "bytes": state[0], "state": state, **({"md5": md5} if md5 else {})}
         with self._lock:
@@ -84,7 +83,7 @@ class Verified:
         return entry
 
     def write(self) -> None:
-        """Keep the memory for the next time; a place that cannot be written is read again then."""
+        """Save the record; if that fails, the files are read again next time."""
         with self._lock:
             if self._is_new:
                 self._write()

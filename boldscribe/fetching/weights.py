@@ -1,4 +1,4 @@
-"""Model weights from a hub: one commit of a repository, each file checked against the digest that the commit has of it."""
+"""Download of model weights from one commit of a hub repository, each file checked against the commit's digest."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ COLUMNS = ["asset", "key", "repo", "revision", "files", "licence", "gated"]
 REVISION = re.compile(r"[0-9a-f]{40}")
 PICKLED = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
 SOURCES = Path("models") / "sources"
-# of a video-text model, whose repository and commit the configuration names
+# of a video-text model; the configuration names its repository and commit
 CAPTIONER_FILES = ("*.json", "*.txt", "*.safetensors", "*.model", "*.jinja")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A row of the table.
+    """One row of the table of models.
 
     Attributes:
         asset: name.
-        key: of the configuration, which names the folder, and asks for none if it is 'embedded'.
+        key: configuration key that names the folder; nothing is fetched if its value is 'embedded'.
         repo: OWNER/NAME on the hub.
-        revision: commit, 40 hexadecimal digits; empty where nobody has entered one.
-        files: patterns of the files that are needed.
+        revision: commit, 40 hexadecimal digits; empty if not entered yet.
+        files: patterns of the needed files.
         licence: SPDX identifier, or the name of a licence that has none.
-        gated: whether one must register to get them.
-        folder: where to; pickled files, which `boldscribe convert` reads, do not go to the folder of the key.
+        gated: whether access requires registration.
+        folder: destination; pickled files, which `boldscribe convert` reads, do not go to the key's folder.
     """
 
     asset: str
@@ -58,15 +58,15 @@ class Weights:
 
     @property
     def pickled(self) -> bool:
-        """Whether pickled files are among them, which no step of the pipeline opens."""
+        """True if pickled files are among them, which no step of the pipeline opens."""
         return any(pattern.endswith(PICKLED) for pattern in self.files)
 
 
 def configured_weights(config: Config, table: Path = TABLE) -> list[Weights]:
-    """The rows of the table that the configuration needs, and its captioner; not what is embedded.
+    """Return the rows that the configuration needs, and its captioner; embedded models are excluded.
 
     Raises:
-        UserError: a missing table, a column or a value that is none.
+        UserError: the table is missing, or a column or value is invalid.
     """
     rows = []
     values = config.model_dump()
@@ -102,20 +102,20 @@ def _rows(table: Path) -> list[dict[str, str]]:
 def fetch_weights(
     weights: Weights, *, endpoint: str | None = None, parallel: int = 8, dry_run: bool = False, say: Callable[[str], None]
 ) -> None:
-    """Fetch a repository's files at the commit into their folder, which appears when all are there and verified.
+    """Fetch a repository's files at a commit into a folder, which appears when all are complete and verified.
 
-    What was fetched before a failure is kept beside the folder and not fetched again.
+    Files that arrived before a failure are kept next to the folder and not fetched again.
 
     Args:
-        weights: which.
+        weights: weights to fetch.
         endpoint: address of the hub; by default that of its client.
-        parallel: downloads at a time.
-        dry_run: only say what would be fetched.
-        say: told of licence, size, and rows to enter in the lock.
+        parallel: number of parallel downloads.
+        dry_run: only print what would be fetched.
+        say: prints licence, size, and rows to enter in the lock.
 
     Raises:
-        UserError: no commit is known; the folder holds another one; the hub has not the repository, commit or files, wants a login, or
-            cannot be reached; too little room; a file of another digest.
+        UserError: the commit is unknown; the folder holds another one; the hub does not have the repository, commit or files, requires
+            a login, or cannot be reached; the disk is too full; a file has another digest.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import filter_repo_objects
@@ -172,7 +172,7 @@ def fetch_weights(
 
 
 def _check(file: Path, listed: Any, weights: Weights) -> None:
-    """Compare a file with what the commit says of it: SHA-256 of a large one, name of its blob of a small one."""
+    """Check a file against the commit: a large one by SHA-256, a small one by the name of its blob."""
     if listed.lfs:
         found, expected = digests_of(file)[0], listed.lfs.sha256
     else:
@@ -187,7 +187,7 @@ def _check(file: Path, listed: Any, weights: Weights) -> None:
 
 
 def _say_lock(weights: Weights, paths: Sequence[str], say: Callable[[str], None]) -> None:
-    """Print the rows that the lock of assets lacks, or, of files that are to be converted, what to do with them."""
+    """Print the rows that are missing in the lock of assets, or the next step for files that must be converted."""
     if weights.pickled:
         say(f"  to be converted: `boldscribe convert` reads {weights.folder} (docs/weights.md)")
         return
@@ -209,7 +209,7 @@ def _say_lock(weights: Weights, paths: Sequence[str], say: Callable[[str], None]
 
 @contextmanager
 def _hub_errors(weights: Weights) -> Iterator[None]:
-    """Tell what the hub's client says as what to do."""
+    """Translate errors of the hub's client into messages with a remedy."""
     from huggingface_hub import errors
 
     place = f"{weights.repo}@{weights.revision[:12]}"

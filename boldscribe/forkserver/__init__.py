@@ -1,10 +1,10 @@
-"""A fork server: one process that has imported the libraries and loaded the LLM, of which the jobs of a run on this machine are copies.
+"""A fork server: one process that imports the libraries, loads the LLM, and forks a copy for each job of a run on this machine.
 
-A job is a step of its own all the same: `python -m workflow_scripts.X` finds the server of its Snakemake, hands over its command line,
-its streams and the signals that it gets, and ends as the copy ends. The copy does what the program does anywhere, from its first line
-on, and locks itself in (`boldscribe.provenance.guard`); the server has opened nothing but code and the models that programs share.
+Each job is still a separate step: `python -m workflow_scripts.X` finds the server of its Snakemake, forwards its command line, streams
+and signals, and exits as the copy exits. The copy runs the program as usual, from its first line on, and restricts itself
+(`boldscribe.provenance.guard`). The server has opened only code and the models that programs share.
 
-This half runs in the job's own process. It imports nothing of the project and little of Python, since that is what a job costs.
+This half runs in the job's own process. It imports nothing from the project and little of Python, since imports are what a job costs.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-VARIABLE = "BOLDSCRIBE_FORK_SERVER"  # process that servers end with, and folder of their sockets
+VARIABLE = "BOLDSCRIBE_FORK_SERVER"  # PID of the process that servers end with, and folder of their sockets
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGURG)
-NVIDIA = Path("/proc/driver/nvidia")  # there where a driver is loaded
-STARTED, REFUSED = b"s", b"r"  # first answer of a server; the second one is the exit status
-ATTEMPTS = 3  # a server that gives up is followed by another
+NVIDIA = Path("/proc/driver/nvidia")  # exists if a driver is loaded
+STARTED, REFUSED = b"s", b"r"  # first reply of a server; the second is the exit status
+ATTEMPTS = 3  # a server that refuses has retired; the next attempt starts another
 
 
 def offer() -> None:
     """Let the jobs that this process starts from now on share servers, which end with it.
 
-    Only on Linux (5.3 or later), where a process may be copied after libraries were loaded; and only without a GPU, since CUDA was not
-    shown to work in a copy.
+    Only on Linux (5.3 or later), where a process may fork after loading libraries, and only without a GPU, since CUDA was not shown to
+    work in a forked copy.
     """
     if sys.platform != "linux" or NVIDIA.exists() or VARIABLE in os.environ:
         return
     import atexit
     import tempfile
 
-    with suppress(OSError):  # an older kernel, or no folder for temporary files: each job is a process of its own
+    with suppress(OSError):  # an older kernel, or no folder for temporary files: jobs run without a server
         os.close(os.pidfd_open(os.getpid()))
         folder = tempfile.mkdtemp(prefix="boldscribe-jobs-")
         atexit.register(forget, Path(folder))
@@ -47,12 +47,12 @@ def offer() -> None:
 
 
 def withdraw() -> None:
-    """Offer no server to what this process starts from now on."""
+    """Stop offering servers to the processes that this one starts from now on."""
     os.environ.pop(VARIABLE, None)
 
 
 def forget(folder: Path) -> None:
-    """Remove the folder of the sockets, unless a server is still there: the last one removes it."""
+    """Remove the folder of the sockets, unless a server still runs; the last server removes it."""
     with suppress(OSError):
         for file in folder.glob("*.lock"):
             file.unlink()
@@ -60,7 +60,7 @@ def forget(folder: Path) -> None:
 
 
 def hand_over(module: str, arguments: list[str]) -> None:
-    """Let a server run a module in this process's stead, and end as it ends; come back if there is none that does.
+    """Let a server run a module instead of this process, and exit as it exits; return if no server does.
 
     Args:
         module: its dotted name.
@@ -77,7 +77,7 @@ def hand_over(module: str, arguments: list[str]) -> None:
 
 
 def _connect(folder: Path, owner: str) -> socket.socket:
-    """A connection to the server of this installation, environment and working directory, which is started if there is none."""
+    """Connect to the server of this installation, environment and working directory; start one if there is none."""
     same = hashlib.sha256(repr([sys.prefix, str(Path.cwd()), sorted(os.environ.items())]).encode()).hexdigest()[:16]
     place = folder / same
     connection = socket.socket(socket.AF_UNIX)
@@ -103,7 +103,7 @@ def _start(place: Path, owner: str) -> None:
 
 
 def _ask(connection: socket.socket, module: str, arguments: list[str]) -> None:
-    """Send what is to be run, and this process's streams."""
+    """Send the program to run, and this process's streams."""
     ignored = [int(number) for number in HANDED_ON if signal.getsignal(number) is signal.SIG_IGN]
     request = {"module": module, "arguments": arguments, "command": sys.orig_argv, "ignored": ignored}
     connection.sendmsg([b"{"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
@@ -111,7 +111,7 @@ def _ask(connection: socket.socket, module: str, arguments: list[str]) -> None:
 
 
 def _end_as(connection: socket.socket) -> None:
-    """Hand signals on to the copy, and end as it ends."""
+    """Forward signals to the copy, and exit as it exits."""
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         with suppress(OSError):
@@ -121,7 +121,7 @@ def _end_as(connection: socket.socket) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hand_on)
     said = b"".join(iter(lambda: connection.recv(64), b""))
-    status = int(said or -signal.SIGKILL)  # no word: the server was killed, and its copies with it
+    status = int(said or -signal.SIGKILL)  # no reply: the server was killed, and its copies with it
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)

@@ -1,8 +1,8 @@
-"""The server itself: `python -m boldscribe.forkserver.server LISTENER OWNER SOCKET`, started by the first job that looks for one.
+"""The server process: `python -m boldscribe.forkserver.server LISTENER OWNER SOCKET`, started by the first job that needs one.
 
-A program's first copy imports by itself what it needs; the server then imports the same before the next one, and loads the models that
-the program shares. It serves jobs as long as the files that it has imported are as they were, and ends with its owner, a Snakemake,
-once the jobs at hand have ended.
+The first copy of a program does its own imports. Before the next copy, the server imports the same modules and loads the models that
+the program shares. It serves jobs while the files that it has imported are unchanged. When its owner, a Snakemake, ends, it exits after
+its running jobs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass
 class Job:
-    """A copy at work: its process, the job that waits for it, and the file in which it notes what it imported."""
+    """A running copy: its process, the job that waits for it, and the file that lists its imports."""
 
     module: str
     pid: int
@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Request:
-    """A program for a copy to run; `imported` is the file in which it notes what it imported."""
+    """A program for a copy to run; `imported` is the file that lists its imports."""
 
     module: str
     arguments: list[str]
@@ -54,11 +54,11 @@ class Request:
 
 
 class Server:
-    """Copies itself for each job that asks.
+    """A process that forks a copy of itself for each requesting job.
 
     Args:
-        listener: where jobs ask.
-        owner: process to end with.
+        listener: socket that receives requests from jobs.
+        owner: PID of the process to end with.
         place: the listener's path.
 
     Raises:
@@ -77,7 +77,7 @@ class Server:
         self._note_files()
 
     def serve(self) -> Request | None:
-        """Serve until there is no more to do; in a copy, gives what it is to run."""
+        """Serve until there is nothing left to do; in a copy, return the request to run."""
         while self._listener.fileno() >= 0 or self._jobs:
             for key, _ in self._selector.select():
                 if key.fd in self._selector.get_map() and (request := key.data()):
@@ -90,7 +90,7 @@ class Server:
             start, streams, _, _ = socket.recv_fds(connection, 1, 3)
             with connection.makefile("rb") as stream:
                 content = json.loads(start + stream.readline())
-        except (OSError, ValueError):  # whoever asked was killed
+        except (OSError, ValueError):  # the requesting job was killed
             connection.close()
             return None
         if self._is_outdated():
@@ -115,21 +115,21 @@ class Server:
         return None
 
     def _hear(self, job: Job) -> None:
-        """Hand a signal on; whoever waits no more was killed, and so is the copy with all that it started."""
+        """Forward a signal; if the waiting job was killed, kill the copy with all that it started."""
         try:
             number = job.connection.recv(1)
         except OSError:
             number = b""
         if number:
-            os.kill(job.pid, number[0])  # it is there, or has ended and is not waited for yet
+            os.kill(job.pid, number[0])  # still exists: it is running, or has ended but is not reaped yet
             return
         self._selector.unregister(job.connection)
-        with suppress(ProcessLookupError):  # it has not come to be the first of its group
+        with suppress(ProcessLookupError):  # it has not become a group leader yet
             os.killpg(job.pid, signal.SIGKILL)
         os.kill(job.pid, signal.SIGKILL)
 
     def _end(self, job: Job) -> None:
-        """Tell how a copy ended, and note what it imported."""
+        """Report how a copy ended, and note what it imported."""
         status = os.waitstatus_to_exitcode(os.waitpid(job.pid, 0)[1])
         self._selector.unregister(job.pidfd)
         with suppress(KeyError):
@@ -143,7 +143,7 @@ class Server:
         del self._jobs[job.pid]
 
     def _prepare(self, module: str, arguments: list[str]) -> None:
-        """Import what an earlier copy of the program had to, and load what the program shares; what fails here fails in the copy too."""
+        """Import what an earlier copy of the program imported, and load what the program shares; what fails here fails in the copy, too."""
         if module not in self._to_import and module not in sys.modules:
             return
         for name in (*self._to_import.pop(module, []), module):
@@ -153,10 +153,10 @@ class Server:
             _try(preload, arguments)
         self._note_files()
         gc.collect()
-        gc.freeze()  # what is never looked at stays shared
+        gc.freeze()  # objects that the collector never touches stay shared
 
     def _note_files(self) -> None:
-        """The files that were imported, of this project, and the folders of installed packages, with their times."""
+        """Note the times of this project's imported files and of the folders of installed packages."""
         modules = [Path(file) for m in list(sys.modules.values()) if (file := getattr(m, "__file__", None))]
         folders = [Path(folder) for folder in sys.path if Path(folder).is_relative_to(sys.prefix)]
         for path in (*(m for m in modules if m.is_relative_to(ROOT) and not m.is_relative_to(sys.prefix)), *folders):
@@ -166,7 +166,7 @@ class Server:
         return any(_time_of(path) != time for path, time in self._files.items())
 
     def _retire(self) -> None:
-        """Take no more jobs."""
+        """Stop accepting jobs."""
         if self._listener.fileno() >= 0:
             self._selector.unregister(self._listener)
             self._selector.unregister(self._owner)
@@ -174,7 +174,7 @@ class Server:
             self._listener.close()
 
     def _become(self, streams: list[int], ignored: list[int]) -> None:
-        """In a copy: be the job's process, apart from the server and the other copies."""
+        """Turn a forked copy into the job's process, detached from the server and the other copies."""
         os.setsid()
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         self._selector.close()
@@ -205,7 +205,7 @@ def _note_imported(file: int, before: frozenset[str]) -> None:
 
 
 def main() -> None:
-    """Serve; in a copy, run what was asked for."""
+    """Serve; in a copy, run the requested program."""
     listener, owner, place = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     request = None
     with suppress(ProcessLookupError):
@@ -219,7 +219,7 @@ def main() -> None:
 
 
 def _answer(connection: socket.socket, content: bytes) -> None:
-    with suppress(OSError):  # whoever asked may have been killed
+    with suppress(OSError):  # the requesting job may have been killed
         connection.sendall(content)
 
 

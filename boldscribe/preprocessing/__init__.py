@@ -1,1 +1,1 @@
-"""Raw BIDS to BIDS-Derivatives: fMRIPrep, ready derivatives, or the embedded nipype workflow."""
+"""Preprocessing from raw BIDS to BIDS-Derivatives: fMRIPrep, ready derivatives, or the embedded nipype workflow."""

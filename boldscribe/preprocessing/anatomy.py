@@ -1,4 +1,4 @@
-"""The T1w image: brain mask, bias field, and its registration to the template."""
+"""T1w image: brain mask, bias field, and registration to the template."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ BRAIN_VOLUME = (0.6, 2.6)
 
 
 def brain_mask(data: NDArray[np.float32], affine: NDArray[np.float64], name: str) -> NDArray[np.bool_]:
-    """Brain mask of a T1w volume by deepbet, a small U-Net whose weights come with its package.
+    """Compute the brain mask of a T1w volume with deepbet, a small U-Net whose weights ship with its package.
 
     Args:
         data: (X, Y, Z).
         affine: voxel to world (mm).
-        name: file, for messages.
+        name: file, for error messages.
 
     Raises:
-        UserError: no brain found, or one of impossible size.
+        UserError: no brain found, or one of implausible size.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -59,27 +59,27 @@ def correct_bias(data: NDArray[np.float32], mask: NDArray[np.bool_], affine: NDA
 
 @dataclass(frozen=True)
 class TemplateRegistration:
-    """Transforms between T1w and template, as ANTs lists them (files)."""
+    """Transform files between T1w and template, in ANTs' order."""
 
     to_template: list[str]
     to_t1w: list[str]
 
     def template_to_t1w(self, points_N3: NDArray[np.float64]) -> NDArray[np.float64]:
-        """World points of the template to those of the T1w image (mm)."""
+        """Map world points of the template to those of the T1w image (mm)."""
         return transform_points(points_N3, self.to_template, [False] * len(self.to_template))
 
     def t1w_to_template(self, points_N3: NDArray[np.float64]) -> NDArray[np.float64]:
-        """World points of the T1w image to those of the template (mm)."""
+        """Map world points of the T1w image to those of the template (mm)."""
         return transform_points(points_N3, self.to_t1w, [True, False])
 
 
 def register_to_template(brain: NDArray[np.float32], affine: NDArray[np.float64], template: Template, prefix: str) -> TemplateRegistration:
-    """Affine, then symmetric diffeomorphic registration (SyN, Avants et al. 2008) of a skull-stripped T1w to the template.
+    """Register a skull-stripped T1w to the template: affine, then symmetric diffeomorphic (SyN, Avants et al. 2008).
 
     Args:
         brain: (X, Y, Z), zero outside the brain.
         affine: of the T1w grid.
-        template: on the grid that registration works on; 2 mm suffices at full resolution.
+        template: on the grid used for registration; 2 mm suffices at full resolution.
         prefix: of the transform files.
     """
     fixed, moving = to_ants(template.t1w, template.affine), to_ants(brain, affine)
@@ -101,7 +101,7 @@ def register_to_template(brain: NDArray[np.float32], affine: NDArray[np.float64]
         initial_transform=linear["fwdtransforms"][0],
         syn_metric="mattes",
         grad_step=0.4,
-        # without elasticity the warp wanders by 2 mm in evenly bright tissue, even where an affine alone errs by less
+        # without elasticity the warp drifts by 2 mm in homogeneous tissue, even where the affine alone has a smaller error
         total_sigma=1,
         reg_iterations=(40, 40, 10),
     )
@@ -109,11 +109,11 @@ def register_to_template(brain: NDArray[np.float32], affine: NDArray[np.float64]
 
 
 def displacement_field(shape: tuple[int, int, int], affine: NDArray[np.float64], moved_N3: NDArray[np.float64]) -> NDArray[np.float32]:
-    """A transform as ITK reads it from NIfTI: displacement (mm, LPS) of every voxel of a grid, (X, Y, Z, 1, 3).
+    """Return a transform as ITK reads it from NIfTI: displacement (mm, LPS) of every voxel of a grid, (X, Y, Z, 1, 3).
 
     Args:
         shape, affine: the grid.
-        moved_N3: where its voxels go, world coordinates (mm, RAS) in C order.
+        moved_N3: target of each voxel, world coordinates (mm, RAS) in C order.
     """
     displacement = (moved_N3 - grid_points(shape, affine)) * [-1, -1, 1]
     return displacement.reshape(*shape, 1, 3).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Confound time series under fMRIPrep's names, so that nilearn's `load_confounds` reads them."""
+"""Confound time series under fMRIPrep's names, so that nilearn's `load_confounds` can read them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ OUTLIER_DVARS = 1.5
 
 @dataclass(frozen=True)
 class Tissues:
-    """Voxels of each compartment, as rows of the series: (V,) booleans."""
+    """Masks of each compartment over the rows of the series: (V,) booleans."""
 
     brain: NDArray[np.bool_]
     white_matter: NDArray[np.bool_]
     csf: NDArray[np.bool_]
 
     def of_brain(self) -> Tissues:
-        """The same compartments as rows of the brain's series alone."""
+        """Return the same compartments over the rows of the brain's series."""
         return Tissues(*(rows[self.brain] for rows in (self.brain, self.white_matter, self.csf)))
 
 
 def certain_tissues(brain: NDArray[np.bool_], white_matter: NDArray[np.float32], csf: NDArray[np.float32], name: str) -> Tissues:
-    """Voxels that are white matter or CSF with a probability above 0.9, by the subject's or the template's maps.
+    """Select white-matter and CSF voxels with a probability above 0.9, by the subject's or the template's maps.
 
     Raises:
-        UserError: a compartment without any voxel.
+        UserError: a compartment has no voxel.
     """
     tissues = Tissues(brain, brain & (white_matter > CERTAIN_TISSUE), brain & (csf > CERTAIN_TISSUE))
     for tissue, voxels in (("white matter", tissues.white_matter), ("CSF", tissues.csf)):
@@ -51,7 +51,7 @@ def certain_tissues(brain: NDArray[np.bool_], white_matter: NDArray[np.float32],
 
 
 def framewise_displacement(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Power et al. 2012: sum of absolute changes of the six parameters, rotations on a sphere of 50 mm; (T,) mm, NaN first.
+    """Sum the absolute changes of the six parameters, rotations on a 50 mm sphere (Power et al. 2012); (T,) mm, NaN first.
 
     Args:
         parameters: (T, 6) mm and rad.
@@ -61,9 +61,9 @@ def framewise_displacement(parameters: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def dvars(series_VT: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Root mean square change between volumes, plain and standardised, (T,) each, NaN first.
+    """Compute the root mean square change between volumes, plain and standardised, (T,) each, NaN first.
 
-    Standardised by its expectation under the voxels' robust SD and lag-1 autocorrelation (Nichols 2013), as nipype's
+    It is standardised by its expectation given the voxels' robust SD and lag-1 autocorrelation (Nichols 2013), as in nipype's
     `compute_dvars`, with intensities scaled to a median of 1000.
     """
     scaled = series_VT / np.median(series_VT) * 1000
@@ -78,7 +78,7 @@ def dvars(series_VT: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def cosines(n_volumes: int, tr: float) -> NDArray[np.float64]:
-    """Discrete cosine regressors of periods above 128 s, (T, K), without the constant."""
+    """Return discrete cosine regressors with periods above 128 s, (T, K), without the constant."""
     return np.asarray(create_cosine_drift(1 / HIGH_PASS_PERIOD, np.arange(n_volumes) * tr)[:, :-1])
 
 
@@ -86,26 +86,26 @@ def anatomical_components(
     series_VT: NDArray[np.float32],
     drift_TK: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
-    """aCompCor (Behzadi et al. 2007): leading components of white matter and CSF together, after high-pass filtering.
+    """Compute aCompCor (Behzadi et al. 2007): leading components of white matter and CSF combined, after high-pass filtering.
 
     Args:
         series_VT: the voxels of both compartments.
         drift_TK: `cosines`.
 
     Returns:
-        (T, 5) unit vectors, and per component the metadata that `load_confounds` asks for.
+        (T, 5) unit vectors, and per component the metadata that `load_confounds` requires.
     """
     design = np.column_stack([np.ones(series_VT.shape[1]), drift_TK])
     q, _ = np.linalg.qr(design)
     filtered = series_VT.T - q @ (q.T @ series_VT.T)
     sd = filtered.std(axis=0)
     filtered = filtered[:, sd > 0] / sd[sd > 0]
-    # the Gram matrix is (T, T), however many voxels there are
+    # the Gram matrix is (T, T), regardless of the number of voxels
     eigenvalues, vectors = np.linalg.eigh(filtered @ filtered.T)
     n = min(N_COMPONENTS, filtered.shape[1], len(eigenvalues) - design.shape[1])
     order = np.argsort(eigenvalues)[::-1][:n]
     components = vectors[:, order]
-    # the sign of an eigenvector is arbitrary: fixed by its largest element
+    # the sign of an eigenvector is arbitrary: fix it by the largest element
     components *= np.sign(components[np.abs(components).argmax(axis=0), np.arange(n)])
     share = np.clip(eigenvalues[order], 0, None) / eigenvalues.sum()
     return components, [
@@ -127,7 +127,7 @@ def confounds_table(
     parameters: NDArray[np.float64],
     tr: float,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """All confounds of a run.
+    """Compute all confounds of a run.
 
     Args:
         series_VT: preprocessed BOLD of all voxels.

@@ -1,6 +1,6 @@
-"""Which container may run: images by name, version and digest, from `data/containers.csv`.
+"""Container images that may run, by name, version and digest, from `data/containers.csv`.
 
-A tag can be moved to another image; the digest of the image's manifest cannot. Nothing is run, pulled or built without one.
+A tag can be moved to another image; the digest of the image's manifest cannot. No image is run, pulled or built without a digest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Container:
     Attributes:
         image: repository, without a registry for Docker Hub: `nipreps/fmriprep`.
         version: tag.
-        digest: of the manifest, `sha256:` and 64 hexadecimal digits; empty where nobody has entered it yet.
+        digest: of the manifest, `sha256:` and 64 hexadecimal digits; empty if not entered yet.
         licence: SPDX identifier.
     """
 
@@ -37,15 +37,15 @@ class Container:
 
     @property
     def name(self) -> str:
-        """Image and tag, as `preprocessing.fmriprep_image` has them."""
+        """Image and tag, as in `preprocessing.fmriprep_image`."""
         return f"{self.image}:{self.version}"
 
 
 def containers(table: Path = TABLE) -> dict[str, Container]:
-    """The rows of the table by `image:version`.
+    """Read the rows of the table, by `image:version`.
 
     Raises:
-        UserError: no table, a column that is missing, a digest that is none, or an image that stands twice.
+        UserError: no table, a missing column, an invalid digest, or a duplicate image.
     """
     try:
         with table.open(newline="") as stream:
@@ -68,13 +68,13 @@ def containers(table: Path = TABLE) -> dict[str, Container]:
 
 
 def pinned_digest(config: Config, table: Path = TABLE) -> str:
-    """Digest of the fMRIPrep image that may run: `preprocessing.fmriprep_digest`, else that of the table.
+    """Return the digest of the fMRIPrep image that may run: `preprocessing.fmriprep_digest`, else that of the table.
 
     Returns:
         `sha256:` and 64 hexadecimal digits.
 
     Raises:
-        UserError: neither knows one.
+        UserError: neither has one.
     """
     image = config.preprocessing.fmriprep_image
     if config.preprocessing.fmriprep_digest:

@@ -1,4 +1,4 @@
-"""The BOLD reference to the T1w image: a rigid transform."""
+"""Rigid coregistration of the BOLD reference and the T1w image."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def coregister(
     t1w_affine: NDArray[np.float64],
     prefix: str,
 ) -> NDArray[np.float64]:
-    """Rigid registration by mutual information (Mattes), started from the positions in the scanner.
+    """Register rigidly by mutual information (Mattes), starting from the positions in the scanner.
 
-    Boundary-based registration would need surfaces, which this workflow does not make.
+    Boundary-based registration would need surfaces, which this workflow does not reconstruct.
 
     Args:
         boldref: (X, Y, Z) mean of realigned volumes.

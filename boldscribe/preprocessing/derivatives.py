@@ -1,4 +1,4 @@
-"""Files of a BIDS-Derivatives data set, with the names that fMRIPrep gives them."""
+"""Files of a BIDS-Derivatives data set, under fMRIPrep's names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from boldscribe.files import atomic, write_json
 
 GENERATOR = "Boldscribe embedded preprocessing"
 DISTORTION = "susceptibility distortion correction"
-# of every run; what was done about its distortion is said in its sidecars
+# for every run; its sidecars state how its distortion was handled
 NOT_DONE = [
     "surface reconstruction",
     "boundary-based registration",
     "tissue segmentation of the subject",
 ]
-# what the BIDS validator does not know of derivatives
+# derivative files that the BIDS validator does not know
 BIDSIGNORE = [
     "*_xfm.*",
     "*_timeseries.tsv",
@@ -30,7 +30,7 @@ BIDSIGNORE = [
 
 
 def write_dataset_description(output_dir: Path, name: str, space: str) -> None:
-    """`dataset_description.json` and `.bidsignore`; the content depends on nothing but the arguments, so jobs may race.
+    """Write `dataset_description.json` and `.bidsignore`; their content depends only on the arguments, so jobs may race.
 
     Args:
         output_dir: root of the derivatives.
@@ -64,7 +64,7 @@ class SubjectFiles:
 
     Args:
         output_dir: root of the derivatives.
-        subject, session, task: labels; no session gives no `ses`.
+        subject, session, task: labels; without a session, names have no `ses`.
         space: template label.
         res: label of the resolution.
     """
@@ -74,14 +74,14 @@ class SubjectFiles:
         self.standard = {"space": space, "res": res}
 
     def anat(self, desc: str | None, suffix: str, extension: str = ".nii.gz", standard: bool = False) -> Path:
-        """A T1w derivative, in the subject's or in template space."""
+        """Return the path of a T1w derivative, in the subject's or in template space."""
         space = self.standard if standard else {}
         return self.root / entity_path(
             self.subject, session=self.session, datatype="anat", suffix=suffix, extension=extension, desc=desc, **space
         )
 
     def transform(self, source: str, target: str) -> Path:
-        """A transform for images from `source` to `target` space."""
+        """Return the path of a transform for images from `source` to `target` space."""
         return self.root / entity_path(
             self.subject,
             session=self.session,
@@ -92,7 +92,7 @@ class SubjectFiles:
         )
 
     def func(self, run: str | None, desc: str | None, suffix: str, extension: str = ".nii.gz", standard: bool = True) -> Path:
-        """A derivative of a run; `run` is as in the raw file name."""
+        """Return the path of a run's derivative; `run` is as in the raw file name."""
         space = self.standard if standard else {}
         return self.root / entity_path(
             self.subject,
@@ -107,6 +107,6 @@ class SubjectFiles:
         )
 
     def figure(self, run: str | None) -> Path:
-        """The quality figure of a run."""
+        """Return the path of a run's quality figure."""
         name = self.func(run, "qc", "bold", ".png", standard=False).name
         return self.root / f"sub-{self.subject}" / "figures" / name

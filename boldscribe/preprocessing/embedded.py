@@ -1,8 +1,7 @@
 """Preprocessing without a container: a nipype workflow of our own steps on NumPy, SciPy, ANTs and deepbet.
 
-It writes what fMRIPrep would write, under the same names, into the space of nilearn's template. What it leaves out stands in
-every sidecar (`NotDone`). Everything runs on one thread, so that results repeat bit by bit; parallelism is the workflow engine's, by
-subject.
+It writes what fMRIPrep would write, under the same names, in the space of nilearn's template. Every sidecar lists the steps that it
+omits (`NotDone`). Everything runs on one thread, so that results are bit-reproducible; the workflow engine parallelises over subjects.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from boldscribe.preprocessing.template import SPACE
 
 
 def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path) -> None:
-    """Raw BIDS to BIDS-Derivatives, for one subject.
+    """Preprocess one subject from raw BIDS to BIDS-Derivatives.
 
     Args:
         config: the experiment.
@@ -67,12 +66,12 @@ def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: P
 
 
 def read_run(bold: Path, raw: Path, correct_distortion: bool) -> Run:
-    """A run with what its sidecar says.
+    """Read a run's parameters from its sidecar.
 
     Args:
         bold: raw image.
         raw: root of the data set.
-        correct_distortion: look for a field map.
+        correct_distortion: search for a field map.
 
     Raises:
         UserError: no TR, or a sidecar that is not JSON.

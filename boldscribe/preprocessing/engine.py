@@ -11,13 +11,13 @@ from boldscribe.errors import UserError
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What a subject's preprocessing made and used, beside its folders.
+    """Files that a subject's preprocessing made and used, besides its folders.
 
     Attributes:
-        dataset_files: what was written beside the subject's folder: files of the derivatives as a whole, of which every subject's job
-            writes the same, and fMRIPrep's report and logs of the subject.
+        dataset_files: files written next to the subject's folder: those of the derivatives as a whole, which every subject's job
+            writes identically, and fMRIPrep's report and logs of the subject.
         templates: files of the template.
-        container: image and digest of the container that did the work, if one did.
+        container: image and digest of the container, if one was used.
     """
 
     dataset_files: list[Path]
@@ -28,7 +28,7 @@ class Preprocessed:
 def preprocess(
     config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path, *, threads: int = 1, memory_mb: int = 0
 ) -> Preprocessed:
-    """Raw BIDS to BIDS-Derivatives of one subject, by `preprocessing.engine`.
+    """Preprocess one subject from raw BIDS to BIDS-Derivatives, with `preprocessing.engine`.
 
     Args:
         config: the experiment.
@@ -36,12 +36,12 @@ def preprocess(
         subject: label without `sub-`.
         output_dir: root of the data set's derivatives.
         work_dir: scratch folder of this subject.
-        threads, memory_mb: what the job may use; only fMRIPrep asks.
+        threads, memory_mb: resources of the job; only used by fMRIPrep.
 
     Raises:
-        UserError: what the engine finds wrong; or the engine `derivatives`, for which there is nothing to run.
+        UserError: problems found by the engine; or the engine is `derivatives`, which has nothing to run.
     """
-    # each engine's libraries are loaded only where it runs
+    # import an engine's libraries only if it runs
     templates: list[Path] = []
     container: dict[str, str | None] | None = None
     if config.preprocessing.engine == "embedded":
@@ -50,7 +50,7 @@ def preprocess(
 
         preprocess_subject(config, dataset, subject, output_dir, work_dir)
         templates = template_files()
-    elif config.preprocessing.engine in ("apptainer", "docker", "bare"):
+    elif config.preprocessing.runs_fmriprep:
         from boldscribe.preprocessing.containers import pinned_digest
         from boldscribe.preprocessing.fmriprep import Allotment, run_fmriprep
 

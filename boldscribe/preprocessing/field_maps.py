@@ -1,4 +1,4 @@
-"""Which phase-difference map belongs to a BOLD run, and whether its sidecars say enough to use it."""
+"""Phase-difference maps of BOLD runs, and checks that their sidecars suffice to use them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 
 @dataclass(frozen=True)
 class PhaseDifference:
-    """A phase-difference map with what it takes to correct a run by it.
+    """A phase-difference map, with the parameters to correct a run by it.
 
     Attributes:
         phase, magnitude: images; the magnitude is the first echo's.
         echo_times: s.
-        units: of the phase, where the sidecar says.
+        units: of the phase, if the sidecar states them.
         direction: `PhaseEncodingDirection` of the run.
-        spacing: effective echo spacing of the run (s); None where the sidecar has only the readout time.
+        spacing: effective echo spacing of the run (s); None if the sidecar has only the readout time.
         readout_time: total readout time of the run (s).
     """
 
@@ -34,9 +34,9 @@ class PhaseDifference:
     readout_time: float | None
 
     def readout(self, shape: Sequence[int]) -> tuple[int, float]:
-        """Axis and seconds of `susceptibility.Readout`, of a run of this shape.
+        """Return axis and seconds of `susceptibility.Readout` for a run of this shape.
 
-        BIDS' total readout time lasts from the first echo to the last: one spacing less than all lines take.
+        BIDS' total readout time spans the first to the last echo: one spacing less than the readout of all lines.
         """
         axis = "ijk".index(self.direction[0])
         lines = int(shape[axis])
@@ -49,7 +49,7 @@ def _as_list(value: Any) -> list[str]:
 
 
 def _matches(bold: Path, sidecar: Mapping[str, Any], about: Mapping[str, Any], subject_folder: Path) -> bool:
-    """By `B0FieldSource`, else by `IntendedFor`, else by being the only kind of map of the session."""
+    """Return whether a map applies to a run: by `B0FieldSource`, else by `IntendedFor`, else because it is of the same session."""
     if sources := _as_list(sidecar.get("B0FieldSource")):
         return bool(set(sources) & set(_as_list(about.get("B0FieldIdentifier"))))
     if intended := _as_list(about.get("IntendedFor")):
@@ -59,7 +59,7 @@ def _matches(bold: Path, sidecar: Mapping[str, Any], about: Mapping[str, Any], s
 
 
 def field_map_of(bold: Path, raw: Path, sidecar: Mapping[str, Any]) -> PhaseDifference | str:
-    """The phase-difference map of a run: by `B0FieldSource`, `IntendedFor`, or the only ones of the session; the first by name.
+    """Find the phase-difference map of a run: by `B0FieldSource`, `IntendedFor`, or the same session; the first by name.
 
     Args:
         bold: raw BOLD image.
@@ -67,7 +67,7 @@ def field_map_of(bold: Path, raw: Path, sidecar: Mapping[str, Any]) -> PhaseDiff
         sidecar: of the image.
 
     Returns:
-        the map, or why the run cannot be corrected.
+        the map, or the reason why the run cannot be corrected.
     """
     session = bold.parent.parent
     subject_folder = session.parent if session.name.startswith("ses-") else session

@@ -1,4 +1,4 @@
-"""The embedded workflow as a nipype graph: one node per step of `steps`, in this process and on one thread."""
+"""Embedded workflow as a nipype graph: one node per step of `steps`, in this process and on one thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-# nipype asks the network for its latest version
+# otherwise nipype checks online for its latest version
 os.environ["NIPYPE_NO_ET"] = "1"
 from nipype import config as nipype_config
 from nipype import logging as nipype_logging
@@ -29,14 +29,14 @@ Nodes = dict[str, Node]
 
 @dataclass(frozen=True)
 class Run:
-    """What the graph needs to know of a run.
+    """Parameters of a run that the graph needs.
 
     Attributes:
         bold: raw image.
         tr: s.
-        slice_times: s, empty where the sidecar has none.
+        slice_times: s, empty if the sidecar has none.
         slice_axis: voxel axis of the slices.
-        field_map: the map to correct it by, or why there is none.
+        field_map: the map to correct it by, or the reason why there is none.
     """
 
     bold: Path
@@ -47,7 +47,7 @@ class Run:
 
 
 class Step(Function):
-    """A nipype Function that leaves a `UserError` beside its outputs, since nipype keeps only the text of the traceback."""
+    """A nipype Function that saves a `UserError` next to its outputs, since nipype keeps only the text of the traceback."""
 
     def _run_interface(self, runtime: Any) -> Any:
         try:
@@ -58,7 +58,7 @@ class Step(Function):
 
 
 def run_step(step: str, **given: object) -> dict:
-    """nipype runs the source of this function on its own, hence the imports inside."""
+    """Run a step of `steps`; nipype executes this function's source in isolation, hence the local imports."""
     from pathlib import Path
 
     from boldscribe.preprocessing import steps
@@ -67,7 +67,7 @@ def run_step(step: str, **given: object) -> dict:
 
 
 def _add(workflow: Workflow, step: str, name: str, before: Nodes, **settings: Any) -> Node:
-    """Add a node that runs a function of `steps` on the files of the steps before it."""
+    """Add a node that runs a function of `steps` on the files of earlier steps."""
     interface = Step(function=run_step, input_names=["step", *settings, *before], output_names=["files"])
     interface.inputs.trait_set(step=step, **settings)
     node = Node(interface, name)
@@ -77,13 +77,13 @@ def _add(workflow: Workflow, step: str, name: str, before: Nodes, **settings: An
 
 
 def build_workflow(t1w: Path, runs: Mapping[str, Run], resolution: float, work_dir: Path) -> Workflow:
-    """The graph of one subject: anatomy; the field maps; per run motion and slice timing, then coregistration to confounds and figure.
+    """Build the graph of one subject: anatomy; field maps; per run motion and slice timing, then coregistration to confounds and figure.
 
     Args:
         t1w: raw T1w image.
         runs: by label.
         resolution: of the output grid (mm).
-        work_dir: for nipype's files, crash reports included.
+        work_dir: for nipype's files, including crash reports.
     """
     workflow = Workflow("preprocessing", base_dir=str(work_dir.absolute()))
     workflow.config["execution"] = {
@@ -129,10 +129,10 @@ def _add_run(
 
 
 def run_workflow(workflow: Workflow, work_dir: Path) -> dict[str, dict[str, str]]:
-    """Run the graph; the files of each step, by the name of its node.
+    """Run the graph, and return the files of each step by name of its node.
 
     Raises:
-        UserError: what a step raised.
+        UserError: raised by a step.
     """
     nipype_config.update_config({"logging": {"workflow_level": "WARNING", "interface_level": "CRITICAL"}})
     nipype_logging.update_logging(nipype_config)

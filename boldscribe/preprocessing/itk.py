@@ -1,7 +1,7 @@
-"""ANTs, seeded and on one thread: the only place that imports it.
+"""ANTs, seeded and on one thread; the only module that imports it.
 
-With more threads, or without its seed variable, ITK's registrations do not repeat; both must be set before ITK is loaded.
-ITK's world coordinates run to the left and to the back (LPS), NIfTI's to the right and to the front (RAS).
+ITK's registrations are not reproducible with more threads or without its seed variable; both must be set before ITK is loaded.
+ITK's world axes point left and posterior (LPS), NIfTI's right and anterior (RAS).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def to_ants(data: NDArray[Any], affine: NDArray[np.float64]) -> ants.ANTsImage:
-    """An ANTs image of a volume on a NIfTI grid (affine without shear)."""
+    """Convert a volume on a NIfTI grid (affine without shear) to an ANTs image."""
     lps = FLIP @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     return ants.from_numpy(
@@ -32,7 +32,7 @@ def to_ants(data: NDArray[Any], affine: NDArray[np.float64]) -> ants.ANTsImage:
 
 
 def affine_matrix(transform_file: str) -> NDArray[np.float64]:
-    """An ITK affine or rigid transform file as a matrix (4, 4) on RAS world coordinates (mm), fixed to moving."""
+    """Read an ITK affine or rigid transform file as a matrix (4, 4) on RAS world coordinates (mm), fixed to moving."""
     transform = ants.read_transform(transform_file)
     centre = np.array(transform.fixed_parameters)
     matrix = np.eye(4)
@@ -42,9 +42,9 @@ def affine_matrix(transform_file: str) -> NDArray[np.float64]:
 
 
 def transform_points(points_N3: NDArray[np.float64], transforms: Sequence[str], invert: Sequence[bool]) -> NDArray[np.float64]:
-    """Send RAS world points (mm) through ITK transforms, given in the order that ANTs lists them.
+    """Map RAS world points (mm) through ITK transforms, given in ANTs' order.
 
-    The forward transforms of a registration send points of the fixed image to those of the moving one.
+    The forward transforms of a registration map points of the fixed image to those of the moving one.
     """
     frame = pd.DataFrame(points_N3 * [-1, -1, 1], columns=["x", "y", "z"])
     moved = ants.apply_transforms_to_points(3, frame, list(transforms), whichtoinvert=list(invert))
@@ -52,13 +52,13 @@ def transform_points(points_N3: NDArray[np.float64], transforms: Sequence[str], 
 
 
 def grid_points(shape: Sequence[int], affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """World coordinates (mm) of all voxels of a grid, (voxels in C order, 3)."""
+    """Return the world coordinates (mm) of all voxels of a grid, (voxels in C order, 3)."""
     index = np.indices(tuple(shape)).reshape(3, -1)
     return (affine[:3, :3] @ index + affine[:3, 3:]).T
 
 
 def isotropic_grid(image: nib.Nifti1Image, zoom: float) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Shape and affine of the grid of `zoom` mm with the field of view and axes of an image."""
+    """Return shape and affine of the grid of `zoom` mm with the field of view and axes of an image."""
     zooms = np.linalg.norm(image.affine[:3, :3], axis=0)
     shape = tuple(int(np.ceil(n * z / zoom)) for n, z in zip(image.shape[:3], zooms, strict=True))
     affine = np.eye(4)

@@ -1,8 +1,8 @@
-"""Raw BOLD to template space through transforms that fMRIPrep has estimated, without fMRIPrep.
+"""Resampling of raw BOLD to template space through transforms estimated by fMRIPrep, without running fMRIPrep.
 
-OpenNeuroDerivatives holds, for many data sets, what `fmriprep --level minimal` writes: transforms, but no resampled BOLD and no
-confounds. This is the other half: slice timing, one cubic interpolation through motion, field map, coregistration and normalisation,
-and our confounds. It follows fMRIPrep 23.2's `interfaces/resampling.py` in the order and the sense of the transforms.
+For many data sets, OpenNeuroDerivatives provides the output of `fmriprep --level minimal`: transforms, but no resampled BOLD and no
+confounds. This module does the rest: slice timing, one cubic interpolation through motion, field map, coregistration and
+normalisation, and our confounds. Order and direction of the transforms follow fMRIPrep 23.2's `interfaces/resampling.py`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ TISSUE_METHOD = "Mean over voxels where the subject's own segmentation, carried 
 
 @dataclass(frozen=True)
 class Grid:
-    """The output grid, and the subject's anatomy on it.
+    """The output grid, with the subject's anatomy on it.
 
     Attributes:
         shape, affine: of the grid (mm).
         t1w_points_3N: T1w world coordinates (mm) of its voxels.
-        brain, white_matter, csf: probabilities (N,), of the T1w images.
+        brain, white_matter, csf: probabilities (N,), from the T1w images.
     """
 
     shape: tuple[int, int, int]
@@ -57,7 +57,7 @@ class Grid:
 
 
 def resample_subject(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path) -> None:
-    """Raw BIDS and ready transforms to BIDS-Derivatives, for one subject.
+    """Resample one subject from raw BIDS to BIDS-Derivatives with ready transforms.
 
     Args:
         config: the experiment; its data set names the derivatives that hold the transforms.
@@ -67,7 +67,7 @@ def resample_subject(config: Config, dataset: str, subject: str, output_dir: Pat
         work_dir: scratch folder of this subject; emptied first and removed after success.
 
     Raises:
-        UserError: all that `transform_problems` finds, no runs, damaged images, slice times that do not fit.
+        UserError: all problems from `transform_problems`, no runs, damaged images, slice times that do not match.
     """
     design, space, resolution = config.datasets[dataset], config.preprocessing.space, config.preprocessing.resolution
     raw, ready = Path(design.bids_dir), Path(design.derivatives_dir or "")
@@ -96,7 +96,7 @@ def resample_subject(config: Config, dataset: str, subject: str, output_dir: Pat
 
 
 def load_grid(ready: Path, subject: str, space: str, resolution: float) -> tuple[Grid, list[Path]]:
-    """The output grid with a subject's anatomy, and the files that it came from."""
+    """Load the output grid with a subject's anatomy, and list the files used."""
     anatomy = find_anatomy(ready, subject, space)
     try:
         ants.read_transform(str(anatomy.to_template))
@@ -163,10 +163,10 @@ def write_run(files: SubjectFiles, bold: Path, raw: Path, transforms: RunTransfo
 def run_distortion(
     affine: NDArray[np.float64], shape: tuple[int, int, int], transforms: RunTransforms, sidecar: dict[str, Any]
 ) -> tuple[Distortion | None, str]:
-    """The distortion of a run by its field map, on the grid of its reference; or None, and why there is no correction.
+    """Return a run's distortion by its field map, on the grid of its reference; or None and the reason for no correction.
 
-    A field of 1 Hz shifts the signal by the total readout time (s) in voxels along the phase-encoding direction, as in fMRIPrep. Beyond
-    the field map the values of its border are held, where fMRIPrep takes 0.
+    A field of 1 Hz shifts the signal by the total readout time (s) in voxels along the phase-encoding direction, as in fMRIPrep.
+    Outside the field map its border values are extended, where fMRIPrep uses 0.
     """
     if transforms.to_fieldmap is None or transforms.fieldmap is None:
         return None, "the derivatives have no field map for this run"
@@ -186,7 +186,7 @@ def run_distortion(
 
 
 def _slice_timing(bold_XYZT: NDArray[np.float32], sidecar: dict[str, Any], tr: float, bold: Path) -> tuple[NDArray[np.float32], float]:
-    """The run at the middle of its acquisition, where the sidecar has slice times, and the time (s) that its volumes refer to."""
+    """Correct slice timing to mid-acquisition if the sidecar has slice times; also return the time (s) that volumes refer to."""
     times = list(sidecar.get("SliceTiming") or [])
     if not times:
         return bold_XYZT, 0.0
@@ -198,7 +198,7 @@ def _slice_timing(bold_XYZT: NDArray[np.float32], sidecar: dict[str, Any], tr: f
 
 
 def write_description(output_dir: Path, name: str, raw: Path, ready: Path) -> None:
-    """`dataset_description.json` and `.bidsignore`; the content depends on nothing but the arguments, so jobs may race."""
+    """Write `dataset_description.json` and `.bidsignore`; their content depends only on the arguments, so jobs may race."""
     source = metadata(ready / "dataset_description.json", ready)
     made_by = [f"{maker.get('Name')} {maker.get('Version', '')}".strip() for maker in source.get("GeneratedBy", [])] or [
         "an unnamed program"

@@ -1,7 +1,7 @@
 """Head motion: rigid realignment of every volume to a reference by least squares.
 
-Gauss-Newton with inverse-compositional updates (Baker & Matthews 2004): the image gradients are taken once, on the reference, so
-that a volume costs a few interpolations. Friston et al. 1995 describe the cost; nothing here needs more than SciPy.
+Gauss-Newton with inverse-compositional updates (Baker & Matthews 2004): the image gradients are computed once, on the reference, so
+that a volume costs only a few interpolations. Friston et al. 1995 describe the cost function. SciPy is all it needs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Volume = NDArray[np.float32]
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS = 50.0
-# mm and rad to the displacement (mm) of a point at that radius
+# converts mm and rad to the displacement (mm) of a point at that radius
 PER_PARAMETER = np.array([1.0] * 3 + [HEAD_RADIUS] * 3)
 
 SMOOTHING_FWHM = 5.0
@@ -27,12 +27,12 @@ SAMPLE_DISTANCE = 4.0
 BORDER = 2
 ITERATIONS = 12
 TOLERANCE = 1e-3
-# one mode for spline coefficients and sampling: a mixture biases the estimate near the edge of the field of view
+# one mode for both spline coefficients and sampling: mixing modes biases the estimate near the edge of the field of view
 MODE = "mirror"
 
 
 def rigid(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> Affine:
-    """Rigid transform of world coordinates (mm): rotation about `centre`, then translation.
+    """Return the rigid transform of world coordinates (mm): rotation about `centre`, then translation.
 
     Args:
         parameters: (6,) trans_x, trans_y, trans_z (mm), rot_x, rot_y, rot_z (rad, extrinsic).
@@ -45,7 +45,7 @@ def rigid(parameters: NDArray[np.float64], centre: NDArray[np.float64]) -> Affin
 
 
 def rigid_parameters(matrix: Affine, centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of `rigid`."""
+    """Return the parameters of a rigid transform; the inverse of `rigid`."""
     translation = matrix[:3, :3] @ centre + matrix[:3, 3] - centre
     return np.concatenate([translation, Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz")])
 
@@ -56,7 +56,7 @@ def apply_affine(affine: NDArray[Any], points_3N: NDArray[Any]) -> NDArray[np.fl
 
 
 def head_mask(volume: Volume) -> NDArray[np.bool_]:
-    """A rough mask: voxels above a third of the 98th percentile, the largest connected part."""
+    """Return a rough mask: the largest connected component of voxels above a third of the 98th percentile."""
     labels, _ = ndimage.label(volume > np.percentile(volume, 98) / 3)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
@@ -64,7 +64,7 @@ def head_mask(volume: Volume) -> NDArray[np.bool_]:
 
 
 class Realigner:
-    """Registers volumes to one reference of the same grid.
+    """Registration of volumes to one reference on the same grid.
 
     Args:
         reference: (X, Y, Z).
@@ -78,7 +78,7 @@ class Realigner:
         coefficients = self._spline(reference)
 
         mask = np.zeros(reference.shape, bool)
-        # a slab of few slices has none to spare
+        # a slab of few slices cannot spare a full border
         inner = tuple(slice(b, n - b) for n in reference.shape for b in [min(BORDER, (n - 1) // 4)])
         mask[inner] = head_mask(reference)[inner]
         step = np.maximum(1, np.round(SAMPLE_DISTANCE / zooms).astype(int))
@@ -92,7 +92,7 @@ class Realigner:
         self.values_N = values_N
         gradient_3N = np.linalg.inv(affine[:3, :3]).T @ self._gradient(coefficients, index_3N)
         rotation_3N = np.cross((self.points_3N - self.centre[:, None]).T, gradient_3N.T).T
-        # the seventh column absorbs a change of overall intensity
+        # the seventh column absorbs a change in overall intensity
         self.solve_7N = np.linalg.pinv(np.vstack([gradient_3N, rotation_3N, values_N]).T)
 
     def _spline(self, volume: Volume) -> Volume:
@@ -103,13 +103,13 @@ class Realigner:
         return np.asarray(ndimage.map_coordinates(coefficients, index_3N, order=3, mode=MODE, prefilter=False, output=np.float64))
 
     def _gradient(self, coefficients: Volume, index_3N: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Central differences of the spline, per voxel."""
+        """Return central differences of the spline, per voxel."""
         half = 0.1
         steps = half * np.eye(3)[:, :, None]
         return np.stack([(self._sample(coefficients, index_3N + s) - self._sample(coefficients, index_3N - s)) / (2 * half) for s in steps])
 
     def register(self, volume: Volume, start: Affine) -> Affine:
-        """Transform from reference to volume (world to world, mm), starting from another volume's."""
+        """Estimate the transform from reference to volume (world to world, mm), starting from another volume's."""
         coefficients = self._spline(volume)
         matrix = best = start
         smallest, update = np.inf, np.zeros(6)
@@ -120,7 +120,7 @@ class Realigner:
                 smallest, best = misfit, matrix
                 update = (self.solve_7N @ (sampled_N - self.values_N))[:6]
             else:
-                # a volume before the steady state has another contrast: its steps may overshoot, or lead away
+                # volumes before the steady state have a different contrast: their steps may overshoot or diverge
                 update = update / 2
             matrix = best @ np.linalg.inv(rigid(update, self.centre))
             if np.abs(update * PER_PARAMETER).max() < TOLERANCE:
@@ -128,14 +128,14 @@ class Realigner:
         return best
 
     def _misfit(self, sampled_N: NDArray[np.float64]) -> float:
-        """Share of a volume's variance that the reference does not explain."""
+        """Return the share of a volume's variance that the reference does not explain."""
         centred_N, reference_N = sampled_N - sampled_N.mean(), self.values_N - self.values_N.mean()
         power = float(centred_N @ centred_N) * float(reference_N @ reference_N)
         return 1 - float(centred_N @ reference_N) * abs(float(centred_N @ reference_N)) / power if power > 0 else np.inf
 
 
 def realign(bold_XYZT: Volume, affine: Affine, description: str = "motion") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimate the motion of a run against its middle volume.
+    """Estimate the motion of a run relative to its middle volume.
 
     Args:
         bold_XYZT: the run.
@@ -151,7 +151,7 @@ def realign(bold_XYZT: Volume, affine: Affine, description: str = "motion") -> t
     realigner = Realigner(bold_XYZT[..., middle], affine)
     matrices = np.tile(np.eye(4), (n_volumes, 1, 1))
     with tqdm(total=n_volumes, desc=description, mininterval=5) as bar:
-        # outwards from the reference: each volume starts from its neighbour
+        # outwards from the reference: each volume starts from its neighbour's estimate
         for volumes, neighbour in ((range(middle, n_volumes), -1), (range(middle - 1, -1, -1), 1)):
             for t in volumes:
                 start = np.eye(4) if t == middle else matrices[t + neighbour]

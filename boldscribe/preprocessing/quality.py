@@ -1,4 +1,4 @@
-"""The quality of a run at a glance: motion, its trace in the data, a carpet plot by tissue, and how well the template fits."""
+"""Quality figure of a run: motion, its effect on the data, a carpet plot by tissue, and the fit to the template."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from boldscribe.preprocessing.template import Template
 
 CARPET_ROWS = 320
 LIMIT = 2.0  # SD
-# Okabe & Ito's colours, told apart by all
+# Okabe & Ito's colours, which are safe for colour-blind readers
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 TISSUES = {"grey\nmatter": "#7F7F7F", "white\nmatter": "#0072B2", "CSF": "#D55E00"}
 SLICES = ((2, (-30, -8, 14, 40)), (0, (-30, 4)), (1, (-50,)))  # axis, world coordinates (mm)
@@ -43,8 +43,8 @@ def draw(
         path: of the PNG.
         confounds: table of `_desc-confounds_timeseries.tsv`.
         series_VT: preprocessed BOLD of the brain's voxels.
-        brain: (X, Y, Z) where they are.
-        images: volumes on the template's grid, by what they show.
+        brain: (X, Y, Z) mask of these voxels.
+        images: volumes on the template's grid, by title.
         template: on the output grid.
         tr: s.
         title: file name of the run.
@@ -120,7 +120,7 @@ def _carpet(axis: Axes, series_VT: NDArray[np.float32], brain: NDArray[np.bool_]
 
 
 def _outlines(figure: Figure, rows: GridSpecFromSubplotSpec, images: Mapping[str, NDArray[np.float32]], template: Template) -> None:
-    """Slices with the edges of the template's brain and white matter."""
+    """Draw slices with the outlines of the template's brain and white matter."""
     zooms = np.abs(np.diag(template.affine)[:3])
     inside = np.stack(np.nonzero(template.mask))
     box = [slice(max(0, low - 2), high + 3) for low, high in zip(inside.min(axis=1), inside.max(axis=1), strict=True)]

@@ -1,4 +1,4 @@
-"""One interpolation from scanner space to template space: motion, coregistration and warp are composed, not applied in turn."""
+"""Single interpolation from scanner to template space: motion, coregistration and warp are composed, not applied in sequence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from boldscribe.preprocessing.susceptibility import Distortion
 
 
 def sample(volume: NDArray[np.float32], affine: NDArray[np.float64], points_3N: NDArray[np.float64], order: int = 3) -> NDArray[np.float32]:
-    """Values of a volume at world points (mm); 0 outside its grid.
+    """Sample a volume at world points (mm); 0 outside its grid.
 
     Args:
         volume: (X, Y, Z).
@@ -27,7 +27,7 @@ def sample(volume: NDArray[np.float32], affine: NDArray[np.float64], points_3N: 
 def sample_index(
     volume: NDArray[np.float32], index_3N: NDArray[np.float64], order: int = 3
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Values of a volume at voxel coordinates, 0 outside its grid; and which lie inside."""
+    """Sample a volume at voxel coordinates, 0 outside its grid; also return which points lie inside."""
     within = inside(index_3N, volume.shape)
     values = np.zeros(index_3N.shape[1], np.float32)
     values[within] = ndimage.map_coordinates(volume, index_3N[:, within], order=order, mode=MODE, output=np.float32)
@@ -35,7 +35,7 @@ def sample_index(
 
 
 def inside(index_3N: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which voxel coordinates lie in the grid, its outer half voxel included."""
+    """Return which voxel coordinates lie in the grid, including its outer half voxel."""
     return np.asarray(((index_3N > -0.5) & (index_3N < np.array(shape[:3])[:, None] - 0.5)).all(axis=0))
 
 
@@ -47,7 +47,7 @@ def resample_run(
     description: str = "resampling",
     distortion: Distortion | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Sample every volume where its head is (cubic splines).
+    """Sample every volume at its own head position (cubic splines).
 
     Args:
         bold_XYZT: the run in scanner space.
@@ -55,8 +55,8 @@ def resample_run(
         motion_T44: reference to volume, world coordinates (`motion.realign`).
         points_3N: world coordinates (mm) in the reference of each voxel of the output.
         description: for the progress bar.
-        distortion: of the reference, if it is to be undone: it moves with the head, while its direction is the scanner's, and
-            intensities are multiplied by the volume that they come from.
+        distortion: of the reference, if it is to be corrected. It moves with the head but keeps the scanner's direction;
+            intensities are multiplied by the volume that a voxel takes in the distorted image.
 
     Returns:
         (N, T) series, and (N,) voxels that lie in the field of view of all volumes.
@@ -84,7 +84,7 @@ def correct_slice_timing(
 ) -> tuple[NDArray[np.float32], float]:
     """Shift every slice to the middle of the acquisition, as fMRIPrep does (its default, `--slice-time-ref 0.5`).
 
-    Natural cubic splines are linear in the data, so that one (T, T) matrix per distinct slice time does all voxels.
+    Natural cubic splines are linear in the data, so one (T, T) matrix per distinct slice time handles all voxels.
 
     Args:
         bold_XYZT: the run.
@@ -101,7 +101,7 @@ def correct_slice_timing(
     corrected = np.moveaxis(np.empty_like(bold_XYZT), axis, 0)
     slices = np.moveaxis(bold_XYZT, axis, 0)
     for time in np.unique(slice_times):
-        # the ends are held, since a spline runs away outside its knots
+        # hold the end values, since a spline diverges outside its knots
         wanted = np.clip(frames + reference, frames[0] + time, frames[-1] + time)
         weights = CubicSpline(frames + time, np.eye(n_volumes), bc_type="natural")(wanted).astype(np.float32)
         chosen = slice_times == time

@@ -1,6 +1,6 @@
-"""The steps of the embedded workflow, each from files to files, so that nipype can run and record them one by one.
+"""Steps of the embedded workflow, each from files to files, so that nipype can run and record them individually.
 
-A step takes a folder for its files, the files of the steps before it (by the name of the step), and settings.
+A step takes a folder for its files, the files of earlier steps (by name of the step), and settings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from boldscribe.preprocessing.template import load_template, output_grid
 
 SHORTEST_RUN = 20
 REFERENCE_VOLUMES = 20
-# how far around the T1w image's brain a field map is believed (mm)
+# distance from the T1w image's brain up to which a field map is trusted (mm)
 AROUND_BRAIN = 4.0
 
 Files = dict[str, Path]
@@ -47,14 +47,14 @@ def _volume(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]
 
 
 def anatomy(folder: Path, t1w: str, resolution: float) -> Files:
-    """Skull stripping, bias correction and registration to the template.
+    """Skull-strip, bias-correct and register the T1w image to the template.
 
     Args:
         t1w: raw T1w image.
         resolution: of the output grid (mm).
 
     Returns:
-        `t1w`, `mask` (in the T1w grid), `t1w_in_template`, `to_t1w` (displacement field on the output grid, for images from T1w to
+        `t1w`, `mask` (on the T1w grid), `t1w_in_template`, `to_t1w` (displacement field on the output grid, for images from T1w to
         template), and `points` ((3, voxels), T1w world coordinates of the output grid, mm).
     """
     image = nib.as_closest_canonical(load_image(t1w, 3))
@@ -78,7 +78,7 @@ def anatomy(folder: Path, t1w: str, resolution: float) -> Files:
 
 
 def field_map(folder: Path, anatomy: Given, phase: str, magnitude: str, echo_times: tuple[float, float], units: str | None) -> Files:
-    """The field of a phase-difference map, and where the T1w image lies in it.
+    """Estimate the field of a phase-difference map, and locate the T1w image in it.
 
     Args:
         phase, magnitude: images on one grid.
@@ -106,7 +106,7 @@ def field_map(folder: Path, anatomy: Given, phase: str, magnitude: str, echo_tim
 
 
 def motion(folder: Path, bold: str) -> Files:
-    """Head motion of a run against its middle volume.
+    """Estimate the head motion of a run relative to its middle volume.
 
     Returns:
         `motion` ((T, 4, 4)), `parameters` ((T, 6)).
@@ -119,7 +119,7 @@ def motion(folder: Path, bold: str) -> Files:
 
 
 def slice_timing(folder: Path, bold: str, slice_times: list[float], slice_axis: int, tr: float) -> Files:
-    """All slices of a volume at one time, where the run has slice times.
+    """Shift all slices of a volume to one time, if the run has slice times.
 
     Returns:
         `bold` (float32 `.npy` (X, Y, Z, T)), `affine` and `start_time` (JSON, s).
@@ -145,7 +145,7 @@ def coregistration(
     field_map: Given | None = None,
     readout: tuple[int, float] | None = None,
 ) -> Files:
-    """Where the T1w image's brain lies in the run; with a field map, in the run without its distortion.
+    """Locate the T1w image's brain in the run; with a field map, in the undistorted run.
 
     Args:
         readout: of the run (`susceptibility.Readout`).
@@ -174,7 +174,7 @@ def coregistration(
         from_bold = field[2] @ np.linalg.inv(to_bold)
         return susceptibility.distortion_of_field(field[0], field[1], from_bold, shape, affine, susceptibility.Readout(*readout))
 
-    # the distorted image finds the map's place, the map then gives the image to register
+    # the distorted image locates the map; the map then undistorts the image for the final registration
     to_bold = register(distortion(to_bold).undo(boldref))
     return _save(folder, to_bold=to_bold, shift=distortion(to_bold).shift)
 
@@ -190,11 +190,11 @@ def resampling(
     source: str,
     readout: tuple[int, float] | None = None,
 ) -> Files:
-    """A run on the output grid, by one interpolation.
+    """Resample a run to the output grid in one interpolation.
 
     Args:
         source: raw BOLD file, for messages.
-        readout: of a run whose distortion is to be undone.
+        readout: of a run whose distortion is to be corrected.
 
     Returns:
         `preproc_bold`, `brain_mask`, `boldref` (template space), and `series` (`.npy` (brain voxels, T) float32).
@@ -224,7 +224,7 @@ def resampling(
 
 
 def confounds(folder: Path, motion: Given, resampling: Given, resolution: float, tr: float, source: str) -> Files:
-    """Confounds of a run.
+    """Compute the confounds of a run.
 
     Returns:
         `confounds` (`.tsv`) and `metadata` (its JSON).
@@ -240,7 +240,7 @@ def confounds(folder: Path, motion: Given, resampling: Given, resolution: float,
 
 
 def figure(folder: Path, anatomy: Given, resampling: Given, confounds: Given, resolution: float, tr: float, source: str) -> Files:
-    """The quality of a run at a glance (`quality.draw`).
+    """Draw the quality figure of a run (`quality.draw`).
 
     Returns:
         `figure` (`.png`).

@@ -1,8 +1,8 @@
 """Susceptibility distortion of echo-planar images, from a phase-difference map.
 
-Where the field is off by f (Hz), an echo-planar image shows a voxel f times the readout's duration further along its phase-encoding
-axis. The sign is BIDS' and SDCFlows': with `PhaseEncodingDirection` `j` a higher field moves the signal to a higher index of the stored
-image, with `j-` to a lower one.
+A field offset of f (Hz) shifts a voxel by f times the readout duration along the phase-encoding axis of an echo-planar image. The sign
+follows BIDS and SDCFlows: with `PhaseEncodingDirection` `j`, a higher field moves the signal to a higher index of the stored image;
+with `j-`, to a lower one.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from boldscribe.preprocessing.motion import apply_affine
 
 Volume = NDArray[np.float32]
 TURN = 2 * np.pi
-# widths (mm) at which the field is fitted, one after the other; the first carry it across gaps and beyond the brain
+# successive smoothing widths (mm) of the field fit; the first extend the field across gaps and beyond the brain
 SCALES = (32.0, 16.0, 8.0, 4.0, 4.0, 2.5)
 WEAK = 0.02
 SPIKE = 0.25
 
 
 def wrap(phase: NDArray[Any]) -> NDArray[Any]:
-    """Phase (rad) in −π to π."""
+    """Wrap phase (rad) to −π to π."""
     return np.asarray(phase - TURN * np.round(phase / TURN))
 
 
 def to_radians(values: Volume, units: str | None = None) -> Volume:
-    """A scanner's phase image in −π to π; its units run over one turn between its smallest and largest value, as SDCFlows takes it.
+    """Scale a scanner's phase image to −π to π, assuming that its values span exactly one turn, as SDCFlows does.
 
     Args:
         values: (X, Y, Z), the whole image, since noise in the air covers all values.
-        units: `Units` of the sidecar; `rad` is taken as it is.
+        units: `Units` of the sidecar; `rad` is not rescaled.
     """
     if units == "rad":
         return np.asarray(wrap(values), dtype=np.float32)
@@ -45,14 +45,14 @@ def to_radians(values: Volume, units: str | None = None) -> Volume:
 
 
 def unwrap(phase: Volume, mask: NDArray[np.bool_]) -> Volume:
-    """Three-dimensional phase unwrapping along the most reliable paths (Herráez et al. 2002; Abdul-Rahman et al. 2007).
+    """Unwrap phase in three dimensions along the most reliable paths (Herráez et al. 2002; Abdul-Rahman et al. 2007).
 
-    Voxels are joined to their neighbours, those with the smallest second differences first: that is a minimum spanning tree, along
-    which no step is larger than π. The field's multiple of a turn is the one whose median is nearest to 0.
+    Neighbouring voxels are joined in ascending order of their second differences, which gives a minimum spanning tree. Along it no
+    step is larger than π. The overall multiple of a turn is chosen so that the median is nearest to 0.
 
     Args:
         phase: (X, Y, Z) rad.
-        mask: one connected region (faces).
+        mask: one region, connected by faces.
 
     Returns:
         (X, Y, Z) rad, 0 outside the mask.
@@ -71,7 +71,7 @@ def unwrap(phase: Volume, mask: NDArray[np.bool_]) -> Volume:
         ends.append(far[both])
     start, end = np.concatenate(starts), np.concatenate(ends)
     values, rough = phase[mask].astype(np.float64), roughness[mask]
-    # a stored 0 would be no edge
+    # a cost of 0 would mean no edge in the sparse graph
     cost = 1e-6 + rough[start] + rough[end]
     tree = minimum_spanning_tree(sparse.coo_matrix((cost, (start, end)), shape=(len(values),) * 2).tocsr())
     order, previous = breadth_first_order(tree, int(rough.argmin()), directed=False)
@@ -97,10 +97,10 @@ def _fit(field: Volume, weight: Volume, zooms: NDArray[np.float64]) -> Volume:
 
 
 def smooth_field(field: Volume, weight: Volume, zooms: NDArray[np.float64], period: float) -> Volume:
-    """A field without noise and spikes, continued smoothly beyond where it was measured.
+    """Remove noise and spikes from a field, and extrapolate it smoothly beyond the measured region.
 
-    Weighted Gaussian averages of what is left, from coarse to fine. Voxels that differ from the median around them by a quarter of the
-    field that turns the phase once are left out.
+    Fits weighted Gaussian averages of the residual, from coarse to fine. Voxels are excluded if they differ from their local median
+    by more than a quarter of the field that turns the phase once.
 
     Args:
         field: (X, Y, Z) Hz.
@@ -120,12 +120,12 @@ def field_map(
     affine: NDArray[np.float64],
     echo_times: tuple[float, float],
 ) -> Volume:
-    """The field (Hz) from the difference of phase between two gradient echoes.
+    """Estimate the field (Hz) from the phase difference between two gradient echoes.
 
     Args:
         phase: (X, Y, Z) rad, wrapped.
         magnitude: (X, Y, Z), of the first echo.
-        mask: where there is signal.
+        mask: voxels with signal.
         affine: voxel to world (mm).
         echo_times: s.
     """
@@ -141,11 +141,11 @@ def field_map(
 
 @dataclass(frozen=True)
 class Readout:
-    """How an echo-planar image was read out.
+    """Readout of an echo-planar image.
 
     Attributes:
         axis: voxel axis of phase encoding.
-        seconds: shift per field (voxels per Hz): effective echo spacing times the number of lines, negative for `j-` and the like.
+        seconds: shift per field (voxels per Hz): effective echo spacing times the number of lines; negative for directions like `j-`.
     """
 
     axis: int
@@ -154,7 +154,7 @@ class Readout:
 
 @dataclass(frozen=True)
 class Distortion:
-    """Where an undistorted voxel appears, on the grid of the BOLD reference.
+    """Shifts of undistorted voxels in the distorted image, on the grid of the BOLD reference.
 
     Attributes:
         axis: voxel axis of phase encoding.
@@ -166,18 +166,18 @@ class Distortion:
 
     @property
     def stretch(self) -> Volume:
-        """Volume that a voxel takes in the distorted image, by which the intensity there must be multiplied (Jacobian, at least 0)."""
+        """Volume of a voxel in the distorted image; intensities there must be multiplied by it (Jacobian, at least 0)."""
         return np.asarray(np.maximum(1 + np.gradient(self.shift, axis=self.axis), 0), dtype=np.float32)
 
     def at(self, affine: NDArray[np.float64], points_3N: NDArray[np.float64]) -> tuple[NDArray[np.float64], Volume]:
-        """Shift (3, N) voxels and stretch (N,) at undistorted world points (mm)."""
+        """Return shift (3, N) in voxels and stretch (N,) at undistorted world points (mm)."""
         index_3N = apply_affine(np.linalg.inv(affine), points_3N)
         shift_3N = np.zeros_like(index_3N)
         shift_3N[self.axis] = ndimage.map_coordinates(self.shift, index_3N, order=1, mode="nearest")
         return shift_3N, ndimage.map_coordinates(self.stretch, index_3N, order=1, mode="nearest")
 
     def undo(self, volume: Volume) -> Volume:
-        """An image on the grid of the reference, without its distortion."""
+        """Remove the distortion from an image on the grid of the reference."""
         index = np.indices(volume.shape).astype(np.float64)
         index[self.axis] += self.shift
         return np.asarray(ndimage.map_coordinates(volume, index, order=3, mode="nearest", output=np.float32) * self.stretch)
@@ -191,7 +191,7 @@ def distortion_of_field(
     affine: NDArray[np.float64],
     readout: Readout,
 ) -> Distortion:
-    """The distortion that a field makes in BOLD.
+    """Return the distortion that a field causes in BOLD.
 
     Args:
         field: (X', Y', Z') Hz.

@@ -1,7 +1,7 @@
-"""The embedded template, MNI152NLin2009aSym (nilearn's copy), and the output grid in its space.
+"""Embedded template, MNI152NLin2009aSym (nilearn's copy), and the output grid in its space.
 
-nilearn's images are exactly symmetric between left and right: they are the symmetric 2009a template, not fMRIPrep's
-MNI152NLin2009cAsym, and outputs are labelled so.
+nilearn's images are exactly left-right symmetric: they are the symmetric 2009a template, not fMRIPrep's MNI152NLin2009cAsym, and
+outputs are labelled accordingly.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ EXTENT = (194.0, 230.0, 194.0)
 
 
 def output_grid(resolution: float) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Shape and affine (mm) of the grid of `resolution` mm in fMRIPrep's `res-2` field of view.
+    """Return shape and affine (mm) of the grid of `resolution` mm in fMRIPrep's `res-2` field of view.
 
-    2 mm gives exactly its grid: 97 x 115 x 97 voxels, the first centred at (-96.5, -132.5, -78.5).
+    2 mm gives exactly fMRIPrep's grid: 97 x 115 x 97 voxels, the first centred at (-96.5, -132.5, -78.5).
     """
     n = [int(np.ceil(size / resolution)) for size in EXTENT]
     affine = np.diag([resolution, resolution, resolution, 1.0])
@@ -37,9 +37,9 @@ def output_grid(resolution: float) -> tuple[tuple[int, int, int], NDArray[np.flo
 
 @dataclass(frozen=True)
 class Template:
-    """Skull-stripped T1w, brain mask, and probabilities of tissue, all on one grid.
+    """Skull-stripped T1w, brain mask, and tissue probabilities, all on one grid.
 
-    `wm` and `csf` sum to 1 with grey matter inside the mask; the template brings no CSF map, so that CSF is what is neither.
+    Inside the mask, `wm`, `csf` and grey matter sum to 1: the template has no CSF map, so CSF is the remainder.
     """
 
     affine: NDArray[np.float64]
@@ -50,7 +50,7 @@ class Template:
 
 
 def load_template(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> Template:
-    """The template resampled (linear) to a grid."""
+    """Resample the template (linearly) to a grid."""
 
     def on_grid(image: nib.Nifti1Image) -> NDArray[np.float32]:
         index = apply_affine(np.linalg.inv(image.affine) @ affine, np.indices(shape).reshape(3, -1))
@@ -63,6 +63,6 @@ def load_template(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> T
 
 
 def template_files() -> list[Path]:
-    """The files of the template, inside nilearn's package."""
+    """Return the files of the template, inside nilearn's package."""
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     return [folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("t1", "gm", "wm")]

@@ -1,7 +1,7 @@
-"""Transforms of ready derivatives: the files of `fmriprep --level minimal` under their names, and ITK's text format.
+"""Transforms of ready derivatives: the files of `fmriprep --level minimal` by name, and ITK's text format.
 
-A file `from-A_to-B_mode-image` resamples an image of A onto a grid of B. Applied to points it goes the other way: it says where in A
-the point of B lies. Everything here is in that sense, B to A, and in NIfTI's world coordinates (RAS, mm).
+A file `from-A_to-B_mode-image` resamples an image of A onto a grid of B. Applied to points it works the other way: it maps a point
+of B to A. Everything here uses that direction, B to A, and NIfTI's world coordinates (RAS, mm).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from boldscribe.errors import UserError
 from boldscribe.images import load_image
 
-# ITK's world coordinates run to the left and to the back
+# ITK's world axes point left and posterior
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TRANSFORM = re.compile(r"^Transform:\s*(\S+)\s*^Parameters:([^\n]*)\s*^FixedParameters:([^\n]*)$", re.MULTILINE)
 MATRIX_TYPES = ("AffineTransform", "MatrixOffsetTransformBase")
 HDF5 = b"\x89HDF\r\n\x1a\n"
-# by version of HDF5's superblock: where it states the length of the file
+# offset of the file length in HDF5's superblock, by superblock version
 HDF5_END = {0: 40, 1: 44, 2: 28, 3: 28}
 POINTERS = (b"/annex/objects/", b"version https://git-lfs")
 FETCH = "get its content with `boldscribe fetch` or `datalad get`"
@@ -31,7 +31,7 @@ FETCH = "get its content with `boldscribe fetch` or `datalad get`"
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A subject's anatomical files: transform T1w → template, and on the T1w grid the brain mask and probabilities of tissue."""
+    """A subject's anatomical files: transform T1w → template, and brain mask and tissue probabilities on the T1w grid."""
 
     to_template: Path
     mask: Path
@@ -41,13 +41,13 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class RunTransforms:
-    """A run's files.
+    """A run's transform files.
 
     Attributes:
         motion: volumes → reference, one affine each.
         reference: the volume that they were aligned to.
         to_t1w: reference → T1w.
-        to_fieldmap, fieldmap: reference → field map, and that map (Hz); None where the derivatives have none for this run.
+        to_fieldmap, fieldmap: reference → field map, and that map (Hz); None if the derivatives have none for this run.
     """
 
     motion: Path
@@ -58,10 +58,10 @@ class RunTransforms:
 
 
 def find_anatomy(root: Path, subject: str, space: str) -> Anatomy:
-    """A subject's anatomical files, of whichever session they are filed under.
+    """Find a subject's anatomical files, in any session.
 
     Raises:
-        UserError: a file that is absent, or there twice; the spaces that are there, if the wanted one is not.
+        UserError: a missing or duplicate file; lists the available spaces if the requested one is missing.
     """
     folder = root / f"sub-{subject}"
 
@@ -96,7 +96,7 @@ def find_anatomy(root: Path, subject: str, space: str) -> Anatomy:
 
 
 def find_run(root: Path, raw: Path, bold: Path) -> RunTransforms:
-    """The files that belong to a raw run, by its name; whether they are there is for `transform_problems` to say."""
+    """Return the files that belong to a raw run, by its name; `transform_problems` checks whether they exist."""
     stem = str(root / bold.relative_to(raw)).removesuffix(".gz").removesuffix("_bold.nii")
     folder, name = Path(stem).parent, Path(stem).name
     to_fieldmap = next((p for p in sorted(folder.glob(f"{name}_from-boldref_to-*_mode-image_xfm.txt")) if "_to-T1w_" not in p.name), None)
@@ -117,7 +117,7 @@ def find_run(root: Path, raw: Path, bold: Path) -> RunTransforms:
 
 
 def transform_problems(root: Path, raw: Path, subject: str, bolds: Mapping[str, Path], space: str) -> list[str]:
-    """What would stop `minimal.resample_subject`: files that are absent, without content, or of other raw images.
+    """Return problems that would stop `minimal.resample_subject`: files that are missing, without content, or of other raw images.
 
     Args:
         root: of the derivatives.
@@ -168,7 +168,7 @@ def _grid(image: object) -> str:
 
 
 def _content_problem(path: Path) -> str | None:
-    """Why a file cannot be read: not there, a link or pointer to content that is elsewhere, empty, or cut off (HDF5)."""
+    """Return why a file cannot be read: missing, a link or pointer to content elsewhere, empty, or truncated (HDF5); else None."""
     if path.is_symlink() and not path.exists():
         return f"{path}: found a link to content that is not here (git-annex), expected a file; {FETCH}"
     if not path.is_file():
@@ -180,7 +180,7 @@ def _content_problem(path: Path) -> str | None:
         return f"{path}: found 0 bytes, expected a file with content; {FETCH}"
     if start.startswith(POINTERS):
         return f"{path}: found a pointer to content that is not here (git-annex or Git LFS), expected the file itself; {FETCH}"
-    # ITK ends the whole process at a file that is cut off
+    # ITK aborts the whole process on a truncated file
     if path.suffix == ".h5":
         end = HDF5_END.get(start[8], 0) if start.startswith(HDF5) and len(start) == 64 else 0
         if not end:
@@ -191,13 +191,13 @@ def _content_problem(path: Path) -> str | None:
 
 
 def read_affines(path: Path) -> NDArray[np.float64]:
-    """The affine transforms of an ITK text file, in its order.
+    """Read the affine transforms of an ITK text file, in file order.
 
     Returns:
         (N, 4, 4), on RAS world coordinates (mm), from the space after `to-` in the file's name to that after `from-`.
 
     Raises:
-        UserError: not ITK's text format, or a transform that is no affine matrix.
+        UserError: not ITK's text format, or a transform that is not an affine matrix.
     """
     try:
         blocks = TRANSFORM.findall(path.read_text())
@@ -221,10 +221,10 @@ def read_affines(path: Path) -> NDArray[np.float64]:
 
 
 def read_affine(path: Path) -> NDArray[np.float64]:
-    """The only transform of an ITK text file, (4, 4).
+    """Read the only transform of an ITK text file, (4, 4).
 
     Raises:
-        UserError: what `read_affines` finds, or several.
+        UserError: see `read_affines`; or several transforms.
     """
     matrices = read_affines(path)
     if len(matrices) != 1:

@@ -1,1 +1,1 @@
-"""Who made this file: a record beside every output."""
+"""Provenance: a record next to every output."""

@@ -1,7 +1,7 @@
-"""Which data a step opened: subjects, labels, captions and stimuli, and files that it had not declared.
+"""Data that a step opened: subjects, labels, captions and stimuli, and undeclared files.
 
-Python reports each file that its own code opens, and pandas is made to; other libraries that open files in compiled code (video readers)
-are not seen, so what a step declares as input counts as opened, too.
+Python reports each file that its own code opens, and pandas is patched to do so. Other libraries that open files in compiled code (video
+readers) are not seen, so declared inputs count as opened, too.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from boldscribe.provenance.digests import RECORD
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.naming import name_of
 
-# Kinds of data whose use in training must be accounted for, by what their files are called (docs/data.md).
+# Kinds of data whose use in training must be accounted for, by their file names (docs/data.md).
 KINDS = {
     "labels": re.compile(r"_labels\.parquet$|_events\.tsv$"),
     "captions": re.compile(r"_captions\.parquet$"),
     "stimuli": re.compile(r"(^|/)stimuli(/|$)"),
 }
 SUBJECT = re.compile(r"(?:^|/)(?P<dataset>[A-Za-z0-9]+)/sub-(?P<subject>[A-Za-z0-9]+)(?=[/_.]|$)")
-BESIDES = ("config.yaml", "ledger", "logs", "work", "cache")  # of the results tree, what no step's result depends on
+BESIDES = ("config.yaml", "ledger", "logs", "work", "cache")  # parts of the results tree that no step's result depends on
 
 
 _unheard: list[None] = []
@@ -34,7 +34,7 @@ _unheard: list[None] = []
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """What is opened in this block is opened for an audit, and is no input of the step."""
+    """Treat files opened in this block as opened for an audit, not as inputs of the step."""
     _unheard.append(None)
     try:
         yield
@@ -43,12 +43,12 @@ def unheard() -> Iterator[None]:
 
 
 def unheard_now() -> bool:
-    """Whether what is opened now is opened for an audit."""
+    """Return whether files opened now are opened for an audit."""
     return bool(_unheard)
 
 
 def let_pandas_tell(program: str) -> None:
-    """Let pandas, where a program can use it, report the tables that it reads, as Python does: pyarrow opens them in compiled code."""
+    """Let pandas, if a program can use it, report the tables that it reads: pyarrow opens them in compiled code."""
     if "pandas" not in packages_of(program):
         return
     import pandas.io.parquet
@@ -75,10 +75,10 @@ class _Job(Protocol):
 
 
 class Access:
-    """Watches which files of the results tree a step opens.
+    """A recorder of the files of the results tree that a step opens.
 
     Args:
-        job: the step; its inputs are looked at when it has ended.
+        job: the step; its inputs are evaluated when it has ended.
     """
 
     def __init__(self, job: _Job) -> None:
@@ -86,11 +86,11 @@ class Access:
         self._root = str(job.results.absolute()) + "/"
         self._opened: set[str] = set()
         self._watching = False
-        sys.addaudithook(self._hear)  # cannot be taken back, so it is told when to listen
+        sys.addaudithook(self._hear)  # cannot be removed, so a flag switches it on and off
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Listen while the block runs; what pandas reads is heard of after `let_pandas_tell`."""
+        """Record opened files while the block runs; those that pandas reads are seen only after `let_pandas_tell`."""
         self._watching = True
         try:
             yield
@@ -104,7 +104,7 @@ class Access:
                 self._opened.add(absolute)
 
     def summary(self) -> dict[str, list[str]]:
-        """Subjects, labels, captions and stimuli that were opened or declared, and opened files that were not declared."""
+        """Return subjects, labels, captions and stimuli that were opened or declared, and opened files that were not declared."""
         declared = [p.absolute() for named in (self._job.inputs, self._job.outputs) for paths in named.values() for p in paths]
         inputs = {name_of(p, self._job.results) for paths in self._job.inputs.values() for p in paths}
         opened = {name_of(p, self._job.results) for p in map(Path, self._opened) if p.is_file() and not p.name.endswith(RECORD)}
@@ -118,6 +118,6 @@ class Access:
 
 
 def _is_declared(path: Path, declared: Sequence[Path]) -> bool:
-    """Whether a file is one of the declared, lies in a declared folder, or is the header of a declared array."""
+    """Return whether a file is declared, lies in a declared folder, or is the header of a declared array."""
     path = path.absolute()
     return any(path == d or path.is_relative_to(d) or (d.suffix == ".npy" and path == d.with_suffix(".json")) for d in declared)

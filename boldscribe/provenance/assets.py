@@ -1,6 +1,6 @@
-"""What may enter a run from outside: assets of the lock `data/versions.csv`, and files of a raw data set's manifest.
+"""External files that may enter a run: assets of the lock `data/versions.csv`, and files of a raw data set's manifest.
 
-A lock's row says which file it is, where it comes from, and its bytes. A manifest is written when a measured data set is located
+A row of the lock states which file it is, its source and its content. A manifest is written when a measured data set is located
 (`fetch_dataset`): it is the audited list of the raw files with their digests.
 """
 
@@ -29,12 +29,12 @@ class Asset:
     """A row of the lock.
 
     Attributes:
-        id, version: what it is.
-        path: where it lies, as records name it (`naming`).
-        url: where it comes from.
-        bytes, sha256: its content.
+        id, version: its identity.
+        path: its location, as records name it (`naming`).
+        url: its source.
+        bytes, sha256: size and digest of its content.
         licence: SPDX identifier, or the name of a licence that has none.
-        gated: whether one must register to get it.
+        gated: whether access requires registration.
     """
 
     id: str
@@ -49,10 +49,10 @@ class Asset:
 
 @cache
 def asset_lock(path: Path = LOCK) -> dict[str, Asset]:
-    """The assets by the path that records name them by.
+    """Return the assets by their path in records.
 
     Raises:
-        UserError: a missing lock, a column that is missing, a value that is none, an asset or path that stands twice.
+        UserError: the lock or a column is missing, a value is invalid, or an asset or path is listed twice.
     """
     try:
         with path.open(newline="") as stream:
@@ -77,10 +77,10 @@ def asset_lock(path: Path = LOCK) -> dict[str, Asset]:
 
 
 def locked_asset(path: Path, sha256: str) -> Asset:
-    """The asset that a file is.
+    """Return the asset of the lock that a file is.
 
     Raises:
-        UserError: the lock does not name the file, or names other content.
+        UserError: the lock does not list the file, or lists other content.
     """
     name = name_of(path, ROOT / "results")
     if (asset := asset_lock().get(name)) is None:
@@ -95,10 +95,10 @@ def locked_asset(path: Path, sha256: str) -> Asset:
 
 
 def check_locked_version(files: Iterable[Path], version: str) -> None:
-    """Make sure that the lock, where it names these files, says that they are of a version.
+    """Check that the lock, if it lists these files, gives them this version.
 
     Raises:
-        UserError: it says that one is of another version.
+        UserError: it gives a file another version.
     """
     for file in files:
         asset = asset_lock().get(name_of(file, ROOT / "results"))
@@ -107,16 +107,16 @@ def check_locked_version(files: Iterable[Path], version: str) -> None:
 
 
 def manifest(*folders: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """The manifest of a data set: absolute folder, less home and user → path, digest and state of each of its files.
+    """Return the manifest of a data set: absolute folder (without home and user) → path, digest and state of each of its files.
 
-    Files that were verified when they were fetched, and are as they were then, are not read again.
+    Files that were verified when they were fetched, and are unchanged since, are not read again.
     """
     return {redact(str(Path(folder).absolute())): digest(folder, verified_files(folder))["files"] for folder in folders}
 
 
 def manifest_of(path: Path, results: Path) -> Path | None:
-    """The file that holds the manifest which a raw file or folder is under; None if there is none."""
-    for file in sorted((results / "fetched").glob("[!.]*.json")):  # a name with a dot at its start is being written
+    """Return the file with the manifest that covers a raw file or folder; None if there is none."""
+    for file in sorted((results / "fetched").glob("[!.]*.json")):  # a file with a leading dot is still being written
         if file.name.endswith(RECORD):
             continue
         if any(path.absolute().is_relative_to(restore(folder)) for folder in json.loads(file.read_text())["manifest"]):

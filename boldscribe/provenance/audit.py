@@ -1,18 +1,18 @@
-"""Is a result still what its record says, and what would be made today? One verdict per output, with reasons.
+"""Audit of results against their records and against what would be made today: one verdict per output, with reasons.
 
-| verdict | it means |
+| verdict | meaning |
 | --- | --- |
 | tampered | a file, record, asset or ledger line is not what was written |
 | unrecorded | an output without record, or with one that the ledger does not vouch for |
-| orphan | a file of the results tree that no record tells of |
-| stale | other code, settings, packages or inputs than today's made it, or something stale did |
+| orphan | a file of the results tree without any record |
+| stale | made by other code, settings, packages or inputs than today's, or from something stale |
 | uncommitted | the code that made it is in no commit |
 | unpinned | a package, container or asset was not the locked one |
-| verified | none of these |
+| verified | none of the above |
 
-A verdict is about the output itself. Staleness alone is handed on to what was made from it: an edited table, say, is one tampered
-file, since what was made from the true one still stands. A record that the ledger does not vouch for proves nothing, about other
-outputs neither.
+A verdict is about the output itself. Only staleness propagates to what was made from it. An edited table, for example, is one tampered
+file, since outputs made from the original remain valid. A record that the ledger does not vouch for proves nothing and is not used to
+judge other outputs.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ SHOWN = 4
 
 @dataclass
 class Finding:
-    """What an audit found of one output, stray file, asset or ledger.
+    """An audit's finding about one output, stray file, asset or ledger.
 
     Attributes:
         name: as records name it.
-        rule: the rule that made it; empty for what no rule makes.
+        rule: the rule that made it; empty if no rule did.
         reasons: (verdict, why), in words.
     """
 
@@ -62,7 +62,7 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of its reasons' verdicts."""
+        """The worst verdict among its reasons."""
         return min((verdict for verdict, _ in self.reasons), key=VERDICTS.index, default="verified")
 
 
@@ -72,14 +72,14 @@ class Audit:
 
     Attributes:
         tree: the tree.
-        findings: by name; what is outside the tree (assets, the ledger) stands there only if something is wrong with it.
+        findings: by name; items outside the tree (assets, the ledger) are listed only if something is wrong with them.
     """
 
     tree: Tree
     findings: dict[str, Finding]
 
     def of(self, names: Iterable[str]) -> list[Finding]:
-        """Findings of outputs and of all that they were made from, and of the ledger that vouches for them."""
+        """Return the findings about outputs, all that they were made from, and the ledger that vouches for them."""
         wanted = dict.fromkeys(n for name in names for n in self.tree.lineage(name) or [name])
         outside = {m["path"] for n in wanted if n in self.tree.outputs for m in self.tree.outputs[n].materials()}
         return [f for f in self.findings.values() if f.name in wanted or f.name in outside or f.name == _ledger_name(self.tree)]
@@ -90,7 +90,7 @@ def audit(results: str | Path, *, fast: bool = False, config: Config | None = No
 
     Args:
         results: root of the tree.
-        fast: believe that a file whose size, times and inode are those of its record has the recorded content.
+        fast: trust that a file has the recorded content if its size, times and inode are those of its record.
         config: today's configuration; by default, read from the files that the run was started with.
 
     Raises:
@@ -103,7 +103,7 @@ def audit(results: str | Path, *, fast: bool = False, config: Config | None = No
 def _audit(tree: Tree, fast: bool, config: Config) -> Audit:
     damage = _damage(tree, fast)
     findings: dict[str, Finding] = {}
-    stale: dict[str, bool] = {}  # of the outputs whose records can be believed
+    stale: dict[str, bool] = {}  # of the outputs with trusted records
     for output in tree.in_order():
         finding = findings[output.name] = Finding(output.name, output.rule, list(damage.get(output.name, [])))
         if faults := list(_vouching(tree, output)):
@@ -119,7 +119,7 @@ def _audit(tree: Tree, fast: bool, config: Config) -> Audit:
 
 
 def _damage(tree: Tree, fast: bool) -> dict[str, list[tuple[Verdict, str]]]:
-    """Outputs whose files are not what their records say."""
+    """Find outputs whose files do not match their records."""
     found: dict[str, list[tuple[Verdict, str]]] = {}
     doubtful: list[tuple[str, Path, str]] = []
     believed = read_states(tree.results)
@@ -148,7 +148,7 @@ def _damage(tree: Tree, fast: bool) -> dict[str, list[tuple[Verdict, str]]]:
 
 
 def _other_content(doubtful: list[tuple[str, Path, str]]) -> Iterator[tuple[str, Path]]:
-    """Which of (name, file, stated digest) have another digest."""
+    """Yield name and file of those whose digest differs from the stated one."""
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
         digests = pool.map(sha256_of, (path for _, path, _ in doubtful), chunksize=64)
         yield from ((name, path) for (name, path, stated), found in zip(doubtful, digests, strict=True) if found != stated)
@@ -163,7 +163,7 @@ def _vouching(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
 
 
 def _changes(tree: Tree, output: Output, config: Config) -> Iterator[str]:
-    """What is not today as it was when an output was made."""
+    """Yield what has changed since an output was made."""
     record: dict[str, Any] = output.record or {}
     rule = record["activity"]["rule"]
     try:
@@ -186,7 +186,7 @@ def _changes(tree: Tree, output: Output, config: Config) -> Iterator[str]:
 
 
 def _inherited(tree: Tree, output: Output, stale: dict[str, bool]) -> Iterator[str]:
-    """Inputs that have been made anew since, or that are stale themselves; `stale` holds those whose records can be believed."""
+    """Yield inputs that have since been made again, or are stale themselves; `stale` contains only those with trusted records."""
     for name, sha256 in ((m["path"], m["sha256"]) for m in output.materials() if m["path"] in stale):
         if (tree.outputs[name].record or {})["subject"]["sha256"] != sha256:
             yield f"input: {name} was made anew since"
@@ -215,7 +215,7 @@ def _pinning(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
 
 
 def _strays(tree: Tree) -> Iterator[Finding]:
-    """Files without record: outputs that the ledger tells of, and orphans."""
+    """Yield files without a record: outputs that the ledger lists, and orphans."""
     for name in tree.strays():
         above = [name, *(p.as_posix() for p in Path(name).parents), Path(name).with_suffix(".npy").as_posix()]
         known = next((n for n in above if n in tree.vouched), None)
@@ -226,7 +226,7 @@ def _strays(tree: Tree) -> Iterator[Finding]:
 
 
 def _outside(tree: Tree, fast: bool) -> Iterator[Finding]:
-    """Faults of the ledger, and of assets and raw data outside the tree."""
+    """Yield faults of the ledger, and of assets and raw data outside the tree."""
     if tree.ledger.faults:
         yield Finding(_ledger_name(tree), reasons=[("tampered", fault) for fault in tree.ledger.faults])
     assets = {m["path"]: m for output in tree.outputs.values() for m in output.materials() if "asset" in m}
@@ -242,7 +242,7 @@ def _outside(tree: Tree, fast: bool) -> Iterator[Finding]:
 
 
 def _raw_data(tree: Tree, file: Path, fast: bool) -> Iterator[Finding]:
-    """Files that are not as their manifest says."""
+    """Yield files that do not match their manifest."""
     doubtful: list[tuple[str, Path, str]] = []
     for name, entries in json.loads(file.read_text())["manifest"].items():
         folder = restore(name)

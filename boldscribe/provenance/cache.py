@@ -1,4 +1,4 @@
-"""Answers that are the same as long as some files are: kept beside the checkout, so that not every job works them out again."""
+"""Cache of answers that depend only on some files, kept in the checkout so that not every job computes them again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parents[2] / ".cache"
 
 
 def state_of(paths: Iterable[Path]) -> str:
-    """A digest of the paths, sizes and times of files or folders; absent ones count as absent."""
+    """Return a digest of the paths, sizes, times and inodes of files or folders; missing ones count as absent."""
     lines = []
     for path in paths:
         try:
@@ -27,9 +27,9 @@ def state_of(paths: Iterable[Path]) -> str:
 
 
 def remembered(name: str, state: str, work_out: Callable[[], Any]) -> Any:
-    """The JSON answer to `name` that was worked out at this state, or a new one.
+    """Return the cached JSON answer to `name` for this state, or compute and cache a new one.
 
-    A folder that cannot be written, or a torn file, costs the time to work the answer out, and nothing else.
+    An unwritable folder or a torn file only costs the time to compute the answer.
     """
     path = FOLDER / f"{name}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What `boldscribe audit`, `explain` and `diff` print."""
+"""Printed output of `boldscribe audit`, `explain` and `diff`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ STYLES = {"verified": "green", "stale": "yellow", "uncommitted": "yellow", "unpi
 
 
 def console() -> Console:
-    """Writes lines whole: as wide as they are where no terminal shows them."""
+    """Return a console that does not wrap lines, and writes them at full width if there is no terminal."""
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else 100_000)
 
 
 def audited(paths: Sequence[Path], fast: bool) -> list[tuple[Path, Audit, list[Finding]]]:
-    """Audit the results tree of each path: a whole tree, or what lies below a path with all that it was made from.
+    """Audit the results tree of each path: a whole tree, or the outputs below a path with all that they were made from.
 
     Raises:
-        UserError: a path in no results tree, or one that no record tells of.
+        UserError: a path is in no results tree, or has no record.
     """
     trees: dict[Path, list[Path]] = {}
     for path in paths:
@@ -48,7 +48,7 @@ def audited(paths: Sequence[Path], fast: bool) -> list[tuple[Path, Audit, list[F
 
 
 def _names(report: Audit, path: Path) -> list[str]:
-    """Names of the outputs that a path is, is a part of, or holds."""
+    """Return the names of the outputs that a path is, is part of, or contains."""
     if (output := report.tree.output_at(path)) is not None:
         return [output.name]
     below = [f.name for f in report.findings.values() if report.tree.file_of(f.name).absolute().is_relative_to(path)]
@@ -58,13 +58,13 @@ def _names(report: Audit, path: Path) -> list[str]:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """0 if all is verified; 4 if something cannot be believed; else 3."""
+    """Return 0 if all outputs are verified, 4 if something cannot be trusted, otherwise 3."""
     verdicts = {f.verdict for f in findings}
     return EXIT_DISTRUSTED if verdicts & set(DISTRUSTED) else EXIT_OTHERWISE if verdicts - {"verified"} else 0
 
 
 def print_audit(results: Path, findings: Sequence[Finding], console: Console) -> None:
-    """A line for each output that is not verified, the worst first, and the count of each verdict."""
+    """Print a line for each output that is not verified, the worst first, and the count of each verdict."""
     table = Table("verdict", "output", "rule", "why", title=str(results), title_justify="left", box=None, pad_edge=False)
     for finding in sorted(findings, key=lambda f: VERDICTS.index(f.verdict)):
         if finding.verdict != "verified":
@@ -78,7 +78,7 @@ def print_audit(results: Path, findings: Sequence[Finding], console: Console) ->
 
 
 def audit_json(results: Path, findings: Sequence[Finding]) -> str:
-    """The same for programs."""
+    """Return the audit as JSON."""
     rows = [
         {"path": f.name, "rule": f.rule, "verdict": f.verdict, "reasons": [{"verdict": v, "why": why} for v, why in f.reasons]}
         for f in findings
@@ -87,7 +87,7 @@ def audit_json(results: Path, findings: Sequence[Finding]) -> str:
 
 
 def print_difference(difference: Difference, console: Console) -> None:
-    """From the number to the first cause."""
+    """Print a difference, from the number to the first cause."""
     if (number := difference.number) is None:
         console.print("No number of a table differs.")
     else:

@@ -1,14 +1,14 @@
-"""A finished run as Workflow Run RO-Crate of profile Provenance Run Crate 0.5: a folder that says in a standard form what was done.
+"""A finished run as Workflow Run RO-Crate of profile Provenance Run Crate 0.5: a folder that documents the run in a standard form.
 
-The JSON-LD is written here rather than by the `rocrate` package: that writes the context of another version than the profile's,
-takes the time of publication from the clock and makes up identifiers, so that two exports of one run would differ.
+The JSON-LD is written here, not by the `rocrate` package, which writes the context of another version than the profile's. It also takes
+the time of publication from the clock and generates identifiers, so that two exports of one run would differ.
 
-What lies in the crate (tables, report, configuration, the workflow's own files, statements) is a part of it, named by its path.
-All else that the run read or made stays where it is: such an entity has an identifier of its own that begins with `#`, and is no
-part of the crate. So the profile's rules hold, nothing large or confidential is copied, and digests say what the files were.
+Files in the crate (tables, report, configuration, the workflow's own files, statements) are parts of it, named by their paths. All other
+files that the run read or made stay in place. Their entities have identifiers that begin with `#`, and are not parts of the crate. This
+follows the profile's rules, copies nothing large or confidential, and identifies files by their digests.
 
-Programs and rules are those of the recorded commit where this repository has it and the code was committed; else those that lie in
-the checkout at export.
+Programs and rules are those of the recorded commit if the code was committed and this repository has the commit; otherwise those in the
+checkout at export.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def write_crate(results: Path, folder: Path) -> Path:
 
     Args:
         results: root of the run's results tree.
-        folder: the crate; must not exist. It is written whole or not at all.
+        folder: the crate; must not exist. It is written completely or not at all.
 
     Returns:
         `folder`.
 
     Raises:
-        UserError: the folder exists; the tree holds no record, or one that cannot be read; a table or the report is not what its
-            record says.
+        UserError: the folder exists; the tree has no record, or one that cannot be read; a table or the report does not match its
+            record.
     """
     results, folder = Path(results), Path(folder)
     if folder.exists():
@@ -81,7 +81,7 @@ def write_crate(results: Path, folder: Path) -> Path:
 
 @contextmanager
 def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside, renamed to `folder` on success and removed on failure."""
+    """Yield a temporary folder next to `folder`, renamed to it on success and removed on failure."""
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     part = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.part")
     try:
@@ -93,7 +93,7 @@ def _whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def _copy_results(tree: Tree, part: Path) -> list[str]:
-    """Copy tables, report and configuration; gives the names of those that have a record."""
+    """Copy tables, report and configuration; return the names of those that have a record."""
     names = sorted(n for n, output in tree.outputs.items() if (n.startswith("tables/") or n == "report.html") and output.path.is_file())
     for name in names:
         (part / name).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _copy_results(tree: Tree, part: Path) -> list[str]:
 
 
 def _copy_workflow(jobs: list[Job], part: Path) -> dict[str, bytes | None]:
-    """Copy Snakefile, rules and the programs that jobs ran; gives path → content, None for what is lost."""
+    """Copy Snakefile, rules and the programs that jobs ran; return path → content, None for lost files."""
     latest = {job.rule: job.record["code"] for job in jobs}
     code = jobs[-1].record["code"]
     wanted = {WORKFLOW: code} | {f"rules/{path.name}": code for path in sorted((ROOT / "rules").glob("*.*"))}
@@ -125,7 +125,7 @@ def _copy_workflow(jobs: list[Job], part: Path) -> dict[str, bytes | None]:
 
 
 def _content(path: str, code: dict[str, Any]) -> bytes | None:
-    """A file of the workflow in a recorded version of the code."""
+    """Return a file of the workflow in a recorded version of the code, or else as in the checkout; None if it is lost."""
     if code["committed"]:
         command = ["git", "-C", str(ROOT), "show", f"{code['commit']}:{path}"]
         found = subprocess.run(command, capture_output=True, check=False)
@@ -135,7 +135,7 @@ def _content(path: str, code: dict[str, Any]) -> bytes | None:
 
 
 def _write_statements(tree: Tree, names: list[str], part: Path) -> dict[str, str]:
-    """Write a statement for each table; gives its path → the table."""
+    """Write a statement for each table; return its path → the table."""
     tables = {f"statements/{Path(name).stem}.intoto.json": name for name in names if name.endswith(".csv")}
     for path, name in tables.items():
         write_json(part / path, statement(tree, name))
@@ -145,7 +145,7 @@ def _write_statements(tree: Tree, names: list[str], part: Path) -> dict[str, str
 def _graph(
     tree: Tree, jobs: list[Job], part: Path, names: list[str], workflow: dict[str, bytes | None], statements: dict[str, str]
 ) -> Graph:
-    """All entities of the crate."""
+    """Build all entities of the crate."""
     graph = Graph()
     kinds = [{"@id": CRATE}, {"@id": WORKFLOW_CRATE}]
     graph.add(METADATA, "CreativeWork", about={"@id": "./"}, conformsTo=kinds)
@@ -181,7 +181,7 @@ def _graph(
 
 
 def _add_file(graph: Graph, part: Path, path: str) -> None:
-    """Add a file of the crate that no record tells of, or what its bytes say of one that is there."""
+    """Add a file of the crate without a record, or add size, digest and format to an existing entity."""
     size = str((part / path).stat().st_size)
     name = graph.entities.get(path, {}).get("name", path)
     graph.add(path, "File", name=name, sha256=sha256_of(part / path), contentSize=size, encodingFormat=format_of(path))
@@ -192,7 +192,7 @@ def _latest(jobs: list[Job], rule: str) -> dict[str, Any]:
 
 
 def _add_software(graph: Graph, jobs: list[Job]) -> None:
-    """The software that acted: the project, and Snakemake in the version of the lock if that is the run's lock."""
+    """Add the software that acted: the project, and Snakemake, with the locked version if the run used the same lock."""
     latest = jobs[-1].record
     locked = latest["environment"]["lock_sha256"] == lock_digest()
     version = locked_versions().get("snakemake") if locked else None
@@ -202,7 +202,7 @@ def _add_software(graph: Graph, jobs: list[Job]) -> None:
 
 
 def _add_workflow(graph: Graph, jobs: list[Job]) -> None:
-    """The Snakefile, with a step for each rule."""
+    """Add the Snakefile, with a step for each rule."""
     code = jobs[-1].record["code"]
     rules = list(dict.fromkeys(job.rule for job in jobs))
     steps = [
@@ -226,7 +226,7 @@ def _add_workflow(graph: Graph, jobs: list[Job]) -> None:
 
 
 def _add_run(graph: Graph, jobs: list[Job], actions: list[Reference], names: list[str]) -> None:
-    """The run of the whole workflow, and the engine that controlled its jobs."""
+    """Add the run of the whole workflow, and the engine that controlled its jobs."""
     made = {reference["@id"] for action in actions for reference in graph.entities[action["@id"]]["result"]}
     read = unique(r for action in actions for r in graph.entities[action["@id"]].get("object", []))
     results = [{"@id": name} for name in names] or list(graph.entities[actions[-1]["@id"]]["result"])
@@ -276,7 +276,7 @@ def _add_run(graph: Graph, jobs: list[Job], actions: list[Reference], names: lis
 
 
 def _preview(graph: Graph) -> str:
-    """The crate as a page that needs no network."""
+    """Render the crate as a page that needs no network."""
     environment = Environment(
         loader=PackageLoader("boldscribe.provenance", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

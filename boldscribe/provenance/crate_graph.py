@@ -1,4 +1,4 @@
-"""Entities of JSON-LD in a graph, and the jobs of a run: what the modules of the crate have in common."""
+"""JSON-LD entities in a graph, and the jobs of a run, as shared by the modules of the crate."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Job:
     """A job of the run: its outputs share one activity.
 
     Attributes:
-        name: what tells it from all others.
-        outputs: what it made, by name.
+        name: identifies it uniquely.
+        outputs: its outputs, sorted by name.
     """
 
     name: str
@@ -29,25 +29,25 @@ class Job:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the records of its outputs have in common."""
+        """Record content that its outputs share."""
         return self.outputs[0].record or {}
 
     @property
     def rule(self) -> str:
-        """The rule that it is a job of."""
+        """Name of its rule."""
         return self.outputs[0].rule
 
     @property
     def title(self) -> str:
-        """Rule and wildcards, for people."""
+        """Rule and wildcards, for display."""
         return " ".join([self.rule, *(f"{key}={value}" for key, value in self.record["activity"]["wildcards"].items())])
 
 
 def jobs_of(tree: Tree) -> list[Job]:
-    """The jobs that made a tree's outputs, in the order of their start.
+    """Return the jobs that made a tree's outputs, in the order of their start.
 
     Raises:
-        UserError: there is no record, or one that cannot be read or names no rule.
+        UserError: there is no record, or a record cannot be read or names no rule.
     """
     if not tree.outputs:
         raise UserError(str(tree.results), "found no record of a result; name the results folder of a run that has ended")
@@ -64,24 +64,24 @@ def jobs_of(tree: Tree) -> list[Job]:
 
 @dataclass
 class Graph:
-    """Entities by identity, in the order in which they were added."""
+    """Entities by identity, in order of addition."""
 
     entities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, identity: str, kind: str | list[str], **properties: Any) -> Reference:
-        """Add an entity, or properties to one that is there; those without value are left out."""
+        """Add an entity, or add properties to an existing one; empty properties are omitted."""
         entity = self.entities.setdefault(identity, {"@id": identity, "@type": kind})
         entity.update({name: value for name, value in properties.items() if value is not None and value != []})
         return {"@id": identity}
 
     def link(self, identity: str, name: str, target: Reference) -> None:
-        """Add a link to those that an entity has under a property."""
+        """Add a link to a property of an entity, unless it exists."""
         links = self.entities[identity].setdefault(name, [])
         if target not in links:
             links.append(target)
 
     def json_ld(self) -> list[dict[str, Any]]:
-        """The entities with their keys sorted; a list of one is written as that one."""
+        """Return the entities with sorted keys; a list of one is replaced by its element."""
         return [
             {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in sorted(entity.items())}
             for entity in self.entities.values()
@@ -89,20 +89,20 @@ class Graph:
 
 
 def tool_identity(rule: str) -> str:
-    """Identity of a rule's program: its file in the crate."""
+    """Return the identity of a rule's program: its file in the crate."""
     return f"workflow_scripts/{rule}.py"
 
 
 def step_identity(rule: str) -> str:
-    """Identity of a rule as step of the workflow."""
+    """Return the identity of a rule as a step of the workflow."""
     return f"#step/{rule}"
 
 
 def moment(text: str) -> str:
-    """A time in UTC to the millisecond, in the form that the profile asks for."""
+    """Format a time in UTC to the millisecond, as the profile requires."""
     return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def unique(references: Iterable[Reference]) -> list[Reference]:
-    """The same references, each once."""
+    """Remove duplicate references."""
     return [{"@id": identity} for identity in dict.fromkeys(r["@id"] for r in references)]

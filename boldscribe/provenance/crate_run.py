@@ -1,4 +1,4 @@
-"""Entities of a run's jobs: data, parameters, programs and actions; `crate.py` puts them into a crate."""
+"""RO-Crate entities of a run's jobs: data, parameters, programs and actions; `crate.py` writes them into a crate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from boldscribe.provenance.statement import NAMESPACE
 from boldscribe.provenance.tree import Output, Tree
 
 PYTHON = "https://www.python.org"
-COMPLETED = "http://schema.org/CompletedActionStatus"  # the profile wants this text, not a link
+COMPLETED = "http://schema.org/CompletedActionStatus"  # the profile requires this text, not a link
 DOCKER_IMAGE = "https://w3id.org/ro/terms/workflow-run#DockerImage"
 OF_SEVERAL = "Its SHA-256 is taken over lines of digest and name of its files, as sha256sum writes them."
 FORMATS = {
@@ -43,8 +43,8 @@ class Run:
 
     Attributes:
         tree: its results tree.
-        graph: where entities go.
-        in_crate: names of the files that lie in the crate under the same name; what else is named lies outside.
+        graph: receives the entities.
+        in_crate: names of the files that the crate contains under the same name; all other files are outside.
     """
 
     tree: Tree
@@ -53,7 +53,7 @@ class Run:
     _slots: dict[str, Reference] = field(default_factory=dict)  # identity of an output's entity → its parameter
 
     def add_job(self, job: Job) -> Reference:
-        """Add the action that a job is, with its inputs, outputs, settings, container and GPU."""
+        """Add a job as an action with its inputs, outputs, settings, container and GPU."""
         record, rule = job.record, job.rule
         activity = record["activity"]
         results = [self._output(output) for output in job.outputs]
@@ -120,7 +120,7 @@ class Run:
         return entity
 
     def _data(self, name: str, sha256: str, size: int) -> Reference:
-        """A file, an array (a collection of file and header) or a folder; each version of it is an entity of its own."""
+        """Add a file, an array (a collection of file and header) or a folder; each version is a separate entity."""
         output = self.tree.outputs.get(name)
         subject = output.record["subject"] if output is not None and output.record is not None else None
         current = subject is not None and subject["sha256"] == sha256
@@ -156,7 +156,7 @@ class Run:
         return entity
 
     def _parameter(self, rule: str, direction: str, slot: str, entity: Reference) -> Reference:
-        """The parameter of a rule's program that a file was."""
+        """Add the parameter through which a rule's program read or wrote a file."""
         kind = self.graph.entities[entity["@id"]]["@type"]
         parameter = self.graph.add(f"#parameter/{rule}/{direction}/{quote(slot)}", "FormalParameter", name=slot, additionalType=kind)
         self.graph.link(entity["@id"], "exampleOfWork", parameter)
@@ -164,7 +164,7 @@ class Run:
         return parameter
 
     def _value(self, kind: str, key: str, value: Any, rule: str) -> Reference:
-        """A setting or wildcard, whose parameter all programs share; values that are no single number or text are JSON text."""
+        """Add a setting or wildcard, whose parameter all programs share; values other than a number or text are written as JSON."""
         types = {bool: "Boolean", int: "Integer", float: "Float", str: "Text"}
         text = value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True)
         parameter = self.graph.add(
@@ -175,7 +175,7 @@ class Run:
         return self.graph.add(identity, "PropertyValue", name=key, value=text, exampleOfWork=[parameter])
 
     def _connect(self, source: Reference, target: Reference, rule: str) -> None:
-        """Say that one program's output was another's input."""
+        """Connect one program's output to another's input."""
         identity = "#connection/" + "--".join(p["@id"].removeprefix("#parameter/") for p in (source, target))
         if identity not in self.graph.entities:
             connection = self.graph.add(identity, "ParameterConnection", sourceParameter=source, targetParameter=target)
@@ -208,7 +208,7 @@ class Run:
 
 
 def _slot(output: Output) -> str:
-    """The name that a rule gives an output: the option after which its program's command line names it."""
+    """Return the name that a rule gives an output: the option before its path on the program's command line."""
     option = "output"
     for word in (output.record or {})["activity"]["argv"]:
         if word.startswith("--"):
@@ -219,5 +219,5 @@ def _slot(output: Output) -> str:
 
 
 def format_of(name: str) -> str:
-    """Media type of a file, by its suffix."""
+    """Return the media type of a file by its suffix."""
     return FORMATS.get(Path(name).suffix, "application/octet-stream")

@@ -1,4 +1,4 @@
-"""Which installation a step runs in: a conda environment, a virtual environment, or the system's Python; and what it lacks."""
+"""The installation that a step runs in (a conda environment, a virtual environment or the system's Python), and its missing packages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ REMEDY = "install the locked packages with `make setup`, or let Snakemake make t
 
 @cache
 def deployment() -> dict[str, str | None]:
-    """What serves the packages of this process.
+    """Identify the installation that provides this process's packages.
 
     Returns:
         `kind`: "conda", "virtual environment" or "system"; `environment`: name of the file of envs/ that a conda environment was made
-        from, None where it is none of today's; `prefix`: name of the conda environment's folder, which Snakemake forms from a digest
+        from, None if it is none of the current files; `prefix`: name of the conda environment's folder, which Snakemake forms from a digest
         of that file.
     """
     prefix = Path(sys.prefix)
@@ -34,7 +34,7 @@ def deployment() -> dict[str, str | None]:
 
 
 def _made_from(prefix: Path) -> str | None:
-    """The environment of envs/ that Snakemake made a prefix from: it leaves a copy of the file beside the folder."""
+    """Return the environment of envs/ that Snakemake made a prefix from, by the copy of its file next to the folder."""
     for ending in (".yaml", ".pin.txt"):
         copy = prefix.with_name(prefix.name + ending)
         if copy.is_file():
@@ -44,7 +44,7 @@ def _made_from(prefix: Path) -> str | None:
 
 
 def in_words(found: dict[str, str | None] | None) -> str:
-    """What `deployment` gave, or a record holds, in words; None stands for a record that holds none."""
+    """Describe a result of `deployment`, or that in a record, in words; None stands for a record without one."""
     if found is None:
         return "unknown installation"
     if found["kind"] != "conda":
@@ -53,16 +53,16 @@ def in_words(found: dict[str, str | None] | None) -> str:
 
 
 def place() -> str:
-    """This installation in words, and where it lies."""
+    """Describe this installation and its location."""
     return f"the {in_words(deployment())}, {sys.prefix}"
 
 
 def absence(program: str, names: list[str]) -> UserError:
-    """The error that a program's packages are not installed.
+    """Return the error for packages of a program that are not installed.
 
     Args:
         program: name of the rule, or of the module that was started.
-        names: packages of the lock.
+        names: the missing packages, which the lock must contain.
     """
     locked = locked_versions()
     holding = {name: _environments_with(name) for name in names}
@@ -79,7 +79,7 @@ def _environments_with(name: str) -> list[str]:
 
 
 def explain_absence(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show that a module of a locked package is missing as what it is, and all other errors as ever (a `sys.excepthook`)."""
+    """Report a missing module of a locked package as a missing package, and all other errors as usual (a `sys.excepthook`)."""
     module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if module and find_spec(module) is None and (name := distribution_of(module)) in locked_versions():
         print(f"error: {absence(_program(), [name])}", file=sys.stderr)
@@ -88,5 +88,5 @@ def explain_absence(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def _program() -> str:
-    """Name of the program that Python was asked to run."""
+    """Return the name of the program that Python was asked to run."""
     return next((word.rpartition(".")[2] for option, word in pairwise(sys.orig_argv) if option == "-m"), Path(sys.argv[0]).stem)

@@ -1,7 +1,7 @@
-"""Why two runs differ: from a number in a table back to the first step that had a cause of its own.
+"""Causes of a difference between two runs: from a number in a table back to the first step with its own cause.
 
-A step that got other inputs gives other outputs; that is no cause but a consequence. A cause is a step whose inputs were the same
-and whose code, settings, packages or machine were not, or an input that no step of the run has made as it was read.
+A step with other inputs gives other outputs; that is a consequence, not a cause. A cause is a step with the same inputs but other code,
+settings, packages or machine, or an input that no step of the run has made as it was read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class NumberDifference:
 
     Attributes:
         table: name of the output.
-        row, condition, metric: where it stands.
+        row, condition, metric: its position in the table.
         before, after: the number in A and in B (%).
         low, high: A's 95 % interval.
     """
@@ -44,13 +44,13 @@ class NumberDifference:
 
     @property
     def within_spread(self) -> bool:
-        """Whether B's number lies inside the statistical spread that A states for its own."""
+        """True if B's number lies inside the statistical spread that A states for its own."""
         return self.low <= self.after <= self.high
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A step, or an input, with a difference of its own.
+    """A step or input whose difference is not inherited from its inputs.
 
     Attributes:
         kind: what differs.
@@ -65,13 +65,13 @@ class Cause:
 
 @dataclass(frozen=True)
 class Difference:
-    """How two runs differ.
+    """Difference between two runs.
 
     Attributes:
         number: the first number that differs; None if all tables are equal.
         n_numbers: how many numbers differ.
         causes: the first causes, those that come before all others on the way to the number (or to any output if none differs).
-        steps: names of the outputs that differ, from the first on to the table.
+        steps: names of the outputs that differ, from the first to the table.
     """
 
     number: NumberDifference | None
@@ -84,7 +84,7 @@ def compare(a: str | Path, b: str | Path) -> Difference:
     """Compare two results trees.
 
     Raises:
-        UserError: one of them has no records.
+        UserError: one of them does not exist.
     """
     before, after = read_tree(a), read_tree(b)
     numbers = list(_numbers(before, after))
@@ -106,7 +106,7 @@ def compare(a: str | Path, b: str | Path) -> Difference:
 
 
 def _numbers(before: Tree, after: Tree) -> Iterator[NumberDifference]:
-    """Numbers of tables that are in both runs and differ, in the order of the tables."""
+    """Yield the numbers that differ, of tables in both runs, in the order of the tables."""
     keys = ["row", "condition", "metric"]
     for name, output in sorted(before.outputs.items()):
         if output.rule != "tables" or not name.endswith(".csv") or name not in after.outputs:
@@ -115,14 +115,14 @@ def _numbers(before: Tree, after: Tree) -> Iterator[NumberDifference]:
         if not all({*keys, "value"} <= set(table) for table in tables):
             continue
         both = tables[0].merge(tables[1], on=keys, suffixes=("", "_after"))
-        neither = both["value"].isna() & both["value_after"].isna()  # a score that there cannot be, in both runs
+        neither = both["value"].isna() & both["value_after"].isna()  # a score that is undefined in both runs
         for row in both[(both["value"] != both["value_after"]) & ~neither].to_dict("records"):
             numbers = [float(row[column]) for column in ("value", "value_after", "low", "high")]
             yield NumberDifference(name, str(row["row"]), str(row["condition"]), str(row["metric"]), *numbers)
 
 
 def _causes(before: Tree, after: Tree, name: str) -> Iterator[Cause]:
-    """What differs at a step by itself: not inputs that a step of both runs has made."""
+    """Yield what differs at a step itself, excluding inputs that a step of both runs has made."""
     a, b = before.outputs[name], after.outputs[name]
     x, y = a.record or {}, b.record or {}
     yield from _edited_inputs(before, after, a, b)
@@ -149,7 +149,7 @@ def _causes(before: Tree, after: Tree, name: str) -> Iterator[Cause]:
 
 
 def _edited_inputs(before: Tree, after: Tree, a: Output, b: Output) -> Iterator[Cause]:
-    """Inputs that differ though no step has made them differ: raw files, assets, and outputs that were changed afterwards."""
+    """Yield inputs that differ although no step made them differ: raw files, assets, and outputs changed afterwards."""
     read = [{m["path"]: m for m in output.materials()} for output in (a, b)]
     for path in sorted(read[0].keys() | read[1].keys()):
         x, y = read[0].get(path), read[1].get(path)
@@ -172,9 +172,9 @@ def _edited_files(made: Output) -> str:
 
 
 def _by_machine(name: str, x: dict[str, Any], y: dict[str, Any]) -> Iterator[Cause]:
-    """Other outputs of the same inputs, code and settings: the installation, the machine, or chance on a GPU."""
+    """Yield causes of other outputs from the same inputs, code and settings: the installation, the machine, or chance on a GPU."""
     places = [r["environment"].get("deployment") for r in (x, y)]
-    # conda's Python is not built as another is, though their versions agree
+    # conda builds Python differently, even if the versions agree
     moved = None not in places and len({(place["kind"], place["environment"]) for place in places}) > 1
     if moved:
         yield Cause("environment", name, f"installation: {in_words(places[0])} in A, {in_words(places[1])} in B")
@@ -192,7 +192,7 @@ def _same_inputs(a: Output, b: Output) -> bool:
 
 
 def _merged(causes: list[Cause]) -> list[Cause]:
-    """One cause for each thing that differs, under the first step where it does."""
+    """Merge equal causes, keeping the first step at which each occurs."""
     first: dict[tuple[Kind, str], Cause] = {}
     for cause in causes:
         first.setdefault((cause.kind, cause.what), cause)

@@ -1,8 +1,8 @@
-"""Digests of what a step reads and makes: a file, an array with its header, or a folder.
+"""Digests of a step's inputs and outputs: a file, an array with its header, or a folder.
 
-Beside each digest stands what the file system says of the file (size, times, inode). As long as that is the same the content is,
-so that nothing large is read twice. The time of the last change of the inode cannot be set by a program: a file that was exchanged
-under its old size and modification time is found out by it.
+Each digest is stored with the file's state (size, times, inode). While the state is the same, so is the content, and no large file is
+read twice. Programs cannot set the inode's change time, so it reveals a file that was replaced under its old size and modification
+time.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 from boldscribe.files import header_path, sha256_of, write_json
 
 RECORD = ".prov.json"
-NOT_CONTENT = (RECORD, ".snakemake_timestamp")  # Snakemake's stamp is put into a folder after it was made
-REPOSITORY = ".git"  # of a data set that was fetched by git-annex: the files that it tracks are content, it is not
+NOT_CONTENT = (RECORD, ".snakemake_timestamp")  # Snakemake adds its timestamp to a folder after the step has made it
+REPOSITORY = ".git"  # of a data set fetched by git-annex: the tracked files are content, the repository is not
 HASHING_THREADS = 4
 STATES = "ledger/states.json"
 
 
 def record_path(output: str | Path) -> Path:
-    """The record that belongs to an output: same name with `.prov.json` added."""
+    """Return the path of an output's record: same name with `.prov.json` added."""
     output = Path(output)
     return output.with_name(output.name + RECORD)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that make up an output: those of a folder, an array and its header, or the file itself."""
+    """List the files that make up an output: those of a folder, an array and its header, or the file itself."""
     if path.is_dir():
         found = (p for p in path.rglob("*") if p.is_file() and not p.name.endswith(NOT_CONTENT))
         return sorted(p for p in found if REPOSITORY not in p.relative_to(path).parts)
@@ -42,19 +42,19 @@ def files_of(path: Path) -> list[Path]:
 
 
 def file_state(path: Path) -> list[int]:
-    """Size (bytes), modification time and time of the inode's change (ns), inode number; of the file that a link leads to."""
+    """Return size (bytes), modification time and inode change time (ns), and inode number; links are followed."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def digest(path: str | Path, known: Iterable[dict[str, Any]] = ()) -> dict[str, Any]:
-    """SHA-256 and size (bytes) of an output, and of each of its files.
+    """Return SHA-256 and size (bytes) of an output and of each of its files.
 
-    The digest of a single file is its own; that of several is taken over lines of digest and name, as `sha256sum` writes them.
+    A single file keeps its own digest; that of several is taken over lines of digest and name, as `sha256sum` writes them.
 
     Args:
         path: file or folder.
-        known: entries of `files` from an earlier digest; those whose state is unchanged are believed.
+        known: entries of `files` from an earlier digest; those with an unchanged state are trusted.
     """
     path = Path(path)
     base = path if path.is_dir() else path.parent
@@ -73,9 +73,9 @@ def digest(path: str | Path, known: Iterable[dict[str, Any]] = ()) -> dict[str, 
 
 
 def read_states(results: Path) -> dict[str, Any]:
-    """File, relative to the tree → its state and digest when an audit last read it.
+    """Return file (relative to the tree) → its state and digest when an audit last read it.
 
-    Snakemake sets the times of outputs anew after they are recorded, so that their records' states do not hold for long.
+    Snakemake resets the times of outputs after they are recorded, so that the states in their records are soon outdated.
     """
     try:
         found: dict[str, Any] = json.loads((results / STATES).read_text())
@@ -85,9 +85,9 @@ def read_states(results: Path) -> dict[str, Any]:
 
 
 def write_states(results: Path, read: Mapping[Path, str], without: Container[Path]) -> None:
-    """Remember the states of files that an audit has read (file → digest), less those whose content was another.
+    """Store the states of files that an audit has read (file → digest), except those with other content (`without`).
 
-    A tree that cannot be written is read again the next time.
+    If the tree is not writable, the next audit reads the files again.
     """
     fresh = {path.relative_to(results).as_posix(): [file_state(path), sha256] for path, sha256 in read.items() if path not in without}
     if fresh:
@@ -96,18 +96,18 @@ def write_states(results: Path, read: Mapping[Path, str], without: Container[Pat
 
 
 def combined(files: list[dict[str, Any]], folder: bool = False) -> str:
-    """One digest of an output from those of its files."""
+    """Combine the digests of an output's files into one."""
     if len(files) == 1 and not folder:
         return str(files[0]["sha256"])
     return hashlib.sha256("".join(f"{f['sha256']}  {f['path']}\n" for f in files).encode()).hexdigest()
 
 
-_read: dict[Path, list[dict[str, Any]]] = {}  # what this process has read, and when it was as old as SETTLED at the least
-SETTLED = 2.0  # s: within this a file could change once more and show the same times
+_read: dict[Path, list[dict[str, Any]]] = {}  # files that this process has read, if they were at least SETTLED old
+SETTLED = 2.0  # s; a younger file could change again and keep the same times
 
 
 def recorded_digest(path: str | Path) -> dict[str, Any]:
-    """The digest of an output, believing its own record, and what this process read of it before, where the files are as they were then."""
+    """Return the digest of an output; for unchanged files, trust its record and what this process has read before."""
     try:
         known = json.loads(record_path(path).read_text())["subject"]["files"]
     except (OSError, ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""What a step ran on: the packages that its code uses, the lock, the container, the machine and its GPU."""
+"""The environment of a step: the packages that its code uses, the lock, the container, the machine and its GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHOWN = 4
 
 
 def packages_of(program: str) -> dict[str, str]:
-    """Name → version of the packages that a program's code imports, and of all that these require, as they are installed.
+    """Return name → installed version of the packages that a program's code imports, and of all that these require.
 
     Args:
         program: name of the rule and of its program.
@@ -39,17 +39,17 @@ def packages_of(program: str) -> dict[str, str]:
 def check_packages(program: str) -> None:
     """Stop a step before it computes if a package that it uses is not installed; warn if one is not of the locked version.
 
-    Another version is no error, since it may be meant: records say it, and the audit's verdict is `unpinned`.
+    Another version is no error, since it may be intended. Records state it, and the audit's verdict is `unpinned`.
 
     Args:
         program: name of the rule and of its program.
 
     Raises:
-        UserError: packages of the lock that the program's code imports, or that these require, are not installed here.
+        UserError: packages of the lock that the program's code imports, or that these require, are not installed.
     """
     installed, absent = _packages(program)
     locked = locked_versions()
-    if lacking := [name for name in absent if name in locked]:  # others are optional, and asked for where they are used
+    if lacking := [name for name in absent if name in locked]:  # others are optional, and checked where they are used
         raise absence(program, lacking)
     if other := [f"{name} {installed[name]} for {locked[name]}" for name in _differing(installed) if name in locked]:
         some = ", ".join(other[:SHOWN]) + (f" and {len(other) - SHOWN} more" if len(other) > SHOWN else "")
@@ -61,7 +61,7 @@ def check_packages(program: str) -> None:
 
 @cache
 def _packages(program: str) -> tuple[dict[str, str], list[str]]:
-    """Packages that a program uses: those installed, with their versions, and the names of the others."""
+    """Return the packages that a program uses: installed ones with their versions, and the names of missing ones."""
     imported = current_fingerprint(program).packages
     state = _installation_state() + json_digest(sorted(imported))
     installed, absent = remembered(f"installed-{program}", state, lambda: _required(imported))
@@ -70,9 +70,9 @@ def _packages(program: str) -> tuple[dict[str, str], list[str]]:
 
 @cache
 def _installation_state() -> str:
-    """A digest that installing a package changes, and that is the same in Snakemake and in its jobs.
+    """Return a digest that changes when a package is installed, and that is the same in Snakemake and in its jobs.
 
-    Where Python looks for packages differs between them in the folder of what was started: a command's, or the checkout.
+    It ignores the folder of the started program (a command's, or the checkout), in which their search paths for packages differ.
     """
     started = (ROOT, Path(sys.executable).parent)
     return state_of([Path(sys.executable), *(Path(folder) for folder in sys.path if Path(folder).absolute() not in started)])
@@ -96,14 +96,14 @@ def _required(imported: frozenset[str]) -> tuple[dict[str, str], list[str]]:
 
 @cache
 def _installed(name: str) -> tuple[str | None, list[str]]:
-    """Version of a package and the names of what it requires here; None where it is not installed."""
-    from packaging.requirements import Requirement  # late: what is remembered needs none of it
+    """Return the version of a package and the names of its requirements on this machine; None if it is not installed."""
+    from packaging.requirements import Requirement  # imported late: cached answers do not need it
 
     try:
         found = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return None, []
-    # Most lines are for an extra alone; reading them all would take half of the time.
+    # Most lines apply only to an extra; parsing them all would take half of the time.
     lines = [text for text in found.get_all("Requires-Dist") or [] if "extra ==" not in text or " or " in text]
     return found["Version"], [r.name for r in map(Requirement, lines) if r.marker is None or r.marker.evaluate({"extra": ""})]
 
@@ -118,13 +118,13 @@ def _distribution(module: str) -> str:
 
 @cache
 def lock_digest() -> str | None:
-    """SHA-256 of the lock that environments are made from."""
+    """Return the SHA-256 of the lock that environments are made from."""
     lock = ROOT / "requirements.lock"
     return sha256_of(lock) if lock.exists() else None
 
 
 def unlocked(packages: dict[str, str]) -> list[str]:
-    """Packages that differ from the lock, as `name version`."""
+    """Return packages that differ from the lock, as `name version`."""
     return [f"{name} {packages[name]}" for name in _differing(packages)]
 
 
@@ -135,9 +135,9 @@ def _differing(packages: dict[str, str]) -> list[str]:
 
 @cache
 def hardware() -> dict[str, Any]:
-    """Processor, memory (GiB) and GPU of this machine, and how many processes computed together (torchrun).
+    """Return processor, memory (GiB) and GPU of this machine, and the number of processes that computed together (torchrun).
 
-    `machine` tells two machines apart and names neither.
+    `machine` distinguishes machines without naming them.
     """
     return {
         "machine": _machine(),
@@ -150,7 +150,7 @@ def hardware() -> dict[str, Any]:
 
 
 def _machine() -> str:
-    """A digest of the machine's random identity, from which nobody can guess a name; empty where there is none."""
+    """Return a digest of the machine's random identity, which does not reveal its name; empty if there is none."""
     identity = next((p.read_text().strip() for p in map(Path, ("/etc/machine-id", "/var/lib/dbus/machine-id")) if p.exists()), "")
     return hashlib.sha256(identity.encode()).hexdigest()[:12] if identity else ""
 
@@ -164,7 +164,7 @@ def _cpu_model() -> str:
 
 
 def _gpu() -> list[dict[str, Any]] | None:
-    """The GPUs that this process used: model, driver, CUDA, and a digest of the UUID. None if it used none."""
+    """Return the GPUs that this process used: model, memory, driver, CUDA, and a digest of the UUID. None if it used none."""
     torch = sys.modules.get("torch")
     if torch is None or not (torch.cuda.is_available() and torch.cuda.is_initialized()):
         return None
@@ -191,10 +191,10 @@ def _driver() -> str | None:
 
 
 def randomness(program: str, seeds: Iterable[int]) -> dict[str, Any]:
-    """Seeds, what makes results repeat, and how far they do: `bitwise`, or `statistical` where a GPU took part.
+    """Return seeds, settings for determinism, and how results repeat: `bitwise`, or `statistical` if a GPU was used.
 
     Args:
-        program: whose step it is; whether torch's algorithms are deterministic is asked of one that uses torch, loaded by it or not.
+        program: the step's program; whether torch's algorithms are deterministic is recorded if it uses torch, even if it did not load it.
         seeds: of the configuration.
     """
     torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""Where a result comes from: its lineage as a tree, down to raw data and locked assets; and what a cell of a table was made of."""
+"""Lineage of a result as a tree, down to raw data and locked assets, and the origin of a table cell."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Cell:
     """A number of a table.
 
     Attributes:
-        row, condition, metric: where it stands.
-        subjects: labels of the subjects whose trials it was worked out from.
+        row, condition, metric: its position in the table.
+        subjects: labels of the subjects from whose trials it was computed.
         value, low, high: the number (%) and its 95 % interval over subjects.
     """
 
@@ -44,16 +44,16 @@ class Cell:
 
 
 def explain(path: Path, *, row: str | None = None, column: str | None = None, condition: str = "model", brief: bool = False) -> Lines:
-    """The lineage of an output, or of a cell of a table, as a tree of lines.
+    """Return the lineage of an output, or of a table cell, as a tree of lines.
 
     Args:
         path: an output, or a file in one.
         row, column: of a cell: `Subject-1` or `Total`, and a metric such as `bertscore`.
         condition: of the cell: the model, or a control.
-        brief: names, digests and rules alone.
+        brief: names, digests and rules only.
 
     Raises:
-        UserError: no record tells of the file, or the table has no such cell.
+        UserError: the file has no record, or the table has no such cell.
     """
     results = results_of(path)
     tree = read_tree(results)
@@ -67,10 +67,10 @@ def explain(path: Path, *, row: str | None = None, column: str | None = None, co
 
 
 def read_cell(path: Path, row: str, metric: str, condition: str) -> Cell:
-    """A cell of a table (CSV).
+    """Read a cell of a table (CSV).
 
     Raises:
-        UserError: there is none, or no measured one.
+        UserError: the file is no table of results, or has no such cell.
     """
     table = pd.read_csv(path, dtype={"subject": str})
     if not {"row", "condition", "metric", "value"} <= set(table):
@@ -90,9 +90,9 @@ def read_cell(path: Path, row: str, metric: str, condition: str) -> Cell:
 
 
 def _explain_cell(tree: Tree, table: Output, cell: Cell, brief: bool) -> Lines:
-    """The chain of a number: trials scored, their predictions, the weights that made them, and on to raw data.
+    """Return the chain of a number: trials scored, their predictions, the weights that made them, and on to raw data.
 
-    Texts of other conditions, and scores of pairs that permutation tests compare, made no part of it.
+    Texts of other conditions, and scores of pairs that permutation tests compare, are excluded, since the number is not made from them.
     """
 
     def wanted(name: str) -> bool:
@@ -116,13 +116,13 @@ def _explain_cell(tree: Tree, table: Output, cell: Cell, brief: bool) -> Lines:
 
 @dataclass
 class _Lineage:
-    """Draws outputs and what they were made from; an output that was drawn already is named only.
+    """Drawing of outputs and what they were made from; an output that was drawn already is only named.
 
     Attributes:
         tree: the results tree.
-        brief: names, digests and rules alone.
-        wanted: whether an input of that name is drawn.
-        drawn: names of the outputs so far.
+        brief: names, digests and rules only.
+        wanted: returns whether an input of that name is drawn.
+        drawn: names of the outputs drawn so far.
     """
 
     tree: Tree
@@ -131,7 +131,7 @@ class _Lineage:
     drawn: set[str] = field(default_factory=set)
 
     def of(self, output: Output) -> Lines:
-        """An output with all that it was made from."""
+        """Draw an output with all that it was made from."""
         lines = Lines(_line(output))
         self.grow(lines, output)
         return lines
@@ -145,7 +145,7 @@ class _Lineage:
                 self.add(lines, material)
 
     def add(self, lines: Lines, material: dict[str, Any]) -> None:
-        """Add an input: an output of the run, or what came from outside."""
+        """Add an input: an output of the run, or an external file."""
         output = self.tree.outputs.get(material["path"])
         if output is None:
             lines.add(_outside(material))
@@ -155,7 +155,7 @@ class _Lineage:
             self.grow(lines.add(_line(output)), output)
 
     def add_facts(self, lines: Lines, output: Output) -> None:
-        """Add how an output was made, and the files that it holds."""
+        """Add how an output was made, and the files that it contains."""
         if self.brief:
             return
         for fact in facts(output):
@@ -174,7 +174,7 @@ def _line(output: Output) -> str:
 
 
 def facts(output: Output) -> Iterator[str]:
-    """What a record says about how an output was made, one line each."""
+    """Yield the facts of a record about how an output was made, one line each."""
     record: dict[str, Any] = output.record or {}
     code, environment, hardware = record["code"], record["environment"], record["hardware"]
     state = {True: "", False: " with uncommitted changes", None: " in no git checkout"}[code["committed"]]

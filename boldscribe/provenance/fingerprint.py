@@ -1,13 +1,13 @@
-"""What code a program is made of: a digest over every definition that it can reach, blind to comments, docstrings and formatting.
+"""Fingerprint of a program's code: a digest over every definition that it can reach, blind to comments, docstrings and formatting.
 
-From the program's own statements, names are followed to the definitions (functions, classes, assignments) that they stand for, in
-this project's modules; the digest is taken over those definitions in a normal form. So it changes when a function changes that the
-program uses, and not when one changes that it does not use. Where following is not possible, more is taken in rather than less: a
-module whose object is handed about, or whose dotted name stands in a string, counts whole; statements that act on import count
-for every imported module, and so do files that lie beside a module and are named in its code (templates).
+Names in the program's statements are followed to their definitions (functions, classes, assignments) in this project's modules, and the
+digest is taken over those definitions in a normal form. It changes when a function changes that the program uses, but not when an unused
+one does. Where names cannot be followed, more is included rather than less. A module counts as a whole if its object is passed around,
+or if its dotted name appears in a string. Statements that act on import count for every imported module, and so do files next to a
+module that are named in its code (templates).
 
-Left out: `boldscribe.provenance`, `boldscribe.cluster` and `boldscribe.forkserver`, since how a result is recorded and where it is
-computed do not make the result, and the classes of the configuration, since the values that a step reads are recorded by themselves.
+Excluded are `boldscribe.provenance`, `boldscribe.cluster` and `boldscribe.forkserver`, since recording a result and placing its
+computation do not affect it, and the classes of the configuration, since the values that a step reads are recorded separately.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ PROJECT = ("boldscribe", "workflow_scripts")
 RECORDED_APART = tuple(f"boldscribe.{name}" for name in ("provenance", "cluster", "forkserver", "config", "sections", "config_files"))
 
 Read = Callable[[Path], bytes]
-Definition = tuple[str, str]  # module, and name in it; the empty name stands for what acts on import
+Definition = tuple[str, str]  # module and name; the empty name stands for statements that act on import
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a program is made of.
+    """Fingerprint of a program's code.
 
     Attributes:
         sha256: digest of `parts`.
         parts: dotted name of each definition that the program can reach, and path of each file that its code names → digest (16
             hexadecimal digits).
-        packages: import names of what it uses that is neither of this project nor of Python.
+        packages: import names of the third-party packages that it uses.
     """
 
     sha256: str
@@ -52,7 +52,7 @@ class Fingerprint:
 
 @dataclass
 class _References:
-    """What a definition refers to."""
+    """References of a definition."""
 
     definitions: set[Definition] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
@@ -61,10 +61,10 @@ class _References:
 
 
 class Code:
-    """The project's code, in the version that `read` gives; programs that share modules share the work of reading them.
+    """The project's code in the version that `read` returns; modules that programs share are parsed once.
 
     Args:
-        read: gives the content of a file of the checkout.
+        read: returns the content of a file of the checkout.
     """
 
     def __init__(self, read: Read = Path.read_bytes) -> None:
@@ -74,7 +74,7 @@ class Code:
         self._digests: dict[Definition, str] = {}
 
     def fingerprint(self, program: str) -> Fingerprint:
-        """The fingerprint of `workflow_scripts.PROGRAM`."""
+        """Return the fingerprint of `workflow_scripts.PROGRAM`."""
         start = f"workflow_scripts.{program}"
         reached: set[Definition] = set()
         entered: set[str] = set()
@@ -123,7 +123,7 @@ class Code:
         return self._references[definition]
 
     def _follow(self, module: Module, statement: ast.stmt, found: _References) -> None:
-        """Collect what the names and strings of a statement stand for."""
+        """Collect what the names and strings of a statement refer to."""
         nodes = walk(statement)
         origins = module.imports | imports(module.name, nodes)
         found.modules |= {m for m in imported_modules(module.name, nodes) if _counts(m)}
@@ -143,7 +143,7 @@ class Code:
                 self._follow_text(module, node.value, found)
 
     def _resolve(self, name: str, attribute: str | None, attributes: list[str], found: _References) -> None:
-        """Follow `module.attribute.attribute…` as far as modules go, and on through what they import themselves."""
+        """Follow `module.attribute.attribute…` through submodules, and on through what these import."""
         path = [*([attribute] if attribute else []), *attributes]
         if not _counts(name):
             if (package := name.partition(".")[0]) not in PROJECT and package not in sys.stdlib_module_names:
@@ -163,7 +163,7 @@ class Code:
             self._resolve(*module.imports[path[0]], path[1:], found)
 
     def _follow_text(self, module: Module, text: str, found: _References) -> None:
-        """A string may name a module, or a file that lies beside the code."""
+        """Follow a string that names a module, or a file next to the code."""
         if _counts(text) and exists(text):
             self._resolve(text, None, [], found)
         elif "." in text[1:] and len(text) < 100 and "\n" not in text and not text.startswith("/"):
@@ -173,31 +173,31 @@ class Code:
 
 
 def _counts(name: str) -> bool:
-    """Whether a module's definitions are part of a program's fingerprint."""
+    """Return whether a module's definitions are part of a program's fingerprint."""
     return name.partition(".")[0] in PROJECT and not any(name == apart or name.startswith(apart + ".") for apart in RECORDED_APART)
 
 
 @cache
 def current_code() -> Code:
-    """The code as it lies on disk when it is first asked for; a process that goes on after an edit keeps what it saw."""
+    """Return the code on disk; later edits of files that it has read are not seen by this process."""
     return Code()
 
 
 @cache
 def current_fingerprint(program: str) -> Fingerprint:
-    """The fingerprint of a program's code as it lies on disk; not worked out again while no file of the project changes."""
+    """Return the fingerprint of a program's code on disk; it is cached until a file of the project changes."""
     found = remembered(f"fingerprint-{program}", code_state(), lambda: _work_out(program))
     return Fingerprint(found["sha256"], found["parts"], frozenset(found["packages"]))
 
 
 @cache
 def code_state() -> str:
-    """A digest of the sizes and times of all files of the project's code."""
+    """Return a digest of the sizes and times of all files of the project's code."""
     return state_of(p for folder in PROJECT for p in sorted((ROOT / folder).rglob("*")) if p.is_file() and p.suffix != ".pyc")
 
 
 def _work_out(program: str) -> dict[str, Any]:
-    """The fingerprint as JSON; without garbage collection, which would look through the modules' many nodes again and again."""
+    """Compute the fingerprint as JSON, without garbage collection, which would scan the modules' many nodes repeatedly."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -209,5 +209,5 @@ def _work_out(program: str) -> dict[str, Any]:
 
 
 def changed_parts(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
-    """Names of definitions and files that differ between the parts of two fingerprints."""
+    """Yield the names of definitions and files that differ between the parts of two fingerprints."""
     yield from sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

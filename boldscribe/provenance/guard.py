@@ -1,8 +1,8 @@
-"""What would tell a step the answers is closed to it: labels, captions and clips, unless they are among its declared inputs.
+"""A guard that denies steps access to labels, captions and clips that they did not declare as inputs.
 
-Two lines hold it (docs/leakage.md). Python says of each file that its own code opens, before it does: any step is refused what is
-closed. Compiled libraries open files unheard: for steps that train or decode (`program(..., shut=True)`) the kernel refuses them as well,
-where it has Landlock.
+There are two lines of defence (docs/leakage.md). Python reports each file before its own code opens it, so that these files are closed to
+every step. Compiled libraries open files unnoticed. For steps that train or decode (`program(..., shut=True)`), the kernel therefore
+denies access as well, if it has Landlock.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ from boldscribe.provenance.access import let_pandas_tell, unheard, unheard_now
 from boldscribe.provenance.digests import RECORD, record_path
 from boldscribe.provenance.naming import ROOT
 
-# What is closed, by its name below the results.
+# Closed files, by their names below the results.
 RESULTS = {
     "labels": re.compile(r"trials/.*_(labels|excluded)\.parquet|raw/.*_events\.tsv"),
     "captions": re.compile(r"stimuli/.*_captions(_again)?\.parquet|(scores|decoded)/.*"),
     "clips": re.compile(r"(raw/[^/]+/)?stimuli/.*"),
 }
-# The same of a data set's own folder; what else is there (images, sidecars) says nothing of what was shown.
+# Closed files in a data set's own folder; all others there (images, sidecars) do not reveal what was shown.
 DATASET = {"labels": re.compile(r"(.*/)?[^/]*_events\.tsv"), "clips": re.compile(r"(.*/)?stimuli/.*")}
-CLOSED_FOLDERS = ("trials", "stimuli", "scores", "decoded", "raw")  # of the results, to the kernel
+CLOSED_FOLDERS = ("trials", "stimuli", "scores", "decoded", "raw")  # below the results, for the kernel
 OPENERS = {
     "labels": "the steps that write trials, frames and captions, leakage, tables and report may open them, and Stage I and II those of "
     "source subjects",
     "captions": "scores, leakage and the ceilings may open those of test clips, and Stage II and controls those of source clips",
     "clips": "frames, video_features, captions and report may open them, and Stage I the features of source clips",
 }
-# It reads raw data to list them with their digests, before any step can declare them.
+# This step lists raw data with their digests, before any step can declare them.
 LISTS_RAW_DATA = "fetch_dataset"
-# Of the home folder, made by libraries when they need them.
+# Folders in the home folder that libraries create when they need them.
 MADE_LATER = (".cache", ".config", ".local", ".nv", ".triton")
-NAMES = re.compile(r"/[^\s'\",:]+")  # of files, in messages
+NAMES = re.compile(r"/[^\s'\",:]+")  # names of files in messages
 
 log = logging.getLogger(__name__)
-NVIDIA = Path("/proc/driver/nvidia")  # there where a driver is loaded
+NVIDIA = Path("/proc/driver/nvidia")  # exists if a driver is loaded
 
 
 class Guard:
-    """Decides what a step may open.
+    """A guard that decides which files a step may open.
 
     Args:
-        job: how people call it.
+        job: its display name.
         rule: its rule.
-        config: the experiment, which says where data sets lie.
+        config: the experiment, with the locations of data sets.
         inputs, outputs: declared files by name.
-        cache: whether the step is handed the folder of what others made of the same clips.
+        cache: whether the step gets the cache folder, which contains what others made from the same clips.
 
     Attributes:
-        refused: attempts, which a library may have kept to itself.
-        lines: which lines hold: `python`, `kernel`.
+        refused: denied attempts, whose errors a library may have swallowed.
+        lines: active lines of defence: `python`, `kernel`.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class Guard:
         self._cache = _real(config.paths.cache) if config.paths.cache and not cache else None
         self._temporary = ""
         self._listening = False
-        sys.addaudithook(self._hear)  # cannot be taken back, so it is told when to listen
+        sys.addaudithook(self._hear)  # cannot be removed, so a flag switches it on and off
 
     @contextmanager
     def watching(self, shut: bool) -> Iterator[None]:
-        """Refuse what is closed while the block runs; with `shut`, let the kernel refuse it from now on.
+        """Refuse closed files while the block runs; with `shut`, let the kernel refuse them from now on.
 
         Raises:
-            UserError: something that is closed was opened; also where a library has kept that to itself.
+            UserError: a closed file was opened, even if a library has swallowed the error.
         """
         let_pandas_tell(self._rule)
         with unheard():
@@ -131,10 +131,10 @@ class Guard:
             raise self.refused[0]
 
     def kind(self, path: Path) -> str | None:
-        """What a file is that is closed unless it is declared; None for one that is not.
+        """Return the kind of a file that is closed unless it is declared; None for other files.
 
         Args:
-            path: without links.
+            path: with links resolved.
         """
         if path.name.endswith(RECORD):
             return None
@@ -150,16 +150,16 @@ class Guard:
         return next((kind for kind, pattern in DATASET.items() if below is not None and pattern.fullmatch(below)), None)
 
     def declared(self, path: Path) -> bool:
-        """Whether a file is an input or an output, lies in one, is the header of one, or becomes one (`boldscribe.files.atomic`)."""
+        """Return whether a file is an input or output, lies in one, is the header of one, or becomes one (`boldscribe.files.atomic`)."""
         both = [*self._inputs, *self._outputs]
         return any(path == d or path.is_relative_to(d) or (d.suffix == ".npy" and path == header_path(d)) for d in both) or any(
             path.parent == d.parent and path.name.startswith(f".{d.name.split('.')[0]}.") for d in self._outputs
         )
 
     def readable(self) -> list[Path]:
-        """What the kernel lets a step read: everything but closed folders, and of these what is declared.
+        """Return what the kernel lets a step read: everything but closed folders, and the declared files in these.
 
-        A folder that the step writes into stays open, since the kernel has no exception for a file that is not there yet.
+        Folders that the step writes into stay open, since the kernel cannot exempt files that do not exist yet.
         """
         for folder in (p.parent for p in self._outputs):
             folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ class Guard:
             for name in MADE_LATER:
                 with suppress(OSError):
                     (home / name).mkdir(exist_ok=True)
-        if any(p.is_relative_to(_real(tempfile.gettempdir())) for p in closed):  # what is made there later would be unreadable
+        if any(p.is_relative_to(_real(tempfile.gettempdir())) for p in closed):  # files created there later would be unreadable
             self._temporary = os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="boldscribe-")
         found = [entry for top in (Path("/"), self._results, ROOT, Path(sys.prefix)) for entry in _open_parts(top.resolve(), closed)]
         found += [p.parent for p in self._outputs]
@@ -196,7 +196,7 @@ class Guard:
             raise refusal
 
     def _denied(self, error: BaseException | None) -> str:
-        """What was not permitted, in the words of whoever was refused (some take it for missing); empty if that is not what went wrong."""
+        """Return the message of a denied access, which some libraries report as a missing file; empty if no access was denied."""
         while error is not None:
             named = [_real(name) for name in NAMES.findall(str(error))]
             if isinstance(error, PermissionError) or any(p.exists() and self.kind(p) and not self.declared(p) for p in named):
@@ -210,12 +210,12 @@ class Guard:
 
 
 def _real(path: str | Path) -> Path:
-    """Without links, whether it is there or not."""
+    """Resolve the links of a path, whether it exists or not."""
     return Path(os.path.realpath(path))
 
 
 def _open_parts(folder: Path, closed: set[Path]) -> Iterator[Path]:
-    """The largest parts of a folder that hold nothing closed."""
+    """Yield the largest parts of a folder that contain nothing closed."""
     if folder in closed:
         return
     if not any(place.is_relative_to(folder) for place in closed):
@@ -223,10 +223,10 @@ def _open_parts(folder: Path, closed: set[Path]) -> Iterator[Path]:
         return
     try:
         entries = list(os.scandir(folder))
-    except OSError:  # closed to this user anyway
+    except OSError:  # not readable for this user anyway
         return
     for entry in entries:
         path = Path(entry.path)
         if entry.is_symlink():
-            continue  # what it leads to is found where it is
+            continue  # its target is found at its own place
         yield from _open_parts(path, closed)

@@ -1,8 +1,8 @@
-"""Landlock: the kernel refuses this process, and all that it starts, to read files outside of a list (Linux 5.19, 2022, or later).
+"""Landlock: the kernel stops this process, and all that it starts, from reading files outside a list (Linux 5.19, 2022, or later).
 
-It holds for compiled libraries too, whose opening of files Python hears nothing of. What it knows is a list of what may be read, each
-a file or all that is below a folder; a file that is made later below no folder of the list cannot be read. See
-https://docs.kernel.org/userspace-api/landlock.html, whose names of constants these are.
+This covers compiled libraries, too, whose file accesses Python does not see. Each item of the list is a file, or a folder with all that
+is below it. A file created later outside the listed folders cannot be read. The names of constants are those of
+https://docs.kernel.org/userspace-api/landlock.html.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # numbers of the calls, on every architecture
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # numbers of the system calls, on every architecture
 CREATE_RULESET_VERSION = 1 << 0
 RULE_PATH_BENEATH = 1
 ACCESS_FS_READ_FILE, ACCESS_FS_REFER = 1 << 2, 1 << 13
 PR_SET_NO_NEW_PRIVS = 38
-OLDEST = 2  # version 1 forbids every renaming from one folder to another
+OLDEST = 2  # version 1 forbids all renames between folders
 
 
 def may_read_only(paths: Iterable[Path]) -> bool:
-    """From now on, this thread and all that it starts may read these files, and what is below these folders; for good.
+    """Permanently restrict reading by this thread, and all that it starts, to these files and to what is below these folders.
 
     Returns:
         whether the kernel does so; an older one, or one that was built without Landlock, does not.
@@ -37,9 +37,9 @@ def may_read_only(paths: Iterable[Path]) -> bool:
     try:
         _allow(rules, Path("/"), ACCESS_FS_REFER)
         for path in paths:
-            with suppress(OSError):  # not there, or in a folder that is closed to this user: the list need not have it
+            with suppress(OSError):  # missing, or in a folder that this user may not enter: not needed in the list
                 _allow(rules, path, ACCESS_FS_READ_FILE | (ACCESS_FS_REFER if path.is_dir() else 0))
-        # Asked for by Landlock: a program with more rights than its user's, which this process could start, would not be held.
+        # Required by Landlock: a program with more rights than its user's, which this process could start, would escape.
         if _library().prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
             return False
         return _call(RESTRICT_SELF, rules, 0) == 0
@@ -60,6 +60,6 @@ def _library() -> ctypes.CDLL:
 
 
 def _call(number: int, *arguments: object) -> int:
-    """A system call's result; -1 where it fails, or where there is none of that number."""
+    """Return a system call's result; -1 if it fails or does not exist."""
     converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return int(_library().syscall(ctypes.c_long(number), *converted))

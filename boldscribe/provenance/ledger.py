@@ -1,9 +1,9 @@
-"""The ledger: what was done in a results tree, one line per job, each line holding the digest of the one before it.
+"""The ledger of a results tree: one line per job, each with the digest of the line before it.
 
-Hundreds of jobs end at once on the nodes of a cluster, over a network file system whose locks and appends cannot be trusted. So a
-job appends nothing: it writes a file of its own, under a name that nobody else uses, by a rename; that is atomic there, too. One
-process, the `provenance` rule, moves these entries into the ledger when all jobs are done. A line that is changed or taken out
-breaks the chain; one taken from the end is missed by the records of its outputs, which no entry vouches for any more.
+Hundreds of jobs end at once on the nodes of a cluster, over a network file system with unreliable locks and appends. Jobs therefore do
+not append. Each writes a separate file under a unique name by a rename, which is atomic there, too. One process, the `provenance` rule,
+moves these entries into the ledger when all jobs are done. Changing or removing a line breaks the chain. If the last line is removed, no
+entry vouches for the records of its outputs any more.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ NO_LINE = "0" * 64
 
 
 def folder_of(results: str | Path) -> Path:
-    """Where a results tree keeps its ledger."""
+    """Return the folder of a results tree's ledger."""
     return Path(results) / "ledger"
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a ledger says.
+    """Content of a ledger.
 
     Attributes:
-        entries: all that were added, oldest first; those not yet moved into the ledger come last.
-        faults: what is wrong with the ledger itself, one sentence each.
+        entries: all entries, oldest first; those not yet moved into the ledger come last.
+        faults: faults of the ledger itself, one sentence each.
     """
 
     entries: list[dict[str, Any]]
     faults: list[str]
 
     def latest(self) -> dict[str, dict[str, Any]]:
-        """Path of each output → `sha256` and `record_sha256` as the last job that made it stated them."""
+        """Return path of each output → `sha256` and `record_sha256` as stated by the last job that made it."""
         return {output["path"]: output for entry in self.entries for output in entry["outputs"]}
 
 
 def add_entry(results: str | Path, entry: Mapping[str, Any]) -> Path:
-    """Add an entry, of a job that has ended, in a file of its own; returns that file. `exit` is `completed`, `failed: …` or `left: …`."""
+    """Write the entry of an ended job to a new file, and return its path. `exit` is `completed`, `failed: …` or `left: …`."""
     exit_ = entry["exit"].partition(":")[0]
     path = folder_of(results) / "new" / f"{entry['ended'].replace(':', '')}_{entry['rule']}_{exit_}_{uuid.uuid4().hex}.json"
     write_json(path, entry)
@@ -54,12 +54,12 @@ def add_entry(results: str | Path, entry: Mapping[str, Any]) -> Path:
 
 
 def new_failures(results: str | Path, rule: str) -> Iterator[dict[str, Any]]:
-    """Entries of a rule's jobs that failed since the ledger was last closed; one that left on a signal has not."""
+    """Return entries of a rule's jobs that failed since the ledger was last closed; preempted jobs do not count."""
     return new_entries(results, rule, "failed")
 
 
 def new_entries(results: str | Path, rule: str, exit_: str) -> Iterator[dict[str, Any]]:
-    """Entries of a rule's jobs that ended so (`completed`, `failed` or `left`) since the ledger was last closed."""
+    """Yield entries of a rule's jobs that ended with `exit_` (`completed`, `failed` or `left`) since the ledger was last closed."""
     for path in (folder_of(results) / "new").glob(f"[0-9]*_{rule}_{exit_}_*.json"):
         yield json.loads(path.read_text())
 
@@ -88,9 +88,9 @@ Usages = dict[str, dict[Wildcards, list[Mapping[str, Any]]]]
 
 
 def usage_of_jobs(entries: Iterable[Mapping[str, Any]]) -> Usages:
-    """Rule → job → what it used, part by part where it left and came back; of a job that was done several times, the last time.
+    """Return rule → job → its usage, in parts if it was preempted and resumed; of a job that ran several times, the last run.
 
-    A rule of which nothing is done yet has no jobs.
+    A rule without completed jobs maps to no jobs.
 
     Args:
         entries: the ledger's, oldest first.
@@ -110,12 +110,12 @@ def usage_of_jobs(entries: Iterable[Mapping[str, Any]]) -> Usages:
 
 
 def close(results: str | Path) -> int:
-    """Move new entries into the ledger; returns how many. For one process at a time.
+    """Move new entries into the ledger, and return their number. Only one process may do so at the same time.
 
-    A ledger is written anew and renamed, so that a killed job leaves it whole; entries that it holds already are not added twice.
+    The ledger is rewritten and renamed, so that a killed job does not damage it. Entries that it contains already are not added twice.
 
     Raises:
-        UserError: the chain is broken; nothing is written, so that what shows the damage is kept.
+        UserError: the chain is broken; nothing is written, to preserve the evidence.
     """
     if faults := read_ledger(results).faults:
         raise UserError(str(folder_of(results) / "ledger.jsonl"), *faults, "restore it from a copy, or start a new results folder")

@@ -1,4 +1,4 @@
-"""A Python module taken apart without running it: what each name stands for, what is imported, what acts on import."""
+"""Static analysis of a Python module: its definitions, its imports, and the statements that act on import."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# Decorators that only wrap what they decorate; under any other, a definition is taken to act on import (a registration, say).
+# Decorators that only wrap what they decorate; all others are assumed to act on import (for example, to register something).
 WRAPPERS = {"cache", "cached_property", "contextmanager", "dataclass", "lru_cache", "no_grad", "inference_mode", "wraps"}
 NEVER_RUN_ON_IMPORT = ("TYPE_CHECKING", "__name__ == '__main__'")
 # Fields of statements that hold statements.
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
-# Fields of each kind of node that hold others, less operators, and whether a name is read or written.
+# Fields of each kind of node that hold others, without operators and the context of names (read or write).
 FIELDS = {
     kind: tuple(name for name in kind._fields if name not in ("ctx", "op", "ops", "id", "attr", "arg", "kind"))
     for kind in vars(ast).values()
@@ -33,7 +33,7 @@ class Module:
         definitions: name → statements that bind it.
         imports: local name → module, and the attribute of it that the name stands for (None: the module itself).
         effects: statements that act on import, beyond binding names.
-        imported: modules that are imported with it.
+        imported: modules that it imports.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Module:
 
 
 def parse_module(name: str, read: Callable[[Path], bytes]) -> Module:
-    """Take a module of this project apart.
+    """Parse a module of this project.
 
     Args:
         name: dotted name.
-        read: gives the file's content.
+        read: returns the file's content.
     """
     module = Module(name, path_of(name))
     tree = ast.parse(read(module.path), module.path.as_posix())
     blocks: list[ast.AST] = [tree]
-    for node in blocks:  # grows meanwhile: all that holds statements, and so may hold a function with a docstring
+    for node in blocks:  # grows in the loop: all nodes that hold statements, and may hold a function with a docstring
         if isinstance(node, ast.Module | ast.ClassDef | Function) and node.body and _is_text(node.body[0]):
             node.body = node.body[1:] or [ast.Pass()]
         blocks += [part for name in BLOCKS for part in getattr(node, name, ())]
@@ -64,24 +64,24 @@ def parse_module(name: str, read: Callable[[Path], bytes]) -> Module:
 
 
 def path_of(name: str) -> Path:
-    """The file of a module of this project."""
+    """Return the file of a module of this project."""
     base = ROOT.joinpath(*name.split("."))
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
 @cache
 def exists(name: str) -> bool:
-    """Whether this project has a module of that dotted name."""
+    """Return whether this project has a module of that dotted name."""
     return all(part.isidentifier() for part in name.split(".")) and path_of(name).is_file()
 
 
 def walk(start: ast.AST) -> list[ast.AST]:
-    """All nodes below and with `start`, parents first, as `ast.walk` gives them, less operators and whether a name is read or written.
+    """Return `start` and all nodes below it, parents first, like `ast.walk` but without operators and the context of names.
 
-    A third of its time, which was half of what it took to fingerprint all programs.
+    It takes a third of the time of `ast.walk`, which was half of the time to fingerprint all programs.
     """
     found = [start]
-    for node in found:  # grows meanwhile
+    for node in found:  # grows in the loop
         for name in FIELDS[type(node)]:
             value = getattr(node, name, None)
             if isinstance(value, list):
@@ -92,7 +92,7 @@ def walk(start: ast.AST) -> list[ast.AST]:
 
 
 def imports(module: str, nodes: Iterable[ast.AST]) -> dict[str, tuple[str, str | None]]:
-    """Local name → (module, attribute) of all imports among nodes."""
+    """Return local name → (module, attribute) of all imports among nodes."""
     found: dict[str, tuple[str, str | None]] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -105,7 +105,7 @@ def imports(module: str, nodes: Iterable[ast.AST]) -> dict[str, tuple[str, str |
 
 
 def imported_modules(module: str, nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Dotted names of the modules that are imported among nodes."""
+    """Yield the dotted names of the modules that are imported among nodes."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -116,7 +116,7 @@ def imported_modules(module: str, nodes: Iterable[ast.AST]) -> Iterator[str]:
 
 
 def chain(node: ast.Attribute) -> tuple[ast.Name | None, list[str]]:
-    """`a.b.c` as (a, [b, c]); None for a where it starts with something else than a name."""
+    """Split `a.b.c` into (a, [b, c]); None for a if it does not start with a name."""
     attributes: list[str] = []
     value: ast.expr = node
     while isinstance(value, ast.Attribute):
@@ -126,7 +126,7 @@ def chain(node: ast.Attribute) -> tuple[ast.Name | None, list[str]]:
 
 
 def _sort_in(module: Module, statement: ast.stmt) -> None:
-    """File a statement under the names that it binds, or under what acts on import."""
+    """File a statement under the names that it binds, and under `effects` if it acts on import."""
     if isinstance(statement, ast.If) and ast.unparse(statement.test) in NEVER_RUN_ON_IMPORT:
         return
     names = list(_bound(statement))

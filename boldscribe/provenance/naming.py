@@ -1,4 +1,4 @@
-"""How records name files: relative to the results tree, or below a placeholder for a folder that lies elsewhere on each machine."""
+"""File names in records: relative to the results tree, or below a placeholder for a folder whose location depends on the machine."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CHECKOUT, PYTHON = "[checkout]", "[python]"
 
 
 def name_of(path: str | Path, results: str | Path) -> str:
-    """The name of a file or folder in records.
+    """Return the name of a file or folder in records.
 
-    In the results tree it is relative to the tree, so that a tree can be moved; `[checkout]/…` is relative to the code's checkout,
-    `[python]/…` to the folder of installed packages. Other paths are absolute, less home and user (`redaction`).
+    Names in the results tree are relative to it, so that the tree can be moved. `[checkout]/…` is relative to the code's checkout,
+    `[python]/…` to the folder of installed packages. Other paths are absolute, without home and user (`redaction`).
     """
     path = Path(path).absolute()
     for folder, prefix in ((Path(results).absolute(), ""), (PACKAGES, PYTHON + "/"), (ROOT, CHECKOUT + "/")):
@@ -26,7 +26,7 @@ def name_of(path: str | Path, results: str | Path) -> str:
 
 
 def path_of(name: str, results: str | Path) -> Path:
-    """The file or folder that a name in a record stands for, on this machine."""
+    """Return the file or folder on this machine that a name in a record stands for."""
     for prefix, folder in ((CHECKOUT, ROOT), (PYTHON, PACKAGES)):
         if name.startswith(prefix + "/"):
             return folder / name.removeprefix(prefix + "/")

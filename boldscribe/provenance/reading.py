@@ -1,4 +1,4 @@
-"""The slice of the configuration that a step really reads."""
+"""The slice of the configuration that a step actually reads."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ S = TypeVar("S", bound=Section)
 
 
 class _Reading:
-    """Stands in for a `Section` (or a mapping of sections) and notes each key that is read, by its dotted name."""
+    """Proxy for a `Section` (or a mapping of sections) that notes each key read, by its dotted name."""
 
     def __init__(self, target: Section | Mapping[str, Any], name: str, read: dict[str, Any]) -> None:
         self._target, self._name, self._read = target, name, read
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """That of what it stands for, so that `isinstance` tells sections apart."""
+        """The target's class, so that `isinstance` distinguishes sections."""
         return type(self._target)
 
     def __getattr__(self, attribute: str) -> Any:
@@ -30,9 +30,9 @@ class _Reading:
             return self._note(type(target).model_fields[attribute].alias or attribute, getattr(target, attribute))
         found = getattr(type(target), attribute, None)
         if isinstance(found, property) and found.fget is not None:
-            return found.fget(self)  # worked out from keys, which are read thereby
+            return found.fget(self)  # computed from keys, which are noted on the way
         if isfunction(found) and found.__module__.startswith("boldscribe."):
-            return partial(found, self)  # the same of our own sections' methods; pydantic's read the whole
+            return partial(found, self)  # the same for methods of our own sections; pydantic's methods read the whole section
         self._note_all()  # model_dump, model_copy, items, ...: the whole section is read
         return getattr(target, attribute)
 
@@ -65,15 +65,16 @@ class _Reading:
 
 
 def reading(config: Config, read: dict[str, Any]) -> Config:
-    """A stand-in for `config` that adds every key it is asked for to `read` (dotted name → value).
+    """Return a proxy for `config` that adds every key read from it to `read` (dotted name → value).
 
-    A section that is read as a whole stands under its own name; names of data sets, when they are listed, under `datasets.(names)`.
+    A section that is read as a whole is noted under its own name; names of data sets, when they are listed, under `datasets.(names)`.
     """
     return cast(Config, _Reading(config, "", read))
 
 
 def whereabouts(section: S) -> S:
-    """The section itself, of which nothing is noted, for keys that say where something is and not what: a licence, a program, an image
-    that is known by its digest. No result depends on them, and a change of one makes none stale.
+    """Return the section itself, whose reads are not noted, for keys that state only a location.
+
+    Examples: a licence, a program, an image that is known by its digest. No result depends on these keys, so a change makes none stale.
     """
     return cast(S, section._target) if isinstance(section, _Reading) else section

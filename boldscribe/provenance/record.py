@@ -1,6 +1,6 @@
-"""The record of an output: `X.prov.json` beside output `X`, written after it; and the entry in the ledger that vouches for it.
+"""The record of an output, `X.prov.json` next to output `X` and written after it, and the ledger entry that vouches for it.
 
-What a record holds is listed in docs/provenance.md.
+The content of a record is listed in docs/provenance.md.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ SLURM = {"job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT", "gpus": "CUDA
 
 @dataclass
 class Job:
-    """What a step is, and what it turned out to read.
+    """A step, and what it turned out to read.
 
     Attributes:
         rule: name of the rule, and of its program.
         results: root of the results tree.
-        inputs, outputs: paths by name, as the rule names them.
-        wildcards: values that tell this job from the rule's others.
+        inputs, outputs: paths by the names that the rule gives them.
+        wildcards: values that distinguish this job from others of the rule.
         config_read: dotted configuration key → value; grows while the step runs.
-        container: image and digest of the container that did the work, if one did.
-        guarded_by: what refuses it labels, captions and clips that it has not declared (`boldscribe.provenance.guard`).
-        staged: inputs that were read from copies on the node's own disk, with their size (bytes) and the time that it took (s).
+        container: image and digest of the container that did the work, if any.
+        guarded_by: what denies it undeclared labels, captions and clips (`boldscribe.provenance.guard`).
+        staged: inputs that were read from copies on the node's local disk, with their size (bytes) and copying time (s).
     """
 
     rule: str
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Start:
-    """What is known when a step starts."""
+    """State at the start of a step."""
 
     when: str
     attempt: int
@@ -74,14 +74,14 @@ class _Start:
 
 @contextmanager
 def record(job: Job) -> Iterator[Job]:
-    """Run a step; write the record of each of its outputs once all of them are there, and one entry in the ledger however it ends.
+    """Run a step; write the record of each output once all outputs exist, and one ledger entry however the step ends.
 
-    Code and packages are those at the start, which is when they were loaded.
+    Code and packages are those at the start, when they were loaded.
 
     Raises:
-        UserError: an input that is neither an output of this run, nor an asset of the lock, nor under a manifest; an input that
-            changed while the step ran.
-        FileNotFoundError: the step ended without having made a declared output.
+        UserError: an input is neither an output of this run, nor an asset of the lock, nor covered by a manifest; an input changed
+            while the step ran.
+        FileNotFoundError: the step ended without making a declared output.
     """
     let_pandas_tell(job.rule)
     clock = time.perf_counter()
@@ -118,20 +118,20 @@ def _start(job: Job) -> _Start:
 
 
 def attempt_of(job: Job) -> int:
-    """Number of this attempt at a step: failed ones since the ledger was last closed, and this one."""
+    """Return the number of this attempt at a step: one more than those that failed since the ledger was last closed."""
     return 1 + _mine(job, new_failures(job.results, job.rule))
 
 
 def _mine(job: Job, entries: Iterable[Mapping[str, Any]]) -> int:
-    """How many entries are of this job, and not of another one of the rule."""
+    """Count the entries of this job among those of its rule."""
     return sum(entry["wildcards"] == dict(job.wildcards) for entry in entries)
 
 
 def materials(job: Job) -> dict[str, list[dict[str, Any]]]:
-    """Name and digest of each input, and what vouches for it: its record, an asset of the lock, or a manifest.
+    """Return name and digest of each input, and what vouches for it: its record, an asset of the lock, or a manifest.
 
     Raises:
-        UserError: an input that nothing vouches for.
+        UserError: nothing vouches for an input.
     """
     return {name: [_material(path, job.results) for path in paths] for name, paths in job.inputs.items() if paths}
 
@@ -147,8 +147,8 @@ def _material(path: Path, results: Path) -> dict[str, Any]:
 
 
 def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
-    """All but the subject of a record; what many jobs share lies in the ledger's folder, named by its digest."""
-    used = materials(job)  # with those that the step has found by itself
+    """Return a record without its subject; content that many jobs share is stored in the ledger's folder, named by its digest."""
+    used = materials(job)  # including those that the step found while it ran
     if changed := [m["path"] for name, found in start.materials.items() for m in found if m not in used[name]]:
         raise UserError(job.rule, f"input {', '.join(changed)} changed while the step ran; run it again")
     read = {key: job.config_read[key] for key in without_parts(job.config_read)}
@@ -181,14 +181,14 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
 
 
 def _write(job: Job, path: Path, common: Mapping[str, Any]) -> dict[str, str]:
-    """Write a record, of which `common` is redacted already; gives the line of the ledger's entry."""
+    """Write a record, with `common` already redacted, and return its line of the ledger entry."""
     subject = {"path": name_of(path, job.results), **digest(path)}
     write_json(record_path(path), {"subject": redact(subject), **common})
     return {"path": subject["path"], "sha256": subject["sha256"], "record_sha256": sha256_of(record_path(path))}
 
 
 def _entry(job: Job, start: _Start, exit_: str, outputs: list[dict[str, str]], cost: float) -> dict[str, Any]:
-    """An entry of the ledger; `cost` is the time that recording took (s)."""
+    """Return a ledger entry; `cost` is the time that recording took (s)."""
     content = {
         "rule": job.rule,
         "wildcards": dict(job.wildcards),

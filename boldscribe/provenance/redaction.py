@@ -1,4 +1,4 @@
-"""What never reaches a record: secrets, licence paths, home directories, host and user names."""
+"""Redaction of all that must not reach a record: secrets, licence paths, home directories, host and user names."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)
-SHORTEST_SECRET = 8  # characters; a shorter value is likelier a switch than a secret
+SHORTEST_SECRET = 8  # characters; a shorter value is more likely a switch than a secret
 LICENCE_VARIABLES = ("FS_LICENSE", "FS_LICENCE")
 LICENCE_KEYS = ("freesurfer_license",)
 
 
 def redact(content: Any) -> Any:
-    """The same JSON content with everything private replaced by a placeholder, in all its strings and keys."""
+    """Return the JSON content with everything private replaced by a placeholder, in all strings and keys."""
     return _redacted(content, _private_values())
 
 
@@ -39,7 +39,7 @@ def _redacted(content: Any, private: Sequence[tuple[str, re.Pattern[str], str]])
 
 
 def _private_values() -> list[tuple[str, re.Pattern[str], str]]:
-    """(private text, how it is found, placeholder), the most telling first."""
+    """Return (private text, search pattern, placeholder), the most sensitive first."""
     licences = [(os.environ[name], "[licence]") for name in LICENCE_VARIABLES if os.environ.get(name)]
     secrets = [(value, "[secret]") for name, value in os.environ.items() if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET]
     return [(value, _pattern(value, placeholder), placeholder) for value, placeholder in (*licences, *sorted(secrets), *_names())]
@@ -57,13 +57,13 @@ def _names() -> tuple[tuple[str, str], ...]:
 
 @cache
 def _pattern(value: str, placeholder: str) -> re.Pattern[str]:
-    """Secrets and licences wherever they stand; names and the home folder as whole words, so that other words stay whole."""
+    """Match secrets and licences anywhere, but names and the home folder only as whole words, so that other words stay intact."""
     anywhere = placeholder in ("[secret]", "[licence]")
     return re.compile(re.escape(value) if anywhere else rf"(?<![\w.-]){re.escape(value)}(?![\w-])")
 
 
 def restore(path: str) -> Path:
-    """A path of a record on this machine, where its placeholders may stand for other folders."""
+    """Resolve a path of a record on this machine, where its placeholders may stand for other folders."""
     for value, placeholder in _names():
         path = path.replace(placeholder, value)
     return Path(path)

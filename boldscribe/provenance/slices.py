@@ -1,7 +1,7 @@
-"""Which settings each step reads: declared in `rules/settings.yaml`, observed in records, looked up in a configuration.
+"""Settings that each step reads: declared in `rules/settings.yaml`, observed in records, looked up in a configuration.
 
-Snakemake must know before a step runs what it will read, so that a changed key reruns the steps that read it and no others. The
-declaration is held against the records of a run by a test (`boldscribe config --slices RESULTS` writes it anew from them).
+Snakemake must know before a step runs what it will read, so that a changed key reruns exactly the steps that read it. A test checks the
+declaration against the records of a run (`boldscribe config --slices RESULTS` regenerates it from them).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ABSENT = "(no such key)"
 
 @cache
 def declared_slices() -> dict[str, dict[str, list[str]]]:
-    """Step → `reads`, the keys that its program reads, and `other_engines`, those that it reads with other engines than the demo's.
+    """Return step → `reads` (the keys that its program reads) and `other_engines` (those it reads with other engines than the demo's).
 
-    `datasets.*.task` is a key of the rule's own data set, or of all where the rule has none.
+    `datasets.*.task` is a key of the rule's own data set, or of all data sets if the rule has none.
     """
     declared: dict[str, dict[str, list[str]]] = yaml.safe_load(DECLARATION.read_text())
     return declared
 
 
 def declared_slice(config: Config, step: str, dataset: str | None = None) -> dict[str, Any]:
-    """Key → value of the settings that a step's job reads.
+    """Return key → value of the settings that a step's job reads.
 
     Args:
         config: the experiment.
@@ -49,7 +49,7 @@ def declared_slice(config: Config, step: str, dataset: str | None = None) -> dic
 
 
 def look_up(config: Config, keys: Iterable[str]) -> dict[str, Any]:
-    """Value of each dotted key in a configuration, paths of its results tree made relative; `ABSENT` for a key that it lacks."""
+    """Return the value of each dotted key in a configuration, with paths in its results tree made relative; `ABSENT` for missing keys."""
     values = config.model_dump(mode="json", by_alias=True)
     return {key: _value(values, key.split("."), config.paths.results) for key in sorted(set(keys))}
 
@@ -65,7 +65,7 @@ def _value(values: Any, parts: list[str], results: str) -> Any:
 
 
 def portable(value: Any, results: str | Path) -> Any:
-    """The same value with paths of the results tree written as `[results]/…`: where a run's results lie changes nothing in it."""
+    """Write paths in the results tree as `[results]/…`, since the location of its results does not affect a run."""
     if isinstance(value, str):
         return "[results]" + value.removeprefix(str(results)) if f"{value}/".startswith(f"{results}/") else value
     if isinstance(value, Mapping):
@@ -74,13 +74,13 @@ def portable(value: Any, results: str | Path) -> Any:
 
 
 def without_parts(keys: Iterable[str]) -> list[str]:
-    """The keys less those that lie in a section which is among them, sorted."""
+    """Return the sorted keys without those in a section that is among them."""
     every = set(keys)
     return sorted(k for k in every if not any(".".join(k.split(".")[:i]) in every for i in range(1, k.count(".") + 1)))
 
 
 def observed_slices(records: Iterable[Mapping[str, Any]], config: Config) -> dict[str, list[str]]:
-    """Step → keys that its jobs read, by the records of a run; names of data sets are replaced by `*`.
+    """Return step → keys that its jobs read according to the records of a run; names of data sets are replaced by `*`.
 
     A step is a rule, or `RULE/ASSET` for a rule whose jobs provide different assets.
     """
@@ -107,7 +107,7 @@ HEADER = """\
 
 
 def declaration(results: str | Path) -> str:
-    """Content of `rules/settings.yaml` by the records of a run; what is read with other engines, and steps without a record, are kept.
+    """Return new content of `rules/settings.yaml` from the records of a run, keeping `other_engines` and steps without a record.
 
     Raises:
         UserError: no run was started there.

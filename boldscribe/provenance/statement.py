@@ -1,7 +1,7 @@
-"""What made one output, as an in-toto Statement v1 with a SLSA provenance v1 predicate: a form that supply-chain tools read.
+"""Provenance of one output as an in-toto Statement v1 with a SLSA provenance v1 predicate, which supply-chain tools read.
 
 Nothing is signed here. A digest of several files (a folder, or an array with its header) is taken over lines of digest and name,
-as `sha256sum` writes them; such a dependency says so in its annotations.
+as `sha256sum` writes them; the annotations of such a dependency state this.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from boldscribe.provenance.tree import Output, Tree
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
-NAMESPACE = "urn:boldscribe:"  # types and identities that are this project's own
+NAMESPACE = "urn:boldscribe:"  # for this project's own types and identities
 BUILD_TYPE = f"{NAMESPACE}job:v1"  # a job of a rule; its parameters are settings and wildcards
 BUILDER = f"{NAMESPACE}recorder:v1"
 
 
 def statement(tree: Tree, name: str) -> dict[str, Any]:
-    """The statement about one output of a results tree.
+    """Return the statement about one output of a results tree.
 
     Args:
         tree: the tree.
@@ -34,7 +34,7 @@ def statement(tree: Tree, name: str) -> dict[str, Any]:
         and the job's other outputs.
 
     Raises:
-        UserError: no output of this name has a record that can be read.
+        UserError: no output of this name has a readable record.
     """
     output = tree.outputs.get(name)
     if output is None or output.record is None:
@@ -71,7 +71,7 @@ def statement(tree: Tree, name: str) -> dict[str, Any]:
 
 
 def job_name(record: dict[str, Any]) -> str:
-    """What tells a job from all others: rule, wildcards and time of its start."""
+    """Return a job's unique name: rule, wildcards and start time."""
     activity = record["activity"]
     wildcards = ",".join(f"{key}={value}" for key, value in sorted(activity["wildcards"].items()))
     return f"{activity['rule']}({wildcards})@{activity['started']}"
@@ -103,7 +103,7 @@ def _dependencies(tree: Tree, output: Output) -> list[dict[str, Any]]:
 
 
 def _byproducts(tree: Tree, output: Output) -> list[dict[str, Any]]:
-    """The record of an output, and what its job made besides it."""
+    """Return the record of an output, and the other outputs of its job."""
     name = job_name(output.record or {})
     others = [o for o in tree.outputs.values() if o.name != output.name and o.record is not None and job_name(o.record) == name]
     return [

@@ -1,4 +1,4 @@
-"""A results tree as its records describe it: what was made, from what, and what vouches for each record."""
+"""A results tree as its records describe it: outputs, their inputs, and what vouches for each record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Output:
 
     Attributes:
         name: as records name it (`naming`).
-        path: where it lies.
+        path: its location.
         record: content of its record; None if it cannot be read.
         record_sha256: digest of the record's file.
     """
@@ -42,7 +42,7 @@ class Output:
         return str(self.record["activity"]["rule"]) if self.record else "unknown"
 
     def materials(self) -> Iterator[dict[str, Any]]:
-        """All inputs of its job."""
+        """Yield all inputs of its job."""
         for materials in (self.record or {"materials": {}})["materials"].values():
             yield from materials
 
@@ -67,7 +67,7 @@ class Tree:
 
     @cached_property
     def vouched(self) -> dict[str, set[str]]:
-        """Name of each output → digests of all the records that jobs of this run have written for it."""
+        """Name of each output → digests of all records that jobs of this run have written for it."""
         found: dict[str, set[str]] = {}
         for entry in self.ledger.entries:
             for output in entry["outputs"]:
@@ -75,7 +75,7 @@ class Tree:
         return found
 
     def shared(self, kind: str, sha256: str) -> Any:
-        """What several records share, by its digest: `code` (parts of a fingerprint) or `packages`; empty if it is lost."""
+        """Load content that several records share by its digest: `code` (parts of a fingerprint) or `packages`; empty if lost."""
         if (kind, sha256) not in self._shared:
             try:
                 self._shared[kind, sha256] = json.loads((folder_of(self.results) / kind / f"{sha256}.json").read_text())
@@ -84,11 +84,11 @@ class Tree:
         return self._shared[kind, sha256]
 
     def file_of(self, name: str) -> Path:
-        """The file or folder that a record's name stands for."""
+        """Return the file or folder that a name in a record stands for."""
         return path_of(name, self.results)
 
     def output_at(self, path: Path) -> Output | None:
-        """The output that a file is, or is a part of."""
+        """Return the output that a file is, or is part of."""
         name = name_of(path, self.results)
         while name not in ("", "."):
             if name in self.outputs:
@@ -98,7 +98,7 @@ class Tree:
         return self.outputs.get(name_of(beside, self.results)) if Path(path).suffix == ".json" else None
 
     def lineage(self, name: str) -> list[str]:
-        """Names of an output and of all recorded outputs that it was made from, each before what it was made from."""
+        """Return the names of an output and of all recorded outputs that it was made from, nearest first."""
         found: dict[str, None] = {}
         waiting = [name]
         while waiting:
@@ -108,7 +108,7 @@ class Tree:
         return list(found)
 
     def in_order(self) -> list[Output]:
-        """All outputs, each after what it was made from."""
+        """Return all outputs in topological order, each after its inputs."""
         done: dict[str, Output] = {}
 
         def visit(output: Output, above: frozenset[str]) -> None:
@@ -123,7 +123,7 @@ class Tree:
         return list(done.values())
 
     def strays(self) -> list[str]:
-        """Names of files that are neither part of an output with a record nor the run's own."""
+        """Return names of files that are neither part of an output with a record nor the run's own."""
         parts = {p for output in self.outputs.values() for p in files_of(output.path) if not output.path.is_dir()}
         folders = {output.path for output in self.outputs.values() if output.path.is_dir()}
         return [name_of(p, self.results) for p in _files(self.results, folders) if p not in parts and not p.name.endswith(NOT_CONTENT)]
@@ -152,7 +152,7 @@ def read_tree(results: str | Path) -> Tree:
 
 
 def _files(folder: Path, skipped: set[Path]) -> Iterator[Path]:
-    """Files of a results tree in the order of their names, less the folders that hold no results, and less `skipped` folders."""
+    """Yield the files of a results tree in order of name, except those in `skipped` folders and in folders that hold no results."""
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda e: e.name)
     for entry in listed:

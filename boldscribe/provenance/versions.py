@@ -1,4 +1,4 @@
-"""The version of the code that ran: its commit, and whether what the program uses was committed."""
+"""The version of the code that ran: its commit, and whether the code that the program uses was committed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from boldscribe.provenance.fingerprint import PROJECT, ROOT, Code, code_state, c
 
 @cache
 def commit() -> str | None:
-    """The commit that is checked out; None where the code lies in no git checkout."""
+    """Return the checked-out commit; None if the code is in no git checkout."""
     found = _git("rev-parse", "HEAD")
     return found.decode().strip() if found else None
 
 
 def code_version(program: str) -> dict[str, Any]:
-    """Commit; whether the code that a program uses is that of the commit, but for comments; digest of the difference if not."""
+    """Return the commit, whether a program's code matches it apart from comments, and a digest of the difference if not."""
     head = commit()
     committed = None if head is None else head_fingerprint(program) == current_fingerprint(program).sha256
     patch = None if committed is not False else hashlib.sha256(_git("diff", "HEAD", "--", *PROJECT) or b"").hexdigest()
@@ -28,7 +28,7 @@ def code_version(program: str) -> dict[str, Any]:
 
 
 def head_fingerprint(program: str) -> str:
-    """The fingerprint of a program in the commit that is checked out."""
+    """Return the fingerprint of a program in the checked-out commit."""
     if not uncommitted_files():
         return current_fingerprint(program).sha256
     state = f"{commit()} {code_state()}"
@@ -38,7 +38,7 @@ def head_fingerprint(program: str) -> str:
 
 @cache
 def uncommitted_files() -> frozenset[Path]:
-    """Files of the code that differ from the commit or are not in it."""
+    """Return the files of the code that differ from the commit or are not in it."""
     listed = (_git("status", "--porcelain", "--untracked-files=all", "-z", "--", *PROJECT) or b"").decode().split("\0")
     return frozenset(ROOT / entry[3:] for entry in listed if len(entry) > 3)
 
@@ -48,7 +48,7 @@ def _head_code() -> Code:
     def read(path: Path) -> bytes:
         if path not in uncommitted_files():
             return path.read_bytes()
-        return _git("show", f"HEAD:{path.relative_to(ROOT).as_posix()}") or b""  # a new file: nothing
+        return _git("show", f"HEAD:{path.relative_to(ROOT).as_posix()}") or b""  # a new file counts as empty
 
     return Code(read)
 
@@ -62,5 +62,5 @@ def _git(*arguments: str) -> bytes | None:
 
 @cache
 def is_known_commit(sha: str) -> bool:
-    """Whether the repository has a commit."""
+    """Return whether the repository has a commit."""
     return _git("cat-file", "-e", f"{sha}^{{commit}}") is not None

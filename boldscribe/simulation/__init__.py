@@ -1,1 +1,1 @@
-"""Rendered action clips and simulated BOLD: data whose right answer is known."""
+"""Rendered action clips and simulated BOLD: data with a known ground truth."""

@@ -1,4 +1,4 @@
-"""The places of the rendered clips."""
+"""Backdrops of the rendered clips: one function per place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HORIZON = 0.62  # height of the horizon or of the wall's foot, as a share of the
 
 
 def draw_backdrop(draw: ImageDraw.ImageDraw, place: str, edge: int, rng: np.random.Generator) -> None:
-    """Fill a square image with a place, its details jittered.
+    """Fill a square image with a place, with jittered details.
 
     Args:
         draw: drawing context of the image.

@@ -18,7 +18,7 @@ BACKGROUND_NOISE = 60.0  # intensity
 
 
 def head_motion(n_volumes: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Rigid motion per volume, relative to the first: slow wander and one small jump; (volumes, 6), mm and rad."""
+    """Draw rigid motion per volume, relative to the first: slow wander and one small jump; (volumes, 6), mm and rad."""
     steps = rng.normal(0, 1, (n_volumes, 6)) * [0.025, 0.03, 0.04, 0.0004, 0.0003, 0.0003]
     path = ndimage.gaussian_filter1d(np.cumsum(steps, axis=0), 2, axis=0)
     jump = rng.integers(n_volumes // 4, 3 * n_volumes // 4)
@@ -27,7 +27,7 @@ def head_motion(n_volumes: int, rng: np.random.Generator) -> NDArray[np.float64]
 
 
 def rigid_matrix(motion: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """4 x 4 matrix (mm) of translations (mm) and rotations (rad, about x, y, z through `centre`)."""
+    """Build the 4 x 4 matrix (mm) of translations (mm) and rotations (rad, about x, y, z through `centre`)."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", motion[3:]).as_matrix()
     matrix[:3, 3] = motion[:3] + centre - matrix[:3, :3] @ centre
@@ -48,7 +48,7 @@ def simulate_run(
 ) -> NDArray[np.int16]:
     """Simulate one run.
 
-    The baseline, whose edges make motion visible, is moved with the head; the responses, smooth over centimetres, are not.
+    The baseline, whose edges make motion visible, moves with the head; the responses, which are smooth over centimetres, do not.
 
     Args:
         baseline: (X, Y, Z) intensities.
@@ -56,7 +56,7 @@ def simulate_run(
         maps: (features, brain voxels) responses.
         brain: (X, Y, Z).
         courses: (volumes, features) convolved features.
-        amplitude: signal change of a response of 1, relative to the baseline; 0 for no signal at all.
+        amplitude: signal change of a response of 1, relative to the baseline; 0 for no signal.
         tr: s.
         motion: (volumes, 6), mm and rad.
         rng: draws the noise.
@@ -79,9 +79,9 @@ def simulate_run(
 
 
 def signal_change(maps: Array, courses: NDArray[np.float64], *, amplitude: float, tr: float, rng: np.random.Generator) -> Array:
-    """Responses, drift, physiology and thermal noise of brain voxels, relative to the baseline: (volumes, brain voxels).
+    """Simulate responses, drift, physiology and thermal noise of brain voxels, relative to the baseline: (volumes, brain voxels).
 
-    Arguments are those of `simulate_run`.
+    Arguments are as in `simulate_run`.
     """
     n, voxels = len(courses), maps.shape[1]
     change = amplitude * (courses.astype(np.float32) @ maps) if amplitude else np.zeros((n, voxels), np.float32)
@@ -90,20 +90,20 @@ def signal_change(maps: Array, courses: NDArray[np.float64], *, amplitude: float
 
 
 def _drift(n: int, voxels: int, rng: np.random.Generator) -> Array:
-    """Slow cosines, of amplitudes that differ between voxels."""
+    """Draw slow cosines with amplitudes that differ between voxels."""
     times = (np.arange(n) + 0.5) / n
     slow = np.stack([np.cos(np.pi * k * times) for k in (1, 2, 3)], axis=1)
     return (slow @ rng.normal(0, DRIFT / 2, (3, voxels))).astype(np.float32)
 
 
 def _physiology(n: int, voxels: int, tr: float, rng: np.random.Generator) -> Array:
-    """Breathing and heartbeat, aliased by the TR, with a common phase and amplitudes that differ between voxels."""
+    """Draw breathing and heartbeat, aliased by the TR, with a common phase and amplitudes that differ between voxels."""
     times = np.arange(n) * tr
     waves = np.stack([np.sin(2 * np.pi * f * times + rng.uniform(0, 2 * np.pi)) for f in (BREATHING, HEARTBEAT)], axis=1)
     return (waves @ (PHYSIOLOGICAL_NOISE * (1 + 0.3 * rng.normal(size=(2, voxels))))).astype(np.float32)
 
 
 def _thermal(n: int, voxels: int, rng: np.random.Generator) -> Array:
-    """Autocorrelated noise of the first order."""
+    """Draw first-order autocorrelated noise."""
     white = rng.normal(0, THERMAL_NOISE * np.sqrt(1 - AUTOCORRELATION**2), (n, voxels)).astype(np.float32)
     return lfilter([1], [1, -AUTOCORRELATION], white, axis=0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Raw BIDS data sets that stand for HAD and Urgen in miniature: rendered clips, and BOLD simulated from what they show."""
+"""Raw BIDS data sets that imitate HAD and Urgen in miniature: rendered clips, and BOLD simulated from what they show."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ WARNING = "SIMULATED: clips are rendered and BOLD is computed from what they sho
 
 
 def plan(config: Config, dataset: str) -> tuple[dict[str, Scene], pd.DataFrame]:
-    """The clips of a data set, and who sees which when.
+    """Plan the clips of a data set, and the subject, run and onset of each presentation.
 
     Returns:
-        scene per clip name, and a table with `subject, run, onset` (s) and `stim_file`, in order of presentation.
+        scene by clip name, and a table with `subject, run, onset` (s) and `stim_file`, in order of presentation.
     """
     design, s = config.datasets[dataset].simulated, config.simulation
     if design is None:
@@ -44,7 +44,7 @@ def plan(config: Config, dataset: str) -> tuple[dict[str, Scene], pd.DataFrame]:
     runs = [f"{i:02d}" for i in range(1, design.runs + 1)]
     rng = generator(config.seed, "simulation", dataset, "plan")
     viewings = [(None, run) for run in runs] if design.shared_clips else [(subject, run) for subject in subjects for run in runs]
-    # Names tell nothing: neither subject nor run nor content.
+    # Names reveal neither subject nor run nor content.
     numbers = iter(rng.permutation(len(viewings) * design.trials_per_run) + 1)
     clips: dict[str, Scene] = {}
     seen: dict[tuple[str | None, str], list[str]] = {}
@@ -65,7 +65,7 @@ def plan(config: Config, dataset: str) -> tuple[dict[str, Scene], pd.DataFrame]:
 
 
 def simulate_stimuli(config: Config, dataset: str) -> list[Path]:
-    """Render the clips and write the files that belong to the data set as a whole; returns the latter."""
+    """Render the clips, and write and return the files that belong to the data set as a whole."""
     s, root = config.simulation, Path(config.datasets[dataset].bids_dir)
     clips, _ = plan(config, dataset)
     (root / "stimuli").mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def simulate_stimuli(config: Config, dataset: str) -> list[Path]:
 
 
 def simulate_subject(config: Config, dataset: str, subject: str) -> None:
-    """Write one subject's T1w, and BOLD with events for each run.
+    """Write one subject's T1w image, and BOLD with events for each run.
 
     Raises:
         UserError: the design has no such subject.
@@ -158,7 +158,7 @@ def _write_runs(
 
 
 def frame_times(onsets: NDArray[np.float64], simulation: Simulation) -> NDArray[np.float64]:
-    """When the volumes of a run are acquired (s): all slices in the middle of the TR, until `LEAD_OUT` after the last trial."""
+    """Return the acquisition times of a run's volumes (s): all slices in the middle of the TR, until `LEAD_OUT` after the last trial."""
     n = int(np.ceil((onsets[-1] + simulation.stimulus_onset_asynchrony + LEAD_OUT) / simulation.repetition_time))
     return np.arange(n, dtype=np.float64) * simulation.repetition_time + simulation.repetition_time / 2
 

@@ -1,6 +1,6 @@
 """Jointed figures and their props: one function per action, posed by the phase of its movement.
 
-Coordinates: x to the right and y upwards, in units of an adult's height, the origin on the ground in the middle of the frame.
+Coordinates are x to the right and y upwards, in units of an adult's height, with the origin on the ground in the middle of the frame.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Canvas:
     mirrored: bool
 
     def pixel(self, point: Point) -> Point:
-        """Pixel of a point in body units."""
+        """Convert a point in body units to a pixel."""
         x = -point[0] if self.mirrored else point[0]
         unit = ADULT * self.scale
         return ((0.5 + self.shift + x * unit) * self.edge, (GROUND - point[1] * unit) * self.edge)
@@ -51,30 +51,30 @@ class Canvas:
         return units * ADULT * self.scale * self.edge
 
     def line(self, points: list[Point], width: float, fill: Colour) -> None:
-        """A thick line with round joints."""
+        """Draw a thick line with round joints."""
         pixels = [self.pixel(p) for p in points]
         self.draw.line(pixels, fill=fill, width=max(1, round(self._length(width))), joint="curve")
         for p in points:
             self.disc(p, width / 2, fill)
 
     def disc(self, centre: Point, radius: float, fill: Colour) -> None:
-        """A filled circle."""
+        """Draw a filled circle."""
         (x, y), r = self.pixel(centre), self._length(radius)
         self.draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
 
     def ring(self, centre: Point, radius: float, width: float, fill: Colour) -> None:
-        """A circle's outline."""
+        """Draw a circle's outline."""
         (x, y), r = self.pixel(centre), self._length(radius)
         self.draw.ellipse((x - r, y - r, x + r, y + r), outline=fill, width=max(1, round(self._length(width))))
 
     def polygon(self, points: list[Point], fill: Colour) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         self.draw.polygon([self.pixel(p) for p in points], fill=fill)
 
 
 @dataclass
 class Figure:
-    """An actor: sizes and colours; `pose` draws the body by its joints."""
+    """An actor with sizes and colours; `pose` draws the body by its joints."""
 
     canvas: Canvas
     scene: Scene
@@ -90,7 +90,7 @@ class Figure:
         Args:
             hip: position of the hip.
             lean: angle of the trunk from the vertical (rad), positive to the right.
-            hands, feet: where the limbs end; elbows and knees follow.
+            hands, feet: ends of the limbs; elbows and knees follow.
         """
         h, canvas = self.height, self.canvas
         shoulder = (hip[0] + 0.33 * h * sin(lean), hip[1] + 0.33 * h * cos(lean))
@@ -126,7 +126,7 @@ class Figure:
 
 
 def _joint(start: Point, end: Point, length: float, side: int) -> Point:
-    """Elbow or knee of a limb of two segments of equal length that bends to one side."""
+    """Return the elbow or knee of a limb of two segments of equal length that bends to one side."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     distance = max(float(np.hypot(dx, dy)), 1e-6)
     bend = max(length**2 - (distance / 2) ** 2, 0.0) ** 0.5
@@ -134,7 +134,7 @@ def _joint(start: Point, end: Point, length: float, side: int) -> Point:
 
 
 def draw_action(canvas: Canvas, scene: Scene, phase: float) -> None:
-    """Draw the actor in the midst of the action; `phase` counts its cycles."""
+    """Draw the actor performing the action; `phase` counts its cycles."""
     ACTIONS[scene.action](Figure(canvas, scene), 2 * pi * phase)
 
 

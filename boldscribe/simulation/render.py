@@ -1,4 +1,4 @@
-"""Rendered clips: jointed figures that really move, drawn with Pillow and encoded as H.264 with PyAV."""
+"""Rendered clips of moving jointed figures, drawn with Pillow and encoded as H.264 with PyAV."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def render(scene: Scene, *, size: int, fps: int, seconds: float) -> NDArray[np.u
 def write_clip(path: str | Path, frames: NDArray[np.uint8], fps: int) -> None:
     """Encode frames (n, height, width, 3) as H.264 in mp4; equal frames give equal bytes.
 
-    For this one thread encodes, by algorithms that do not depend on the CPU: with x264's fastest ones, 8 % of encodings
+    To this end, one thread encodes with algorithms that do not depend on the CPU. With x264's fastest ones, 8 % of encodings
     differed from others of the same frames.
     """
     options = {"preset": "veryfast", "crf": "20", "threads": "1", "flags": "+bitexact", "x264-params": "cpu-independent=1"}

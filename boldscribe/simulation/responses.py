@@ -1,4 +1,4 @@
-"""What the simulated cortex responds to: patches for the features of a scene, laid out alike in all subjects up to their own deviations."""
+"""Responses of the simulated cortex: patches for the features of a scene, with a common layout and individual deviations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FEATURES = [(field, value) for field, values in VOCABULARY.items() for value in 
 
 
 def feature_matrix(scenes: Sequence[Scene]) -> NDArray[np.float64]:
-    """One-hot features of scenes: (scenes, features)."""
+    """Encode scenes as one-hot features: (scenes, features)."""
     return np.array([[float(getattr(s, field) == value) for field, value in FEATURES] for s in scenes])
 
 
 def common_layout(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Centres of the patches in template coordinates (mm), spread over the grey matter: (features, patches, 3)."""
+    """Draw the centres of the patches in template coordinates (mm), spread over the grey matter: (features, patches, 3)."""
     points = grey_matter_points()
     return points[rng.choice(len(points), (len(FEATURES), PATCHES_PER_FEATURE), replace=False)]
 
@@ -37,12 +37,12 @@ def subject_maps(
     gm: NDArray[np.float32],
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """A subject's response to each feature at each point: the common layout, displaced, with gains of its own.
+    """Draw a subject's response to each feature at each point: the common layout, displaced, with individual gains.
 
     Args:
         layout: (features, patches, 3), mm.
         template_points: (points, 3), mm.
-        gm: share of grey matter at the points, which alone responds.
+        gm: share of grey matter at the points; only grey matter responds.
         rng: draws the subject's deviations.
 
     Returns:
@@ -55,7 +55,7 @@ def subject_maps(
 def patches(
     centres: NDArray[np.float64], gains: NDArray[np.float64], template_points: NDArray[np.float64], gm: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Response to each feature at each point, (features, points), of patches at `centres` (features, patches, 3) with `gains`."""
+    """Compute responses to each feature at each point, (features, points), of patches at `centres` (features, patches, 3) with `gains`."""
     maps = np.zeros((len(centres), len(template_points)), np.float32)
     for feature in range(len(centres)):
         for centre, gain in zip(centres[feature], gains[feature], strict=True):
@@ -65,7 +65,7 @@ def patches(
 
 
 def response_delay(rng: np.random.Generator) -> float:
-    """A subject's delay beyond the canonical HRF (s)."""
+    """Draw a subject's delay beyond the canonical HRF (s)."""
     return float(np.clip(rng.normal(0, HRF_DELAY), -1, 1))
 
 
@@ -76,13 +76,13 @@ def time_courses(
     frame_times: NDArray[np.float64],
     delay: float,
 ) -> NDArray[np.float64]:
-    """Features of the clips convolved with the canonical HRF (SPM's), peak of one isolated clip 1: (volumes, features).
+    """Convolve the clips' features with the canonical HRF (SPM's), scaled to a peak of 1 for an isolated clip: (volumes, features).
 
     Args:
         features: (clips, features).
         onsets: (clips), s from the run's start.
         duration: of a clip (s).
-        frame_times: when each volume is acquired (s).
+        frame_times: acquisition time of each volume (s).
         delay: the subject's, added to the HRF's (s).
     """
 

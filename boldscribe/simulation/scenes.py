@@ -1,4 +1,4 @@
-"""What a rendered clip shows: an actor in a coloured shirt performs an action somewhere; and how people would say it."""
+"""Content of a rendered clip (an actor in a coloured shirt performs an action somewhere), and captions as people would write them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PLACE_PHRASE = {
     "gym": "in a gym",
     "desert": "in a desert",
 }
-# How an answer may begin, so that captions vary as people's do; the facts follow in the same order.
+# Openings of an answer, so that captions vary as people's do; the facts follow in the same order.
 _OPENINGS = (
     "{A} in a {colour} shirt is {action} {place}.",
     "In the video, {a} in a {colour} shirt is {action} {place}.",
@@ -46,7 +46,7 @@ _OPENINGS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip's ground truth; `seed` sets what no caption mentions (position, size, phase of the movement)."""
+    """Ground truth of a clip; `seed` sets what no caption mentions (position, size, phase of the movement)."""
 
     action: str
     actor: str
@@ -58,7 +58,7 @@ class Scene:
 
 
 def draw_scenes(n: int, rng: np.random.Generator) -> list[Scene]:
-    """Draw n scenes, every field balanced as far as n allows and fields independent of each other."""
+    """Draw n scenes, with every field as balanced as n allows and fields independent of each other."""
     columns = {name: _balanced(values, n, rng) for name, values in VOCABULARY.items()}
     seeds = rng.integers(0, 2**31, size=n)
     return [Scene(**{name: columns[name][i] for name in VOCABULARY}, seed=int(seeds[i])) for i in range(n)]
@@ -71,12 +71,12 @@ def _balanced(values: tuple[str, ...], n: int, rng: np.random.Generator) -> list
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
-    """A caption that names actor, shirt colour, action and place, in one of several wordings."""
+    """Return a caption that names actor, shirt colour, action and place, in one of several wordings."""
     return _say(scene, _OPENINGS[int(rng.integers(len(_OPENINGS)))])
 
 
 def ground_truth(scene: Scene) -> str:
-    """What a clip shows, always in the same wording: the description that a simulated data set has of it."""
+    """Describe a clip, always in the same wording, as simulated data sets do."""
     return _say(scene, _OPENINGS[0])
 
 

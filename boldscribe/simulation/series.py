@@ -1,8 +1,8 @@
-"""Simulated BOLD straight to cleaned series in template space: what the whole simulation ends in, without scanner or preprocessing.
+"""Simulated BOLD written directly as cleaned series in template space, the end product, without scanner space or preprocessing.
 
-For experiments by the hundred (`boldscribe power`). The same layout of patches, subjects' maps, HRF, drift, physiology and thermal
-noise as in the images that `boldscribe simulate` writes; then the pipeline's own smoothing and cleaning. Left out are the deformed
-anatomy, head motion, and their correction. docs/power.md compares both.
+Meant for hundreds of experiments (`boldscribe power`). The layout of patches, subjects' maps, HRF, drift, physiology and thermal
+noise are those of the images that `boldscribe simulate` writes, followed by the pipeline's own smoothing and cleaning. The deformed
+anatomy, head motion, and their correction are omitted. docs/power.md compares both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from boldscribe.simulation.responses import PEAK_RESPONSE, feature_matrix, respo
 from boldscribe.simulation.scenes import Scene
 from boldscribe.simulation.truth import layout_of
 
-TISSUE = 0.5  # share of white matter, or of CSF, of the voxels whose means are regressed out
+TISSUE = 0.5  # minimum share of white matter, or of CSF, in the voxels whose means are regressed out
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TemplateGrid:
 
 @cache
 def template_grid(resolution: float) -> TemplateGrid:
-    """The brain in the grid that the embedded preprocessing writes at a resolution (mm)."""
+    """Return the brain in the grid that the embedded preprocessing writes at a resolution (mm)."""
     shape, affine = output_grid(resolution)
     points = world_points(shape, affine)
     mask_XYZ = tissues_at(points, shape).brain
@@ -108,7 +108,7 @@ def write_simulated_series(
 def simulate_cleaned_run(
     config: Config, grid: TemplateGrid, maps: NDArray[np.float32], courses: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """One run, smoothed, cleaned and z-scored: (volumes, V).
+    """Simulate one run, smoothed, cleaned and z-scored: (volumes, V).
 
     Args:
         maps: (features, V) responses.

@@ -1,4 +1,4 @@
-"""Where simulated brains carry signal, against which a map of information can be held."""
+"""Ground truth of the voxels in which simulated brains carry signal, for comparison with an information map."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from boldscribe.reproducible import generator
 from boldscribe.simulation.anatomy import tissues_at, world_points
 from boldscribe.simulation.responses import common_layout, patches
 
-HALF = 0.5  # of a patch's peak: what counts as inside it
+HALF = 0.5  # share of a patch's peak from which a voxel counts as inside it
 
 
 def layout_of(config: Config) -> NDArray[np.float64]:
-    """Centres of an experiment's patches in template coordinates (mm), the same in all its subjects and data sets."""
+    """Return the centres of an experiment's patches in template coordinates (mm), common to all its subjects and data sets."""
     return common_layout(generator(config.seed, "simulation", "layout"))
 
 
 def responsive_voxels(config: Config, shape: Sequence[int], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which voxels of a grid in template space are inside a patch of the common layout, (X, Y, Z); subjects deviate by millimetres.
+    """Mark the voxels of a template-space grid that are inside a patch of the common layout, (X, Y, Z); subjects deviate by millimetres.
 
     Args:
         config: the experiment (`seed`).

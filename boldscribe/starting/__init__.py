@@ -1,1 +1,1 @@
-"""From a BIDS folder and videos to a configuration, and a list of what is missing: `boldscribe init` (docs/starting.md)."""
+"""Configuration from a BIDS folder and videos, with a list of what is missing: `boldscribe init` (docs/starting.md)."""

@@ -1,4 +1,4 @@
-"""`boldscribe init`: a configuration for a BIDS folder and its videos, and what is missing."""
+"""`boldscribe init`: a configuration for a BIDS folder and its videos, with a report of what is missing."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def init(
     cluster: bool,
     **site: Any,
 ) -> None:
-    """Write a configuration for the raw data set in BIDS_DIR, and say what is missing in it.
+    """Write a configuration for the raw data set in BIDS_DIR, and report what is missing in it.
 
-    Exit code: 0, nothing is missing; 1, something is; the configuration is written in either case.
+    Exit code: 0 if nothing is missing, else 1; the configuration is written in either case.
     """
     if cluster:
         write_site(force, **site)
@@ -104,7 +104,7 @@ def init(
 
 
 def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> None:
-    """What was found and what is proposed."""
+    """Print what was found and what is proposed."""
     from collections import Counter
 
     runs = Counter(len(r) for r in found.runs.values())
@@ -125,7 +125,7 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> 
 
 
 def _onset_remark(found: Survey, onsets: list[float]) -> str:
-    """Onsets count from the first volume; times close to 0 may count from the end of a lead-in, which nobody can see in them."""
+    """Comment on the onsets, which count from the first volume. Those close to 0 may count from the end of a lead-in instead."""
     if found.had:
         return "; the lead-in is detected"
     if onsets[-1] < 1:
@@ -134,7 +134,7 @@ def _onset_remark(found: Survey, onsets: list[float]) -> str:
 
 
 def _check(found: Survey, out: Path, name: str) -> None:
-    """The BIDS validator's errors; then whether the written configuration loads, and the data pass the pipeline's own check."""
+    """Run the BIDS validator, load the written configuration, and run the pipeline's own check of the data."""
     from boldscribe.bids import validate_raw
     from boldscribe.config import check_experiment, load_config
     from boldscribe.starting.validator import validate

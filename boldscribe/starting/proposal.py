@@ -1,4 +1,4 @@
-"""The configuration that is proposed for a data set, as a small commented file, and the list of its stimuli."""
+"""Proposed configuration of a data set, as a small commented file, and the list of its stimuli."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from boldscribe.images import load_image
 from boldscribe.sections.data import Dataset
 from boldscribe.starting.survey import Survey
 
-OWN_TABLE = 3  # of data sets that are not the paper's, whose values stand in its tables 1 and 2
+OWN_TABLE = 3  # for data sets other than the paper's, whose values are in its tables 1 and 2
 EMBEDDED_SPACE = "MNI152NLin2009aSym"
 MANIFEST_COLUMNS = ("stimulus", "stim_file", "action", "source")
 
 
 def engine_of(derivatives: Path | None, task: str) -> tuple[dict[str, Any], str]:
-    """Section `preprocessing`: ready derivatives where given, else what this machine has, and why."""
+    """Return section `preprocessing` and its reason: ready derivatives if given, else what this machine has."""
     if derivatives is not None:
         return {"engine": "derivatives", **_space_of(derivatives, task)}, f"ready derivatives in {derivatives}"
     if shutil.which("apptainer"):
@@ -42,10 +42,10 @@ def _docker_runs() -> bool:
 
 
 def _space_of(derivatives: Path, task: str) -> dict[str, Any]:
-    """Space and resolution of preprocessed BOLD; of several spaces the paper's, else the first template.
+    """Return space and resolution of preprocessed BOLD: of several spaces the paper's, else the first template.
 
     Raises:
-        UserError: no preprocessed BOLD of the task, or none in a template space.
+        UserError: the task has no preprocessed BOLD, or none in a template space.
     """
     files = sorted(derivatives.glob(f"sub-*/**/*task-{task}_*desc-preproc_bold.nii*"))
     by_space = {found["space"]: path for path in files if "space" in (found := entities(path)) and found["space"].startswith("MNI")}
@@ -64,7 +64,7 @@ def _space_of(derivatives: Path, task: str) -> dict[str, Any]:
 def dataset_of(
     found: Survey, split: dict[str, list[str]], stimuli: Path | None, derivatives: Path | None, manifest: Path | None
 ) -> Dataset:
-    """The section of the data set."""
+    """Build the section of the data set."""
     paper = paper_datasets()["had"]
     values: dict[str, Any] = {
         "title": "HAD" if found.had else found.name[:40],
@@ -84,11 +84,11 @@ def dataset_of(
 
 
 def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why: str, out: Path) -> str:
-    """The file: what differs from config.yaml, each value with a remark where one is needed.
+    """Format the file: what differs from config.yaml, with remarks where needed.
 
-    Data sets of config.yaml are left out by null, since Snakemake merges mappings key by key; for the same reason a data set that
-    bears the name of one of them states all that differs from it. What differs from the defaults stands there in any case, since some
-    commands read the file alone.
+    Data sets of config.yaml are excluded by null, since Snakemake merges mappings key by key. For the same reason, a data set with the name
+    of one of them states everything that differs from it. Differences from the defaults are always included, since some commands read only
+    this file.
     """
     paper = paper_datasets()
     base = paper.get(name, Dataset())
@@ -122,15 +122,15 @@ def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why:
 
 
 def split_keys() -> tuple[str, ...]:
-    """Keys of a data set that say who is trained on and what is tested."""
+    """Return the keys of a data set that state which subjects are trained on and which runs are tested."""
     return ("train_subjects", "validation_subjects", "adaptation_runs", "test_runs")
 
 
 def manifest_text(found: Survey, folder: Path | None) -> str:
-    """A list of stimuli to be filled in: TSV with `stimulus` as the events call it, `stim_file`, `action` and `source`.
+    """Format a list of stimuli to fill in: TSV with `stimulus` as named in the events, `stim_file`, `action` and `source`.
 
-    A video is entered where one bears the stimulus' name, an action where the events always give the same in words, and n/a
-    elsewhere; the source is the video that a clip was cut from, for the `strict` split.
+    A video is entered if one has the stimulus' name, and an action if the events always state the same one in words; other cells are n/a.
+    The source is the video that a clip was cut from, for the `strict` split.
     """
     videos = {p.stem: p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()} if folder else {}
     rows = [MANIFEST_COLUMNS]

@@ -1,4 +1,4 @@
-"""What a BIDS folder holds: subjects, sessions, tasks and runs, images and events of each run."""
+"""Contents of a BIDS folder: subjects, sessions, tasks and runs, with images and events of each run."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wm
 
 @dataclass
 class Survey:
-    """What was found, of one task and session.
+    """Findings about one task and session.
 
     Attributes:
-        root, name: of the data set.
+        root, name: folder and name of the data set.
         had: whether it is HAD (ds004488).
-        task, session: chosen.
+        task, session: the chosen ones.
         others: further tasks and sessions, with their number of runs.
-        runs: labels of the runs of each subject.
-        repetition_times: in the sidecars, with the number of runs (s).
-        first_onsets: of the first stimulus of each run (s).
-        fieldmaps: subjects who have some.
-        stimuli: what the events show, with the number of trials.
-        actions: kinds of trial that a stimulus was shown as.
-        column: of the events that names stimuli; None where none does.
-        images: T1w and BOLD images that are named.
-        unfetched: those of them that are links without content, as git-annex leaves them.
+        runs: run labels of each subject.
+        repetition_times: from the sidecars (s), with the number of runs.
+        first_onsets: onset of the first stimulus of each run (s).
+        fieldmaps: subjects with field maps.
+        stimuli: stimuli in the events, with the number of trials.
+        actions: trial types of each stimulus.
+        column: column of the events that names stimuli; None if there is none.
+        images: paths of T1w and BOLD images.
+        unfetched: those that are links without content, as git-annex leaves them.
         problems: what is missing or wrong, one sentence each.
     """
 
@@ -66,15 +66,15 @@ class Survey:
 
 
 def survey(root: Path, task: str | None = None, session: str | None = None, column: str | None = None) -> Survey:
-    """Look through a raw BIDS data set; images are not opened.
+    """Survey a raw BIDS data set without opening images.
 
     Args:
-        root: of the data set.
-        task, session: BIDS labels, where there are several.
-        column: of the events, that names the stimuli; the first of `STIMULUS_COLUMNS` that a run has by default.
+        root: root of the data set.
+        task, session: BIDS labels, if there are several.
+        column: column of the events that names the stimuli; by default the first of `STIMULUS_COLUMNS` that a run has.
 
     Raises:
-        UserError: no BIDS data set, no BOLD in it, several tasks or sessions of which none is named, or one that it has not.
+        UserError: no BIDS data set, no BOLD in it, several tasks or sessions and none chosen, or a chosen one that does not exist.
     """
     name = locate_dataset(Dataset(bids_dir=str(root)))["name"]
     description = json.loads((root / "dataset_description.json").read_text())
@@ -96,7 +96,7 @@ def survey(root: Path, task: str | None = None, session: str | None = None, colu
 
 
 def _one(option: str, what: str, there: Counter[str], wanted: str | None, found: Survey) -> str:
-    """The task or session that is meant: the only one, or the one named."""
+    """Return the task or session to use: the only one, or the one named."""
     listed = ", ".join(f"{label or '(none)'} ({n} runs)" for label, n in sorted(there.items()))
     if wanted is None and len(there) > 1:
         raise UserError(str(found.root), f"{what}s: found {listed}, expected one; name the one meant by {option}")
@@ -108,7 +108,7 @@ def _one(option: str, what: str, there: Counter[str], wanted: str | None, found:
 
 
 def _survey_subject(found: Survey, subject: str) -> None:
-    """Images, events and sidecars of a subject."""
+    """Survey images, events and sidecars of a subject."""
     root = found.root
     if not subject.isalnum():
         found.problems.append(f"sub-{subject}: expected letters and digits alone in a label; rename the subject")
@@ -150,7 +150,7 @@ def _survey_sidecar(found: Survey, path: Path) -> None:
 
 
 def _survey_events(found: Survey, path: Path) -> None:
-    """Columns, onsets and stimuli of a run's events."""
+    """Survey columns, onsets and stimuli of a run's events."""
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -181,13 +181,13 @@ def _survey_events(found: Survey, path: Path) -> None:
 
 
 def compare_videos(found: Survey, folder: Path) -> tuple[list[str], list[str]]:
-    """Hold the events' `stim_file` against a folder of videos.
+    """Compare the events' `stim_file` with a folder of videos.
 
     Returns:
-        files that the events name and the folder has not, and videos that it has and no event names; relative to the folder.
+        files named by the events but missing in the folder, and videos that no event names; relative to the folder.
 
     Raises:
-        UserError: no such folder.
+        UserError: the folder does not exist.
     """
     if not folder.is_dir():
         raise UserError(str(folder), "the folder of the videos does not exist; name it by --stimuli, or put the videos there")
@@ -197,12 +197,12 @@ def compare_videos(found: Survey, folder: Path) -> tuple[list[str], list[str]]:
 
 
 def label_of(text: str) -> str:
-    """A name for the configuration: the letters and digits of a folder's name."""
+    """Return a name for the configuration: the letters and digits of a folder's name."""
     return "".join(c for c in text if c.isascii() and c.isalnum()) or "mine"
 
 
 def split_of(found: Survey) -> dict[str, list[str]]:
-    """A proposal: the last subjects (13 %, two at least where there are four) are targets; their last quarter of runs is tested."""
+    """Propose a split: the last subjects (13 %, at least two of four or more) are targets, with their last quarter of runs as test."""
     subjects = found.complete
     n = max(min(2, len(subjects) - 2), round(0.13 * len(subjects)), 1 if len(subjects) > 1 else 0)
     sources, targets = subjects[: len(subjects) - n], subjects[len(subjects) - n :]

@@ -1,4 +1,4 @@
-"""The BIDS validator's opinion, in a few lines."""
+"""Summary of the BIDS validator's findings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 600
 
 @dataclass(frozen=True)
 class Validation:
-    """Errors by code, with how often and the first place; warnings in number; why there are none of both."""
+    """Errors by code, with their number and first place; number of warnings; reason if the validator gave no result."""
 
     errors: dict[str, tuple[int, str]]
     warnings: int
@@ -26,12 +26,12 @@ class Validation:
 def validate(root: Path, headers: bool = True) -> Validation:
     """Run the validator on a raw data set, without the network.
 
-    Two of its errors are no faults here: videos may lie elsewhere than in `stimuli/` (`init` looks for them itself), and may have
-    spaces in their names, as HAD's.
+    Two of its errors are not faults here: videos may lie outside `stimuli/` (`init` checks for them separately), and their names may
+    contain spaces, as in HAD.
 
     Args:
-        root: of the data set.
-        headers: whether images are opened; some may not be there yet.
+        root: root of the data set.
+        headers: whether to open images; some may not exist yet.
     """
     beside = Path(sys.executable).parent / PROGRAM
     program = str(beside) if beside.exists() else shutil.which(PROGRAM)

@@ -1,1 +1,1 @@
-"""From stimulus videos to frames, frozen features and pseudo-captions."""
+"""Frames, frozen features and pseudo-captions of stimulus videos."""

@@ -1,6 +1,6 @@
-"""Who answers instructions about the clips of a shard: the pipeline's own Video-LLaMA, or any video-text model of transformers.
+"""Captioners that answer instructions about a shard's clips: the pipeline's Video-LLaMA, or any video-text model of transformers.
 
-Whoever it is, fMRI is aligned with Video-LLaMA's tokens and decoded by its LLM (`captioner.alignment_target`, docs/captioners.md).
+In both cases, fMRI is aligned with Video-LLaMA's tokens and decoded by its LLM (`captioner.alignment_target`, docs/captioners.md).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from boldscribe.models.video_text import Timing, VideoTextModel
 
 
 class Captioner(Protocol):
-    """A model with a shard of clips.
+    """A model that answers questions about a shard of clips.
 
     Attributes:
-        clips: names of the clips that it can be asked about.
-        batch_size: questions at once.
-        origin: which model it is, for the file of its captions.
+        clips: names of the shard's clips.
+        batch_size: questions per batch.
+        origin: identity of the model, for the file of its captions.
     """
 
     clips: list[str]
@@ -34,17 +34,17 @@ class Captioner(Protocol):
     origin: dict[str, Any]
 
     def answer(self, clips: Sequence[str], instructions: Sequence[str]) -> list[str]:
-        """A text for each clip and its instruction, sampled or greedy as it was loaded."""
+        """Answer the instruction of each clip, sampled or greedy as chosen at loading."""
 
 
 def load_captioner(config: Config, shard: Path, models_dir: Path, *, sampled: bool) -> Captioner:
-    """The configured captioner.
+    """Load the configured captioner.
 
     Args:
         config: the experiment.
         shard: features of the clips for Video-LLaMA, frames for a video-text model.
         models_dir: folder of the provided models.
-        sampled: draw answers at the temperature of `video_llama`; if not, take the most probable token each time.
+        sampled: sample answers at the temperature of `video_llama`; otherwise decode greedily.
     """
     if config.captioner.kind == "video_text":
         return VideoTextCaptioner(config, shard, models_dir, sampled=sampled)
@@ -52,7 +52,7 @@ def load_captioner(config: Config, shard: Path, models_dir: Path, *, sampled: bo
 
 
 class VideoLlamaCaptioner:
-    """Cached features through the video Q-Former and the projection into the prompted LLM (paper 3.2).
+    """Captioner that passes cached features through video Q-Former and projection to the prompted LLM (paper 3.2).
 
     Args:
         config: the experiment.
@@ -89,7 +89,7 @@ class VideoLlamaCaptioner:
 
 
 class VideoTextCaptioner:
-    """Frames and instruction into a video-text model, through its own chat template.
+    """Captioner that passes frames and instruction to a video-text model, through its chat template.
 
     Args:
         config: the experiment.
@@ -98,7 +98,7 @@ class VideoTextCaptioner:
         sampled: see `load_captioner`.
 
     Raises:
-        UserError: the model's folder is not what is configured, or clips whose times are not known are to be shown as a video.
+        UserError: the model's folder does not match the configuration, or clips with unknown times are to be shown as a video.
     """
 
     def __init__(self, config: Config, frames: Path, models_dir: Path, *, sampled: bool) -> None:
@@ -134,10 +134,10 @@ class VideoTextCaptioner:
 
 
 def timings(frames: Path, header: dict[str, Any]) -> list[Timing]:
-    """Where the frames of each clip were taken from it, by their header.
+    """Positions of the frames sampled from each clip, from their header.
 
     Raises:
-        UserError: a clip whose file states no frame rate.
+        UserError: the file of a clip states no frame rate.
     """
     if unknown := [clip for clip, rate in zip(header["clips"], header["frames_per_second"], strict=True) if not rate]:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Pseudo-captions: a video model's answer, from the video, to the instruction of each record (paper 3.2)."""
+"""Pseudo-captions: a video model's answer to each record's instruction, given its video (paper 3.2)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def write_captions(
     output: Path,
     again: bool = False,
 ) -> None:
-    """Caption the clips of a shard, one answer per record; records that share clip and instruction share the answer.
+    """Caption the clips of a shard, one answer per record; records with the same clip and instruction share it.
 
-    Writes a table with `subject, trial, stim_file, instruction, text`; its attribute `captioner` says which model wrote it.
+    Writes a table with `subject, trial, stim_file, instruction, text`; its attribute `captioner` identifies the model.
 
     Args:
         config: the experiment.
@@ -36,7 +36,7 @@ def write_captions(
         clips: features of the shard's clips for Video-LLaMA, frames for a video-text model.
         models_dir: folder of the provided models.
         output: the table.
-        again: under another seed, and sampled even where the captions are greedy: the captioner's agreement with itself.
+        again: use another seed, and sample even if the captions are greedy, for the captioner's agreement with itself.
     """
     seed_everything(config.seed, "captions again" if again else "captions", clips.name)
     captioner = load_captioner(config, clips, models_dir, sampled=again or config.video_llama.do_sample)

@@ -1,4 +1,4 @@
-"""Which clips cannot be decoded: found before anything is computed, so that the frames step meets none."""
+"""Detection of clips that cannot be decoded, before anything is computed, so that the frames step meets none."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from boldscribe.stimuli.frames import check_frames
 
 
 def missing_clips(folder: Path, clips: Sequence[str]) -> list[str]:
-    """Clips that have no file: a mistake of the events or of the folder, which no trial is left out for."""
+    """List clips without a file: an error in the events or the folder, for which no trial is excluded."""
     return [clip for clip in clips if not (folder / clip).is_file()]
 
 
 def broken_clips(folder: Path, clips: Sequence[str], workers: int) -> dict[str, str]:
-    """Clips that are not whole, or cannot be decoded from the first frame to the last, and why.
+    """Find clips that are incomplete or cannot be decoded from the first frame to the last, with the reason.
 
-    Every clip is decoded in full, whatever number of frames the experiment takes from it.
+    Every clip is decoded in full, regardless of how many frames the experiment samples.
 
     Args:
         folder: of the clips.
-        clips: their names; those without a file are left to `missing_clips`.
+        clips: their names; `missing_clips` handles those without a file.
         workers: processes that share the clips.
 
     Returns:
@@ -34,11 +34,11 @@ def broken_clips(folder: Path, clips: Sequence[str], workers: int) -> dict[str, 
 
 
 def _reason(path: Path) -> str | None:
-    """Why a clip is broken; None if it is not."""
+    """Return the reason why a clip is broken; None if it is not."""
     try:
         check_frames(path)
     except UserError as error:
         return "; ".join(error.problems)
-    except OSError as error:  # such as a file that may not be read
+    except OSError as error:  # such as missing read permission
         return f"cannot be read ({error.strerror or error})"
     return None

@@ -1,4 +1,4 @@
-"""Frozen video features: the input of the video Q-Former, computed once per clip; and the video tokens that it makes of them."""
+"""Frozen video features, computed once per clip as input of the video Q-Former, and the video tokens that it outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIPS_PER_BATCH = 8
 def write_features(config: Config, *, frames: Path, models_dir: Path, output: Path) -> None:
     """Encode the frames of a shard with the frozen visual encoder and image Q-Former.
 
-    Writes float16 (clips, T·L, d), frame positions added; the header lists `clips`.
+    Writes float16 (clips, T·L, d), with frame positions added; the header lists `clips`.
     """
     images, header = load_array(frames)
     device = best_device()
@@ -39,10 +39,10 @@ def write_features(config: Config, *, frames: Path, models_dir: Path, output: Pa
 
 
 def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str], device: torch.device, batch_size: int = 64) -> Tensor:
-    """x_NLD of a sequence of clips, from cached features through the frozen video Q-Former; each clip is encoded once.
+    """Compute x_NLD of a sequence of clips from cached features with the frozen video Q-Former; each clip is encoded once.
 
     Raises:
-        UserError: a clip that no shard holds.
+        UserError: a clip is in no shard.
     """
     q_former = load_video_q_former(config).to(device)
     tokens: dict[str, Tensor] = {}

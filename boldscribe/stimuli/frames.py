@@ -1,4 +1,4 @@
-"""Frames of a video: T uniformly spaced ones, by decord, and by PyAV where decord fails."""
+"""T uniformly spaced frames of a video, read by decord, or by PyAV if decord fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING = "the video is missing; put it in place, or correct stim_file in the ev
 
 
 def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
-    """Indices of T uniformly spaced frames of n, floor(arange(0, n, n/T)); a clip shorter than T repeats frames (Video-LLaMA)."""
+    """Indices of T uniformly spaced frames out of n, floor(arange(0, n, n/T)); a clip shorter than T repeats frames (Video-LLaMA)."""
     return np.floor(np.arange(n_frames) * n / n_frames).astype(np.int64)
 
 
@@ -28,9 +28,9 @@ class ClipFrames(NamedTuple):
 
     Attributes:
         images: uint8 RGB (T, size, size, 3).
-        indices: of each in the video (T).
-        n: frames that the video has.
-        rate: its frames per second; None where the file states no rate.
+        indices: their indices in the video (T).
+        n: number of frames in the video.
+        rate: its frames per second; None if the file states no rate.
     """
 
     images: NDArray[np.uint8]
@@ -45,11 +45,11 @@ def read_frames(path: str | Path, *, n_frames: int, size: int, reader: Literal["
     Args:
         path: video file.
         n_frames: T.
-        size: edge that frames are resized to (pixels).
-        reader: which library reads; PyAV takes over where decord fails (AV1, and VP9 of some encoders).
+        size: edge length of the resized frames (pixels).
+        reader: library to read with; PyAV takes over if decord fails (AV1, and VP9 of some encoders).
 
     Raises:
-        UserError: what `check_video` finds, or neither reader can decode the file.
+        UserError: as `check_video`, or neither reader can decode the file.
     """
     path = Path(path)
     n, rate = check_video(path)
@@ -59,13 +59,13 @@ def read_frames(path: str | Path, *, n_frames: int, size: int, reader: Literal["
 
 
 def check_video(path: Path) -> tuple[int, float | None]:
-    """Make sure that a video is whole, without decoding it: the readers take a truncated one for a shorter one.
+    """Check that a video is complete, without decoding it: the readers mistake a truncated video for a shorter one.
 
     Returns:
-        its number of frames, and frames per second; None where the file states no rate.
+        its number of frames, and frames per second; None if the file states no rate.
 
     Raises:
-        UserError: the file is missing, is no video, or holds fewer frames than its header states.
+        UserError: the file is missing, is not a video, or holds fewer frames than its header states.
     """
     if not path.is_file():
         raise UserError(str(path), MISSING)
@@ -85,12 +85,12 @@ def check_video(path: Path) -> tuple[int, float | None]:
 
 
 def check_frames(path: Path) -> None:
-    """Make sure that a video is whole and every frame of it can be decoded.
+    """Check that a video is complete and every frame can be decoded.
 
-    A decoder hides what it could not make sense of under pixels of other frames, and marks the frame as damaged.
+    A decoder conceals undecodable parts with pixels of other frames, and marks the frame as damaged.
 
     Raises:
-        UserError: what `check_video` finds, a frame that cannot be decoded or is damaged, fewer frames than packets.
+        UserError: as `check_video`; or a frame cannot be decoded or is damaged, or there are fewer frames than packets.
     """
     expected, _ = check_video(path)
     found = damaged = 0
@@ -109,17 +109,17 @@ def check_frames(path: Path) -> None:
 
 
 def _in_words(error: av.FFmpegError | IndexError) -> str:
-    """What FFmpeg says, without number and path; an index that fails is that of the first video stream."""
+    """Return FFmpeg's message without number and path; an IndexError means that there is no first video stream."""
     return error.strerror if isinstance(error, av.FFmpegError) else "it holds no video stream"
 
 
 def _frames_by_duration(container: InputContainer, stream: VideoStream) -> int:
-    """Frames that a container without a count of its own states by duration and mean rate; 0 where it states neither."""
+    """Estimate the frames of a container that states no count from its duration and mean rate; 0 if either is missing."""
     return int(container.duration / av.time_base * stream.average_rate) if container.duration and stream.average_rate else 0
 
 
 def _by_decord(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """Frames by decord, or None where it cannot read the file."""
+    """Read frames with decord; None if it cannot read the file."""
     import decord
 
     try:
@@ -131,12 +131,12 @@ def _by_decord(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np
 
 
 def _by_pyav(path: Path, n_frames: int, expected: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Frames by PyAV: all are decoded, to count them, and those that are taken are converted to RGB.
+    """Read frames with PyAV: decode all to count them, and convert the sampled ones to RGB.
 
     Args:
         path: video file.
         n_frames: T.
-        expected: frames that the video seems to have; if it has another number, it is decoded once more.
+        expected: presumed number of frames; if it is wrong, the video is decoded once more.
     """
     indices = uniform_indices(expected, n_frames)
     taken, images, n = set(indices.tolist()), {}, 0

@@ -1,4 +1,4 @@
-"""Which clips belong to a shard, and their frames."""
+"""Shards of clips, and their frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from boldscribe.stimuli.frames import MISSING, read_frames
 
 
 def records(trials: Sequence[Path], labels: Sequence[Path], role: str) -> pd.DataFrame:
-    """The trials of a role (`train`, `test`) with their clips: columns of both tables, ordered by subject and trial."""
+    """Read the trials of a role (`train`, `test`) with their clips: columns of both tables, ordered by subject and trial."""
     index = pd.concat([pd.read_parquet(p) for p in trials])
     known = pd.concat([pd.read_parquet(p) for p in labels])
     merged = index[index["role"] == role].merge(known, on=["subject", "trial"], validate="one_to_one")
@@ -28,7 +28,7 @@ def records(trials: Sequence[Path], labels: Sequence[Path], role: str) -> pd.Dat
 
 
 def clips_of_shard(table: pd.DataFrame, shard: int, n_shards: int) -> list[str]:
-    """Clips of one of n shards: every n-th of the sorted distinct clips, so that shards are of equal size."""
+    """Clips of one of n shards: every n-th of the sorted distinct clips, so that shards have equal sizes."""
     return sorted(table["stim_file"].unique())[shard::n_shards]
 
 
@@ -46,19 +46,19 @@ def write_frames(
 ) -> None:
     """Write the frames of a shard's clips: uint8 (clips, T, size, size, 3).
 
-    The header lists `clips`, and of each `clip_sha256`, `frame_index` (T frames taken), `clip_frames` (frames that it has) and
+    The header lists `clips`, and for each `clip_sha256`, `frame_index` (of the T sampled frames), `clip_frames` (number of frames) and
     `frames_per_second`.
 
     Args:
         config: the experiment.
-        dataset, split, shard: which clips.
+        dataset, split, shard: select the clips.
         trials, labels: of the split's subjects.
         output: the array; its bytes depend neither on `workers` nor on `cache`.
         workers: processes that share the clips.
-        cache: where frames of the same clips may lie, and are kept; None for none.
+        cache: frames of the same clips are read from it, or added to it; None for no cache.
 
     Raises:
-        UserError: a clip that is missing or cannot be decoded.
+        UserError: a clip is missing or cannot be decoded.
     """
     clips = clips_of_shard(records(trials, labels, role=split), shard, config.stimuli.shards)
     folder, settings = config.datasets[dataset].videos, config.stimuli
@@ -77,7 +77,7 @@ def write_frames(
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of an array of frames that one clip fills: several, if the clip has several names.
+    """Rows that one clip fills in an array of frames: several, if the clip has several names.
 
     Attributes:
         clip: the video.
@@ -94,7 +94,7 @@ class _Rows:
     reader: Literal["decord", "pyav"]
 
     def fill(self) -> tuple[list[int], int, float | None]:
-        """Write the clip's frames: the index of each in the clip, the frames that the clip has, and their rate."""
+        """Write the clip's frames; return their indices in the clip, its number of frames, and its frame rate."""
         found = read_frames(self.clip, n_frames=self.n_frames, size=self.size, reader=self.reader)
         array = np.lib.format.open_memmap(self.array, mode="r+")
         array[self.rows] = found.images
@@ -102,7 +102,7 @@ class _Rows:
 
 
 def _decode(clips: Sequence[Path], digests: Sequence[str], config: Config, workers: int, target: Path) -> dict[str, Any]:
-    """Write the frames of clips into an array, decoding each content once; returns the array's header."""
+    """Write the frames of clips into an array, decoding each distinct content once; return the array's header."""
     T, size, reader = config.stimuli.n_frames, config.stimuli.size, config.stimuli.reader
     shape = (len(clips), T, size, size, 3)
     np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)

@@ -1,4 +1,4 @@
-"""The command line of a subject's run: fMRIPrep's arguments, wrapped for the configured engine. No shell reads it."""
+"""Command line of a subject's run: fMRIPrep's arguments, wrapped for the configured engine; no shell interprets it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from boldscribe.sections.data import Preprocessing
 
 INSIDE = Places(Path("/data"), Path("/out"), Path("/scratch"), Path("/opt/freesurfer/license.txt"))
 TEMPLATES_INSIDE = "/templateflow"
-# where the image keeps the templates that it brings
+# where the image keeps its bundled templates
 TEMPLATES_OF_IMAGE = "/home/fmriprep/.cache/templateflow"
-# the wrapper mounts no other folder than fMRIPrep's own and packages to be patched: the templates go as one of the latter
+# the wrapper mounts only fMRIPrep's own folders and packages to be patched, so the templates are passed as such a package
 PATCH = "boldscribe_templateflow"
-# nobody writes into the templates while jobs read them, and nothing is asked of the network
+# no process writes to the templates while jobs read them, and none accesses the network
 TEMPLATES_AS_THEY_ARE = {"TEMPLATEFLOW_AUTOUPDATE": "off", "TEMPLATEFLOW_USE_DATALAD": "off"}
 
 
 def command(config: Config, dataset: str, subject: str, places: Places, allotment: Allotment) -> list[str]:
-    """The command line that preprocesses one subject with the engine `apptainer`, `docker` or `bare`.
+    """Build the command line that preprocesses one subject with the engine `apptainer`, `docker` or `bare`.
 
     Args:
         config: the experiment.
         dataset: name in `config.datasets`.
         subject: label without `sub-`.
         places: folders and licence on this machine.
-        allotment: what the job may use.
+        allotment: resources of the job.
 
     Raises:
         UserError: a path that cannot be mounted, or no digest of the image.
@@ -42,7 +42,7 @@ def command(config: Config, dataset: str, subject: str, places: Places, allotmen
     design, engine = config.datasets[dataset], config.preprocessing.engine
     if engine == "docker":
         own = arguments(config, design, subject, places, allotment)
-        # positional ones first: the wrapper's parser takes those behind its options for fMRIPrep's
+        # positional arguments first: the wrapper's parser takes those after its options for fMRIPrep's
         return [sys.executable, "-m", "fmriprep_docker", *own[:3], *_wrapper_options(config, places), *own[3:]]
     if engine == "apptainer":
         return [*_apptainer(whereabouts(config.preprocessing), places), *arguments(config, design, subject, INSIDE, allotment)]
@@ -50,7 +50,7 @@ def command(config: Config, dataset: str, subject: str, places: Places, allotmen
 
 
 def environment(config: Config) -> dict[str, str]:
-    """Variables of the process: this one's; for `bare` less those that would lead fMRIPrep's Python to our packages, and the templates."""
+    """Return the process environment; for `bare`, add the templates and drop variables that point fMRIPrep's Python to our packages."""
     if config.preprocessing.engine != "bare":
         return dict(os.environ)
     others = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
@@ -59,7 +59,7 @@ def environment(config: Config) -> dict[str, str]:
 
 
 def image_reference(config: Config) -> str:
-    """The image by digest, `IMAGE@sha256:…`: the tag is left out, since docker does not list images by both.
+    """Return the image by digest, `IMAGE@sha256:…`: the tag is omitted, since docker does not list images by both.
 
     Raises:
         UserError: no digest is known.
@@ -68,21 +68,23 @@ def image_reference(config: Config) -> str:
 
 
 def repository(image: str) -> str:
-    """An image's name without its tag; a registry's port is none."""
+    """Return an image's name without its tag; a registry's port is not a tag."""
     name, _, tag = image.rpartition(":")
     return image if not name or "/" in tag else name
 
 
 def apptainer_program() -> str:
-    """`apptainer`, or `singularity` where only that is installed: they take the same options."""
+    """Return `apptainer`, or `singularity` if only that is installed: they take the same options."""
     return "singularity" if shutil.which("apptainer") is None and shutil.which("singularity") else "apptainer"
 
 
 def mountable(path: Path, setting: str, forbidden: str = ":,") -> str:
-    """The path as text, if container engines can mount it: they take `SOURCE:TARGET:OPTIONS`, and lists with commas, without escapes.
+    """Return the path as text, if container engines can mount it.
+
+    They parse `SOURCE:TARGET:OPTIONS` and comma-separated lists, without escapes.
 
     Raises:
-        UserError: it holds such a character.
+        UserError: it contains such a separator.
     """
     if found := [character for character in forbidden if character in str(path)]:
         raise UserError(
@@ -94,17 +96,17 @@ def mountable(path: Path, setting: str, forbidden: str = ":,") -> str:
 
 
 def _wrapper_options(config: Config, places: Places) -> list[str]:
-    """The wrapper's own options beside those that it finds among fMRIPrep's, whose files it mounts."""
+    """Return the wrapper's own options; it also reads fMRIPrep's and mounts their files."""
     for path, setting in _mounted(places):
         mountable(path, setting)
     options = [
         "--image",
         image_reference(config),
-        # a batch job has no terminal, and what root owns nobody else can delete
+        # a batch job has no terminal, and only root can delete what root owns
         "--no-tty",
         "--user",
         f"{os.getuid()}:{os.getgid()}",
-        # the image is there and templates come with it or from a folder: whatever else is asked of the network is a mistake
+        # the image is local, and templates come with it or from a folder: any network access is a mistake
         "--network",
         "none",
     ]
@@ -117,7 +119,7 @@ def _wrapper_options(config: Config, places: Places) -> list[str]:
 
 
 def _apptainer(settings: Preprocessing, places: Places) -> list[str]:
-    """`apptainer run` that sees nothing of this machine but what is bound; home and /tmp lie in the work folder, not in memory."""
+    """Return an `apptainer run` that sees only the bound paths of this machine; home and /tmp are in the work folder, not in memory."""
     inside = (INSIDE.data, INSIDE.output, INSIDE.work, INSIDE.licence)
     binds = [f"{mountable(path, setting)}:{to}" for (path, setting), to in zip(_mounted(places), inside, strict=True)]
     binds[0] += ":ro"
@@ -143,7 +145,7 @@ def _apptainer(settings: Preprocessing, places: Places) -> list[str]:
 
 
 def _mounted(places: Places) -> list[tuple[Path, str]]:
-    """What is mounted, and the setting that names it."""
+    """Return the mounted paths, each with the setting that names it."""
     return [
         (places.data, "bids_dir"),
         (places.output, "paths.results"),

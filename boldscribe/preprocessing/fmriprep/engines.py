@@ -1,4 +1,4 @@
-"""Whether the configured engine answers, and whether the fMRIPrep that it would run is the pinned one."""
+"""Checks that the configured engine responds and would run the pinned fMRIPrep."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from boldscribe.preprocessing.fmriprep.command import apptainer_program, environ
 from boldscribe.provenance.reading import whereabouts
 
 OTHERS = "or choose another preprocessing.engine"
-# of the image that a .sif was built from, where it was built by digest
+# names the image that a .sif was built from, if it was built by digest
 SOURCE_LABEL = "org.label-schema.usage.singularity.deffile.from"
 
 
 def ask(*command: str, remedy: str, env: dict[str, str] | None = None) -> str:
-    """What a program answers, without the last line break.
+    """Run a program and return its output, stripped.
 
     Raises:
-        UserError: no such program, no answer within a minute, or an exit code.
+        UserError: no such program, no response within a minute, or a non-zero exit code.
     """
     name = " ".join(command[:2])
     try:
@@ -39,14 +39,14 @@ def ask(*command: str, remedy: str, env: dict[str, str] | None = None) -> str:
 
 
 def check_engine(config: Config) -> str:
-    """Name and version of the engine.
+    """Check the engine, and return its name and version.
 
     Raises:
-        UserError: it is not installed, or its daemon does not answer this user.
+        UserError: it is not installed, or its daemon does not respond to this user.
     """
     engine = config.preprocessing.engine
     if engine == "docker":
-        # the wrapper's own test misses what a client says today without a daemon
+        # the wrapper's own test misses what current clients report without a daemon
         remedy = f"install docker, start its daemon, and let this user talk to it, {OTHERS}"
         return f"docker {ask('docker', 'info', '--format', '{{.ServerVersion}}', remedy=remedy)}"
     if engine == "apptainer":
@@ -55,10 +55,10 @@ def check_engine(config: Config) -> str:
 
 
 def check_image(config: Config) -> str:
-    """The image with its digest; for `bare` the version, which is the image's tag.
+    """Check the image, and return it with its digest; for `bare` the version, which must be the image's tag.
 
     Raises:
-        UserError: no image, another one than that which is pinned, one whose origin nobody recorded, or no digest to compare with.
+        UserError: no image, one that is not the pinned image, one without recorded origin, or no digest to compare with.
     """
     if config.preprocessing.engine == "docker":
         return _docker_image(config)
@@ -74,10 +74,10 @@ def check_image(config: Config) -> str:
 
 
 def check_daemon_memory(config: Config, needed_mb: int) -> str:
-    """Memory of the machine on which the engine runs: docker's daemon may have less than its host.
+    """Check the memory of the machine on which the engine runs: docker's daemon may have less than its host.
 
     Raises:
-        UserError: it is less than is needed.
+        UserError: less memory than needed.
     """
     if config.preprocessing.engine == "docker":
         total = int(ask("docker", "info", "--format", "{{.MemTotal}}", remedy="start docker's daemon")) / 1e6
@@ -90,7 +90,7 @@ def check_daemon_memory(config: Config, needed_mb: int) -> str:
 
 
 def memory_mb() -> float:
-    """Memory that processes here may use (MB): the machine's, or their control group's."""
+    """Return the memory that processes here may use (MB): the machine's, or their control group's."""
     total = psutil.virtual_memory().total
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
@@ -128,7 +128,7 @@ def _apptainer_image(config: Config) -> str:
 
 
 def _recorded_digest(sif: Path, remedy: str) -> str | None:
-    """Digest of the image that a .sif was made from: by its own label, else by what fetching wrote to `NAME.sif.json`."""
+    """Return the digest of the image that a .sif was made from: by its own label, else by `NAME.sif.json`, written when fetching."""
     inspected = ask(apptainer_program(), "inspect", "--json", str(sif), remedy=remedy)
     try:
         labels = json.loads(inspected)["data"]["attributes"]["labels"] or {}

@@ -1,4 +1,4 @@
-"""fMRIPrep's own arguments, which are the same whatever runs it."""
+"""fMRIPrep's own arguments, which are the same for every engine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from boldscribe.bids import resolution_label
 from boldscribe.config import Config
 from boldscribe.sections.data import Dataset
 
-# fMRIPrep gains nothing from more threads in one program of its workflow
+# fMRIPrep does not benefit from more threads in one program of its workflow
 MOST_THREADS_PER_PROGRAM = 8
 
 
 @dataclass(frozen=True)
 class Allotment:
-    """What a job may use: threads, and memory (MB)."""
+    """Resources of a job: threads, and memory (MB)."""
 
     threads: int
     memory_mb: int
@@ -24,13 +24,13 @@ class Allotment:
 
 @dataclass(frozen=True)
 class Places:
-    """Where fMRIPrep finds its files; in a container, where they are mounted.
+    """Paths of fMRIPrep's files; in a container, their mount points.
 
     Attributes:
         data: raw BIDS data set.
-        output: what it writes.
+        output: fMRIPrep's outputs.
         work: intermediate files, and the BIDS filter.
-        licence: of FreeSurfer.
+        licence: FreeSurfer's licence file.
     """
 
     data: Path
@@ -40,27 +40,27 @@ class Places:
 
     @property
     def session_filter(self) -> Path:
-        """The BIDS filter file, which names the session."""
+        """The BIDS filter file, which selects the session."""
         return self.work / "bids_filter.json"
 
 
 def session_filter(session: str) -> dict[str, dict[str, Any]]:
-    """Content of the BIDS filter file: BOLD of one session; the T1w image may be of another."""
+    """Return the content of the BIDS filter file: BOLD of one session; the T1w image may be from another."""
     return {"bold": {"datatype": "func", "suffix": "bold", "session": session}}
 
 
 def arguments(config: Config, design: Dataset, subject: str, places: Places, allotment: Allotment) -> list[str]:
-    """The arguments of one subject's run.
+    """Build the arguments of one subject's run.
 
-    Names are written in full, since fMRIPrep's parser and the wrapper's both take abbreviations, each for options of its own. The
-    data are not validated once more; surfaces are not made, since nothing reads them.
+    Names are written in full, since fMRIPrep's parser and the wrapper's both accept abbreviations, each for its own options. The data
+    are not validated again, and surfaces are not reconstructed, since nothing reads them.
 
     Args:
         config: the experiment.
         design: the data set.
         subject: label without `sub-`.
-        places: where fMRIPrep finds its files.
-        allotment: what the job may use.
+        places: paths of fMRIPrep's files.
+        allotment: resources of the job.
     """
     settings = config.preprocessing
     return [
@@ -84,8 +84,8 @@ def arguments(config: Config, design: Dataset, subject: str, places: Places, all
         str(allotment.threads),
         "--omp-nthreads",
         str(min(allotment.threads, MOST_THREADS_PER_PROGRAM)),
-        # in this very spelling: with another the wrapper asks on stdin where it finds less than 8 GB. A tenth is left to Snakemake and
-        # to what fMRIPrep's estimates leave out
+        # exactly this spelling: with any other the wrapper prompts on stdin if it finds less than 8 GB. A tenth is reserved for
+        # Snakemake and for what fMRIPrep's estimates omit
         "--mem_mb",
         str(allotment.memory_mb * 9 // 10),
         "--work-dir",

@@ -1,6 +1,6 @@
-"""What would stop fMRIPrep, or spoil its results, found before a job waits in a queue.
+"""Preflight of fMRIPrep: find problems that would stop it or spoil its results before a job is queued.
 
-The same findings are shown by `boldscribe doctor`. A cluster's nodes differ, so that a job looks again when it starts.
+`boldscribe doctor` shows the same findings. A job checks again when it starts, since a cluster's nodes differ.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from boldscribe.preprocessing.fmriprep.options import Allotment
 from boldscribe.preprocessing.fmriprep.templates import check_templates
 from boldscribe.provenance.reading import whereabouts
 
-# below, fMRIPrep's wrapper warns that it may fail
+# below this, fMRIPrep's wrapper warns that it may fail
 LEAST_MEMORY_MB = 8000
-# room for a subject's intermediate files, an estimate: several uncompressed copies of each run
+# estimated space for a subject's intermediate files: several uncompressed copies of each run
 LEAST_DISK = 20e9
 SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One look: its name, what was found, or the error that stands against a run."""
+    """Result of one check: its name, what was found, or the error that prevents a run."""
 
     name: str
     found: str = ""
@@ -35,7 +35,7 @@ class Finding:
 
 
 def examine(config: Config, datasets: Sequence[str]) -> list[Finding]:
-    """All looks, none of which stops another; what an engine would be asked is left out where the engine does not answer.
+    """Run all checks, even after failures; checks that query the engine are skipped if it does not respond.
 
     Args:
         config: the experiment, with the engine `apptainer`, `docker` or `bare`.
@@ -56,18 +56,18 @@ def examine(config: Config, datasets: Sequence[str]) -> list[Finding]:
 
 
 def check(config: Config, dataset: str, allotment: Allotment | None = None) -> dict[str, str]:
-    """Make sure that fMRIPrep can run on a data set here.
+    """Check that fMRIPrep can run on a data set here.
 
     Args:
         config: the experiment.
         dataset: name in `config.datasets`.
-        allotment: what the job may use; None before there is a job.
+        allotment: resources of the job; None before there is a job.
 
     Returns:
-        what was found, by name.
+        what was found, by name of the check.
 
     Raises:
-        UserError: all that stands against it, together.
+        UserError: all errors at once.
     """
     findings = examine(config, [dataset])
     if allotment is not None:
@@ -85,7 +85,7 @@ def _look(name: str, look: Callable[[], str]) -> Finding:
 
 
 def license_file(config: Config) -> Path:
-    """FreeSurfer's licence file, which fMRIPrep asks for even without surface reconstruction.
+    """Return FreeSurfer's licence file, which fMRIPrep requires even without surface reconstruction.
 
     Raises:
         UserError: none configured, it does not exist, or it is empty.
@@ -100,7 +100,7 @@ def license_file(config: Config) -> Path:
 
 
 def check_allotment(allotment: Allotment) -> str:
-    """The job's memory, which must suffice for fMRIPrep and be there.
+    """Check that the job's memory suffices for fMRIPrep and is available on the node.
 
     Raises:
         UserError: less than fMRIPrep needs, or more than the node has.
@@ -116,7 +116,7 @@ def check_allotment(allotment: Allotment) -> str:
 
 
 def check_folders(config: Config, dataset: str) -> str:
-    """The folders that are written: outside the raw data, writable, with room, and not root's.
+    """Check that the output folders are outside the raw data, writable, with enough space, and not owned by root.
 
     Raises:
         UserError: one that is not.
@@ -149,15 +149,15 @@ def check_folders(config: Config, dataset: str) -> str:
 
 
 def owned_by_root(folder: Path) -> bool:
-    """Whether a folder is root's, and this user is not root."""
+    """Return whether a folder is owned by root and this user is not root."""
     return folder.stat().st_uid == 0 != os.geteuid()
 
 
 def check_links(config: Config, dataset: str) -> str:
-    """No raw file of a subject is a link to a place outside the data set, which a container would not see.
+    """Check that no raw file links to a target outside the data set, which a container would not see.
 
     Raises:
-        UserError: such links.
+        UserError: such links exist.
     """
     root = Path(config.datasets[dataset].bids_dir)
     if config.preprocessing.engine == "bare":

@@ -1,4 +1,4 @@
-"""One subject through fMRIPrep: run in a folder of its own, checked, and put into place as a whole."""
+"""fMRIPrep run of one subject: in a separate folder, checked, and moved into place as a whole."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path, allotment: Allotment) -> list[Path]:
     """Preprocess one subject with fMRIPrep.
 
-    It writes into a folder of its own below `work_dir`, which is emptied first, since fMRIPrep writes all its outputs each time. What
-    it has computed stays after a failure, so that it goes on from there.
+    Outputs go to a separate folder below `work_dir`, which is emptied first, since fMRIPrep writes all its outputs each time.
+    Intermediate results are kept after a failure, so that the next run resumes from them.
 
     Args:
         config: the experiment.
@@ -32,13 +32,13 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
         subject: label without `sub-`.
         output_dir: root of the data set's derivatives.
         work_dir: scratch folder of this subject.
-        allotment: what the job may use.
+        allotment: resources of the job.
 
     Returns:
-        what was written beside the subject's folder.
+        what was written next to the subject's folder.
 
     Raises:
-        UserError: what the preflight finds; an exit code, with fMRIPrep's crashes; missing outputs.
+        UserError: problems found by the preflight; a non-zero exit code, with fMRIPrep's crashes; missing outputs.
     """
     check(config, dataset, allotment)
     design = config.datasets[dataset]
@@ -46,7 +46,7 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
     places = Places(Path(design.bids_dir).absolute(), root / "output", root / "scratch", license_file(config))
     shutil.rmtree(places.output, ignore_errors=True)
     for folder in (places.output, places.work / "apptainer"):
-        # else the daemon makes it, as root
+        # otherwise the daemon creates it as root
         folder.mkdir(parents=True, exist_ok=True)
     if design.session:
         write_json(places.session_filter, session_filter(design.session))
@@ -67,10 +67,10 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
 
 
 def check_outputs(config: Config, dataset: str, subject: str, output: Path) -> None:
-    """Make sure that fMRIPrep has written every run.
+    """Check that fMRIPrep has written every run.
 
     Raises:
-        UserError: no run in the wanted space, runs that are missing, or no description of the derivatives.
+        UserError: no run in the requested space, missing runs, or no description of the derivatives.
     """
     design, settings = config.datasets[dataset], config.preprocessing
     made = find_preprocessed(output, subject, design.session, design.task, settings.space, settings.resolution)
@@ -84,14 +84,13 @@ def check_outputs(config: Config, dataset: str, subject: str, output: Path) -> N
 
 
 def put_into_place(output: Path, subject: str, output_dir: Path) -> list[Path]:
-    """Move a subject's results to the derivatives, where jobs of other subjects put theirs at the same time.
+    """Move a subject's results to the derivatives, where jobs of other subjects may write at the same time.
 
-    The files of the data set as a whole are replaced by equal ones; the report stays beside the subject's folder, whose figures it
-    shows; fMRIPrep's `logs/`, of which each subject has its own, go to `logs/sub-XX`. The subject's folder comes last, and is whole
-    or absent.
+    Files of the whole data set are replaced by equal ones. The report stays next to the subject's folder, whose figures it shows.
+    fMRIPrep's `logs/`, which each subject has, go to `logs/sub-XX`. The subject's folder is moved last, and is complete or absent.
 
     Returns:
-        what was written beside the subject's folder.
+        what was written next to the subject's folder.
     """
     written = []
     for path in sorted(p for p in output.iterdir() if p.is_file()):
@@ -99,7 +98,7 @@ def put_into_place(output: Path, subject: str, output_dir: Path) -> list[Path]:
             shutil.copyfile(path, part)
             if path.name == ".bidsignore":
                 lines = path.read_text().splitlines()
-                # our records lie beside the derivatives
+                # our records are stored next to the derivatives
                 part.write_text("\n".join([*lines, *(line for line in BIDSIGNORE if line not in lines)]) + "\n")
         written.append(output_dir / path.name)
     for path in sorted(p for p in output.iterdir() if p.is_dir() and p.name not in (f"sub-{subject}", "logs")):
@@ -112,7 +111,7 @@ def put_into_place(output: Path, subject: str, output_dir: Path) -> list[Path]:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a folder, also to another file system; readers see the old one, none, or the whole new one."""
+    """Move a folder, possibly to another file system; readers see the old one, none, or the complete new one."""
     with atomic_folder(target) as part:
         for path in source.iterdir():
             shutil.move(path, part)

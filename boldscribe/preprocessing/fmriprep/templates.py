@@ -1,7 +1,7 @@
-"""Which of TemplateFlow's templates fMRIPrep can write in, and which of their files it reads.
+"""TemplateFlow templates that fMRIPrep can use as output spaces, and the template files that it reads.
 
-Read in the source of fMRIPrep 25.2.7, sMRIPrep 0.19.5 and NiWorkflows 1.14.5, and in TemplateFlow 25.1.2's list of files. TemplateFlow lays
-out its folder with files of 0 bytes in place of images, and fetches each one when it is first asked for: a compute node cannot.
+Taken from the source of fMRIPrep 25.2.7, sMRIPrep 0.19.5 and NiWorkflows 1.14.5, and from TemplateFlow 25.1.2's list of files.
+TemplateFlow fills its folder with 0-byte placeholders and downloads each image on first use, which a compute node cannot do.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from boldscribe.errors import UserError
 from boldscribe.provenance.reading import whereabouts
 from boldscribe.sections.data import Preprocessing
 
-# Space → edges of its voxels (mm). `res-N` is an index of the template, which is the edge for these and not for all:
-# MNI152NLin6Asym's res-3 has voxels of 0.5 mm. fMRIPrep accepts any number, and fails hours later.
+# Space → edges of its voxels (mm). `res-N` is an index of the template, which equals the edge for these but not for all:
+# MNI152NLin6Asym's res-3 has voxels of 0.5 mm. fMRIPrep accepts any number and fails hours later.
 SPACES: dict[str, tuple[int, ...]] = {
     "MNI152Lin": (1, 2),
     "MNI152NLin2009cAsym": (1, 2),
@@ -23,7 +23,7 @@ SPACES: dict[str, tuple[int, ...]] = {
     "NKI": (1,),
     "OASIS30ANTs": (1,),
 }
-# of every run: brain extraction of the T1w image and of the BOLD reference, and the carpet plot
+# read in every run: brain extraction of the T1w image and of the BOLD reference, and the carpet plot
 ALWAYS = {
     "OASIS30ANTs": [
         "res-01_T1w",
@@ -39,16 +39,16 @@ ALWAYS = {
         "res-02_desc-brain_mask",
     ],
 }
-# that fMRIPrep's images bring (its scripts/fetch_templates.py)
+# bundled in fMRIPrep's images (its scripts/fetch_templates.py)
 IN_IMAGE = ("MNI152NLin2009cAsym", "MNI152NLin6Asym")
 SHOWN = 6
 
 
 def check_space(settings: Preprocessing) -> str:
-    """The space and resolution, if fMRIPrep can write them.
+    """Return space and resolution, if fMRIPrep can write them.
 
     Raises:
-        UserError: an unknown space, one of surfaces or of age groups, or a resolution that the template lacks.
+        UserError: an unknown space, a surface or age-group space, or a resolution that the template does not have.
     """
     if settings.space not in SPACES:
         raise UserError("preprocessing.space", f"found {settings.space}, expected one of {', '.join(SPACES)}; change it")
@@ -61,7 +61,7 @@ def check_space(settings: Preprocessing) -> str:
 
 
 def template_files(space: str, resolution: float) -> list[Path]:
-    """Files of TemplateFlow that a run in a space reads, relative to its folder, sorted."""
+    """Return the TemplateFlow files that a run in a space reads, relative to TemplateFlow's folder, sorted."""
     names = {(template, name) for template, names in ALWAYS.items() for name in names}
     for edge in (1, int(resolution)):  # the first for the registration, the second for the output
         names |= {(space, f"res-{edge:02d}_T1w"), (space, f"res-{edge:02d}_desc-brain_mask")}
@@ -69,11 +69,11 @@ def template_files(space: str, resolution: float) -> list[Path]:
 
 
 def check_templates(settings: Preprocessing) -> str:
-    """Space and resolution, and that all files of the templates are whole in `templateflow_home`.
+    """Check space and resolution, and that all template files are complete in `templateflow_home`.
 
     Raises:
-        UserError: what `check_space` finds; no such folder; files that are absent or placeholders, by name; no folder, and a space that
-            the image does not bring.
+        UserError: see `check_space`; the folder does not exist; missing or placeholder files, by name; no folder is configured and
+            the image does not bundle the space.
     """
     asked, folder = check_space(settings), whereabouts(settings).templateflow_home
     if folder is None and settings.engine == "bare":
@@ -90,7 +90,7 @@ def check_templates(settings: Preprocessing) -> str:
     if not home.is_dir():
         raise UserError("preprocessing.templateflow_home", f"found no folder {home}, expected the filled templates; {remedy}")
     needed = template_files(settings.space, settings.resolution)
-    # not needed where there is none, but asked for where TemplateFlow lists it
+    # not needed if there is none, but requested if TemplateFlow lists it
     listed = [p for edge in {1, int(settings.resolution)} if (home / (p := _path(settings.space, f"res-{edge:02d}_T2w"))).exists()]
     empty = [str(p) for p in [*needed, *listed] if (home / p).exists() and not (home / p).stat().st_size]
     absent = [str(p) for p in needed if not (home / p).exists()]

@@ -1,8 +1,8 @@
-"""GPU-hours of the paper's experiment, reckoned from the arithmetic of its models: `python -m benchmarks.projection --help`.
+"""GPU-hours of the paper's experiment, estimated from the arithmetic of its models: `python -m benchmarks.projection --help`.
 
 Nothing is timed. The operations of each stage are counted by torch on models of full size that take no memory (meta device), then
 divided by the share of a card's dense bf16 rate that is assumed to be reached. Where benchmarks have been run on a GPU, their rates
-tell more. Generating text is bound by reading the weights, not by arithmetic: it is reckoned from memory bandwidth and batch size.
+tell more. Generating text is bound by reading the weights, not by arithmetic: it is estimated from memory bandwidth and batch size.
 """
 
 from __future__ import annotations

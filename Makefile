@@ -20,7 +20,7 @@ RUN = mkdir -p results && flock results/.lock sh -c 'snakemake --profile profile
 help:
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s "$$(printf '\t')"
 
-setup: $(VENV)/.ready  ## Make the environment from the locks
+setup: $(VENV)/.ready  ## Create the environment from the locks
 
 # torch: the CPU build if available (3 GB smaller), else the index's build with its CUDA libraries. Modules are compiled on first import:
 # most are never imported, and compiling all of them would take half of the time.
@@ -34,7 +34,7 @@ $(VENV)/.ready: requirements.lock requirements-cpu.lock requirements-cuda.lock p
 	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
-demo: setup  ## Raw data to tables and report, embedded default, on this machine
+demo: setup  ## Run the embedded default on this machine, from raw data to tables and report
 	$(RUN)
 
 demo-full: setup  ## The same with all controls: those that need their own training runs are added to the results of `make demo`
@@ -61,10 +61,10 @@ test-method: setup  ## Unit tests of the method
 test-machinery: setup  ## Unit tests of everything that does not depend on the method, on a toy workflow where they need one
 	pytest tests/machinery -m "not slow"
 
-test-slow: setup  ## The slow tests of both
+test-slow: setup  ## Slow tests of the method and the machinery
 	pytest tests/method tests/machinery -m slow
 
-test-slurm: setup  ## Tests of faults on a real Slurm, which is started on this machine: as root, with Debian's packages
+test-slurm: setup  ## Fault tests on a real Slurm started on this machine; needs root and Debian's packages
 	pytest tests/slurm -m "not slow"
 
 test-slurm-demo: setup  ## Compare the demo on that Slurm with the demo on this machine, byte for byte

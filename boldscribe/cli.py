@@ -31,7 +31,7 @@ config_option = click.option(
     multiple=True,
     default=[DEMO],
     show_default="the demo's",
-    help="Configuration file; give several to merge later ones over earlier ones.",
+    help="Configuration file; can be repeated: later files override earlier ones.",
 )
 
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--dataset", "datasets", multiple=True, help="Data set to simulate; all simulated ones of the configuration by default.")
+@click.option("--dataset", "datasets", multiple=True, help="Data set to simulate; by default all simulated ones in the configuration.")
 @click.option("--results", type=click.Path(path_type=Path), help="Write to RESULTS/raw/DATASET instead of the configured folder.")
 @click.option("--seed", type=int, help="Seed instead of the configured one.")
 @user_errors
@@ -107,7 +107,7 @@ def config(write: bool, slices: Path | None) -> None:
 
 @main.command()
 @click.argument("paths", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
-@click.option("--fast", is_flag=True, help="Believe that a file whose size, times and inode are unchanged has its content still.")
+@click.option("--fast", is_flag=True, help="Assume that a file's content is unchanged if its size, times and inode are.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @user_errors
 def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
@@ -133,7 +133,7 @@ def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
 @click.option("--row", help="Row of a table's cell: Subject-1, ..., or Total.")
 @click.option("--column", help="Column of a table's cell: bertscore, sacrebleu_1, ...")
 @click.option("--condition", default="model", show_default=True, help="Condition of a table's cell.")
-@click.option("--brief", is_flag=True, help="Names, digests and rules alone.")
+@click.option("--brief", is_flag=True, help="Print only names, digests and rules.")
 @user_errors
 def explain(path: Path, row: str | None, column: str | None, condition: str, brief: bool) -> None:
     """Trace a result, or a cell of a table, down to raw data."""

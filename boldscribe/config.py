@@ -206,22 +206,22 @@ def _pretraining_problems(config: Config) -> list[str]:
     for name, extra in config.pretraining.items():
         folder = Path(extra.derivatives_dir)
         if name in config.datasets:
-            problems.append(f"pretraining.{name}: the name is that of a data set; choose another")
+            problems.append(f"pretraining.{name}: a data set already has this name; choose another")
         if not folder.is_dir():
             problems.append(f"pretraining.{name}.derivatives_dir: found {extra.derivatives_dir!r}, expected an existing folder; correct it")
             continue
         if absent := [s for s in extra.subjects if not (folder / f"sub-{s}").is_dir()]:
-            problems.append(f"pretraining.{name}.subjects: found no folder of {', '.join(absent)} in {folder}; correct the list")
+            problems.append(f"pretraining.{name}.subjects: found no folder for {', '.join(absent)} in {folder}; correct the list")
         for dataset in config.whole_datasets:
             settings = config.datasets[dataset]
             made = f"{config.paths.results}/derivatives/{dataset}"
             if shared := _target_subjects(extra, settings, [p for p in (settings.derivatives_dir, settings.bids_dir, made) if p]):
                 problems.append(
-                    f"pretraining.{name}.subjects: found {', '.join(shared)}, target subjects of {dataset}, whose data lie there; "
-                    "nothing of theirs may be pretrained on: remove them"
+                    f"pretraining.{name}.subjects: found {', '.join(shared)}, target subjects of {dataset}, whose data are there; "
+                    "pretraining must not use these: remove them"
                 )
     if config.sc_mbm.epochs == 0 and config.sc_mbm.checkpoint is None:
-        problems.append("sc_mbm.epochs: found 0 without a checkpoint, expected 1 or more, or a checkpoint to take the blocks from")
+        problems.append("sc_mbm.epochs: found 0 without a checkpoint, expected 1 or more, or a checkpoint to load the blocks from")
     return problems
 
 

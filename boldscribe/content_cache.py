@@ -56,7 +56,7 @@ class ContentCache:
         if kept.get("array_sha256") == sha256_of(target) and kept.get("header_sha256") == json_digest(kept.get("header")):
             logger.info("taken from the cache: %s", entry)
             return dict(kept["header"])
-        logger.warning("cache: %s: found another content than was written; it is removed, and made anew", entry)
+        logger.warning("cache: %s: its content differs from what was written; it is removed and made again", entry)
         with suppress(OSError):
             header_path(entry).unlink(missing_ok=True)
             entry.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ class ContentCache:
                 shutil.copytree(entry, target, dirs_exist_ok=True)
                 logger.info("taken from the cache: %s", entry)
                 return True
-            logger.warning("cache: %s: found another content than was written; it is made anew", entry)
+            logger.warning("cache: %s: its content differs from what was written; it is made again", entry)
         except (OSError, ValueError) as error:
             logger.warning("cache: %s cannot be read (%s)", entry, error)
             shutil.rmtree(target)

@@ -148,7 +148,7 @@ def _full_scale(config: Config | None) -> dict[str, float | None]:
 def _programs() -> Check:
     absent = [name for name in ("git", "make", "flock") if shutil.which(name) is None]
     if absent:
-        return Check("programs", "missing", f"no {', '.join(absent)}", "install it with the system's package manager")
+        return Check("programs", "missing", f"no {', '.join(absent)}", "install with the system's package manager")
     return Check("programs", "ok", "git, make, flock")
 
 
@@ -173,32 +173,34 @@ def _amount(name: str, found: float, unit: str, demo: float, full: float | None,
     """Check if an amount is enough for the paper's experiment, for the demo only, or for neither."""
     text = f"{found:.0f}{unit}"
     if full is None and found >= demo:
-        return Check(name, "limited", text, "enough for the demo; what the paper's experiment wants is not known: see `boldscribe plan`")
+        return Check(name, "limited", text, "enough for the demo; the needs of the paper's experiment are unknown: see `boldscribe plan`")
     if full is not None and found >= full:
         return Check(name, "ok", text)
     if found >= demo:
-        return Check(name, "limited", text, f"enough for the demo; the paper's experiment wants {full:,.0f}")
-    return Check(name, below_demo, text, f"the demo wants {demo:g}")
+        return Check(name, "limited", text, f"enough for the demo; the paper's experiment needs {full:,.0f}")
+    return Check(name, below_demo, text, f"the demo needs {demo:g}")
 
 
 def _gpu() -> Check:
     import torch
 
     if not torch.cuda.is_available():
-        return Check("GPU", "missing", "none that torch can use", "not needed for the demo; the paper's models want one, here or by Slurm")
+        return Check(
+            "GPU", "missing", "none that torch can use", "not needed for the demo; the paper's models need one, here or through Slurm"
+        )
     device = torch.cuda.get_device_properties(0)
     memory = device.total_memory / GB
     text = f"{torch.cuda.device_count()} × {device.name}, {memory:.0f} GB"
     if memory < FULL_GPU:
-        return Check("GPU", "limited", text, f"the paper's models want {FULL_GPU} GB; smaller batches may do")
+        return Check("GPU", "limited", text, f"the paper's models need {FULL_GPU} GB; smaller batches may suffice")
     return Check("GPU", "ok", text)
 
 
 def _embedded() -> Check:
     problems = embedded_weights()
     if problems:
-        return Check("embedded weights", "missing", "; ".join(problems), "run `make setup` again; reinstall the package that is named")
-    return Check("embedded weights", "ok", "all there, with the digests that their packages state")
+        return Check("embedded weights", "missing", "; ".join(problems), "run `make setup` again, or reinstall the named package")
+    return Check("embedded weights", "ok", "all present, with the digests stated by their packages")
 
 
 def _connectors() -> Check:
@@ -234,7 +236,7 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
         else:
             yield Check(f"weights: {name}", "ok", place)
     if config.captioner.kind == "video_text" and config.captioner.frames_as == "video" and find_spec("torchvision") is None:
-        remedy = "install the build that fits torch, or set captioner.frames_as: images"
+        remedy = "install the build that matches torch, or set captioner.frames_as: images"
         yield Check("weights: captioner's video processor", "missing", "torchvision is not installed", remedy)
     for name in config.whole_datasets:
         dataset = config.datasets[name]
@@ -274,7 +276,7 @@ def _engines() -> Check:
     if found := [message for running, message in answers.values() if running]:
         return Check("container engines", "ok", "; ".join(found))
     said = [f"{name}: {message}" for name, (_, message) in answers.items() if message != "not installed"]
-    remedy = "needed for fMRIPrep alone; the engines 'embedded', 'derivatives' and 'bare' do without"
+    remedy = "needed only for fMRIPrep; the engines 'embedded', 'derivatives' and 'bare' work without one"
     return Check("container engines", "missing", "; ".join(said) or f"none of {', '.join(versions)}", remedy)
 
 
@@ -303,16 +305,16 @@ def _snakemake() -> Check:
     if not running:
         return Check("Snakemake", "missing", message, "run `make setup`")
     if Path(of_path).parent != here:
-        return Check("Snakemake", "limited", f"{message}, of another environment ({of_path})", f"source {here}/activate")
+        return Check("Snakemake", "limited", f"{message}, from another environment ({of_path})", f"source {here}/activate")
     return Check("Snakemake", "ok", message)
 
 
 def _slurm() -> Check:
     running, message = _answer("sbatch", "--version")
     if not running:
-        return Check("Slurm", "missing", f"sbatch: {message}", "not needed for the demo; without it, full scale runs on this machine alone")
+        return Check("Slurm", "missing", f"sbatch: {message}", "not needed for the demo; without it, full scale runs only on this machine")
     if find_spec("snakemake_executor_plugin_slurm") is None:
         return Check("Slurm", "limited", f"{message}, but Snakemake's plugin for it is not installed", "run `make setup`")
     if not SITE.exists():
-        return Check("Slurm", "ok", message, "`boldscribe init --cluster` writes down what this cluster calls its partitions and GPUs")
+        return Check("Slurm", "ok", message, "`boldscribe init --cluster` records how this cluster names its partitions and GPUs")
     return Check("Slurm", "ok", f"{message}; {SITE}")

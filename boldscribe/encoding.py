@@ -62,5 +62,5 @@ def trials_of_role(role: str, trials: Sequence[Path]) -> pd.DataFrame:
         raise UserError(where, f"columns: found {', '.join(told)}, expected none of them: fMRI is encoded without knowing what was seen")
     table = table[table["role"] == role].sort_values(["subject", "trial"]).reset_index(drop=True)
     if table.empty:
-        raise UserError(where, f"role: found no trial with {role!r}; name adaptation_runs and test_runs in the configuration")
+        raise UserError(where, f"role: found no trial with {role!r}; set adaptation_runs and test_runs in the configuration")
     return table

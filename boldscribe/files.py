@@ -105,7 +105,7 @@ def load_array(path: str | Path) -> tuple[NDArray[Any], dict[str, Any]]:
         header = json.loads(header_path(path).read_text())
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(str(path), f"cannot be read as array with JSON header: {error}; delete it and run the stage again") from None
+        raise UserError(str(path), f"cannot be read as an array with a JSON header: {error}; delete it and run the stage again") from None
     if list(array.shape) != header["shape"]:
         raise UserError(str(path), f"shape {list(array.shape)}, but its header says {header['shape']}; delete both and run the stage again")
     return array, header

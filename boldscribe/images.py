@@ -17,7 +17,7 @@ from boldscribe.errors import UserError
 from boldscribe.files import atomic
 
 SECONDS_PER_UNIT = {"sec": 1.0, "unknown": 1.0, "msec": 1e-3, "usec": 1e-6}
-FETCH_AGAIN = "the file is damaged or incomplete; fetch or make it again"
+FETCH_AGAIN = "the file is damaged or incomplete; fetch or recreate it"
 
 
 def load_image(path: str | Path, ndim: int) -> nib.Nifti1Image:
@@ -35,10 +35,10 @@ def load_image(path: str | Path, ndim: int) -> nib.Nifti1Image:
     except FileNotFoundError:
         raise UserError(str(path), "the image does not exist; check the data set and the labels in the configuration") from None
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(str(path), f"does not open as NIfTI ({error}); {FETCH_AGAIN}") from None
+        raise UserError(str(path), f"cannot be opened as NIfTI ({error}); {FETCH_AGAIN}") from None
     if len(image.shape) != ndim:
         kind = "series of volumes" if ndim == 4 else "volume"
-        raise UserError(str(path), f"shape: found {image.shape}, expected {ndim} dimensions; give one {kind}")
+        raise UserError(str(path), f"shape: found {image.shape}, expected {ndim} dimensions; provide one {kind}")
     return image
 
 
@@ -59,7 +59,7 @@ def image_data(image: nib.Nifti1Image) -> NDArray[np.float32]:
         raise UserError(
             path,
             f"voxel values: found NaN or infinity in {np.size(finite) - np.count_nonzero(finite)} volume(s) (index {volumes}), "
-            "expected finite numbers; repair the image or take the run out of the data set",
+            "expected finite numbers; repair the image or remove the run from the data set",
         )
     return data
 

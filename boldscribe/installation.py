@@ -69,7 +69,7 @@ def locked_packages(lock: Path) -> tuple[list[str], int]:
             differing.append(f"{name} {wanted} not installed")
             continue
         if not same_release(found, wanted):
-            differing.append(f"{name} {found} for {wanted}")
+            differing.append(f"{name} {found} instead of {wanted}")
     return differing, len(wanted_versions)
 
 
@@ -84,9 +84,9 @@ def embedded_weights() -> list[str]:
             continue
         stated = [file for file in files if file.as_posix().endswith(name)]
         if not stated or not (path := Path(str(stated[0].locate()))).is_file():
-            problems.append(f"{package} holds no {name}")
+            problems.append(f"{package} contains no {name}")
         elif stated[0].hash is not None and _digest(path, stated[0].hash.mode) != stated[0].hash.value:
-            problems.append(f"{name} of {package} is damaged: its digest is not the stated one")
+            problems.append(f"{name} of {package} is damaged: its digest differs from the stated one")
     return problems
 
 

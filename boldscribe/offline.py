@@ -77,7 +77,7 @@ class _Guard:
                 advice = _fetch_it(host)
             self.refused[host] = UserError(
                 where(self.job),
-                f"found an attempt to reach {host} over the network, expected none: what a step reads is fetched beforehand; {advice}",
+                f"found an attempt to reach {host} over the network, expected none: the inputs of a step are fetched beforehand; {advice}",
             )
         return self.refused[host]
 

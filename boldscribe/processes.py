@@ -54,7 +54,7 @@ def in_processes(function: Callable[[Item], Result], items: Sequence[Item], work
         yield from tqdm(pool.map(function, items, chunksize=1 + min(15, len(items) // (8 * workers))), title, len(items), mininterval=5)
     except BrokenProcessPool:
         raise UserError(
-            title, "a worker process was killed, by the machine for want of memory or by a file that its library dies of"
+            title, "a worker process was killed: the machine ran out of memory, or a file crashed the library that reads it"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -20,7 +20,7 @@ def read_fmri_tokens(path: Path, role: str) -> tuple[NDArray[np.float32], pd.Dat
     """
     array, header = load_array(path)
     if header["role"] != role:
-        raise UserError(str(path), f"role: found {header['role']!r}, expected {role!r}; hand over the tokens of that role")
+        raise UserError(str(path), f"role: found {header['role']!r}, expected {role!r}; pass the tokens of that role")
     return array.astype(np.float32), pd.DataFrame({"subject": header["subjects"], "trial": header["trials"]})
 
 
@@ -33,5 +33,5 @@ def tokens_of(path: Path, role: str, trials: pd.DataFrame) -> NDArray[np.float32
     z_NLD, rows = read_fmri_tokens(path, role)
     position = trials[["subject", "trial"]].merge(rows.assign(row=range(len(rows))), on=["subject", "trial"], how="left")["row"]
     if lacking := int(position.isna().sum()):
-        raise UserError(str(path), f"found no tokens of {lacking} of {len(trials)} {role} trials; encode again")
+        raise UserError(str(path), f"found no tokens for {lacking} of {len(trials)} {role} trials; encode again")
     return z_NLD[position.to_numpy(np.int64)]

@@ -25,7 +25,7 @@ COLUMNS = {
     "cpu_seconds": "CPU, s",
     "memory_mib": "memory, MiB",
     "requested_mib": "requested, MiB",
-    "memory_percent": "% of it",
+    "memory_percent": "% used",
     "gpus": "GPUs",
     "gpu_memory_mib": "GPU memory, MiB",
     "gpu_utilisation_percent": "GPU, %",
@@ -47,7 +47,7 @@ def usage(results: Path, as_csv: bool) -> None:
 
     rows = usage_by_rule(read_ledger(results).entries)
     if not rows:
-        raise UserError(str(results), "its ledger tells of no job whose usage was measured; is it the results folder of a run?")
+        raise UserError(str(results), "found no job with measured usage in its ledger; give the results folder of a run")
     if as_csv:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS)

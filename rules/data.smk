@@ -82,4 +82,4 @@ use rule step as fetch_pretraining with:
     conda:
         "../envs/preprocessing.yaml"
     message:
-        "Enter {wildcards.dataset} sub-{wildcards.subject} in a manifest, for pretraining"
+        "List the files of {wildcards.dataset} sub-{wildcards.subject} in a manifest, for pretraining"

@@ -20,7 +20,7 @@ use rule step as noise_series with:
     conda:
         "../envs/preprocessing.yaml"
     message:
-        "Draw noise in place of the BOLD of {wildcards.dataset} sub-{wildcards.subject}"
+        "Replace the BOLD of {wildcards.dataset} sub-{wildcards.subject} with noise"
 
 
 use rule step as best_captions with:

@@ -22,7 +22,7 @@ use rule step as quality with:
     conda:
         "../envs/report.yaml"
     message:
-        "Look at the quality of {wildcards.dataset}"
+        "Assess the data quality of {wildcards.dataset}"
     priority: -1
 
 
@@ -64,5 +64,5 @@ use rule step as leakage with:
     conda:
         "../envs/report.yaml"
     message:
-        "Look for leaks in {wildcards.dataset}"
+        "Check {wildcards.dataset} for leakage"
     priority: -1

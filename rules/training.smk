@@ -54,7 +54,7 @@ use rule step as stage1 with:
     conda:
         "../envs/models.yaml"
     message:
-        "Stage I on {wildcards.dataset}, encoder {wildcards.encoder}"
+        "Train Stage I on {wildcards.dataset}, encoder {wildcards.encoder}"
 
 
 use rule step as fmri_tokens with:
@@ -78,7 +78,7 @@ use rule step as fmri_tokens with:
     conda:
         "../envs/models.yaml"
     message:
-        "Encode {wildcards.data} of {wildcards.dataset} by the encoder {wildcards.encoder}, role {wildcards.role}"
+        "Encode {wildcards.data} of {wildcards.dataset} with the encoder {wildcards.encoder}, role {wildcards.role}"
 
 
 use rule step as stage2 with:
@@ -105,4 +105,4 @@ use rule step as stage2 with:
     conda:
         "../envs/models.yaml"
     message:
-        "Stage II on {wildcards.dataset}, bridge {wildcards.bridge}"
+        "Train Stage II on {wildcards.dataset}, bridge {wildcards.bridge}"

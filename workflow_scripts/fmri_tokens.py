@@ -5,7 +5,7 @@ from boldscribe.provenance.program import Files, program
 
 INPUTS = {
     "series": "cleaned series of the role's subjects",
-    "voxels": "places of their voxels, beside the series",
+    "voxels": "places of their voxels, next to the series",
     "trials": "their trial indices",
     "stage1": "folder of Stage I",
     "models": "model folders",

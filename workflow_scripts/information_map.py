@@ -5,14 +5,14 @@ from boldscribe.provenance.program import Files, program
 
 INPUTS = {
     "series": "cleaned series of the target subjects",
-    "voxels": "places of their voxels, beside the series",
+    "voxels": "places of their voxels, next to the series",
     "trials": "their trial indices",
     "labels": "their labels",
     "features": "frozen video features of the test clips",
     "stage1": "folder of Stage I",
     "models": "model folders",
 }
-OUTPUTS = {"map": "map in the grid of the series (NIfTI)", "about": "what it is, and checks of it (JSON)"}
+OUTPUTS = {"map": "map in the grid of the series (NIfTI)", "about": "description and checks of the map (JSON)"}
 
 
 @program("information_map", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))

@@ -3,7 +3,7 @@
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
-INPUTS = {"series": "cleaned series", "voxels": "places of its voxels, beside the series", "trials": "trial index"}
+INPUTS = {"series": "cleaned series", "voxels": "places of its voxels, next to the series", "trials": "trial index"}
 OUTPUTS = {"noise": "series of noise", "noise_voxels": "places of its voxels", "noise_trials": "trial index that points to it"}
 
 

@@ -10,8 +10,8 @@ INPUTS = {
 }
 OUTPUTS = {
     "series": "cleaned series (.npy)",
-    "voxels": "place of each voxel in the grid (.npy), beside the series",
-    "displacement": "framewise displacement (.npy), beside the series",
+    "voxels": "place of each voxel in the grid (.npy), next to the series",
+    "displacement": "framewise displacement (.npy), next to the series",
 }
 
 

@@ -5,12 +5,12 @@ from boldscribe.provenance.program import Files, program
 
 INPUTS = {
     "series": "cleaned series of all subjects",
-    "displacement": "framewise displacement of all subjects, beside the series",
+    "displacement": "framewise displacement of all subjects, next to the series",
     "trials": "trial indices of all subjects",
-    "excluded": "trials of all subjects that are left out",
+    "excluded": "excluded trials of all subjects",
     "checked": "findings of the check of the data set",
 }
-OUTPUTS = {"csv": "one line per subject (CSV)"}
+OUTPUTS = {"csv": "one row per subject (CSV)"}
 
 
 @program("quality", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))

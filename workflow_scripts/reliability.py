@@ -5,7 +5,7 @@ from boldscribe.provenance.program import Files, program
 
 INPUTS = {
     "series": "cleaned series of all subjects",
-    "voxels": "places of their voxels, beside the series",
+    "voxels": "places of their voxels, next to the series",
     "trials": "their trial indices",
     "labels": "their labels",
 }

@@ -4,7 +4,10 @@ from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 
 INPUTS = {"decoded": "texts of each condition", "captions": "reference captions of the test shards", "models": "model folders"}
-OUTPUTS = {"scores": "scores of each condition, subject and trial", "pairs": "scores of each text with each reference of its instruction"}
+OUTPUTS = {
+    "scores": "scores of each condition, subject and trial",
+    "pairs": "scores of each text against each reference of its instruction",
+}
 
 
 @program("scores", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))

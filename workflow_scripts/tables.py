@@ -8,10 +8,10 @@ from boldscribe.provenance.program import Files, program
 
 INPUTS = {
     "scores": "scores of all subjects and conditions",
-    "pairs": "the same for each text with the reference of each trial of the same instruction",
+    "pairs": "scores of each text against the reference of each trial with the same instruction",
     "labels": "labels of all subjects",
-    "excluded": "trials of all subjects that are left out",
-    "leakage": "what test trials share with training: there is no table of a strict run that shares any clip or source",
+    "excluded": "excluded trials of all subjects",
+    "leakage": "what test trials share with training; a strict run that shares any clip or source gets no table",
 }
 OUTPUTS = {
     "csv": "table as CSV",
@@ -19,7 +19,7 @@ OUTPUTS = {
     "tex": "table as LaTeX",
     "differences": "model minus controls (CSV)",
     "tests": "permutation tests (CSV)",
-    "left_out": "trials that are left out, with the reason (CSV)",
+    "left_out": "excluded trials, with the reason (CSV)",
 }
 
 

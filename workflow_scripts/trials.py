@@ -6,13 +6,13 @@ from boldscribe.provenance.program import Files, program
 INPUTS = {
     "raw": "the subject's raw data, or the manifest of the data set",
     "series": "cleaned series (.npy)",
-    "displacement": "framewise displacement (.npy), beside the series",
+    "displacement": "framewise displacement (.npy), next to the series",
     "checked": "what the check found",
 }
 OUTPUTS = {
     "trials": "trial index (.parquet)",
     "labels": "stimulus, action and source of each trial (.parquet)",
-    "excluded": "trials that are left out, with the reason (.parquet)",
+    "excluded": "excluded trials, with the reason (.parquet)",
 }
 
 

@@ -41,4 +41,6 @@ def read_checked(path: Path) -> Checked:
         report = json.loads(path.read_text())
         return Checked(**{name: report[name] for name in Checked.__dataclass_fields__})
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(str(path), f"not the findings of check_dataset ({error!r}); delete it and run the stage again") from None
+        raise UserError(
+            str(path), f"does not contain the findings of check_dataset ({error!r}); delete it and run the stage again"
+        ) from None

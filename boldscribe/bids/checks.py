@@ -47,7 +47,8 @@ def locate_dataset(dataset: Dataset) -> dict[str, Any]:
         name = json.loads((root / "dataset_description.json").read_text())["Name"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            str(root / "dataset_description.json"), f"found no BIDS description with a Name ({error}); point bids_dir to the root of one"
+            str(root / "dataset_description.json"),
+            f"found no BIDS description with a Name ({error}); set bids_dir to the root of a BIDS data set",
         ) from None
     return {"bids_dir": str(root), "name": name, "subjects": sorted(p.name for p in root.glob("sub-*") if p.is_dir())}
 
@@ -131,7 +132,7 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
     for folder in {root, images}:
         if not (folder / f"sub-{subject}").is_dir():
             there = ", ".join(sorted(p.name for p in folder.glob("sub-*") if p.is_dir())) or "none"
-            return {}, [f"{folder}: found no sub-{subject} (there is {there}); correct train_subjects or validation_subjects"]
+            return {}, [f"{folder}: found no sub-{subject} (present: {there}); correct train_subjects or validation_subjects"]
     try:
         if ready:
             runs = preprocessed_runs(images, subject, design, config.preprocessing)
@@ -147,7 +148,7 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
     if not runs:
         session = f"/ses-{design.session}" if design.session else ""
         problems.append(
-            f"{images}/sub-{subject}{session}/func: found no task-{design.task} BOLD run; correct the task, session or space configured"
+            f"{images}/sub-{subject}{session}/func: found no task-{design.task} BOLD run; correct the configured task, session or space"
         )
     named = [*design.adaptation_runs, *design.test_runs] if runs and subject in design.targets else []
     if absent := [r for r in named if r not in runs]:
@@ -163,7 +164,7 @@ def _run_problems(config: Config, bold: Path, images: Path, events: RunEvents | 
     if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
         return found
     if events is None:
-        return [*repetition_time_problems(bold, images), f"{bold}: found no events.tsv of the same run, expected one; add it"]
+        return [*repetition_time_problems(bold, images), f"{bold}: found no events.tsv for the same run, expected one; add it"]
     return [*repetition_time_problems(bold, images), *onset_problems(config.bold, bold, events, lead_in)]
 
 
@@ -178,7 +179,7 @@ def _image_problems(path: Path, ndim: int, *, may_hold_nan: bool = True) -> list
     try:
         image = load_image(path, ndim)
         if lacking := missing_bytes(path, image):
-            return [f"{path}: found {lacking} bytes fewer than the header's shape {image.shape} needs; {FETCH_AGAIN}"]
+            return [f"{path}: found {lacking} bytes fewer than the shape {image.shape} in the header requires; {FETCH_AGAIN}"]
         if may_hold_nan and image.get_data_dtype().kind == "f":
             image_data(image)
     except UserError as error:

@@ -88,7 +88,7 @@ def onset_problems(settings: Bold, bold: Path, events: RunEvents, lead_in: float
     if settings.signal == "window" and not problems and n < needed:
         problems.append(
             f"{bold}: volumes: found {n}, expected at least {needed} for the first trial's window of {settings.n_volumes} volumes "
-            f"{settings.delay:g} s after its onset; take the run out, or change bold.n_volumes or bold.delay"
+            f"{settings.delay:g} s after its onset; remove the run, or change bold.n_volumes or bold.delay"
         )
     return problems
 

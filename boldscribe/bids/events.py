@@ -56,7 +56,7 @@ def read_events(path: Path, stimulus: str = "stim_file", description: str | None
         wrong = seconds.isna() & ((column == "onset") | (events[column] != "n/a"))
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            raise UserError(str(path), f"{column}: found {events[column].iloc[row]!r}, expected seconds as a number; correct it")
+            raise UserError(str(path), f"{column}: found {events[column].iloc[row]!r}, expected a number of seconds; correct it")
         events[column] = seconds.astype(float)
     events["answered"] = [not any(row.get(column) in NOTHING for column in ANSWERS) for row in events.to_dict("records")]
     kept = [*TIMES, *(c for c in ("trial_type",) if c in events and c != stimulus), stimulus, WORDS, "answered"]
@@ -122,8 +122,8 @@ def _by_manifest(events: pd.DataFrame, design: Dataset, path: Path) -> pd.DataFr
     if unknown := sorted(set(names) - set(manifest.index)):
         raise UserError(
             str(path),
-            f"{design.stimulus_column}: found {', '.join(unknown[:5])}, expected what the column `stimulus` of {design.stimulus_manifest} "
-            "lists; add a row for each (with stim_file n/a for events without a video)",
+            f"{design.stimulus_column}: found {', '.join(unknown[:5])}, expected values from the column `stimulus` of "
+            f"{design.stimulus_manifest}; add a row for each (with stim_file n/a for events without a video)",
         )
     described = manifest.loc[names.tolist()].reset_index(drop=True)
     merged = pd.concat([events[[*TIMES, WORDS, "answered"]], described], axis=1)
@@ -144,12 +144,14 @@ def read_stimulus_manifest(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise UserError(
-            str(path), f"stimulus_manifest: cannot be read as tab-separated table ({error}); correct the path or the file"
+            str(path), f"stimulus_manifest: cannot be read as a tab-separated table ({error}); correct the path or the file"
         ) from None
     if absent := [c for c in MANIFEST_COLUMNS if c not in table]:
         raise UserError(str(path), f"columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them")
     if repeated := sorted(set(table.loc[table["stimulus"].duplicated(), "stimulus"])):
-        raise UserError(str(path), f"stimulus: found {', '.join(repeated[:5])} more than once, expected one row each; remove the others")
+        raise UserError(
+            str(path), f"stimulus: found {', '.join(repeated[:5])} more than once, expected one row each; remove the duplicates"
+        )
     shown = ~table["stim_file"].isin(NOTHING)
     if nameless := table.loc[shown & table["action"].isin(NOTHING), "stimulus"].tolist():
         raise UserError(
@@ -159,5 +161,5 @@ def read_stimulus_manifest(path: Path) -> pd.DataFrame:
     starts = table[START] if START in table else pd.Series("n/a", index=table.index)
     table[START] = pd.to_numeric(starts, errors="coerce")
     if wrong := table.loc[table[START].isna() & ~starts.isin(NOTHING), "stimulus"].tolist():
-        raise UserError(str(path), f"{START}: found no number for {', '.join(wrong[:5])}, expected seconds, or n/a; correct it")
+        raise UserError(str(path), f"{START}: found no number for {', '.join(wrong[:5])}, expected seconds or n/a; correct it")
     return table.set_index("stimulus")[[*MANIFEST_COLUMNS[1:], START]]

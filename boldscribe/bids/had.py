@@ -76,13 +76,13 @@ def detect_lead_in(first_onsets: Mapping[str, float]) -> float:
                 file,
                 f"onset: found {onset:g} s for the first clip, expected 0 to {LATEST_FIRST_ONSET:g} s (from the end of HAD's lead-in) "
                 f"or {LEAD_IN:g} to {LEAD_IN + LATEST_FIRST_ONSET:g} s (from the first volume); set lead_in to the seconds from the first "
-                "volume to the zero of the onsets",
+                "volume to the zero point of the onsets",
             )
     if len(lead_ins) > 1:
         raise UserError(
             lead_ins[LEAD_IN],
-            f"onset: found a first onset near 0, but one after the lead-in of {LEAD_IN:g} s in {lead_ins[0.0]}; expected one convention in "
-            "the whole data set; fetch all of it in one version",
+            f"onset: found a first onset near 0, but one after the {LEAD_IN:g} s lead-in in {lead_ins[0.0]}; expected one convention "
+            "throughout the data set; fetch all files of one version",
         )
     return next(iter(lead_ins))
 

@@ -94,9 +94,7 @@ def find_runs(
             continue
         label = "_".join([*(found[k] for k in apart if k in found), run_label(found.get("run"))])
         if label in runs:
-            raise UserError(
-                str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the one not meant"
-            )
+            raise UserError(str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the wrong one")
         runs[label] = path
     return dict(sorted(runs.items()))
 

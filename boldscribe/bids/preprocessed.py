@@ -53,8 +53,8 @@ def check_grid(path: Path, settings: Preprocessing) -> None:
     if settings.space not in SPACES_ON_THE_GRID:
         raise UserError(
             str(path),
-            f"space: found none in its name, and the grid of {settings.space} is not known here; expected one of "
-            f"{', '.join(SPACES_ON_THE_GRID)} in preprocessing.space; rename the derivatives after BIDS, or change the space",
+            f"space: found none in the file name, and the grid of {settings.space} is unknown; expected one of "
+            f"{', '.join(SPACES_ON_THE_GRID)} in preprocessing.space; rename the derivatives according to BIDS, or change the space",
         )
     image = load_image(path, 4)
     found: Grid = (image.shape[:3], np.asarray(image.affine))
@@ -62,9 +62,9 @@ def check_grid(path: Path, settings: Preprocessing) -> None:
     if found[0] != expected[0] or not np.allclose(found[1], expected[1], atol=1e-3):
         raise UserError(
             str(path),
-            f"space: found {_described(found)}; expected {_described(expected)}, that of {settings.space}. The volumes lie in the "
-            "subject's own space, where voxels of two subjects do not correspond; carry the raw BOLD to the template by ready transforms "
-            "(preprocessing.engine: minimal), or preprocess it",
+            f"space: found {_described(found)}; expected {_described(expected)}, the grid of {settings.space}. The volumes are in the "
+            "subject's own space, where voxels do not correspond between subjects; resample the raw BOLD to the template "
+            "with existing transforms (preprocessing.engine: minimal), or preprocess it",
         )
 
 

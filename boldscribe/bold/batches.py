@@ -55,7 +55,7 @@ class Batches:
         free, _ = torch.cuda.mem_get_info(self.device)
         fits = needed < SHARE * free
         logging.getLogger(__name__).info(
-            "series take %.1f GiB of %.1f GiB free: %s", needed / 2**30, free / 2**30, "held on the GPU" if fits else "left on the host"
+            "series take %.1f GiB of %.1f GiB free: %s", needed / 2**30, free / 2**30, "kept on the GPU" if fits else "kept on the host"
         )
         return fits
 

@@ -42,7 +42,7 @@ def write_noise_series(config: Config, dataset: str, subject: str, *, series: Pa
     drawn = np.empty((len(table) * n_volumes, bold_TV.shape[1]), np.float16)
     for role, rows in table.groupby("role").groups.items():
         if len(rows) < 2:
-            raise UserError(str(trials), f"role: found 1 trial with {role!r} of sub-{subject}, expected at least 2, whose noise is drawn")
+            raise UserError(str(trials), f"role: found 1 trial with {role!r} for sub-{subject}, expected at least 2 to draw noise from")
         at = (table.loc[rows, "first_volume"].to_numpy()[:, None] + np.arange(n_volumes)).ravel()
         to = (rows.to_numpy()[:, None] * n_volumes + np.arange(n_volumes)).ravel()
         weights = mixing(len(rows), generator(config.seed, "noise", dataset, subject, str(role)))

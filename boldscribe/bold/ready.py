@@ -77,20 +77,23 @@ def _subject_problems(config: Config, design: PretrainingSet, subject: str, refe
     lengths = [len(time_steps(len(run.steady), run.repetition_time, design.seconds_per_volume)) for run in runs]
     if max(lengths) < (needed := config.bold.n_volumes):
         problems.append(
-            f"{runs[0].bold}: volumes: found {max(lengths)} in the longest run, expected {needed} or more, a window; take sub-{subject} out"
+            f"{runs[0].bold}: volumes: found {max(lengths)} in the longest run, expected at least {needed} for a "
+            f"window; remove sub-{subject}"
         )
     zooms, wanted = np.linalg.norm(affine[:3, :3], axis=0), config.preprocessing.resolution
     if not np.allclose(zooms, wanted, atol=0.01):
         found = " x ".join(f"{zoom:g}" for zoom in zooms)
-        problems.append(f"{runs[0].bold}: voxels: found {found} mm, expected {wanted:g}; make derivatives of this resolution")
+        problems.append(f"{runs[0].bold}: voxels: found {found} mm, expected {wanted:g}; provide derivatives of this resolution")
     other = load_image(reference, 4)
     if mask_XYZ.shape != other.shape[:3] or not np.allclose(affine, other.affine, atol=1e-3):
         problems.append(
-            f"{runs[0].bold}: grid: found {mask_XYZ.shape} with its affine, expected {other.shape[:3]} and that of {reference}; make the "
-            "derivatives of all people in one space and resolution"
+            f"{runs[0].bold}: grid: found {mask_XYZ.shape} with its affine, expected {other.shape[:3]} with the affine of {reference}; "
+            "provide the derivatives of all subjects in one space and resolution"
         )
         return problems
     inside = place_in_grid(np.flatnonzero(mask_XYZ).astype(np.int32), mask_XYZ.shape, config.tokenizer.grid)[1]
     if (lost := 1 - inside.mean()) > LARGEST_LOSS:
-        problems.append(f"{runs[0].bold}: tokenizer.grid: found {config.tokenizer.grid}, which cuts off {lost:.0%} of the brain; enlarge")
+        problems.append(
+            f"{runs[0].bold}: tokenizer.grid: found {config.tokenizer.grid}, which cuts off {lost:.0%} of the brain; enlarge it"
+        )
     return problems

@@ -73,7 +73,7 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold, start: float) -
         raise UserError(
             str(bold),
             f"volumes: found {steady.sum()} for {confounds.shape[1]} regressors, mean and trend, expected at least "
-            f"{confounds.shape[1] + 2 + FREE_VOLUMES}; choose fewer in bold.motion and bold.tissue, or take the run out",
+            f"{confounds.shape[1] + 2 + FREE_VOLUMES}; choose fewer in bold.motion and bold.tissue, or remove the run",
         )
     has_mask = mask.exists() or "_space-" in bold.name
     return Run(label, bold, mask if has_mask else None, tr, start, confounds.to_numpy(), steady, displacement)
@@ -96,13 +96,11 @@ def read_confounds(
             str(bold), strategy=strategy, motion=settings.motion, wm_csf=settings.tissue or "basic", demean=False
         )
     except (ValueError, KeyError) as error:
-        raise UserError(str(bold), f"confounds: {error}; expected fMRIPrep's desc-confounds_timeseries.tsv and .json beside it") from None
+        raise UserError(str(bold), f"confounds: {error}; expected fMRIPrep's desc-confounds_timeseries.tsv and .json next to it") from None
     if len(table) != n_volumes:
         raise UserError(str(bold), f"confounds: found {len(table)} rows, expected {n_volumes}, one per volume; preprocess the run again")
     if cosines(n_volumes, tr).size and not any(c.startswith("cosine") for c in table):
-        raise UserError(
-            str(bold), "confounds: found no cosine columns, expected them: they are the high-pass filter; preprocess the run again"
-        )
+        raise UserError(str(bold), "confounds: found no cosine columns, expected them as the high-pass filter; preprocess the run again")
     steady = np.ones(n_volumes, bool)
     if steady_rows is not None:
         steady = np.isin(np.arange(n_volumes), steady_rows)
@@ -136,13 +134,13 @@ def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]
             if image.shape[:3] != reference.shape[:3] or not np.allclose(image.affine, reference.affine, atol=1e-3):
                 raise UserError(
                     str(path),
-                    f"grid: found {image.shape[:3]} with its affine, expected {reference.shape[:3]} and that of "
+                    f"grid: found {image.shape[:3]} with its affine, expected {reference.shape[:3]} with the affine of "
                     f"{runs[0].bold.name}; preprocess all runs in one space and resolution",
                 )
         mask_XYZ &= image_data(files[run.mask]) > 0 if run.mask else load_template(reference.shape[:3], reference.affine).mask
     if not mask_XYZ.any():
         raise UserError(
             str(runs[0].mask or runs[0].bold),
-            "voxels: found none that is in the masks of all the runs; look at the masks and their alignment",
+            "voxels: found none inside the masks of all runs; check the masks and their alignment",
         )
     return mask_XYZ, np.asarray(reference.affine)

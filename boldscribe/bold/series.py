@@ -124,7 +124,9 @@ def run_rows(run: Run, seconds_per_volume: float | None, trials: dict[str, pd.Da
     if trials is None:
         return time_steps(len(run.steady), run.repetition_time, seconds_per_volume)
     if run.label not in trials:
-        raise UserError(str(run.bold), "events: found none of this run, expected them for the responses of its trials; add its events.tsv")
+        raise UserError(
+            str(run.bold), "events: found none for this run, expected them to estimate its trials' responses; add its events.tsv"
+        )
     last = len(run.steady) - 1
     starts = np.clip(np.round((trials[run.label]["onset"] - run.start_time) / run.repetition_time).astype(int), 0, last)
     return [slice(start, start + max(1, round(RESPONSE_SECONDS / run.repetition_time))) for start in starts]

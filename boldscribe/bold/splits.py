@@ -40,7 +40,7 @@ def separate_sources(design: Dataset, name: str, seed: int, trained: Iterable[st
         if not left:
             raise UserError(
                 f"datasets.{design.fold_of or name}.strict_test_share",
-                f"found {design.strict_test_share:g}, which leaves no clip for {side}, since {len(shared)} sources are seen by source and "
-                "by target subjects; choose a share between 0 and 1",
+                f"found {design.strict_test_share:g}, which leaves no clip for {side}, since {len(shared)} sources are seen by both "
+                "source and target subjects; choose a share between 0 and 1",
             )
     return for_training, for_testing

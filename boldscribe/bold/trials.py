@@ -91,13 +91,13 @@ def write_trials(
     table = table[table["role"] != ""]
     kept, left_out = table[table["reason"] == ""], table[table["reason"] != ""]
     for reason, count in left_out["reason"].value_counts().items():
-        logging.getLogger(__name__).warning("sub-%s: %d of %d trials left out: %s", subject, count, len(table), reason)
+        logging.getLogger(__name__).warning("sub-%s: %d of %d trials excluded: %s", subject, count, len(table), reason)
     if absent := {"train"} - set(kept["role"]) if subject in design.train_subjects else {"adapt", "test"} - set(kept["role"]):
         raise UserError(
             f"datasets.{config.whole(dataset)}",
-            f"sub-{subject}: found no trial for role {' and '.join(sorted(absent))} ({len(left_out)} of {len(table)} are left out: "
+            f"sub-{subject}: found no trial for role {' and '.join(sorted(absent))} ({len(left_out)} of {len(table)} are excluded: "
             f"{', '.join(sorted(set(left_out['reason']))) or 'no reason'}); correct adaptation_runs, test_runs, bold.delay, "
-            "bold.n_volumes, or what leaves the trials out",
+            "bold.n_volumes, or the settings that exclude the trials",
         )
     for path, rows_of, types in ((trials, kept, TRIAL_TYPES), (labels, kept, LABEL_TYPES), (excluded, left_out, EXCLUDED_TYPES)):
         with atomic(path) as part:

@@ -79,7 +79,7 @@ class Windows(Dataset[tuple[Tensor, int]]):
                 raise UserError(
                     str(path),
                     f"tokenizer.grid: found {self.grid}, which cuts off {1 - inside.mean():.0%} of the brain in "
-                    f"{tuple(header['grid_shape'])}; expected a grid that holds it; enlarge tokenizer.grid or preprocessing.resolution",
+                    f"{tuple(header['grid_shape'])}; expected a grid that contains it; enlarge tokenizer.grid or preprocessing.resolution",
                 )
             name = names[i] if names else header["subject"]
             self.series[name] = Series(path, (len(bold_TV), len(voxels)), place.astype(np.int32), inside)
@@ -99,10 +99,12 @@ class Windows(Dataset[tuple[Tensor, int]]):
         for subject, rows in self.trials.groupby("subject", observed=True):
             if str(subject) not in self.series:
                 found = ", ".join(self.series) or "none"
-                raise UserError(f"sub-{subject}", f"series: found those of {found}, expected one of this subject; write it (bold_series)")
+                raise UserError(f"sub-{subject}", f"series: found {found}, expected one for this subject; write it (bold_series)")
             n_rows = self.series[str(subject)].shape[0]
             if rows["first_volume"].min() < 0 or (rows["first_volume"] + rows["n_volumes"]).max() > n_rows:
-                raise UserError(f"sub-{subject}", f"first_volume: windows leave the {n_rows} volumes of the series; write the trials again")
+                raise UserError(
+                    f"sub-{subject}", f"first_volume: windows extend beyond the {n_rows} volumes of the series; write the trials again"
+                )
 
     def __len__(self) -> int:
         return len(self.trials)

@@ -47,10 +47,10 @@ def ask() -> Found:
         lines = _slurm(*ACCOUNTS, f"user={getpass.getuser()}").splitlines()
         found.accounts = sorted({line.strip() for line in lines if line.strip()})
     except UserError as error:
-        found.remarks.append(f"accounts are not known: {error}")
+        found.remarks.append(f"accounts are unknown: {error}")
     for name, allowed in closed_partitions(_slurm("scontrol", "show", "partition", "--oneliner").splitlines(), found.accounts):
         if found.partitions.pop(name, None):
-            found.remarks.append(f"partition {name} is left out: it is open to the accounts {allowed} alone")
+            found.remarks.append(f"partition {name} is excluded: it is open only to the accounts {allowed}")
     if not found.partitions:
         raise UserError("sinfo", "found no partition that is up and open to you; ask the cluster's administrators")
     return found
@@ -115,7 +115,7 @@ def proposal(found: Found, **chosen: Any) -> Site:
 
 def site_text(site: Site) -> str:
     """Format the settings as YAML, each with its meaning."""
-    lines = ["# Where this checkout's jobs run; made by `boldscribe init --cluster`, and to be edited. No result depends on it."]
+    lines = ["# Where this checkout's jobs run; written by `boldscribe init --cluster`, meant to be edited. No result depends on it."]
     for name, about in type(site).model_fields.items():
         value = getattr(site, name)
         lines.append(f"# {about.description}")
@@ -128,10 +128,10 @@ def _slurm(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError:
         raise UserError(
-            command[0], "not found: this is no machine from which Slurm can be asked; run it on the cluster's login node"
+            command[0], "not found: Slurm cannot be queried from this machine; run the command on the cluster's login node"
         ) from None
     except subprocess.TimeoutExpired:
         raise UserError(command[0], "no answer within a minute; is Slurm's controller up? (`scontrol ping`)") from None
     if done.returncode != 0:
-        raise UserError(" ".join(command[:2]), done.stderr.strip() or f"ended with code {done.returncode}")
+        raise UserError(" ".join(command[:2]), done.stderr.strip() or f"exited with code {done.returncode}")
     return done.stdout

@@ -10,18 +10,18 @@ import click
 from boldscribe.errors import UserError
 
 OPTIONS = (
-    click.option("--account", help="Who pays; proposed where you have one account."),
+    click.option("--account", help="Account to charge; filled in if you have only one."),
     click.option("--qos", help="Quality of service."),
-    click.option("--partition", "partitions", multiple=True, help="Use this partition; may repeat. All that are open to you by default."),
-    click.option("--gpu-model", help="Model of GPU, as Slurm names it; any by default."),
-    click.option("--gres", help="What is asked for in place of a whole GPU, e.g. the slice gpu:1g.10gb."),
-    click.option(
-        "--embedded-gpus", type=click.IntRange(min=0), help="GPUs for each GPU rule of the embedded default too; none by default."
-    ),
+    click.option("--partition", "partitions", multiple=True, help="Partition to use; may be repeated. All open to you by default."),
+    click.option("--gpu-model", help="GPU model, as Slurm names it; any by default."),
+    click.option("--gres", help="Resource to request instead of a whole GPU, e.g. the slice gpu:1g.10gb."),
+    click.option("--embedded-gpus", type=click.IntRange(min=0), help="GPUs for each GPU rule of the embedded default; none by default."),
     click.option("--constraint", help="Features that nodes must have."),
-    click.option("--leave-before", type=click.IntRange(min=0), help="Seconds before its limit at which a training leaves; 300 by default."),
+    click.option(
+        "--leave-before", type=click.IntRange(min=0), help="Training runs exit this many seconds before their limit; 300 by default."
+    ),
     click.option("--scratch", help="Folder on a node's own disk, e.g. '$TMPDIR'."),
-    click.option("--experiment", multiple=True, help="Configuration that is meant where --configfile gives none; may repeat."),
+    click.option("--experiment", multiple=True, help="Configuration to use if --configfile gives none; may be repeated."),
 )
 
 
@@ -47,10 +47,10 @@ def write_site(force: bool, **chosen: Any) -> None:
     from boldscribe.files import atomic
 
     if SITE.exists() and not force:
-        raise UserError(str(SITE), "exists already, and nothing is overwritten; edit it, or give --force")
+        raise UserError(str(SITE), "already exists; edit it, or pass --force to overwrite it")
     chosen = {name: list(value) or None if isinstance(value, tuple) else value for name, value in chosen.items()}
     if absent := [file for file in chosen.get("experiment") or [] if not (ROOT / file).exists()]:
-        raise UserError("--experiment", f"found no file {', '.join(absent)}; paths count from {ROOT}")
+        raise UserError("--experiment", f"found no file {', '.join(absent)}; paths are relative to {ROOT}")
     found = ask()
     site = proposal(found, **chosen)
     with atomic(SITE) as part:
@@ -60,7 +60,7 @@ def write_site(force: bool, **chosen: Any) -> None:
     for remark in found.remarks:
         click.echo(f"note: {remark}")
     if site.account is None and found.accounts:
-        click.echo(f"account: one of {', '.join(found.accounts)} must be chosen; name it by --account")
+        click.echo(f"account: not set; choose one of {', '.join(found.accounts)} with --account")
     if not any("max_gpu" in limits for limits in site.partitions.values()):
         click.echo("note: no partition has GPUs; the paper's experiment needs them")
     click.echo(f"{SITE.name}: written. Next: boldscribe fetch all, boldscribe plan, snakemake --profile slurm -n")

@@ -42,17 +42,17 @@ def look_around(folder: Path, tell: Any = sys.stderr) -> None:
     who = f"process {known['process']} on {known['host']}, of {known['user']}, since {known['since']} (`{known['command']}`)"
     if _is_held(folder):
         print(
-            f"A Snakemake is at work in {folder}: {who}. A second run of the same files is refused by its lock; wait for its end, or stop "
-            f"it there by `kill -INT {known['process']}`, which ends its jobs too. Dry runs and other commands that only look are safe.",
+            f"A Snakemake is already running in {folder}: {who}. Its lock prevents a second run of the same files; wait for it to finish, "
+            f"or stop it there with `kill -INT {known['process']}`, which also ends its jobs. Dry runs and read-only commands are safe.",
             file=tell,
         )
     elif known["host"] == socket.gethostname():
         shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
         _path(folder).unlink(missing_ok=True)
-        print(f"An earlier Snakemake was killed here: {who}. Its lock is removed, and this one goes on from what there is.", file=tell)
+        print(f"An earlier Snakemake was killed here: {who}. Its lock has been removed; this run continues from its results.", file=tell)
     else:
         print(
-            f"An earlier Snakemake did not end in order, or is at work on another machine: {who}. If it no longer runs there, "
+            f"An earlier Snakemake did not exit cleanly, or is still running on another machine: {who}. If it is not running there, "
             "`snakemake --unlock` removes its lock.",
             file=tell,
         )
@@ -85,7 +85,7 @@ def take_over(folder: Path, on_slurm: bool = False, pause: float = 15, tell: Any
     write_json(_path(folder), about)
     atexit.register(leave, folder)
     if _wait_for_orphans(folder, on_slurm, pause, tell):
-        print("They have ended: what is left to do is looked at again.", file=tell, flush=True)
+        print("They have ended; planning the remaining jobs again.", file=tell, flush=True)
         shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
         leave(folder)
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
@@ -113,18 +113,18 @@ def _wait_for_orphans(folder: Path, on_slurm: bool, pause: float, tell: Any) -> 
                 return jobs
             time.sleep(pause if on_slurm else 0)
         if on_slurm:
-            raise UserError("squeue", "no answer, so that jobs of an earlier call may still run; call again when Slurm answers")
+            raise UserError("squeue", "no answer, so jobs of an earlier run may still be running; run again when Slurm answers")
         return []
 
     waiting = [job for job in queued() if job.waits]
     if waiting:
         cancel(waiting)
-        print(f"Taken out of Slurm's queue, to be submitted anew: {_names(waiting)}, which an earlier call left.", file=tell)
+        print(f"Removed from Slurm's queue, to be submitted again: {_names(waiting)}, left by an earlier run.", file=tell)
     shown = None
     while running := [job for job in queued() if not job.waits]:
         if shown != (shown := [job.id for job in running]):
             print(
-                f"Waiting for {len(running)} job(s) that an earlier call left running: {_names(running)}. To end them instead: scancel "
+                f"Waiting for {len(running)} job(s) that an earlier run left running: {_names(running)}. To cancel them instead: scancel "
                 + " ".join(job.id for job in running),
                 file=tell,
                 flush=True,

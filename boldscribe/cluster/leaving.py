@@ -85,7 +85,7 @@ def queue_again(left: Left) -> None:
     if left.number is not signal.SIGURG:
         return
     if not left.gained:
-        log.warning("no step was done before the time limit came near: not queued again; such a job needs a longer `runtime`")
+        log.warning("no step was completed before the time limit approached: not requeued; such a job needs a longer `runtime`")
     elif job := os.environ.get("SLURM_JOB_ID"):
         command = ["scontrol", "requeue", job]
         try:
@@ -94,9 +94,9 @@ def queue_again(left: Left) -> None:
         except (OSError, subprocess.TimeoutExpired) as error:
             refused = str(error)
         if refused is None:
-            log.info("Slurm queues job %s again", job)
+            log.info("Slurm requeues job %s", job)
         else:
-            log.warning("Slurm does not queue job %s again: %s", job, refused)
+            log.warning("Slurm does not requeue job %s: %s", job, refused)
 
 
 def end_last() -> None:

@@ -27,25 +27,25 @@ class Site(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     experiment: list[str] = Field(
-        default_factory=list, description="configuration files over config.yaml that are meant where --configfile gives none"
+        default_factory=list, description="configuration files on top of config.yaml, used if --configfile gives none"
     )
-    account: str | None = Field(default=None, description="who pays (sbatch --account); none: Slurm's default for the user")
+    account: str | None = Field(default=None, description="account to charge (sbatch --account); null for the user's default")
     qos: str | None = Field(default=None, description="quality of service (sbatch --qos)")
     constraint: str | None = Field(default=None, description="features that nodes must have (sbatch --constraint)")
     partitions: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="partition: its limits, of which the plugin picks the one that fits a job best"
+        default_factory=dict, description="limits of each partition, of which the plugin picks the best fit for each job"
     )
-    gpu_model: str | None = Field(default=None, description="model of GPU that is asked for, as Slurm names it, e.g. a100")
+    gpu_model: str | None = Field(default=None, description="GPU model to request, as Slurm names it, e.g. a100")
     gres: str | None = Field(
-        default=None, description="asked for in place of a GPU by model, e.g. a slice: gpu:1g.10gb; the number is added"
+        default=None, description="resource to request instead of a whole GPU, e.g. the slice gpu:1g.10gb; the number is added"
     )
-    embedded_gpus: int = Field(default=0, ge=0, description="GPUs for each GPU rule of the embedded default too, which can do without")
+    embedded_gpus: int = Field(default=0, ge=0, description="GPUs for each GPU rule of the embedded default too, which can run without")
     scratch: str | None = Field(
         default=None,
-        description="folder on the node's own disk for copies of large inputs; $TMPDIR, $USER and the like are resolved on the node",
+        description="folder on the node's own disk for copies of large inputs; variables like $TMPDIR and $USER are expanded on the node",
     )
     leave_before: int = Field(
-        default=300, ge=0, description="seconds before the time limit at which a training saves its state and is queued again"
+        default=300, ge=0, description="seconds before the time limit at which a training run saves its state and is queued again"
     )
 
 
@@ -62,10 +62,10 @@ def load_site(path: Path = SITE) -> Site:
         content = yaml.safe_load(path.read_text()) or {}
         return Site.model_validate(content)
     except yaml.YAMLError as error:
-        raise UserError(str(path), f"not YAML: {error}; write it anew by `boldscribe init --cluster --force`") from None
+        raise UserError(str(path), f"not YAML: {error}; write it again with `boldscribe init --cluster --force`") from None
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: found {e['input']!r}: {e['msg'].lower()}" for e in error.errors()]
-        raise UserError(str(path), *problems, "see docs/hpc.md, or write it anew by `boldscribe init --cluster --force`") from None
+        raise UserError(str(path), *problems, "see docs/hpc.md, or write it again with `boldscribe init --cluster --force`") from None
 
 
 def scratch_folder(site: Site) -> Path | None:

@@ -83,7 +83,7 @@ class Scratch:
                 self._provide(digests)
                 self._link(digests, [p for paths in inputs.values() for p in paths])
         except (_NoCopyError, OSError) as error:
-            log.warning("%s: no copies of %s there, which are read where they are: %s", self.folder, ", ".join(names), error)
+            log.warning("%s: no copies of %s there; the originals are read: %s", self.folder, ", ".join(names), error)
             return
         finally:
             self.seconds += time.perf_counter() - clock
@@ -115,7 +115,7 @@ class Scratch:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         stat = self.folder.lstat()
         if self.folder.is_symlink() or stat.st_uid != os.getuid() or stat.st_mode & 0o077:
-            raise _NoCopyError("the folder is another user's, or others have rights there; remove it")
+            raise _NoCopyError("the folder belongs to another user, or others have access to it; remove it")
         for name in ("copies", "views"):
             (self.folder / name).mkdir(exist_ok=True)
 
@@ -134,7 +134,7 @@ class Scratch:
                     break
                 except BlockingIOError:
                     if last is None:
-                        log.info("%s: another process of this node copies; waiting for its end", self.folder)
+                        log.info("%s: another process on this node is copying; waiting for it to finish", self.folder)
                         fcntl.flock(lock, fcntl.LOCK_EX)
                         break
                     if time.monotonic() > last:
@@ -174,7 +174,7 @@ class Scratch:
                 self._last_use(sha256).touch()
                 continue
             if self._copy_of(sha256).exists():
-                log.warning("%s: the copy of %s is damaged, and is made anew", self.folder, original)
+                log.warning("%s: the copy of %s is damaged; copying it again", self.folder, original)
                 self._remove(sha256)
             missing[sha256] = original
         self._make_room(sum(file.stat().st_size for file in missing.values()), in_use | originals.keys())

@@ -71,8 +71,8 @@ def unfit(jobs: Iterable[Any], partitions: Sequence[Partition]) -> list[str]:
         if not job.is_local and (rule := _rule(job)) not in found and all(p.score_job_fit(job) is None for p in partitions):
             asked = {name: job.resources.get(name) for name in ("mem_mb", "runtime", "gpu", "gpu_model", "gres")}
             named = ", ".join(f"{name} {value}" for name, value in {"threads": job.threads, **asked}.items() if value)
-            group = f"; {len(job.jobs)} share it: fewer by --group-components" if job.is_group() and len(job.jobs) > 1 else ""
-            found[rule] = f"{rule}: no partition holds a job of {named}{group}"
+            group = f"; {len(job.jobs)} jobs share it: lower --group-components" if job.is_group() and len(job.jobs) > 1 else ""
+            found[rule] = f"{rule}: no partition can hold a job with {named}{group}"
     return list(found.values())
 
 
@@ -90,7 +90,7 @@ def check_partitions(workflow: Any) -> None:
     partitions = read_partition_file(SITE)
     if partitions and (problems := unfit(submitted(workflow.dag, workflow.dag.needrun_jobs()), partitions)):
         raise UserError(
-            str(SITE), *problems, "name a partition that does, or ask for less by `--set-resources RULE:mem_mb=…`, `--set-threads`"
+            str(SITE), *problems, "add a partition that can, or request less with `--set-resources RULE:mem_mb=…` or `--set-threads`"
         )
 
 

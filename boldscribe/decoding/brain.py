@@ -51,9 +51,7 @@ def shuffled(task: Task) -> list[str]:
     out = np.empty_like(z_NLD)
     for subject, rows in rows_by_subject(task.test).items():
         if len(rows) < 2:
-            raise UserError(
-                "test trials", f"found 1 of sub-{subject}, expected at least 2, which can be swapped; name test_runs in the configuration"
-            )
+            raise UserError("test trials", f"found 1 for sub-{subject}, expected at least 2 to swap; set test_runs in the configuration")
         donor, _ = donors([~np.eye(len(rows), dtype=bool)], task.rng(subject))
         out[rows] = z_NLD[rows][donor]
     return generate(task, out)
@@ -98,8 +96,8 @@ def wrong_subject(task: Task) -> list[str]:
     if lacking := int((choice < 0).sum()):
         raise UserError(
             f"condition {task.condition!r}",
-            f"found no trial of another target subject with another clip for {lacking} of {len(donor)} test trials; expected two target "
-            "subjects or more, who saw several clips; leave the control out (decoding.controls)",
+            f"found no trial of another target subject with another clip for {lacking} of {len(donor)} test trials, expected at least two "
+            "target subjects who saw several clips; remove the control (decoding.controls)",
         )
     return generate(task, test_tokens(task)[donor])
 
@@ -116,11 +114,10 @@ def shuffled_class(task: Task) -> list[str]:
     alike, itself = action & ~clip, np.eye(len(subject), dtype=bool)
     donor, choice = donors([subject & alike, ~subject & alike, subject & ~itself], task.rng())
     if (choice < 0).any():
-        raise UserError(
-            "test trials", "found 1 of a subject, expected at least 2, which can be swapped; name test_runs in the configuration"
-        )
+        raise UserError("test trials", "found 1 for a subject, expected at least 2 to swap; set test_runs in the configuration")
     logging.getLogger(__name__).info(
-        "of %d trials, %d get one of their class of the same subject, %d of another subject, and %d, alone in their class, any of theirs",
+        "of %d trials, %d get a donor of the same class and subject, %d of the same class in another subject, and %d, alone in their "
+        "class, any donor of their subject",
         *(len(donor), *((choice == i).sum() for i in range(3))),
     )
     return generate(task, test_tokens(task)[donor])

@@ -67,15 +67,15 @@ def described(task: Task) -> list[str]:
     """
     if "description" not in task.seen:
         raise UserError(
-            ", ".join(map(str, task.files["test_labels"])), "found no column 'description'; name description_column in the configuration"
+            ", ".join(map(str, task.files["test_labels"])), "found no column 'description'; set description_column in the configuration"
         )
     empty = task.seen[task.seen["description"].fillna("").str.strip() == ""]
     if len(empty):
         named = ", ".join(f"sub-{subject} trial {trial}" for subject, trial in empty[["subject", "trial"]].head(5).to_numpy())
         raise UserError(
             ", ".join(map(str, task.files["test_labels"])),
-            f"description: found none of {len(empty)} of {len(task.seen)} test trials ({named}), expected one each; complete "
-            "description_column, or leave the control out (decoding.controls)",
+            f"description: found none for {len(empty)} of {len(task.seen)} test trials ({named}), expected one per trial; complete "
+            "description_column, or remove the control (decoding.controls)",
         )
     return task.seen["description"].tolist()
 
@@ -91,7 +91,7 @@ def best_of_class(task: Task, actions: Sequence[str]) -> list[str]:
     path = task.one("best_captions")
     best = pd.read_parquet(path).set_index(["action", "instruction"])["text"]
     if absent := sorted(set(task.test["instruction"]) - set(best.index.get_level_values("instruction"))):
-        raise UserError(str(path), f"instruction: found none of {', '.join(map(repr, absent))}; choose the best captions again")
+        raise UserError(str(path), f"instruction: found no caption for {', '.join(map(repr, absent))}; choose the best captions again")
     known = set(best.index.get_level_values("action"))
     if unknown := sum(action not in known for action in actions):
         logging.getLogger(__name__).warning("%d of %d trials show an action that no source trial shows", unknown, len(actions))
@@ -110,7 +110,7 @@ def similar(task: Task) -> tuple[Directions, Directions, pd.DataFrame]:
     if lacking := int(captions["text"].isna().sum()):
         raise UserError(
             f"captions of {task.dataset}",
-            f"found none of {lacking} of {len(rows)} source trials with fMRI tokens; write the captions again",
+            f"found none for {lacking} of {len(rows)} source trials with fMRI tokens; write the captions again",
         )
     target_NLD = tokens_of(task.one("tokens"), "test", task.test)
     return directions(z_NLD, rows["subject"]), directions(target_NLD, task.test["subject"]), captions

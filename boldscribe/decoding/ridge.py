@@ -101,12 +101,12 @@ def common_voxels(series: Sequence[Path]) -> tuple[dict[str, NDArray[np.float16]
     if len({str(grid) for grid in grids.values()}) > 1:
         raise UserError(
             next(iter(grids)),
-            f"affine or grid_shape differs from that of {list(grids)[-1]}; preprocess all subjects in one space and resolution",
+            f"affine or grid_shape differs from that of {list(grids)[-1]}; preprocess all subjects in the same space and resolution",
         )
     place, count = np.unique(np.concatenate(list(voxels.values())), return_counts=True)
     common = place[count == len(voxels)]
     if not len(common):
-        raise UserError(", ".join(grids), "found no voxel that all subjects have; preprocess all subjects in one space and resolution")
+        raise UserError(", ".join(grids), "found no voxel common to all subjects; preprocess all subjects in the same space and resolution")
     order = {subject: np.argsort(own, kind="stable") for subject, own in voxels.items()}
     return arrays, {s: order[s][np.searchsorted(own, common, sorter=order[s])] for s, own in voxels.items()}
 

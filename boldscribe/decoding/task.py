@@ -60,9 +60,9 @@ class Task:
         given = {name for name, paths in self.files.items() if paths} - {"trials"}
         where = f"condition {self.condition!r}"
         if foreign := sorted(given - expected):
-            raise UserError(where, f"found the inputs {', '.join(foreign)}, which it may not open; leave them out")
+            raise UserError(where, f"found the inputs {', '.join(foreign)}, which it may not open; remove them")
         if missing := sorted(expected - given):
-            raise UserError(where, f"found no {', '.join(missing)}, which it reads; hand them over")
+            raise UserError(where, f"found no {', '.join(missing)}, which it reads; pass them")
 
     def one(self, name: str) -> Path:
         """Return the only file of that name.
@@ -91,7 +91,7 @@ class Task:
             setting = "test_runs" if role == "test" else "adaptation_runs"
             raise UserError(
                 ", ".join(map(str, self.trials)),
-                f"role: found no trial with {role!r} of sub-{', sub-'.join(absent)}; name {setting} in the configuration",
+                f"role: found no trial with {role!r} for sub-{', sub-'.join(absent)}; set {setting} in the configuration",
             )
         return rows
 
@@ -142,7 +142,7 @@ def source_captions(config: Config, dataset: str, paths: Sequence[Path]) -> pd.D
     table = pd.concat([pd.read_parquet(path) for path in paths])
     check_source_only(config, dataset, table, "captions")
     if table.empty:
-        raise UserError(f"captions of {dataset}", "found none of a source trial, expected some; write the captions again")
+        raise UserError(f"captions of {dataset}", "found none for source trials, expected at least one; write the captions again")
     return table.sort_values(["subject", "trial"], ignore_index=True)
 
 
@@ -168,8 +168,8 @@ def _joined(trials: pd.DataFrame, further: pd.DataFrame, paths: Sequence[Path]) 
     keys = ["subject", "trial"]
     where = ", ".join(map(str, paths))
     if further.duplicated(keys).any():
-        raise UserError(where, "found a trial twice, expected one row each; write the tables again")
+        raise UserError(where, "found a trial twice, expected one row per trial; write the tables again")
     merged = trials.merge(further, on=keys, how="left", indicator=True)
     if lacking := int((merged["_merge"] == "left_only").sum()):
-        raise UserError(where, f"found nothing of {lacking} of {len(trials)} trials; write the tables again")
+        raise UserError(where, f"found no row for {lacking} of {len(trials)} trials; write the tables again")
     return merged.drop(columns="_merge")

@@ -59,9 +59,9 @@ def _read_condition(path: Path, references: pd.DataFrame) -> pd.DataFrame:
     if found := _trials(merged[merged["found"] == "right_only"]):
         raise UserError(str(path), f"{condition}, {found}: not decoded, expected all test trials; decode this condition again")
     if found := _trials(merged[merged["prediction"].isna()]):
-        raise UserError(str(path), f"{condition}, {found}: column prediction is null; an empty answer is an empty text")
+        raise UserError(str(path), f"{condition}, {found}: column prediction is null; write an empty answer as an empty text")
     if found := _trials(merged[merged["instruction"] != merged["instruction_of_reference"]]):
-        raise UserError(str(path), f"{condition}, {found}: another instruction than that of the reference; decode this condition again")
+        raise UserError(str(path), f"{condition}, {found}: the instruction differs from the reference's; decode this condition again")
     columns = ["condition", *KEY, "instruction", "prediction", "reference"]
     return merged.assign(condition=name[1]).sort_values(KEY, ignore_index=True)[columns]
 

@@ -50,7 +50,7 @@ OTHERS = 8  # trials that each trial is compared with; averaging over trials doe
 BATCH = 16
 WHAT = "What each voxel adds to the match of a test trial's fMRI tokens with its own clip's video tokens; mean over trials, then subjects"
 UNITS = "cosine: own clip minus mean of the other clips; the voxels sum to the match of the trial minus that of other trials with its clip"
-METHOD = "expected gradients through the encoder of Stage I (Erion et al. 2021), the volumes of a window summed"
+METHOD = "expected gradients through the encoder of Stage I (Erion et al. 2021), summed over the volumes of a window"
 
 
 def write_information_map(
@@ -100,7 +100,7 @@ def write_information_map(
         rows = torch.from_numpy(np.flatnonzero(windows.trials["subject"] == subject))
         clips, own_N = np.unique(windows.trials["stim_file"].to_numpy(str)[rows.numpy()], return_inverse=True)
         if len(clips) < 2:
-            raise UserError(f"sub-{subject}", f"stim_file: found {len(clips)} clip in the test, expected at least 2; correct test_runs")
+            raise UserError(f"sub-{subject}", f"stim_file: found {len(clips)} test clip, expected at least 2; correct test_runs")
         target_ND = targets(video_tokens(config, features, clips.tolist(), device), own_N)
         rng = generator(config.seed, "information map", dataset, subject)
         others_NS = other_trials(own_N, OTHERS, rng)

@@ -56,7 +56,7 @@ class Overlap:
         said = {kind: f"{int(values['count'])} of {n} test trials ({values['percent']:.1f} %)" for kind, values in found.items()}
         sentences = []
         if self.count("stimulus"):
-            sentences.append(f"The clips of {said['stimulus']} were shown in {self.other} too.")
+            sentences.append(f"The clips of {said['stimulus']} were also shown in {self.other}.")
         if self.count("part"):
             near = f", {int(found['near']['count'])} of them within {SECONDS_APART:g} s of such a part" if self.count("near") else ""
             sentences.append(f"The clips of {said['part']} were cut from a video of which another part was shown in {self.other}{near}.")
@@ -119,13 +119,13 @@ def write_leakage(
     of_same = _within_subjects(sides["test"], sides["adapt"])
     texts = compare_captions(source_captions, test_captions) if source_captions and test_captions else None
     findings = [
-        "No subject and no run serves both sides: source and target subjects differ, and so do adaptation and test runs of each target "
+        "No subject and no run is on both sides: source and target subjects differ, and so do adaptation and test runs of each target "
         "subject.",
         *(found.sentence() for found in (of_training, of_adaptation, of_same)),
         *(
             []
             if of_training.sources_known
-            else ["The data set does not tell which clips were cut from one video, so that shared ones cannot be seen."]
+            else ["The data set does not state which clips were cut from the same video, so shared videos cannot be detected."]
         ),
         *([_sentence_of(texts)] if texts else []),
     ]
@@ -169,7 +169,7 @@ def _labelled(dataset: str, trials: Sequence[Path], labels: Sequence[Path]) -> p
     if not len(table) == len(index) == len(known):
         raise UserError(
             f"labels of {dataset}",
-            f"found {len(known)} labels for {len(index)} trials, of which {len(table)} belong together, expected one each; "
+            f"found {len(known)} labels for {len(index)} trials, of which {len(table)} match, expected one label per trial; "
             "run the trials stage again",
         )
     return table.sort_values(["subject", "trial"], ignore_index=True)
@@ -188,14 +188,15 @@ def check_disjoint(dataset: str, table: pd.DataFrame) -> None:
     trained = set(table.loc[table["role"] == "train", "subject"])
     if both := sorted(trained & set(table.loc[table["role"] != "train", "subject"])):
         raise UserError(
-            f"trials of {dataset}", f"subject: found {', '.join(both)} in training and in testing, expected one; run the trials stage again"
+            f"trials of {dataset}",
+            f"subject: found {', '.join(both)} in both training and testing, expected only one of them; run the trials stage again",
         )
     of_run = table[table["role"] != "train"].groupby(["subject", "run"])["role"].nunique()
     if shared := [f"sub-{subject} run-{run}" for subject, run in of_run[of_run > 1].index]:
         raise UserError(
             f"trials of {dataset}",
-            f"run: found {', '.join(shared[:SHOWN])} in adaptation and in testing, expected one; correct adaptation_runs and test_runs, "
-            "and run the trials stage again",
+            f"run: found {', '.join(shared[:SHOWN])} in both adaptation and testing, expected only one of them; correct "
+            "adaptation_runs and test_runs, and run the trials stage again",
         )
 
 
@@ -212,15 +213,15 @@ def check_strict(dataset: str, of_training: Overlap, trained: pd.DataFrame) -> N
     for row in found.head(SHOWN).itertuples():
         with_it = trained[(trained["stim_file"] == row.stim_file) if row.stimulus else (trained["source"] == row.source)].iloc[0]
         what = f"shows {row.stim_file}" if row.stimulus else f"shows {row.stim_file}, cut from {row.source}"
-        also = "" if row.stimulus else f" in {with_it['stim_file']}"
+        also = "" if row.stimulus else f" ({with_it['stim_file']})"
         by = f"trial {with_it['trial']} of sub-{with_it['subject']}"
-        problems.append(f"test trial {row.trial} of sub-{row.subject} {what}, which {by} trains on{also}")
+        problems.append(f"test trial {row.trial} of sub-{row.subject} {what}, which {by} uses in training{also}")
     raise UserError(
         f"datasets.{dataset}.split",
-        f"found {len(found)} of {len(of_training.trials)} test trials whose clip or source video is trained on "
+        f"found {len(found)} of {len(of_training.trials)} test trials whose clip or source video is used in training "
         f"({of_training.count('stimulus')} clips, {of_training.count('part')} other parts), expected none in the strict split; write the "
         "trials again (snakemake --forcerun check_dataset trials), correct `source` in the stimulus manifest, or set split: paper, which "
-        "counts them in words",
+        "only counts and reports them",
         *problems,
     )
 
@@ -244,8 +245,8 @@ def compare_captions(source: Sequence[Path], test: Sequence[Path]) -> dict[str, 
 
 def _sentence_of(texts: dict[str, float]) -> str:
     return (
-        f"{texts['count']} of {texts['n']} test references ({texts['percent']:.1f} %) stand word for word among the captions of source "
-        "clips: so often a text can equal its reference because the captioner repeats itself."
+        f"{texts['count']} of {texts['n']} test references ({texts['percent']:.1f} %) occur verbatim among the captions of source "
+        "clips: this is how often a text can equal its reference because the captioner repeats itself."
     )
 
 
@@ -264,7 +265,7 @@ def _page(design: Dataset, dataset: str, report: dict[str, Any]) -> str:
             f"# Leakage: {design.title or dataset}",
             "",
             f"Split `{design.split}`; {report['trials']['test']} test trials of {len(design.validation_subjects)} target subjects, "
-            f"{report['trials']['train']} trained trials of {len(design.train_subjects)} source subjects.{simulated}",
+            f"{report['trials']['train']} training trials of {len(design.train_subjects)} source subjects.{simulated}",
             "",
             f"| test trials that share with | a clip | another part of its video | within {SECONDS_APART:g} s |",
             "| --- | --- | --- | --- |",

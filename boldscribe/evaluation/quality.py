@@ -58,7 +58,7 @@ def write_quality(
         header = load_array(files[0])[1]
         if header["subject"] != subject:
             raise UserError(
-                str(files[0]), f"subject: found {header['subject']}, expected {subject}; give the files in the order of subjects"
+                str(files[0]), f"subject: found {header['subject']}, expected {subject}; pass the files in the order of the subjects"
             )
         moved = load_array(files[1])[0]
         moved = moved[np.isfinite(moved)]
@@ -89,5 +89,5 @@ def write_quality(
 def _missing_responses(checked: Path, subjects: Sequence[str] | dict[str, str]) -> dict[str, int]:
     found: dict[str, int] = json.loads(checked.read_text()).get("missing_responses", {})
     if absent := sorted(set(subjects) - found.keys()):
-        raise UserError(str(checked), f"missing_responses: found none of {', '.join(absent)}; delete it and run check_dataset again")
+        raise UserError(str(checked), f"missing_responses: found none for {', '.join(absent)}; delete it and run check_dataset again")
     return found

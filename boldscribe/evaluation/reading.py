@@ -51,17 +51,17 @@ def read_scores(paths: Sequence[Path], subjects: Sequence[str], conditions: Sequ
     table = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
     table = table[table["subject"].isin(subjects) & table["condition"].isin(conditions)]
     if repeated := sorted(set(table.loc[table.duplicated(["subject", "condition", "trial"]), "subject"])):
-        raise UserError(where, f"trials of subject(s) {', '.join(repeated)} are given twice; {AGAIN}")
+        raise UserError(where, f"trials of subject(s) {', '.join(repeated)} appear twice; {AGAIN}")
     for subject in subjects:
         of_subject = table[table["subject"] == subject]
         trials = {c: _trials(of_subject[of_subject["condition"] == c]) for c in conditions}
         for condition in conditions:
             if not trials[condition]:
-                raise UserError(where, f"no score of sub-{subject}, condition {condition}; {AGAIN}")
+                raise UserError(where, f"no scores of sub-{subject}, condition {condition}; {AGAIN}")
             if trials[condition] != trials["model"]:
                 raise UserError(
                     where,
-                    f"sub-{subject}: condition {condition} has other trials or references than the model, so that they cannot be "
+                    f"sub-{subject}: trials or references of condition {condition} differ from the model's, so they cannot be "
                     f"compared; {AGAIN}",
                 )
     order = {c: i for i, c in enumerate(conditions)}
@@ -111,9 +111,7 @@ def _subject(where: str, subject: str, scores: pd.DataFrame, pairs: pd.DataFrame
         )
     pairs_CPK = trial_statistics(pairs).reshape(n_conditions, len(rows_P), -1)
     if not np.allclose(pairs_CPK[:, rows_P == columns_P], statistics_CTK, rtol=1e-5, atol=ROUNDING, equal_nan=True):
-        raise UserError(
-            where, f"sub-{subject}: pairs of trials with their own references have other scores than the table of scores; {AGAIN}"
-        )
+        raise UserError(where, f"sub-{subject}: scores of trials paired with their own references differ from the table of scores; {AGAIN}")
     pair_of = np.full(same_TT.shape, -1)
     pair_of[rows_P, columns_P] = np.arange(len(rows_P))
     return Subject(statistics_CTK.transpose(1, 0, 2), pairs_CPK.transpose(1, 0, 2), pair_of, instructions)

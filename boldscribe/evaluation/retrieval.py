@@ -92,7 +92,7 @@ def labelled(trials: pd.DataFrame, labels: pd.DataFrame, subjects: Sequence[str]
     if set(found) != set(subjects) or lacking:
         raise UserError(
             str(where),
-            f"trials: found those of subjects {', '.join(found)}, {lacking} of them without label, "
+            f"trials: found trials of subjects {', '.join(found)}, {lacking} of them without a label, "
             f"expected labelled trials of {', '.join(subjects)}; run the trials stage again",
         )
     return table

@@ -50,8 +50,8 @@ def annex_get(
             ended = f" ({program} ended with exit code {failed[0]})" if failed else ""
             raise UserError(
                 str(folder),
-                f"{len(absent)} of {len(entries)} files: found none with the manifest's size and digest{ended}, as {absent[0].path}; "
-                f"expected all; see the messages of {program} above, and run `git annex fsck` on those that are there",
+                f"{len(absent)} of {len(entries)} files: found none with the manifest's size and digest{ended}, such as {absent[0].path}; "
+                f"expected all; see the messages of {program} above, and run `git annex fsck` on the existing files",
             )
 
 
@@ -60,17 +60,17 @@ def _clone(folder: Path, git_url: str, commit: str) -> None:
     if not (folder / ".git").exists():
         if folder.exists() and any(folder.iterdir()):
             raise UserError(
-                str(folder), "found files that are no clone, expected an empty folder or a clone; use --backend https, or another folder"
+                str(folder), "found files but no clone, expected an empty folder or a clone; use --backend https, or another folder"
             )
         if not git_url:
-            raise UserError("manifest", "git_url: found none, expected where to clone from; use --backend https")
+            raise UserError("manifest", "git_url: found none, expected the address to clone; use --backend https")
         _must(["git", "clone", "--quiet", "--no-checkout", git_url, str(folder)], Path.cwd())
         _must(["git", "checkout", "--quiet", "--detach", commit], folder)
         _must(["git", "annex", "init", "--quiet"], folder)
         return
     found = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     if found != commit:
-        raise UserError(str(folder), f"commit: found {found}, the manifest is of {commit}; run `git checkout {commit}` in it")
+        raise UserError(str(folder), f"commit: found {found}, expected {commit}, that of the manifest; run `git checkout {commit}` in it")
 
 
 def _must(command: list[str], where: Path) -> None:

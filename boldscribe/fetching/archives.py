@@ -33,7 +33,7 @@ def unpack(archive: str | Path, folder: str | Path, *, largest: int = LARGEST, m
     """
     archive, folder = Path(archive), Path(folder)
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(str(folder), "found files in it, expected an empty or no folder; name another one")
+        raise UserError(str(folder), "found files in it, expected an empty or new folder; name another one")
     try:
         with atomic_folder(folder) as part:
             if zipfile.is_zipfile(archive):
@@ -45,9 +45,11 @@ def unpack(archive: str | Path, folder: str | Path, *, largest: int = LARGEST, m
             raise
         raise UserError(str(archive), "the archive does not exist; correct the path") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(str(archive), f"found two members of one name ({error.filename}), expected one; do not use this archive") from None
+        raise UserError(
+            str(archive), f"found two members with the same name ({error.filename}), expected one; do not use this archive"
+        ) from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, RuntimeError) as error:
-        raise UserError(str(archive), f"found no whole tar or zip archive ({error}), expected one; download it again") from None
+        raise UserError(str(archive), f"found no complete tar or zip archive ({error}), expected one; download it again") from None
 
 
 def _untar(archive: Path, folder: Path, largest: int, most: int) -> None:
@@ -97,7 +99,7 @@ def _write(source: IO[bytes], target: Path) -> None:
 
 def _foreign(archive: Path, name: str) -> UserError:
     return UserError(
-        str(archive), f"{name}: found a link out of the folder or a device, expected files and folders; do not use this archive"
+        str(archive), f"{name}: found a device or a link that leaves the folder, expected files and folders; do not use this archive"
     )
 
 

@@ -24,19 +24,19 @@ config_option = click.option(
     "--config", "configs", type=path, multiple=True, default=[CONFIG], show_default="config.yaml", help="Configuration file(s)."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be fetched, from where and how much, and fetch nothing.")
-subjects_option = click.option("--subjects", metavar="LABELS", help="Subjects, as 01,02; by default the configured ones, or all.")
-base_url_option = click.option("--base-url", metavar="URL", help="Mirror that holds the same tree, instead of the manifest's store.")
-parallel_option = click.option("--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Downloads at a time.")
+subjects_option = click.option("--subjects", metavar="LABELS", help="Subjects, such as 01,02; by default the configured ones, or all.")
+base_url_option = click.option("--base-url", metavar="URL", help="Mirror with the same tree, to use instead of the manifest's store.")
+parallel_option = click.option("--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Number of parallel downloads.")
 data_options = _options(
     config_option,
     subjects_option,
-    click.option("--derivatives", is_flag=True, help="The derivatives that the data set carries, too."),
+    click.option("--derivatives", is_flag=True, help="Also fetch the derivatives in the data set."),
     click.option(
         "--backend",
         type=click.Choice(["https", "git-annex", "datalad"]),
         default="https",
         show_default=True,
-        help="git-annex and datalad make the folder a clone of the data set's repository; --base-url is then where to clone from.",
+        help="git-annex and datalad make the folder a clone of the data set's repository; --base-url is then the address to clone.",
     ),
     base_url_option,
     parallel_option,
@@ -99,7 +99,7 @@ def _data(
     _announce(dataset, selection, base_url)
     if not dry_run:
         fetch_selection(selection, backend=backend, base_url=base_url, parallel=parallel)
-        click.echo(f"{selection.folder}: {len(selection.entries)} files are there, each with the size and digest of the manifest")
+        click.echo(f"{selection.folder}: {len(selection.entries)} files present, each with the size and digest in the manifest")
 
 
 def _labels(subjects: str | None) -> list[str] | None:
@@ -141,11 +141,11 @@ def _announce(name: str, selection: Any, base_url: str | None) -> None:
 
 @fetch.command("manifest")
 @click.argument("clone", type=path)
-@click.option("--tag", required=True, help="Version, or a commit.")
+@click.option("--tag", required=True, help="Tag of the version, or a commit.")
 @click.option("--out", type=path, required=True, help="Parquet file to write, e.g. data/manifests/ds004488-1.1.1.parquet.")
-@click.option("--only", multiple=True, metavar="PATTERN", help="List files whose path fits alone; can be repeated. * takes in /.")
-@click.option("--git-url", metavar="URL", help="Where the repository was cloned from, if its origin does not say so.")
-@click.option("--base-url", metavar="URL", help="Where the files are, if not in the store that the branch git-annex names.")
+@click.option("--only", multiple=True, metavar="PATTERN", help="List only files whose path matches; can be repeated. * also matches /.")
+@click.option("--git-url", metavar="URL", help="Address that the repository was cloned from; by default the clone's origin.")
+@click.option("--base-url", metavar="URL", help="Address of the files; by default the store named in the branch git-annex.")
 @user_errors
 def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: str | None, base_url: str | None) -> None:
     """List a data set's files from CLONE, a clone of its OpenNeuro repository with the branch git-annex; needs no file content."""
@@ -155,7 +155,7 @@ def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: s
 
     made = build_manifest(clone, tag, only=only, base_url=base_url, git_url=git_url)
     if not made.files:
-        raise UserError("--only", f"found no file that fits {', '.join(only)}, expected some; correct the patterns")
+        raise UserError("--only", f"found no file that matches {', '.join(only)}, expected some; correct the patterns")
     write_manifest(made, out)
     unversioned = sum(entry.version_id is None and not entry.in_git for entry in made.files)
     click.echo(f"{out}: {len(made.files)} files, {gigabytes(made.size)}, {unversioned} of them large and without a version in the store")
@@ -163,9 +163,9 @@ def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: s
 
 @fetch.command("weights")
 @config_option
-@click.option("--asset", help="One of data/models.csv, or captioner; all that are configured by default.")
-@click.option("--revision", metavar="COMMIT", help="Commit of the hub for --asset, where the table has none yet.")
-@click.option("--endpoint", metavar="URL", help="Hub or mirror; by default that of HF_ENDPOINT, or of its client.")
+@click.option("--asset", help="An asset of data/models.csv, or captioner; by default all configured ones.")
+@click.option("--revision", metavar="COMMIT", help="Commit of the repository of --asset, if the table has none yet.")
+@click.option("--endpoint", metavar="URL", help="Address of the hub or a mirror; by default HF_ENDPOINT, else the client's.")
 @parallel_option
 @dry_run_option
 @user_errors
@@ -218,8 +218,8 @@ def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_
 
 @fetch.command("containers")
 @config_option
-@click.option("--engine", type=click.Choice(["apptainer", "docker"]), help="By default the configured one.")
-@click.option("--registry", metavar="URL", help="Registry to ask for a digest that is not known; by default that of the image's name.")
+@click.option("--engine", type=click.Choice(["apptainer", "docker"]), help="Container engine; by default the configured one.")
+@click.option("--registry", metavar="URL", help="Registry to query for an unknown digest; by default that in the image's name.")
 @dry_run_option
 @user_errors
 def containers(configs: Sequence[Path], engine: Any, registry: str | None, dry_run: bool) -> None:
@@ -266,7 +266,7 @@ def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
             jobs[name] = partial(_data, name, parts, **common, **more)
         elif not dataset.simulated:
             click.echo(
-                f"{name}: has no manifest; bring the data to {dataset.bids_dir or 'the folder that datasets.' + name + '.bids_dir names'}"
+                f"{name}: has no manifest; put the data in {dataset.bids_dir or 'the folder that datasets.' + name + '.bids_dir names'}"
             )
     jobs["weights"] = partial(_unwrapped(weights), asset=None, revision=None, endpoint=None, parallel=parallel, **common)
     if config.preprocessing.runs_fmriprep:
@@ -292,7 +292,7 @@ def missing_command(configs: Sequence[Path]) -> None:
         click.echo(one)
     if found:
         sys.exit(1)
-    click.echo("all that the configuration names is here")
+    click.echo("everything in the configuration is here")
 
 
 def _unwrapped(command: click.Command) -> Callable[..., None]:

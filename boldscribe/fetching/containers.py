@@ -57,8 +57,8 @@ def fetch_container(
         name, _, version = image.rpartition(":")
         raise UserError(
             "data/containers.csv",
-            f"digest of {image}: found none, expected one before anything is fetched; the registry says {found}. Compare it with another "
-            f"source, and enter the row\n{name},{version},{found},{licence}",
+            f"digest of {image}: found none, expected one before anything is fetched; the registry reports {found}. Compare it with "
+            f"another source, and enter the row\n{name},{version},{found},{licence}",
         ) from None
     say(f"{image}@{digest}; licence: {licence}")
     pinned = f"{image.rpartition(':')[0]}@{digest}"
@@ -74,7 +74,7 @@ def fetch_container(
     if file.exists():
         if origin_of(file) != pinned:
             raise UserError(
-                str(file), f"found an image of {origin_of(file) or 'unknown origin'}, expected {pinned}; move it away to build it anew"
+                str(file), f"found an image of {origin_of(file) or 'unknown origin'}, expected {pinned}; move it away to build it again"
             )
         return
     if not dry_run:
@@ -120,12 +120,13 @@ def registry_digest(image: str, registry: str | None = None) -> str:
             answer = requests.head(url, headers={**headers, "Authorization": f"Bearer {token}"}, timeout=TIMEOUT)
     except (requests.RequestException, KeyError, ValueError) as error:
         raise UserError(
-            url, f"found no answer ({type(error).__name__}), expected the digest of {image}; ask where there is a network"
+            url, f"found no response ({type(error).__name__}), expected the digest of {image}; run this where there is a network"
         ) from None
     digest = answer.headers.get("Docker-Content-Digest", "")
     if answer.status_code != 200 or not DIGEST.fullmatch(digest):
         raise UserError(
-            url, f"found answer {answer.status_code} and digest {digest!r}, expected that of {image}; correct preprocessing.fmriprep_image"
+            url,
+            f"found response {answer.status_code} and digest {digest!r}, expected that of {image}; correct preprocessing.fmriprep_image",
         )
     return digest
 

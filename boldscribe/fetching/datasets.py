@@ -57,7 +57,7 @@ def select(
     design = config.datasets[dataset]
     if not design.manifest:
         raise UserError(
-            f"datasets.{dataset}.manifest", "found none, expected the list of its files; such data are to be brought (docs/fetching.md)"
+            f"datasets.{dataset}.manifest", "found none, expected the list of its files; provide the data yourself (docs/fetching.md)"
         )
     manifest = read_manifest(manifest_path(design.manifest))
     chosen = manifest.selected(parts, design.subjects if subjects is None else subjects)
@@ -114,13 +114,14 @@ def complete_dataset(config: Config, dataset: str) -> dict[str, str]:
     if other := [e.path for e in absent if (selection.folder / e.path).is_file()]:
         raise UserError(
             str(selection.folder),
-            f"found {len(other)} files that are not those of {design.manifest}, as {other[0]}; expected "
-            f"version {selection.manifest.source['version']}; `boldscribe fetch data {dataset}` replaces them; manifest: null keeps yours",
+            f"found {len(other)} files that differ from {design.manifest}, such as {other[0]}; expected version "
+            f"{selection.manifest.source['version']}; run `boldscribe fetch data {dataset}` to replace them, or set manifest: null to keep "
+            "yours",
         )
     if is_offline():
         raise UserError(
             str(selection.folder),
-            f"found {len(absent)} files lacking, expected all {len(selection.entries)} while BOLDSCRIBE_OFFLINE is set; run "
+            f"found {len(absent)} files missing, expected all {len(selection.entries)} while BOLDSCRIBE_OFFLINE is set; run "
             f"`boldscribe fetch data {dataset}` where there is a network",
         )
     fetch(Selection(selection.manifest, absent, selection.folder))

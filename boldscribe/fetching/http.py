@@ -85,7 +85,7 @@ class Fetcher:
         raise UserError(
             url,
             f"digest of {target.name}: found {' and '.join(dict.fromkeys(found))} in two downloads, expected {digest.hex()}; nothing was "
-            "kept. The store has another content, or something on the way changes it: try another network or --base-url",
+            "kept. The store has a different file, or something in between changes it: try another network or --base-url",
         )
 
     def _complete(self, url: str, part: Path, size: int | None, advance: Callable[[int], None]) -> None:
@@ -105,12 +105,12 @@ class Fetcher:
             try:
                 if self._receive(url, part, before, size, advance):
                     return
-                problem = "the end of the connection before that of the file"
+                problem = "a connection that closed before the end of the file"
             except _TryAgain as again:
                 problem, wait = str(again), again.wait
             except (requests.RequestException, HTTPError) as error:
                 untrusted = isinstance(error, requests.exceptions.SSLError)
-                problem = "a certificate that is not trusted" if untrusted else type(error).__name__
+                problem = "an untrusted certificate" if untrusted else type(error).__name__
                 offline = _is_offline(error)
             failed = 0 if _length(part) > before else failed + 1
             if failed > self.retries:
@@ -124,21 +124,21 @@ class Fetcher:
         try:
             answer = self._session().get(url, headers=headers, stream=True, timeout=TIMEOUT)
         except (MissingSchema, InvalidSchema, InvalidURL):
-            raise UserError(url, "found no address of a file, expected https://…; correct --base-url") from None
+            raise UserError(url, "found an invalid address, expected https://…; correct --base-url") from None
         with answer:
             if offset and (answer.status_code == 416 or not _continues(answer, offset)) and answer.status_code < 500:
                 # the server cannot resume, or its file differs: start over
                 advance(-offset)
                 part.unlink()
                 if answer.status_code != 200:
-                    raise _TryAgain(f"the answer {answer.status_code} to a resumed download")
+                    raise _TryAgain(f"the response {answer.status_code} to a resumed download")
                 offset = 0
             _check_status(answer, url)
             total = _total(answer, offset)
             if size is not None and total is not None and total != size:
                 raise UserError(
                     url,
-                    f"length: found {total} bytes on the server, expected {size}; it holds another file: use the right version or mirror",
+                    f"length: found {total} bytes on the server, expected {size}; it has another file: use the right version or mirror",
                 )
             self._write(answer, part, offset, size, url, advance)
         expected = size if size is not None else total
@@ -162,11 +162,11 @@ class Fetcher:
         except OSError as error:
             if isinstance(error, requests.RequestException):
                 raise
-            found = "a full disk or a quota that is used up" if error.errno in FULL else str(error.strerror)
+            found = "a full disk or an exhausted quota" if error.errno in FULL else str(error.strerror)
             raise FatalError(
                 str(part.parent),
-                f"found {found}, expected room for {part.name}; make room or correct the permissions, and run this again: what has arrived "
-                "is kept",
+                f"found {found}, expected room for {part.name}; make room or correct the permissions, then run this again: partial "
+                "downloads are kept",
             ) from None
 
     def _session(self) -> requests.Session:
@@ -199,10 +199,10 @@ def _given_up(url: str, problem: str, offline: bool) -> UserError:
     if offline:
         return FatalError(
             place.netloc,
-            f"found no connection ({problem}), expected one to fetch {place.path}; run this where there is a network, as on a login node, "
-            "and set HTTPS_PROXY if it needs a proxy",
+            f"found no connection ({problem}), expected one to fetch {place.path}; run this where there is a network, such as a login "
+            "node, and set HTTPS_PROXY if it needs a proxy",
         )
-    return UserError(url, f"found {problem} again and again, expected the file; try later: what has arrived is kept")
+    return UserError(url, f"found {problem} repeatedly, expected the file; try again later: partial downloads are kept")
 
 
 def _continues(answer: Any, offset: int) -> bool:
@@ -213,10 +213,10 @@ def _continues(answer: Any, offset: int) -> bool:
 def _check_status(answer: Any, url: str) -> None:
     if answer.status_code in RETRIED:
         wait = answer.headers.get("Retry-After", "")
-        raise _TryAgain(f"the answer {answer.status_code} {answer.reason}", float(wait) if wait.isdigit() else 0.0)
+        raise _TryAgain(f"the response {answer.status_code} {answer.reason}", float(wait) if wait.isdigit() else 0.0)
     if answer.status_code not in (200, 206):
         raise UserError(
-            url, f"found the answer {answer.status_code} {answer.reason}, expected the file; the store may have withdrawn this version"
+            url, f"found the response {answer.status_code} {answer.reason}, expected the file; the store may have withdrawn this version"
         )
 
 

@@ -101,7 +101,9 @@ class Manifest:
             UserError: a subject is not in the data set.
         """
         if subjects is not None and (unknown := sorted(set(subjects) - (known := {e.subject for e in self.files if e.subject}))):
-            raise UserError("subjects", f"found {', '.join(unknown)}, expected of {', '.join(sorted(known)) or 'none'}; correct the list")
+            raise UserError(
+                "subjects", f"found {', '.join(unknown)}, expected some of {', '.join(sorted(known)) or 'none'}; correct the list"
+            )
         parts = set(parts)
         return [
             entry
@@ -158,14 +160,14 @@ def read_manifest(path: str | Path) -> Manifest:
         raise UserError(str(path), "the manifest does not exist; make it with `boldscribe fetch manifest` (docs/fetching.md)") from None
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise UserError(
-            str(path), f"found no manifest of a data set ({error}), expected one of `boldscribe fetch manifest`; restore it"
+            str(path), f"found no manifest of a data set ({error}), expected one made by `boldscribe fetch manifest`; restore it"
         ) from None
     files = tuple(Entry(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True))
     for entry in files:
         check_path(entry.path, str(path))
         if len(entry.digest) not in (16, 32) or entry.size < 0:
             raise UserError(
-                str(path), f"{entry.path}: found a digest of {len(entry.digest)} bytes, expected 32 or 16; make the manifest anew"
+                str(path), f"{entry.path}: found a digest of {len(entry.digest)} bytes, expected 32 or 16; make the manifest again"
             )
     return Manifest(source, files)
 
@@ -183,4 +185,4 @@ def check_path(path: str, origin: str) -> None:
     """
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
-        raise UserError(origin, f"path: found {path!r}, expected one inside the folder; do not use what it comes from")
+        raise UserError(origin, f"path: found {path!r}, expected one inside the folder; do not use the file that contains it")

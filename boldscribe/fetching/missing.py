@@ -75,8 +75,8 @@ def advise(host: str, configs: Sequence[Path], models: Sequence[str]) -> str:
     if not found:
         command = f"boldscribe fetch {kind if kind not in (None, 'data') else 'all'}{options}"
         return (
-            "all that the configuration names is on this machine, so that a program or library asks for something else; where that is an "
-            f"asset, run `{command}` on a login node (docs/fetching.md)"
+            "everything in the configuration is on this machine, so a program or library requests something else; if that is an asset, "
+            f"run `{command}` on a login node (docs/fetching.md)"
         )
     more = f"; and {len(found) - SHOWN} more: `boldscribe fetch missing{options}`" if len(found) > SHOWN else ""
     return "not on this machine: " + "; ".join(map(str, found[:SHOWN])) + more
@@ -123,18 +123,18 @@ def _data(config: Config, options: str) -> list[Missing]:
             selection = select(config, name, parts=parts, images=config.preprocessing.engine != "derivatives")
             sizes = [_size(selection.folder / entry.path) for entry in selection.entries]
             if absent := sum(size != entry.size for size, entry in zip(sizes, selection.entries, strict=True)):
-                text = f"{absent:,} of {len(selection.entries):,} files lacking in {selection.folder}"
+                text = f"{absent:,} of {len(selection.entries):,} files missing in {selection.folder}"
                 found.append(Missing("data", name, key, text, _command(f"data {name}", options)))
         elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
             text = f"no data set in {dataset.bids_dir or 'null'}"
-            found.append(Missing("data", name, f"{key}.bids_dir", text, "bring it, it has no manifest"))
+            found.append(Missing("data", name, f"{key}.bids_dir", text, "provide it, since it has no manifest"))
         if config.preprocessing.reads_derivatives and not _is_there(dataset.derivatives_dir):
             text = f"no folder {dataset.derivatives_dir}"
-            found.append(Missing("data", name, f"{key}.derivatives_dir", text, "bring it (docs/fetching.md)"))
+            found.append(Missing("data", name, f"{key}.derivatives_dir", text, "provide it (docs/fetching.md)"))
     for name, extra in config.pretraining.items():
         if not _is_there(extra.derivatives_dir):
             text = f"no folder {extra.derivatives_dir}"
-            found.append(Missing("data", name, f"pretraining.{name}.derivatives_dir", text, "bring it (docs/pretraining.md)"))
+            found.append(Missing("data", name, f"pretraining.{name}.derivatives_dir", text, "provide it (docs/pretraining.md)"))
     return found
 
 
@@ -157,7 +157,7 @@ def _weights(config: Config, options: str) -> list[Missing]:
         row = fetched.get(asset)
         remedy = "convert the published checkpoint (docs/weights.md), or put your own there"
         if key == BASELINE:
-            remedy = "take it from the package bert_score, or set it to null"
+            remedy = "copy it from the package bert_score, or set it to null"
         elif row is not None:
             remedy = _command(f"weights --asset {asset}", options, row.repo)
         elif asset == "llm" and (source := fetched.get("video_llama_source")) is not None and not _is_there(source.folder):
@@ -172,7 +172,7 @@ def _preprocessing(config: Config, options: str) -> list[Missing]:
         folder = templateflow_home(config)
         if absent := sum(_size(folder / entry.path) != entry.size for entry in templates()):
             key = "preprocessing.templateflow_home"
-            found.append(Missing("templates", "templates", key, f"{absent} files lacking in {folder}", _command("templates", options)))
+            found.append(Missing("templates", "templates", key, f"{absent} files missing in {folder}", _command("templates", options)))
     if settings.engine == "apptainer" and not _is_there(settings.fmriprep_sif):
         text = f"no image {settings.fmriprep_sif}"
         found.append(Missing("containers", "container", "preprocessing.fmriprep_sif", text, _command("containers", options)))

@@ -150,7 +150,7 @@ def _blobs(clone: Path, names: Iterable[str]) -> Iterator[bytes]:
             process.stdin.flush()
             head = process.stdout.readline().split()
             if len(head) != 3:
-                raise UserError(str(clone), f"found no content of {name}, expected a clone with all of them; fetch it anew, not shallow")
+                raise UserError(str(clone), f"found no content of {name}, expected a complete clone; clone it again, not shallow")
             content = process.stdout.read(int(head[2]))
             process.stdout.read(1)
             yield content
@@ -196,7 +196,7 @@ def _store(clone: Path, annex: str, base_url: str | None) -> Store:
         return Store(frozenset(), "", base_url)
     if not stores:
         raise UserError(
-            str(clone), "found no public S3 store in the branch git-annex, expected one; say where the files are with --base-url"
+            str(clone), "found no public S3 store in the branch git-annex, expected one; give the address of the files with --base-url"
         )
     _, url, prefix, _ = max(stores)
     return Store(frozenset(uuid for _, other, _, uuid in stores if other == url), prefix, url)

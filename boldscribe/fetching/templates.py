@@ -62,7 +62,7 @@ def templateflow_home(config: Config, table: Path = TABLE) -> Path:
     if settings.space not in spaces:
         raise UserError(
             "preprocessing.space",
-            f"found {settings.space}, expected one of {', '.join(spaces)}, which data/{table.name} has; change it, or enter its files",
+            f"found {settings.space}, expected one of {', '.join(spaces)}, which data/{table.name} lists; change it, or enter its files",
         )
     return Path(settings.templateflow_home)
 

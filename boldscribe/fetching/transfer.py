@@ -71,7 +71,7 @@ def check_disk(entries: Sequence[Entry], folder: Path) -> None:
     # a file system without a fixed number of inodes reports zero
     if system.f_files and system.f_favail < len(entries) + MARGIN_FILES:
         problems.append(
-            f"found {system.f_favail} free inodes, expected {len(entries) + MARGIN_FILES}; remove files, or ask for more inodes"
+            f"found {system.f_favail} free inodes, expected {len(entries) + MARGIN_FILES}; remove files, or request more inodes"
         )
     if problems:
         raise UserError(str(existing), *problems)
@@ -107,10 +107,11 @@ def transfer(
         memory = Verified(folder)
         wanted = lacking(entries, folder, memory)
         if other := [e.path for e in wanted if (folder / e.path).is_file() and (folder / e.path).stat().st_size]:
-            log.warning("%d files in %s are not the manifest's and are replaced: %s", len(other), folder, ", ".join(other[:5]))
+            log.warning("%d files in %s differ from the manifest and are replaced: %s", len(other), folder, ", ".join(other[:5]))
         if wanted and is_offline():
             raise UserError(
-                str(folder), f"found {len(wanted)} files lacking while BOLDSCRIBE_OFFLINE is set, expected it unset where files are fetched"
+                str(folder),
+                f"found {len(wanted)} files missing while BOLDSCRIBE_OFFLINE is set, expected it unset; unset it to fetch files",
             )
         check_disk(wanted, folder)
         _transfer(wanted, folder, url_of, parallel, fetcher or Fetcher(), memory)
@@ -175,7 +176,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise UserError(
-                str(folder), f"found {_holder(lock.read())} fetching into it, expected none; wait for its end, or end it"
+                str(folder), f"found {_holder(lock.read())} fetching into it, expected none; wait until it ends, or stop it"
             ) from None
         lock.truncate(0)
         lock.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}))
@@ -185,7 +186,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def _unwritable(folder: Path, error: OSError) -> FatalError:
     return FatalError(
-        str(error.filename or folder), f"found {error.strerror}, expected a place to write files; correct the folder or its permissions"
+        str(error.filename or folder), f"found {error.strerror}, expected a writable folder; correct the folder or its permissions"
     )
 
 

@@ -125,16 +125,16 @@ def fetch_weights(
         raise UserError(
             f"data/{TABLE.name}",
             f"revision of {weights.repo}: found none, expected a commit, since a branch may move; look it up on the hub, read the licence, "
-            f"name it with --asset {weights.asset} --revision COMMIT, and enter it in the table",
+            f"pass it with --asset {weights.asset} --revision COMMIT, and enter it in the table",
         )
     if weights.folder.exists():
         if (stated := stated_revisions(weights.folder)) == {weights.revision}:
-            say(f"  {weights.folder} has it")
+            say(f"  already in {weights.folder}")
             return
         raise UserError(
             str(weights.folder),
             f"found {'commit ' + ', '.join(sorted(stated)) if stated else 'files of an unknown commit'}, expected {weights.revision}; move "
-            "the folder away to fetch it anew",
+            "the folder away to fetch it again",
         )
     with _hub_errors(weights):
         tree = [
@@ -189,7 +189,7 @@ def _check(file: Path, listed: Any, weights: Weights) -> None:
 def _say_lock(weights: Weights, paths: Sequence[str], say: Callable[[str], None]) -> None:
     """Print the rows that are missing in the lock of assets, or the next step for files that must be converted."""
     if weights.pickled:
-        say(f"  to be converted: `boldscribe convert` reads {weights.folder} (docs/weights.md)")
+        say(f"  next step: convert {weights.folder} with `boldscribe convert` (docs/weights.md)")
         return
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
@@ -203,7 +203,7 @@ def _say_lock(weights: Weights, paths: Sequence[str], say: Callable[[str], None]
             licence = weights.licence
             writer.writerow([f"{weights.repo}/{path}", weights.revision[:12], name, url, file.stat().st_size, sha256, licence, gated])
     if rows.getvalue():
-        say(f"  rows to enter in data/versions.csv, by which steps know the files ({','.join(LOCK_COLUMNS)}):")
+        say(f"  rows to enter in data/versions.csv, so that steps accept the files ({','.join(LOCK_COLUMNS)}):")
         say(rows.getvalue().rstrip())
 
 
@@ -217,17 +217,20 @@ def _hub_errors(weights: Weights) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         raise UserError(
-            place, "found that the repository is gated, expected access; accept its licence on the hub, then `hf auth login`"
+            place, "found a gated repository, expected access; accept its licence on the hub, then run `hf auth login`"
         ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise UserError(place, f"found none on the hub ({type(error).__name__}), expected it; correct the row or the login") from None
+        raise UserError(
+            place, f"found no such repository or commit on the hub ({type(error).__name__}), expected it; correct the row or the login"
+        ) from None
     except errors.OfflineModeIsEnabled:
         raise UserError(
-            "HF_HUB_OFFLINE", "found the hub switched off by it or BOLDSCRIBE_OFFLINE, expected not so; unset it for this command"
+            "HF_HUB_OFFLINE",
+            "found the hub switched off by this variable or BOLDSCRIBE_OFFLINE, expected access; unset it for this command",
         ) from None
     except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             place,
             f"found {str(error).splitlines()[0] if str(error) else type(error).__name__}, expected its files; run this where there is a "
-            "network: what has arrived is kept",
+            "network: partial downloads are kept",
         ) from None

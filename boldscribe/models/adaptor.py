@@ -109,8 +109,8 @@ class NonlinearAdaptor(nn.Module, BaseTunerLayer):
             NotImplementedError: always, with the reason.
         """
         raise NotImplementedError(
-            "a nonlinear adaptor is no linear map of its input, so that no weight matrix holds frozen map and adaptor together; "
-            "keep the adaptors beside the frozen model"
+            "a nonlinear adaptor is not a linear map of its input, so it cannot be merged into the frozen weight matrix; "
+            "keep the adaptors separate from the frozen model"
         )
 
 

@@ -42,7 +42,7 @@ def source(config: Config, asset: str) -> str:
     if asset not in origins:
         raise UserError("--asset", f"found {asset!r}, expected one of {', '.join(origins)}")
     if not (origin := origins[asset]()):
-        raise UserError("--asset", f"found {asset!r}, for which the configuration names no weights: its key is null")
+        raise UserError("--asset", f"found {asset!r}, for which no weights are configured: its key is null")
     return origin
 
 
@@ -75,7 +75,7 @@ def _link(path: Path, asset: str, folder: Path) -> list[Path]:
         raise UserError(
             str(path),
             f"the weights of {asset} are missing: expected {_expected(asset)} there; get them with `boldscribe fetch weights` "
-            "(docs/fetching.md) or put them in place, or change the key in the configuration ('boldscribe doctor' lists all of them)",
+            "(docs/fetching.md), put them in place, or change the key in the configuration ('boldscribe doctor' lists all of them)",
         )
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     if not any(p.suffix == ".safetensors" for p in files):

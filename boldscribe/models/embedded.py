@@ -73,7 +73,7 @@ def package_file(package: str, file: str) -> Path:
     spec = importlib.util.find_spec(package)
     path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
     if path is None or not path.exists():
-        raise UserError(f"package {package}", f"expected {file} in it, found nothing; install the environment again with `make setup`")
+        raise UserError(f"package {package}", f"{file} is missing from it; install the environment again with `make setup`")
     return path
 
 

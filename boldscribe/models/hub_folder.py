@@ -32,16 +32,16 @@ def check_hub_folder(folder: Path, revision: str) -> None:
         if not any((folder / name).is_file() for name in names):
             raise UserError(
                 str(folder),
-                f"found no {' or '.join(names)} ({what}), expected all files that the hub has of the model: download the whole repository "
+                f"found no {' or '.join(names)} ({what}), expected all files of the model on its hub; download the whole repository "
                 "(docs/captioners.md)",
             )
     stated = stated_revisions(folder)
     if not stated:
-        log.warning("%s does not say which commit its files are of; captioner.revision is taken on trust", folder)
+        log.warning("%s does not state the commit of its files; captioner.revision is not verified", folder)
     elif stated != {revision}:
         raise UserError(
             str(folder),
-            f"commit: its files say {', '.join(sorted(stated))}, captioner.revision is {revision}; download that one, or correct the key",
+            f"commit: found {', '.join(sorted(stated))}, expected captioner.revision, {revision}; download that commit, or correct the key",
         )
 
 

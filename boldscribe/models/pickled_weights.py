@@ -87,12 +87,12 @@ def _first_bytes(path: Path) -> bytes:
 def _refusal(path: Path, names: list[str]) -> UserError:
     return UserError(
         str(path),
-        f"unpickling it would call or build {', '.join(names)}, which is not on the list of what weights need; nothing was executed. "
+        f"unpickling it would call or create {', '.join(names)}, which is not on the allow-list for weights; nothing was executed. "
         "Do not open the file with other programs unless you trust its origin; download it again from its publisher",
     )
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(
-        str(path), f"found a file that is truncated or no torch checkpoint ({str(error).splitlines()[0][:120]}); download it again"
+        str(path), f"found a file that is truncated or not a torch checkpoint ({str(error).splitlines()[0][:120]}); download it again"
     )

@@ -102,7 +102,7 @@ def model_folder(configured: str, asset: str, models_dir: Path) -> Path:
 
 
 def _trained(config: Config, prefix: str) -> dict[str, Tensor]:
-    state, _ = load_weights(config.video_llama.connectors, "`make connectors` trains the miniature's again")
+    state, _ = load_weights(config.video_llama.connectors, "run `make connectors` to train the miniature's again")
     return {k.removeprefix(prefix): v.float() for k, v in state.items() if k.startswith(prefix)}
 
 

@@ -78,15 +78,15 @@ class VideoTextModel(nn.Module):
         if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or type(config) not in PROCESSOR_MAPPING:
             raise UserError(
                 str(folder / "config.json"),
-                f"model_type: found {config.model_type!r}, expected a video-text model that transformers has, such as qwen3_vl, smolvlm or "
-                "video_llama_3; code that a folder brings along is not run",
+                f"model_type: found {config.model_type!r}, expected a video-text model supported by transformers, such as qwen3_vl, "
+                "smolvlm or video_llama_3; code shipped in the folder is not run",
             )
         processor = load_processor(folder, frames_as, config)
         if not (processor.chat_template or processor.tokenizer.chat_template):
             raise UserError(str(folder), "found no chat template, expected one of an instruction-tuned model (chat_template.jinja)")
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True, **LOCAL)
-        way = "a video with the times of its frames" if frames_as == "video" else "a sequence of images, without their times"
-        log.info("%s of %s sees the frames of a clip as %s", type(model).__name__, folder, way)
+        way = "a video with frame times" if frames_as == "video" else "a sequence of images without times"
+        log.info("%s of %s receives the frames of a clip as %s", type(model).__name__, folder, way)
         return cls(model, processor, frames_as)
 
     @torch.inference_mode()
@@ -157,8 +157,8 @@ def load_processor(folder: Path, frames_as: FramesAs, config: Any) -> Any:
         if not is_torchvision_available():
             raise UserError(
                 "captioner.frames_as",
-                "found 'video', which needs torchvision, and it is not installed; install the build for this torch, or set 'images', which "
-                "hands the frames over without their times (docs/captioners.md)",
+                "found 'video', which needs torchvision, but it is not installed; install the build for this torch version, or set "
+                "'images', which passes the frames without their times (docs/captioners.md)",
             )
         import torchvision  # used by transformers' video processors; imported here so that records hold its version
 

@@ -65,7 +65,7 @@ def fill(module: M, state: dict[str, Tensor], origin: str, expected: str) -> M:
         raise UserError(
             origin,
             f"weights do not fit {type(module).__name__}: missing {missing or 'none'}, unexpected {unexpected or 'none'}, "
-            f"of another shape {wrong or 'none'}; expected {expected}",
+            f"wrong shape {wrong or 'none'}; expected {expected}",
         )
     module.load_state_dict(state, assign=any(v.is_meta for v in own.values()))
     return module.eval().requires_grad_(False)
@@ -79,4 +79,4 @@ def _opened(path: str | Path, remedy: str, device: str) -> Iterator[Any]:
         with safe_open(path, "pt", device=device) as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise UserError(str(path), f"found a file that does not open ({error}), expected safetensors; {remedy}") from None
+        raise UserError(str(path), f"found a file that cannot be opened ({error}), expected safetensors; {remedy}") from None

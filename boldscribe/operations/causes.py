@@ -89,7 +89,7 @@ def diagnose(evidence: Evidence) -> Cause:
         if evidence.controller
         else ""
     )
-    return Cause(UNKNOWN, f"{told}Read the log; if it is none of your doing, report it with the log and `boldscribe doctor`.", lines)
+    return Cause(UNKNOWN, f"{told}Read the log; if the fault is not yours, report it with the log and `boldscribe doctor`'s output.", lines)
 
 
 def _by_slurm(e: Evidence) -> Cause | None:
@@ -101,41 +101,43 @@ def _by_slurm(e: Evidence) -> Cause | None:
             message = said[1] if said else e.controller
             return Cause(
                 "refused by Slurm",
-                f"Slurm did not take the job: change what it asks for (`boldscribe plan` says what partitions allow; account, QOS and "
-                f"partitions stand in site.yaml), for rule {e.rule} alone by `--set-resources {e.rule}:slurm_partition=...`.",
+                f"Slurm rejected the job: change its request (`boldscribe plan` shows what partitions allow; account, QOS and "
+                f"partitions are set in site.yaml), or for rule {e.rule} only, use `--set-resources {e.rule}:slurm_partition=...`.",
                 tuple(m for m in re.split(r"\s*sbatch: error: ", message) if m),
             )
         return None
     asked, limit = account.asked_mb, account.limit
     if account.state == "TIMEOUT" or (account.state == "CANCELLED" and "DUE TO TIME LIMIT" in e.slurm_log):
         more = f"--set-resources {e.rule}:runtime={max(30, round(2 * limit / 60))}` (min)"
-        fewer = f"--group-components '{e.rule}_{{dataset}}=5'` (jobs that share its time)"
+        fewer = f"--group-components '{e.rule}_{{dataset}}=5'` (number of jobs that share its time)"
         return Cause(
             "time limit",
-            f"It had {duration(limit) if limit else 'its time'} and was not done. Snakemake asks for more at the next attempt; for good: "
-            f"`{fewer if e.shared else more}. Trainings go on from their last checkpoint.",
+            f"It had {duration(limit) if limit else 'its time'} and did not finish. Snakemake requests more at the next attempt; for a "
+            f"permanent change: `{fewer if e.shared else more}. Training runs continue from their last checkpoint.",
             _last(e),
         )
     if account.state == "OUT_OF_MEMORY" or re.search(KILLED_FOR_MEMORY, e.slurm_log, re.I):
-        used = f" and held {account.used_mb:,.0f} MB when last looked at" if account.used_mb else ""
-        told = f"It asked for {asked:,.0f} MB{used}. " if asked else ""
+        used = f" and used {account.used_mb:,.0f} MB when last measured" if account.used_mb else ""
+        told = f"It requested {asked:,.0f} MB{used}. " if asked else ""
         return _memory(e, told, max(1000, round(2 * asked)))
     if account.state in ("NODE_FAIL", "BOOT_FAIL"):
         return Cause(
             "node failure",
-            f"{account.node or 'The node'} failed, not the job: run the same command again. If it comes back on the same node, leave "
-            f"it out by `--set-resources {e.rule}:slurm_extra=\"'--exclude={account.node}'\"` and tell the cluster's staff.",
+            f"{account.node or 'The node'} failed, not the job: run the same command again. If it recurs on the same node, exclude "
+            f"the node with `--set-resources {e.rule}:slurm_extra=\"'--exclude={account.node}'\"` and inform the cluster's staff.",
             _last(e),
         )
     if account.state in ("PREEMPTED", "REVOKED"):
         return Cause(
             "preempted",
-            "Jobs of higher priority took its place. Run the same command again: trainings go on from their last checkpoint.",
+            "Jobs of higher priority took its place. Run the same command again: training runs continue from their last checkpoint.",
             _last(e),
         )
     if account.state in ("CANCELLED", "DEADLINE"):
         return Cause(
-            "cancelled", "It was cancelled (`scancel`, a stopped Snakemake, or the staff). Run the same command again to go on.", _last(e)
+            "cancelled",
+            "It was cancelled (`scancel`, a stopped Snakemake, or the staff). Run the same command again to continue.",
+            _last(e),
         )
     return None
 
@@ -145,50 +147,50 @@ def _by_log(e: Evidence) -> Cause | None:
     if found := re.search(OFFLINE, e.text):
         return Cause(
             "network attempt",
-            f"A step wanted something from {found[1]}, and only `boldscribe fetch` may reach the network: run the command that the "
-            f"message names where there is a network, then the same Snakemake command again.",
+            f"A step tried to reach {found[1]}, but only `boldscribe fetch` may use the network: run the command named in the "
+            f"message on a machine with a network, then the same Snakemake command again.",
             _mistake(e) or _last(e),
         )
     if found := re.search(NO_GPU_MEMORY, e.text, re.M):
         return Cause(
             "GPU memory full",
-            "The GPU's memory did not suffice. Lower the batch size (`stage1.batch_size`; `stage2.batch_size` with a larger "
-            "`stage2.accumulate`; `decoding.batch_size`), or ask for a larger GPU (`gpu_model` in site.yaml).",
+            "The GPU did not have enough memory. Lower the batch size (`stage1.batch_size`; `stage2.batch_size` with a larger "
+            "`stage2.accumulate`; `decoding.batch_size`), or request a larger GPU (`gpu_model` in site.yaml).",
             _around(e, found),
         )
     if found := re.search(DISK_FULL, e.text, re.M):
         return Cause(
             "disk full",
-            "There was no room left to write, on the results' file system or in the node's scratch: see `df -h` and `df -i` there (or your "
-            "quota), make room, and run the same command again; `boldscribe plan` says what a run needs.",
+            "No space was left on the results' file system or in the node's scratch: check `df -h` and `df -i` there (or your quota), "
+            "free some space, and run the same command again; `boldscribe plan` shows what a run needs.",
             _around(e, found),
         )
     if found := re.search(NO_MEMORY, e.text, re.M):
         return _memory(e, "", 0, found)
     mistake = _mistake(e)
     if re.search(NOT_INSTALLED, "\n".join(mistake)):
-        return Cause("missing package", "Do what the message says; `boldscribe doctor` says what else is missing.", mistake)
+        return Cause("missing package", "Do what the message says; `boldscribe doctor` shows what else is missing.", mistake)
     if mistake and e.exit in ("", "failed: UserError"):
-        return Cause(MISTAKE, "Do what the message says, then run the same command again; it is not tried again before.", mistake)
+        return Cause(MISTAKE, "Do what the message says, then run the same command again; the job is not retried until then.", mistake)
     both = f"{e.text}\n{e.slurm_log}"
     if found := re.search(NO_PACKAGE, both, re.M):
         return Cause(
             "missing package",
-            "The job's Python is not the environment of the lock: activate it (`source .venv/bin/activate`) before Snakemake, on a disk "
-            "that nodes see, or make it anew by `make setup`; `boldscribe doctor` says what is missing.",
+            "The job does not use the Python of the locked environment: activate it (`source .venv/bin/activate`) before Snakemake, on a "
+            "disk that nodes see, or rebuild it with `make setup`; `boldscribe doctor` shows what is missing.",
             (_short(found[0]),),
         )
     if found := re.search(GPU_TROUBLE, both, re.M):
         return Cause(
             "GPU or driver",
-            f"The GPU{' of ' + e.account.node if e.account and e.account.node else ''} could not be used: see `nvidia-smi` and `boldscribe "
-            "doctor` on that node. If other nodes work, leave this one out and tell the staff.",
+            f"The GPU{' of ' + e.account.node if e.account and e.account.node else ''} could not be used: check `nvidia-smi` and "
+            "`boldscribe doctor` on that node. If other nodes work, exclude this one and inform the staff.",
             _around(e, found),
         )
     if found := re.search(NO_NETWORK, e.text):
         return Cause(
             "no network",
-            "Fetching had no connection: run `boldscribe fetch` where there is one (a login node); it goes on where it stopped.",
+            "Fetching had no connection: run `boldscribe fetch` where there is one (a login node); it continues where it stopped.",
             _around(e, found),
         )
     return None
@@ -197,19 +199,20 @@ def _by_log(e: Evidence) -> Cause | None:
 def _by_ending(e: Evidence) -> Cause | None:
     """Diagnose from how the job ended, if the log shows nothing."""
     if re.search(KILLED, f"{e.controller}\n{e.slurm_log}", re.M) or (e.account and e.account.exit_code.endswith(":9")):
-        return _memory(e, "It was killed (SIGKILL) and could say nothing; most often that is for want of memory. ", 0)
+        return _memory(e, "It was killed (SIGKILL) without a message, most often for lack of memory. ", 0)
     if found := re.match(LEFT, e.exit):
         told = f"by {found[1]} " if found[1] else ""
         return Cause(
             "stopped",
-            f"It was told {told}to end (Ctrl-C, `scancel`, preemption, a limit that came near). Run the same command again: trainings go "
-            "on from the state that they saved.",
+            f"It was asked {told}to exit (Ctrl-C, `scancel`, preemption, an approaching limit). Run the same command again: training runs "
+            "continue from their saved state.",
             _last(e),
         )
     if not e.exit and e.attempt is not None and not e.controller and not e.state:
         return Cause(
             "ended without word",
-            "It started, and nothing says how it ended: it was killed with Snakemake, or with the machine. Run the same command again.",
+            "It started, and no source reports how it ended: it was killed along with Snakemake or the machine. Run the same command "
+            "again.",
             _last(e),
         )
     return None
@@ -219,8 +222,8 @@ def _memory(e: Evidence, told: str, megabytes: int, found: re.Match[str] | None 
     amount = str(megabytes) if megabytes else "..."
     return Cause(
         OUT_OF_MEMORY,
-        f"{told}Snakemake asks for more at the next attempt where the profile retries; for good: "
-        f"`--set-resources {e.rule}:mem_mb={amount}`" + ("." if e.account else ", or fewer jobs at a time (`--cores`)."),
+        f"{told}Snakemake requests more at the next attempt if the profile allows retries; for a permanent change: "
+        f"`--set-resources {e.rule}:mem_mb={amount}`" + ("." if e.account else ", or run fewer jobs at a time (`--cores`)."),
         _around(e, found) if found else tuple(dict.fromkeys(_last(e) + _telling(e.slurm_log))),
     )
 

@@ -46,11 +46,11 @@ path = click.Path(path_type=Path)
     "configs",
     type=path,
     multiple=True,
-    help="File over config.yaml, where no run has started yet; may repeat.",
+    help="File merged over config.yaml, if no run has started yet; may be repeated.",
 )
-@click.option("--failures", is_flag=True, help="Failed jobs alone: cause, what to do, last lines, log.")
-@click.option("--watch", is_flag=True, help="Look again and again, until all is done or Ctrl-C.")
-@click.option("--every", type=click.FloatRange(min=1), default=15, show_default=True, help="Seconds between two looks of --watch.")
+@click.option("--failures", is_flag=True, help="Show only failed jobs: cause, remedy, last lines, log.")
+@click.option("--watch", is_flag=True, help="Refresh until everything is done or Ctrl-C.")
+@click.option("--every", type=click.FloatRange(min=1), default=15, show_default=True, help="Seconds between refreshes of --watch.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @user_errors
 def status(results: Path | None, configs: tuple[Path, ...], failures: bool, watch: bool, every: float, as_json: bool) -> None:
@@ -110,23 +110,23 @@ def sentences(overview: Overview, folder: Path) -> Sequence[str]:
         left = time_left_sentence(overview, started, "slurm" in controller["command"])
         since = controller["since"].replace("T", " ")[:16]
         said.append(
-            f"Snakemake is at work: process {controller['process']} on {controller['host']}, since {since}; {left or 'all is done'}."
+            f"Snakemake is running: process {controller['process']} on {controller['host']}, since {since}; {left or 'all is done'}."
         )
     elif counts[DONE] < len(overview.states):
         left = time_left_sentence(overview, datetime.now(UTC))
-        said.append(f"No Snakemake is at work in {folder} on this machine; the run's command goes on from here: {left}.")
+        said.append(f"No Snakemake is running in {folder} on this machine; the run's command continues from here: {left}.")
     if unnamed := sum(overview.unnamed.values()):
-        said.append(f"{unnamed} tasks of job arrays are in the queue, of which Slurm does not say which subjects or shards they are.")
+        said.append(f"{unnamed} tasks of job arrays are in the queue; Slurm does not report their subjects or shards.")
     stuck = [s for s in overview.states if s.reason.partition(",")[0].strip("()") in NEVER]
     if stuck:
         reasons = ", ".join(dict.fromkeys(s.reason for s in stuck))
         numbers = " ".join(s.slurm for s in stuck[:5])
         said.append(
-            f"{len(stuck)} queued jobs will not start as they are ({reasons}): `boldscribe plan` says what partitions allow; "
-            f"scancel {numbers}{' ...' if len(stuck) > 5 else ''}, and start again with less."
+            f"{len(stuck)} queued jobs will not start as submitted ({reasons}): `boldscribe plan` shows what partitions allow; "
+            f"scancel {numbers}{' ...' if len(stuck) > 5 else ''}, and start again with smaller requests."
         )
     if overview.other:
-        said.append(f"{overview.other} more jobs in the queue are from this folder and of another experiment.")
+        said.append(f"{overview.other} more jobs in the queue were submitted from this folder for another experiment.")
     if counts["failed"]:
         said.append(f"Why jobs failed and what to do: boldscribe status {overview.results} --failures")
     return said
@@ -140,6 +140,6 @@ def _latest(folder: Path, configs: Sequence[Path]) -> Path:
         return Path(load_config(PAPER, *configs).paths.results)
     runs = [*(folder / "results").glob("run.json"), *(folder / "results").glob("*/run.json")]
     if not runs:
-        raise UserError(str(folder / "results"), "found no run, expected one that was started; name its results folder, or --config")
+        raise UserError(str(folder / "results"), "found no run, expected one that was started; pass its results folder, or --config")
     newest = max(runs, key=lambda p: p.stat().st_mtime).parent
     return newest.relative_to(Path.cwd()) if newest.is_relative_to(Path.cwd()) else newest

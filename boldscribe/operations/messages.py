@@ -21,7 +21,7 @@ def success_message(overview: Overview, started: datetime) -> str:
     entries = [e for e in overview.finished if datetime.fromisoformat(e["ended"]) >= started]
     took = duration((datetime.now(UTC) - started).total_seconds())
     again = sum(e["attempt"] > 1 for e in entries)
-    lines = [f"Done in {took}: {len(entries)} jobs" + (f", {again} of them not at the first attempt." if again else ".")]
+    lines = [f"Done in {took}: {len(entries)} jobs" + (f", {again} of them not on the first attempt." if again else ".")]
     made = {o["path"] for e in entries for o in e["outputs"]}
     results = overview.results
     ends = [
@@ -36,8 +36,8 @@ def success_message(overview: Overview, started: datetime) -> str:
         rules = Counter(e["rule"] for e in entries)
         lines.append(f"  made:    {', '.join(f'{n} of {rule}' for rule, n in rules.items())}")
     if left := sum(s.state != DONE for s in overview.states):
-        lines.append(f"  {left} jobs that earlier runs were asked for are not done. `boldscribe status {results}` lists them.")
-    lines.append(f"Next: boldscribe audit {results}    # is every file what was written, and what would be made today?")
+        lines.append(f"  {left} jobs requested by earlier runs are not done. `boldscribe status {results}` lists them.")
+    lines.append(f"Next: boldscribe audit {results}    # are all files unchanged and up to date?")
     if f"tables/{overview.config.whole_datasets[0]}.md" in made:
         table = results / "tables" / f"{overview.config.whole_datasets[0]}.csv"
         lines.append(f"      boldscribe explain {table} --row Total --column bertscore    # where a number comes from")
@@ -52,9 +52,10 @@ def failure_message(overview: Overview, started: datetime) -> str:
     lines = [f"Stopped after {took}: {len(failed)} failed, {counts[DONE]} of {len(overview.states)} jobs are done.", ""]
     lines += summary(failed)
     if not failed:
-        lines.append("No job left word of a failure; Snakemake's message above says what stopped it.")
+        lines.append("No job reported a failure; Snakemake's message above shows what stopped the run.")
     lines.append(
-        f"The same command goes on from what is done. `boldscribe status {overview.results}` shows the table, with --failures this list."
+        f"The same command continues from the completed jobs. `boldscribe status {overview.results}` shows the table, with --failures "
+        "this list."
     )
     return "\n".join(lines)
 
@@ -72,4 +73,4 @@ def notify(message: str) -> None:
         print(f"warning: {NOTIFY}: {command!r} could not be run: {error}", file=sys.stderr)
         return
     if done.returncode:
-        print(f"warning: {NOTIFY}: {command!r} ended with {done.returncode}: {done.stderr.strip()[-300:]}", file=sys.stderr)
+        print(f"warning: {NOTIFY}: {command!r} exited with code {done.returncode}: {done.stderr.strip()[-300:]}", file=sys.stderr)

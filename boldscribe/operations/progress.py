@@ -100,7 +100,7 @@ def time_left_sentence(overview: Overview, since: datetime, on_slurm: bool = Fal
         return ""
     room = room_for(overview, since, 1 if on_slurm else None)
     places = f"{int(room.jobs)} at a time" if room.cores == inf else f"{int(room.cores)} cores"
-    queue = ", time in the queue aside" if overview.slurm and room.cores == inf else ""
+    queue = ", excluding time in the queue" if overview.slurm and room.cores == inf else ""
     return f"about {duration(time_left(overview, todo, room, since))} left with {places}{queue}"
 
 

@@ -95,7 +95,7 @@ def config_of(results: Path, configs: Sequence[Path]) -> Config:
     if configs:
         return load_config(*configs)
     if not (results / "config.yaml").is_file():
-        raise UserError(str(results), "found no config.yaml, expected the results folder of a run; start one, or name its --config")
+        raise UserError(str(results), "found no config.yaml, expected the results folder of a run; start one, or pass its --config")
     return load_config(results / "config.yaml")
 
 

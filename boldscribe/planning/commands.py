@@ -25,14 +25,17 @@ path = click.Path(path_type=Path)
 
 @click.command()
 @click.option(
-    "--config", "configs", type=path, multiple=True, help="File over config.yaml, as `snakemake --configfile` takes it; may repeat."
+    "--config", "configs", type=path, multiple=True, help="File merged over config.yaml, as by `snakemake --configfile`; may be repeated."
 )
 @click.option("--results", type=path, help="Results tree, whose ledger refines the plan; paths.results by default.")
 @click.option(
-    "--jobs", "at_once", type=click.IntRange(min=1), help="Jobs at the same time, as given to Snakemake; what the cores allow by default."
+    "--jobs",
+    "at_once",
+    type=click.IntRange(min=1),
+    help="Jobs at the same time, as passed to Snakemake; as many as the cores allow by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the source of every figure.")
-@click.option("--sbatch", is_flag=True, help="Print what Slurm would be asked for instead: a line per rule, of its largest job.")
+@click.option("--sbatch", is_flag=True, help="Print the sbatch commands instead: a line per rule, for its largest job.")
 @user_errors
 def plan(configs: tuple[Path, ...], results: Path | None, at_once: int | None, as_json: bool, sbatch: bool) -> None:
     """Estimate what an experiment takes before it runs, and check whether this machine has it.
@@ -90,7 +93,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     from rich.table import Table
 
     table = Table(
-        title="What it takes (GB of disk, hours of cores and GPUs)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title="Resources needed (GB of disk, hours of cores and GPUs)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for header in ("data set", "stage"):
         table.add_column(header, no_wrap=True)
@@ -153,7 +156,7 @@ def print_partitions(partitions: Sequence[Partition], used: Sequence[Partition],
 
     from boldscribe.planning.queue import row
 
-    table = Table(title="Slurm's partitions now (free of all)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title="Slurm's partitions now (free of total)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in ("partition", "time limit", "nodes", "CPUs", "GPUs", "largest node", "jobs waiting", "used"):
         table.add_column(header, overflow="fold")
     for partition in partitions:

@@ -56,7 +56,7 @@ def designs_of(config: Config, name: str) -> dict[str, Design]:
     """
     dataset = config.datasets[name]
     splits = {split: config.datasets[split] for split in (name, *config.folds(name))}
-    why = f"{dataset.bids_dir} is not there"
+    why = f"{dataset.bids_dir} does not exist"
     if not dataset.simulated and (Path(dataset.bids_dir) / "dataset_description.json").is_file():
         try:
             viewed = _viewed(dataset)
@@ -73,7 +73,7 @@ def _expected(config: Config, dataset: Dataset, why: str) -> Design:
         volumes = math.ceil((24 + simulated.trials_per_run * s.stimulus_onset_asynchrony) / s.repetition_time)
         return _regular(dataset, simulated.runs, simulated.trials_per_run, volumes, "simulated", shared=simulated.shared_clips)
     if dataset.adapter == "had":
-        return _regular(dataset, HAD_RUNS, HAD_TRIALS, HAD_VOLUMES, "known of ds004488")
+        return _regular(dataset, HAD_RUNS, HAD_TRIALS, HAD_VOLUMES, "known for ds004488")
     runs = len({*dataset.adaptation_runs, *dataset.test_runs})
     return _regular(
         dataset,
@@ -82,8 +82,8 @@ def _expected(config: Config, dataset: Dataset, why: str) -> Design:
         HAD_VOLUMES,
         "assumed",
         assumed=(
-            f"{why}; assumed {runs} runs per subject (those that the split names), and of each run {HAD_TRIALS} trials, "
-            f"{HAD_VOLUMES} volumes and 143 MB as in HAD, with clips that no two trials share",
+            f"{why}; assumed {runs} runs per subject (those that the split names), and per run {HAD_TRIALS} trials, "
+            f"{HAD_VOLUMES} volumes and 143 MB as in HAD, with a different clip in each trial",
         ),
     )
 

@@ -55,17 +55,17 @@ def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fe
     if (Path(dataset.bids_dir) / "dataset_description.json").is_file():
         if (annexed := _annexed(Path(dataset.bids_dir))) is not None:
             return annexed
-        note = f"{name}: {dataset.bids_dir} is taken as whole, since there is no manifest to hold it against"
+        note = f"{name}: {dataset.bids_dir} is assumed to be complete, since there is no manifest to check it against"
         return Fetched(0, 0, 0, "on disk", assumed=(note,) if dataset.manifest else ())
     amounts = {"subject": len(dataset.subjects), "run": design.source_runs + design.target_runs, "clip": design.clips["all"]}
     rows = [c for c in costs if c.stage == "raw"]
     size = sum(c.bytes_kept * amounts[c.unit] for c in rows)
-    note = f"{name}: the manifest {dataset.manifest} is not there; sizes as in HAD's git tree" if dataset.manifest else ""
+    note = f"{name}: the manifest {dataset.manifest} does not exist; sizes as in HAD's git tree" if dataset.manifest else ""
     return Fetched(
         size,
         round(sum(c.inodes * amounts[c.unit] for c in rows)),
         size if dataset.manifest else 0,
-        "published" if dataset.manifest else "yours to bring",
+        "published" if dataset.manifest else "to be provided",
         tuple(c.source for c in rows),
         (note,) if note else (),
     )
@@ -83,14 +83,14 @@ def _of_manifest(manifest: Path, folder: Path) -> Fetched:
     there = [_size(folder / path) for path in table["path"]]
     absent = table[[size != expected for size, expected in zip(there, table["bytes"], strict=True)]]
     missing = float(absent["bytes"].sum())
-    return Fetched(missing, len(absent), missing, f"manifest, {len(table) - len(absent):,} of {len(table):,} there")
+    return Fetched(missing, len(absent), missing, f"manifest, {len(table) - len(absent):,} of {len(table):,} present")
 
 
 def _annexed(folder: Path) -> Fetched | None:
     """Count the files that git-annex holds only as links, whose names state the size; None if there is no such link."""
     links = [p.readlink().name for p in folder.rglob("*") if p.is_symlink() and not p.exists() and "derivatives" not in p.parts]
     sizes = [int(found[1]) for name in links if (found := ANNEX_KEY.match(name))]
-    return Fetched(sum(sizes), len(sizes), sum(sizes), f"git-annex, {len(sizes):,} to get") if sizes else None
+    return Fetched(sum(sizes), len(sizes), sum(sizes), f"git-annex, {len(sizes):,} to fetch") if sizes else None
 
 
 def _size(path: Path) -> int | None:

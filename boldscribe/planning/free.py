@@ -63,8 +63,8 @@ def verdicts(config: Config, plan: Plan, results: Path, slurm: Sequence[Partitio
         here = look() if needed else 0
         enough, note = here >= needed, ""
         if not enough and what.startswith("cores"):
-            enough, note = True, "Snakemake gives the job those that there are; it takes longer"
-        found.append(Verdict(what, form.format(needed), form.format(here) if needed else "not asked", enough, note))
+            enough, note = True, "Snakemake gives the job all available cores; it takes longer"
+        found.append(Verdict(what, form.format(needed), form.format(here) if needed else "not checked", enough, note))
     return found
 
 
@@ -90,8 +90,8 @@ def on_slurm(asked: list[Ask], used: Sequence[Partition], all_: Sequence[Partiti
     found = []
     for (lacks, elsewhere), group in groups.items():
         largest = max(group, key=lambda a: (a.gpus, a.memory, a.minutes))
-        more = f"; the like for {', '.join(a.rule for a in group if a is not largest)}" if len(group) > 1 else ""
-        note = f"{elsewhere} would do: name it in site.yaml (`boldscribe init --cluster`)" if elsewhere else remedy(largest, used) + more
+        more = f"; likewise for {', '.join(a.rule for a in group if a is not largest)}" if len(group) > 1 else ""
+        note = f"{elsewhere} would fit: add it to site.yaml (`boldscribe init --cluster`)" if elsewhere else remedy(largest, used) + more
         needed = f"{largest}" + (f" at most ({largest.rule})" if len(group) > 1 else "")
         found.append(Verdict(f"jobs of {', '.join(a.rule for a in group)}", needed, lacks, False, note))
     if fitting:

@@ -136,7 +136,7 @@ def asks(jobs: Sequence[Job]) -> list[Ask]:
 def against(ask: Ask, partition: Partition) -> list[str]:
     """List why a job does not fit a partition; empty if it fits, now or once nodes are free."""
     if not partition.up:
-        return ["takes no jobs now"]
+        return ["accepts no jobs now"]
     faults = []
     if ask.minutes > partition.minutes:
         faults.append(f"allows {duration(60 * partition.minutes)}")
@@ -156,7 +156,7 @@ def against(ask: Ask, partition: Partition) -> list[str]:
         lacks = [f"{cpus:.0f} CPUs"] if cpus < ask.cpus else []
         lacks += [f"{memory / 1000:.1f} GB"] if memory < ask.memory else []
         lacks += [f"{gpus} {ask.model + ' ' if ask.model else ''}GPUs"] if gpus < ask.gpus else []
-        faults.append(f"nodes have {', '.join(lacks)}" if lacks else "no node has all of it together")
+        faults.append(f"nodes have {', '.join(lacks)}" if lacks else "no single node has all of it")
     return faults
 
 

@@ -163,7 +163,7 @@ def _recorded(results: Path) -> _Recorded:
         config = load_config(results / "config.yaml")
         return _Recorded(config, known_jobs(config, results), done)
     except UserError as error:
-        return _Recorded(aside=(f"{results}/ledger: left aside, since it is not known which experiment it is of ({error})",))
+        return _Recorded(aside=(f"{results}/ledger: ignored, since its experiment is unknown ({error})",))
 
 
 def _line(

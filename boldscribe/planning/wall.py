@@ -30,12 +30,12 @@ class Wall:
     def sentence(self) -> str:
         """Format the estimate for printing."""
         aside = (
-            "downloads, time in the queue behind others' jobs, and the minute or so that Slurm and Snakemake take for each job, aside"
+            "not counting downloads, time in the queue behind others' jobs, and the minute or so that Slurm and Snakemake take per job"
             if self.on_slurm
-            else "downloads aside"
+            else "not counting downloads"
         )
         return (
-            f"At least {duration(self.seconds)} from the first job to the last, with {self.room}; {aside}. "
+            f"At least {duration(self.seconds)} from the first job to the last, with {self.room}, {aside}. "
             f"The longest chain takes {duration(self.chain_seconds)}: {self.chain}."
         )
 

@@ -15,14 +15,22 @@ path = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--subjects", default="4+2", show_default=True, help="Source + target subjects; several designs with commas: 4+2,8+2.")
-@click.option("--trials", default="48", show_default=True, help="Trials per run, of which each subject has two; several with commas.")
-@click.option("--snr", default="1", show_default=True, help="Signal relative to the simulator's default, 0 for none; several with commas.")
-@click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True, help="Simulated experiments of each design.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Experiments at the same time; as many as there are cores by default.")
-@click.option("--out", type=path, default=Path("results/power"), show_default=True, help="Folder; experiments in it are not run again.")
-@click.option("--seed", type=int, help="Seed of all instead of the configured one.")
-@click.option("--config", "configs", type=path, multiple=True, help="Configuration file over the fast configuration; may repeat.")
+@click.option(
+    "--subjects", default="4+2", show_default=True, help="Source + target subjects; separate several designs with commas: 4+2,8+2."
+)
+@click.option("--trials", default="48", show_default=True, help="Trials per run, with two runs per subject; separate several with commas.")
+@click.option(
+    "--snr", default="1", show_default=True, help="Signal relative to the simulator's default, 0 for none; separate several with commas."
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True, help="Simulated experiments per design.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Experiments to run at the same time; by default, one per core.")
+@click.option(
+    "--out", type=path, default=Path("results/power"), show_default=True, help="Output folder; experiments already in it are not run again."
+)
+@click.option("--seed", type=int, help="Seed of all experiments, instead of the configured one.")
+@click.option(
+    "--config", "configs", type=path, multiple=True, help="Configuration file that overrides the fast configuration; may be repeated."
+)
 @user_errors
 def power(
     subjects: str, trials: str, snr: str, repeats: int, jobs: int | None, out: Path, seed: int | None, configs: tuple[Path, ...]

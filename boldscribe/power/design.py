@@ -54,7 +54,9 @@ def designs(subjects: str, trials: str, snr: str) -> list[Design]:
     people = []
     for text in subjects.split(","):
         if not (found := re.fullmatch(r"(\d+)\+(\d+)", text.strip())) or int(found[1]) < 2 or int(found[2]) < 1:
-            raise UserError("--subjects", f"found {text!r}, expected SOURCE+TARGET with at least 2+1, as 4+2; several with commas")
+            raise UserError(
+                "--subjects", f"found {text!r}, expected SOURCE+TARGET with at least 2+1, such as 4+2; separate several with commas"
+            )
         people.append((int(found[1]), int(found[2])))
     counts, ratios = _numbers("--trials", trials, int, 8), _numbers("--snr", snr, float, 0)
     return sorted({Design(*who, n, ratio) for who, n, ratio in product(people, counts, ratios)})
@@ -66,7 +68,7 @@ def _numbers(option: str, text: str, kind: type[Any], least: int) -> list[Any]:
     except ValueError:
         values = []
     if not values or min(values) < least:
-        raise UserError(option, f"found {text!r}, expected numbers of at least {least}, with commas between them")
+        raise UserError(option, f"found {text!r}, expected numbers of at least {least}, separated by commas")
     return values
 
 

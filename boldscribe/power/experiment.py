@@ -50,7 +50,7 @@ class Experiment:
         self.source, self.target = design.train_subjects, design.validation_subjects
         self.conditions = config.conditions(DATASET)
         if ceilings := [c for c in self.conditions if CONDITIONS[c].kind == "ceiling"]:
-            raise UserError("decoding.controls", f"found {', '.join(ceilings)}, expected no ceiling; leave out of the configuration")
+            raise UserError("decoding.controls", f"found {', '.join(ceilings)}, expected no ceiling; remove it from the configuration")
         self.needed = needed(self.conditions)
 
     def scan(self) -> None:

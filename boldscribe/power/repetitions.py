@@ -120,6 +120,8 @@ def _check_folder(config: Config, out: Path) -> None:
     path, settings = out / "settings.json", {"version": __version__, "config": config.model_dump(by_alias=True, mode="json")}
     if path.exists():
         if json.loads(path.read_text()) != settings:
-            raise UserError(str(out), "found results of another configuration, seed or version, expected this one's; name another --out")
+            raise UserError(
+                str(out), "found results of another configuration, seed or version, expected those of this one; choose another --out"
+            )
     else:
         write_json(path, settings)

@@ -42,8 +42,8 @@ def brain_mask(data: NDArray[np.float32], affine: NDArray[np.float64], name: str
     if not BRAIN_VOLUME[0] <= litres <= BRAIN_VOLUME[1]:
         raise UserError(
             name,
-            f"brain mask: found {litres:.2f} l, expected {BRAIN_VOLUME[0]} to {BRAIN_VOLUME[1]} l; look at the image: is it a T1w "
-            "of a whole head, with the right voxel size and orientation?",
+            f"brain mask: found {litres:.2f} l, expected {BRAIN_VOLUME[0]} to {BRAIN_VOLUME[1]} l; check the image: it must be a T1w "
+            "of a whole head, with the right voxel size and orientation",
         )
     return mask
 

@@ -44,7 +44,7 @@ def certain_tissues(brain: NDArray[np.bool_], white_matter: NDArray[np.float32],
         if not voxels.any():
             raise UserError(
                 name,
-                f"{tissue}: found no voxel of a probability above {CERTAIN_TISSUE} in the field of view, expected some; "
+                f"{tissue}: found no voxel with a probability above {CERTAIN_TISSUE} in the field of view, expected some; "
                 "check the image's coverage, or choose a finer preprocessing.resolution",
             )
     return tissues

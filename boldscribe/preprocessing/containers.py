@@ -62,7 +62,7 @@ def containers(table: Path = TABLE) -> dict[str, Container]:
                 str(table), f"line {number}: digest: found {container.digest!r}, expected sha256: and 64 hexadecimal digits; correct it"
             )
         if container.name in found:
-            raise UserError(str(table), f"line {number}: {container.name} stands twice; remove one of the rows")
+            raise UserError(str(table), f"line {number}: {container.name} is listed twice; remove one of the rows")
         found[container.name] = container
     return found
 
@@ -83,7 +83,7 @@ def pinned_digest(config: Config, table: Path = TABLE) -> str:
     if known is None or not known.digest:
         raise UserError(
             "preprocessing.fmriprep_digest",
-            f"found none for {image}, neither there nor in data/{table.name}; expected sha256: and 64 hexadecimal digits: "
-            "`boldscribe fetch containers` asks the registry and prints the row to enter",
+            f"found none for {image}, neither here nor in data/{table.name}; expected sha256: and 64 hexadecimal digits; "
+            "run `boldscribe fetch containers`, which asks the registry and prints the row to enter",
         )
     return known.digest

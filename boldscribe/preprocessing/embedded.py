@@ -39,7 +39,7 @@ def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: P
     if space != SPACE:
         raise UserError(
             "preprocessing.space",
-            f"found {space}, expected {SPACE}, the only template that the embedded workflow brings; change space, or choose another engine",
+            f"found {space}, expected {SPACE}, the only template of the embedded workflow; change space, or choose another engine",
         )
     design = config.datasets[dataset]
     raw = Path(design.bids_dir)

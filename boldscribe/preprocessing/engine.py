@@ -63,6 +63,8 @@ def preprocess(
 
         resample_subject(config, dataset, subject, output_dir, work_dir)
     else:
-        raise UserError("preprocessing.engine", "found 'derivatives', which are used as they are; choose another engine to make them")
+        raise UserError(
+            "preprocessing.engine", "found 'derivatives', which uses existing output and runs nothing; choose another engine to preprocess"
+        )
     names = ("dataset_description.json", ".bidsignore")
     return Preprocessed([path for name in names if (path := output_dir / name).exists()], templates, container)

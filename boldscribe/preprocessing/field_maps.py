@@ -73,12 +73,12 @@ def field_map_of(bold: Path, raw: Path, sidecar: Mapping[str, Any]) -> PhaseDiff
     subject_folder = session.parent if session.name.startswith("ses-") else session
     maps = [p for p in sorted((session / "fmap").glob("*_phasediff.nii*")) if _matches(bold, sidecar, metadata(p, raw), subject_folder)]
     if not maps:
-        return "no phase-difference map of this run"
+        return "no phase-difference map for this run"
     phase = maps[0]
     about = metadata(phase, raw)
     magnitude = phase.with_name(phase.name.replace("_phasediff.", "_magnitude1."))
     if not magnitude.exists():
-        return f"no {magnitude.name} beside the phase-difference map"
+        return f"no {magnitude.name} next to the phase-difference map"
     first, second = about.get("EchoTime1"), about.get("EchoTime2")
     if not first or not second or first == second:
         return f"no EchoTime1 and EchoTime2 in the sidecar of {phase.name}"

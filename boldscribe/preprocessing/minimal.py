@@ -35,7 +35,7 @@ from boldscribe.preprocessing.template import output_grid
 from boldscribe.preprocessing.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
 
 GENERATOR = "Boldscribe resampling through ready transforms"
-TISSUE_METHOD = "Mean over voxels where the subject's own segmentation, carried to template space, is above 0.9"
+TISSUE_METHOD = "Mean over voxels where the subject's own segmentation, resampled to template space, is above 0.9"
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,7 @@ def write_run(files: SubjectFiles, bold: Path, raw: Path, transforms: RunTransfo
             "SkullStripped": False,
             "TaskName": files.task,
             "SusceptibilityDistortionCorrection": distortion is not None,
-            "SusceptibilityDistortionCorrectionNote": why_not
-            or "field map of the derivatives, with the intensities' correction for stretch",
+            "SusceptibilityDistortionCorrectionNote": why_not or "field map of the derivatives, with intensities corrected for stretching",
         },
     )
 
@@ -172,13 +171,13 @@ def run_distortion(
         return None, "the derivatives have no field map for this run"
     direction = str(sidecar.get("PhaseEncodingDirection", ""))
     if direction[:1] not in ("i", "j", "k"):
-        return None, "the raw sidecar says no PhaseEncodingDirection"
+        return None, "the raw sidecar does not state PhaseEncodingDirection"
     axis = "ijk".index(direction[0])
     seconds = sidecar.get("TotalReadoutTime")
     if seconds is None and "EffectiveEchoSpacing" in sidecar:
         seconds = float(sidecar["EffectiveEchoSpacing"]) * (shape[axis] - 1)
     if seconds is None:
-        return None, "the raw sidecar says neither TotalReadoutTime nor EffectiveEchoSpacing"
+        return None, "the raw sidecar states neither TotalReadoutTime nor EffectiveEchoSpacing"
     readout = Readout(axis, -float(seconds) if direction.endswith("-") else float(seconds))
     image = load_image(transforms.fieldmap, 3)
     to_field = np.asarray(np.linalg.inv(read_affine(transforms.to_fieldmap)), np.float64)

@@ -85,7 +85,7 @@ def _curves(axes: list[Axes], confounds: pd.DataFrame, time: NDArray[Any]) -> No
         axis.set_ylabel(label)
         outliers = int((values > limit).sum())
         axis.set_title(
-            f"mean {np.nanmean(values):.2f}, most {np.nanmax(values):.2f}, {outliers} of {len(values)} above {limit:g}",
+            f"mean {np.nanmean(values):.2f}, max {np.nanmax(values):.2f}, {outliers} of {len(values)} above {limit:g}",
             loc="right",
             fontsize=8,
             pad=2,

@@ -90,7 +90,7 @@ def field_map(folder: Path, anatomy: Given, phase: str, magnitude: str, echo_tim
     """
     (values, affine), (echo, _) = _volume(phase), _volume(magnitude)
     if values.shape != echo.shape:
-        raise UserError(phase, f"shape: found {values.shape}, expected {echo.shape} as of {magnitude}; give the images of one map")
+        raise UserError(phase, f"shape: found {values.shape}, expected {echo.shape} as in {magnitude}; provide the images of one map")
     (t1w, t1w_affine), (mask, _) = _volume(anatomy["t1w"]), _volume(anatomy["mask"])
     to_field = coregister(echo, affine, t1w, mask > 0, t1w_affine, str(folder / "map"))
     wide = ndimage.binary_dilation(mask > 0, iterations=max(1, round(AROUND_BRAIN / float(np.linalg.norm(t1w_affine[:3, 0])))))
@@ -99,7 +99,7 @@ def field_map(folder: Path, anatomy: Given, phase: str, magnitude: str, echo_tim
     brain = around & head_mask(echo)
     if not brain.any():
         raise UserError(
-            magnitude, "signal: found none where the T1w image has its brain; look at both, or set preprocessing.susceptibility: none"
+            magnitude, "signal: found none inside the brain of the T1w image; check both images, or set preprocessing.susceptibility: none"
         )
     radians = susceptibility.to_radians(values, units)
     return _save(folder, field=susceptibility.field_map(radians, echo, brain, affine, echo_times), affine=affine, to_field=to_field)
@@ -113,7 +113,7 @@ def motion(folder: Path, bold: str) -> Files:
     """
     image = load_image(bold, 4)
     if image.shape[3] < SHORTEST_RUN:
-        raise UserError(bold, f"volumes: found {image.shape[3]}, expected at least {SHORTEST_RUN}; take the run out of the data set")
+        raise UserError(bold, f"volumes: found {image.shape[3]}, expected at least {SHORTEST_RUN}; remove the run from the data set")
     motion_T44, parameters = realign(image_data(image), image.affine, f"motion {Path(bold).name}")
     return _save(folder, motion=motion_T44, parameters=parameters)
 

@@ -81,14 +81,14 @@ def find_anatomy(root: Path, subject: str, space: str) -> Anatomy:
         if len(files) == 1:
             found += files
         elif files:
-            problems.append(f"{folder}: found {', '.join(p.name for p in files)}, expected one *_{ending}; remove those not meant")
+            problems.append(f"{folder}: found {', '.join(p.name for p in files)}, expected one *_{ending}; remove the wrong ones")
         elif other:
             problems.append(f"{folder}: found no anat/*_{ending}, expected one; {FETCH}")
         else:
             there = sorted({path.name.split("_to-")[1].split("_")[0] for path in find("from-T1w_to-*_mode-image_xfm.h5")})
             problems.append(
                 f"{folder}: found transforms from T1w to {', '.join(there) or 'no template'}, expected anat/*_{ending}; "
-                "correct preprocessing.space, or get the file"
+                "correct preprocessing.space, or fetch the file"
             )
     if problems:
         raise UserError(str(folder), *problems)
@@ -153,12 +153,12 @@ def _run_problems(files: RunTransforms, bold: Path) -> Iterator[str]:
     if len(motion) != image.shape[3]:
         yield (
             f"{files.motion}: found {len(motion)} transforms, expected {image.shape[3]}, one for each volume of {bold.name}; "
-            "use the raw images that the derivatives were made of"
+            "use the raw images that the derivatives were made from"
         )
     if reference.shape != image.shape[:3] or not np.allclose(reference.affine, image.affine, atol=1e-2):
         yield (
             f"{files.reference}: grid: found {_grid(reference)}, expected {_grid(image)} as in {bold.name}; "
-            "use the raw images that the derivatives were made of"
+            "use the raw images that the derivatives were made from"
         )
 
 
@@ -170,7 +170,7 @@ def _grid(image: object) -> str:
 def _content_problem(path: Path) -> str | None:
     """Return why a file cannot be read: missing, a link or pointer to content elsewhere, empty, or truncated (HDF5); else None."""
     if path.is_symlink() and not path.exists():
-        return f"{path}: found a link to content that is not here (git-annex), expected a file; {FETCH}"
+        return f"{path}: found a link to missing content (git-annex), expected a file; {FETCH}"
     if not path.is_file():
         return f"{path}: the file does not exist, and the engine 'minimal' needs it; {FETCH}"
     size = path.stat().st_size
@@ -179,14 +179,14 @@ def _content_problem(path: Path) -> str | None:
     if size == 0:
         return f"{path}: found 0 bytes, expected a file with content; {FETCH}"
     if start.startswith(POINTERS):
-        return f"{path}: found a pointer to content that is not here (git-annex or Git LFS), expected the file itself; {FETCH}"
+        return f"{path}: found a pointer to missing content (git-annex or Git LFS), expected the file itself; {FETCH}"
     # ITK aborts the whole process on a truncated file
     if path.suffix == ".h5":
         end = HDF5_END.get(start[8], 0) if start.startswith(HDF5) and len(start) == 64 else 0
         if not end:
             return f"{path}: found no HDF5 file, expected ITK's composite transform; {FETCH}"
         if size < (stated := struct.unpack_from("<Q", start, end)[0]):
-            return f"{path}: found {size} bytes, expected {stated} as its header states: it is cut off; {FETCH}"
+            return f"{path}: found {size} bytes, expected {stated} according to its header: it is truncated; {FETCH}"
     return None
 
 
@@ -210,7 +210,9 @@ def read_affines(path: Path) -> NDArray[np.float64]:
         except ValueError:
             raise UserError(str(path), f"Parameters: found {parameters.strip()[:60]!r}, expected numbers; {FETCH}") from None
         if not kind.startswith(MATRIX_TYPES) or values.shape != (12,) or centre.shape != (3,):
-            raise UserError(str(path), f"Transform: found {kind} of {values.size} parameters, expected AffineTransform of 12; convert it")
+            raise UserError(
+                str(path), f"Transform: found {kind} with {values.size} parameters, expected AffineTransform with 12; convert it"
+            )
         matrix = np.eye(4)
         matrix[:3, :3] = values[:9].reshape(3, 3)
         matrix[:3, 3] = values[9:] + centre - matrix[:3, :3] @ centre

@@ -71,7 +71,7 @@ def asset_lock(path: Path = LOCK) -> dict[str, Asset]:
             )
         asset = Asset(**{**row, "bytes": int(row["bytes"]), "gated": row["gated"] == "yes"})  # type: ignore[arg-type]
         if asset.path in assets or asset.id in {a.id for a in assets.values()}:
-            raise UserError(str(path), f"line {number}: {asset.id} stands twice; remove one of the rows")
+            raise UserError(str(path), f"line {number}: {asset.id} is listed twice; remove one of the rows")
         assets[asset.path] = asset
     return assets
 
@@ -86,7 +86,7 @@ def locked_asset(path: Path, sha256: str) -> Asset:
     if (asset := asset_lock().get(name)) is None:
         raise UserError(
             str(path),
-            "found neither in the asset lock nor in a manifest of raw data, so it may not enter a run; check it, then add it to "
+            "found neither in the asset lock nor in a manifest of raw data, so it may not be used in a run; check it, then add it to "
             f"data/{LOCK.name} with path {name} and sha256 {sha256}",
         )
     if asset.sha256 != sha256:
@@ -103,7 +103,7 @@ def check_locked_version(files: Iterable[Path], version: str) -> None:
     for file in files:
         asset = asset_lock().get(name_of(file, ROOT / "results"))
         if asset is not None and asset.version != version:
-            raise UserError(str(LOCK), f"{asset.id}: version: found {asset.version}, configured is {version}; correct one of them")
+            raise UserError(str(LOCK), f"{asset.id}: version: found {asset.version}, expected {version} as configured; correct one of them")
 
 
 def manifest(*folders: str | Path) -> dict[str, list[dict[str, Any]]]:

@@ -129,7 +129,7 @@ def _damage(tree: Tree, fast: bool) -> dict[str, list[tuple[Verdict, str]]]:
             continue
         subject = output.record["subject"]
         if subject["path"] != output.name:
-            found.setdefault(output.name, []).append(("tampered", f"its record is that of {subject['path']}"))
+            found.setdefault(output.name, []).append(("tampered", f"its record belongs to {subject['path']}"))
         stated = {entry["path"]: entry for entry in subject["files"]}
         base = output.path if output.path.is_dir() else output.path.parent
         there = {p.relative_to(base).as_posix(): p for p in files_of(output.path) if p.exists()}
@@ -142,7 +142,7 @@ def _damage(tree: Tree, fast: bool) -> dict[str, list[tuple[Verdict, str]]]:
                 doubtful.append((output.name, there[name], sha256))
     changed = list(_other_content(doubtful))
     for name, path in changed:
-        found.setdefault(name, []).append(("tampered", f"the content of {path.name} is not what was written"))
+        found.setdefault(name, []).append(("tampered", f"the content of {path.name} differs from what was written"))
     write_states(tree.results, {path: sha256 for _, path, sha256 in doubtful}, without={path for _, path in changed})
     return found
 
@@ -159,7 +159,7 @@ def _vouching(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
     if vouched is None:
         yield "unrecorded", "no entry of the ledger vouches for it"
     elif output.record_sha256 not in vouched:
-        yield "tampered", "its record is not one that this run has written"
+        yield "tampered", "its record was not written by this run"
 
 
 def _changes(tree: Tree, output: Output, config: Config) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _inherited(tree: Tree, output: Output, stale: dict[str, bool]) -> Iterator[s
     """Yield inputs that have since been made again, or are stale themselves; `stale` contains only those with trusted records."""
     for name, sha256 in ((m["path"], m["sha256"]) for m in output.materials() if m["path"] in stale):
         if (tree.outputs[name].record or {})["subject"]["sha256"] != sha256:
-            yield f"input: {name} was made anew since"
+            yield f"input: {name} has since been made again"
         elif stale[name]:
             yield f"input: {name} is stale"
 
@@ -197,15 +197,15 @@ def _inherited(tree: Tree, output: Output, stale: dict[str, bool]) -> Iterator[s
 def _pinning(tree: Tree, output: Output) -> Iterator[tuple[Verdict, str]]:
     record: dict[str, Any] = output.record or {}
     if (commit := record["code"]["commit"]) is None:
-        yield "uncommitted", "its code lay in no git checkout"
+        yield "uncommitted", "its code was not in a git checkout"
     elif not record["code"]["committed"]:
         yield "uncommitted", f"its code differed from commit {commit[:12]}"
     elif not is_known_commit(commit):
         yield "uncommitted", f"its commit {commit[:12]} is not in this repository"
     if other := unlocked(tree.shared("packages", record["environment"]["packages"])):
-        yield "unpinned", f"packages other than the lock's: {_some(other)}"
+        yield "unpinned", f"packages that differ from the lock: {_some(other)}"
     if (container := record["environment"]["container"]) is not None and not container.get("digest"):
-        yield "unpinned", f"the digest of container {container.get('image')} is not known"
+        yield "unpinned", f"the digest of container {container.get('image')} is unknown"
     locked = {asset.id: asset for asset in asset_lock().values()}
     for material in output.materials():
         if "asset" in material and (asset := locked.get(material["asset"])) is None:
@@ -220,7 +220,7 @@ def _strays(tree: Tree) -> Iterator[Finding]:
         above = [name, *(p.as_posix() for p in Path(name).parents), Path(name).with_suffix(".npy").as_posix()]
         known = next((n for n in above if n in tree.vouched), None)
         if known is None:
-            yield Finding(name, reasons=[("orphan", "no record tells of it")])
+            yield Finding(name, reasons=[("orphan", "no record mentions it")])
         else:
             yield Finding(known, reasons=[("unrecorded", "its record is gone")])
 
@@ -235,7 +235,7 @@ def _outside(tree: Tree, fast: bool) -> Iterator[Finding]:
         if not path.exists():
             yield Finding(name, reasons=[("tampered", "the asset is gone")])
         elif sha256_of(path) != material["sha256"]:
-            yield Finding(name, reasons=[("tampered", "the asset's content is not what was used")])
+            yield Finding(name, reasons=[("tampered", "the asset's content differs from what was used")])
     for output in tree.outputs.values():
         if output.rule in ("fetch_dataset", "fetch_pretraining") and output.path.exists():
             yield from _raw_data(tree, output.path, fast)
@@ -255,7 +255,7 @@ def _raw_data(tree: Tree, file: Path, fast: bool) -> Iterator[Finding]:
             if not (fast and stated[name]["state"] == file_state(there[name])):
                 doubtful.append((name_of(there[name], tree.results), there[name], stated[name]["sha256"]))
     for name, _ in _other_content(doubtful):
-        yield Finding(name, reasons=[("tampered", "its content is not what the manifest of the raw data states")])
+        yield Finding(name, reasons=[("tampered", "its content does not match the manifest of the raw data")])
 
 
 def _ledger_name(tree: Tree) -> str:

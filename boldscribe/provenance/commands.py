@@ -53,7 +53,7 @@ def _names(report: Audit, path: Path) -> list[str]:
         return [output.name]
     below = [f.name for f in report.findings.values() if report.tree.file_of(f.name).absolute().is_relative_to(path)]
     if not below:
-        raise UserError(str(path), "no record tells of it; name a file or folder of the results")
+        raise UserError(str(path), "no record mentions it; name a file or folder of the results")
     return below
 
 
@@ -89,7 +89,7 @@ def audit_json(results: Path, findings: Sequence[Finding]) -> str:
 def print_difference(difference: Difference, console: Console) -> None:
     """Print a difference, from the number to the first cause."""
     if (number := difference.number) is None:
-        console.print("No number of a table differs.")
+        console.print("No number in any table differs.")
     else:
         spread = "inside" if number.within_spread else "outside"
         console.print(
@@ -102,6 +102,6 @@ def print_difference(difference: Difference, console: Console) -> None:
     if difference.steps:
         console.print("Outputs that differ, in order: " + " → ".join(difference.steps), markup=False, highlight=False)
     if not difference.causes:
-        console.print("No cause: code, settings, packages, machine and inputs are those of A in every step.")
+        console.print("No cause: code, settings, packages, machine and inputs are the same as in A in every step.")
     for cause in difference.causes:
         console.print(f"First cause ({cause.kind}) at {cause.name}: {cause.what}", markup=False, highlight=False)

@@ -66,7 +66,7 @@ def write_crate(results: Path, folder: Path) -> Path:
     """
     results, folder = Path(results), Path(folder)
     if folder.exists():
-        raise UserError(str(folder), "exists already; name a folder that does not, or remove it")
+        raise UserError(str(folder), "already exists; name a folder that does not exist, or remove it")
     tree = read_tree(results)
     jobs = jobs_of(tree)
     with _whole_folder(folder) as part:
@@ -100,7 +100,7 @@ def _copy_results(tree: Tree, part: Path) -> list[str]:
         shutil.copyfile(tree.outputs[name].path, part / name)
         if sha256_of(part / name) != (tree.outputs[name].record or {})["subject"]["sha256"]:
             raise UserError(
-                str(tree.outputs[name].path), "is not what its record says, so it is not exported; `boldscribe audit` says more"
+                str(tree.outputs[name].path), "does not match its record, so it is not exported; run `boldscribe audit` for details"
             )
     if (source := tree.results / CONFIG).exists():
         text = source.read_text()
@@ -157,9 +157,11 @@ def _graph(
         "Dataset",
         name="Boldscribe run" + (f": {', '.join(datasets)}" if datasets else ""),
         description=f"{len(jobs)} jobs of {len({job.rule for job in jobs})} rules, from fMRI and stimulus videos to text: tables, report, "
-        "and what each was made from. Other files of the run are described, not contained.",
+        "and what each was made from. Other files of the run are described but not included.",
         datePublished=ended,
-        license=graph.add(LICENCE, "CreativeWork", name="Apache-2.0", description="Licence of the workflow; data and models keep theirs."),
+        license=graph.add(
+            LICENCE, "CreativeWork", name="Apache-2.0", description="Licence of the workflow; data and models keep their own."
+        ),
         conformsTo=[graph.add(uri, "CreativeWork", name=name, version=uri.rpartition("/")[2]) for uri, name in PROFILES.items()],
         mainEntity={"@id": WORKFLOW},
     )
@@ -175,7 +177,7 @@ def _graph(
         _add_file(graph, part, path)
     for path, name in statements.items():
         graph.add(path, "File", name=f"Provenance of {name} (in-toto statement, SLSA predicate)", about={"@id": name})
-    graph.add(PREVIEW, "CreativeWork", name="Preview for people", about={"@id": "./"}, encodingFormat=format_of(PREVIEW))
+    graph.add(PREVIEW, "CreativeWork", name="Human-readable preview", about={"@id": "./"}, encodingFormat=format_of(PREVIEW))
     graph.add("./", "Dataset", hasPart=[{"@id": path} for path in sorted({*files, *names})])
     return graph
 

@@ -50,11 +50,11 @@ def jobs_of(tree: Tree) -> list[Job]:
         UserError: there is no record, or a record cannot be read or names no rule.
     """
     if not tree.outputs:
-        raise UserError(str(tree.results), "found no record of a result; name the results folder of a run that has ended")
+        raise UserError(str(tree.results), "found no record of a result; name the results folder of a finished run")
     jobs: dict[str, Job] = {}
     for _, output in sorted(tree.outputs.items()):
         if output.record is None:
-            raise UserError(str(output.path), "its record cannot be read; `boldscribe audit` says more")
+            raise UserError(str(output.path), "its record cannot be read; run `boldscribe audit` for details")
         if not output.rule.isidentifier():  # programs are looked up and copied by this name
             raise UserError(str(output.path), f"its record names rule {output.rule!r}, expected a name of letters, digits and underscores")
         job = jobs.setdefault(job_name(output.record), Job(job_name(output.record), []))

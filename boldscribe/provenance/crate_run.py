@@ -20,7 +20,7 @@ from boldscribe.provenance.tree import Output, Tree
 PYTHON = "https://www.python.org"
 COMPLETED = "http://schema.org/CompletedActionStatus"  # the profile requires this text, not a link
 DOCKER_IMAGE = "https://w3id.org/ro/terms/workflow-run#DockerImage"
-OF_SEVERAL = "Its SHA-256 is taken over lines of digest and name of its files, as sha256sum writes them."
+OF_SEVERAL = "Its SHA-256 is computed over the digest and name of each of its files, one per line, as sha256sum writes them."
 FORMATS = {
     ".csv": "text/csv",
     ".html": "text/html",

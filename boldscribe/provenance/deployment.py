@@ -13,7 +13,7 @@ from boldscribe.errors import UserError
 from boldscribe.installation import distribution_of, locked_versions
 
 ROOT = Path(__file__).resolve().parents[2]
-REMEDY = "install the locked packages with `make setup`, or let Snakemake make the environment: `snakemake --sdm conda`"
+REMEDY = "install the locked packages with `make setup`, or let Snakemake create the environment: `snakemake --sdm conda`"
 
 
 @cache

@@ -154,7 +154,7 @@ def _edited_inputs(before: Tree, after: Tree, a: Output, b: Output) -> Iterator[
     for path in sorted(read[0].keys() | read[1].keys()):
         x, y = read[0].get(path), read[1].get(path)
         if x is None or y is None:
-            yield Cause("data", a.name, f"input {path} is read in {'B' if x is None else 'A'} alone")
+            yield Cause("data", a.name, f"input {path} is read in {'B' if x is None else 'A'} only")
         elif x["sha256"] != y["sha256"]:
             for tree, label, material in ((before, "A", x), (after, "B", y)):
                 made = tree.outputs.get(path)
@@ -182,9 +182,9 @@ def _by_machine(name: str, x: dict[str, Any], y: dict[str, Any]) -> Iterator[Cau
     if machines[0] != machines[1]:
         yield Cause("hardware", name, f"{machines[0]} in A, {machines[1]} in B")
     elif "statistical" in (x["randomness"]["class"], y["randomness"]["class"]):
-        yield Cause("chance", name, "computed on a GPU, where the same computation repeats only up to rounding")
+        yield Cause("chance", name, "computed on a GPU, where the same computation is repeatable only up to rounding")
     elif x["environment"]["packages"] == y["environment"]["packages"] and not moved:
-        yield Cause("chance", name, "nothing that was recorded differs, so that this step does not repeat; report it")
+        yield Cause("chance", name, "nothing that was recorded differs, so this step is not repeatable; report it")
 
 
 def _same_inputs(a: Output, b: Output) -> bool:

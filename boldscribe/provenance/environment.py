@@ -51,10 +51,10 @@ def check_packages(program: str) -> None:
     locked = locked_versions()
     if lacking := [name for name in absent if name in locked]:  # others are optional, and checked where they are used
         raise absence(program, lacking)
-    if other := [f"{name} {installed[name]} for {locked[name]}" for name in _differing(installed) if name in locked]:
+    if other := [f"{name} {installed[name]} instead of {locked[name]}" for name in _differing(installed) if name in locked]:
         some = ", ".join(other[:SHOWN]) + (f" and {len(other) - SHOWN} more" if len(other) > SHOWN else "")
         logging.getLogger(__name__).warning(
-            "packages of other versions than requirements.lock's in %s: %s; an audit will call the results unpinned; %s",
+            "package versions that differ from requirements.lock in %s: %s; an audit will call the results unpinned; %s",
             *(place(), some, REMEDY),
         )
 

@@ -58,11 +58,11 @@ def explain(path: Path, *, row: str | None = None, column: str | None = None, co
     results = results_of(path)
     tree = read_tree(results)
     if (output := tree.output_at(path)) is None:
-        raise UserError(str(path), "no record tells of it; name a file that the pipeline has made")
+        raise UserError(str(path), "no record mentions it; name a file that the pipeline made")
     if row is None and column is None:
         return _Lineage(tree, brief, lambda name: True).of(output)
     if row is None or column is None:
-        raise UserError(str(path), "a cell is named by --row and --column together; give both")
+        raise UserError(str(path), "a cell is identified by --row and --column together; give both")
     return _explain_cell(tree, output, read_cell(path, row, column, condition), brief)
 
 
@@ -101,7 +101,7 @@ def _explain_cell(tree: Tree, table: Output, cell: Cell, brief: bool) -> Lines:
 
     lines = Lines(f"[bold]{cell.row}, {cell.condition}, {cell.metric}: {cell.value:.2f}[/] [{cell.low:.2f}, {cell.high:.2f}] %")
     lineage = _Lineage(tree, brief, wanted)
-    made = lines.add(f"a number of {_line(table)}")
+    made = lines.add(f"a number in {_line(table)}")
     lineage.add_facts(made, table)
     for material in table.materials():
         if SCORES.search(material["path"]):
@@ -110,7 +110,7 @@ def _explain_cell(tree: Tree, table: Output, cell: Cell, brief: bool) -> Lines:
             if scores.empty:  # of a fold in which other subjects are the targets
                 continue
             trials = ", ".join(map(str, scores["trial"].head(6)))
-            lineage.add(made.add(f"{len(scores)} trials scored ({trials}, …); {cell.metric} of each stands in"), material)
+            lineage.add(made.add(f"{len(scores)} trials scored ({trials}, …); {cell.metric} of each is in"), material)
     return lines
 
 
@@ -162,7 +162,7 @@ class _Lineage:
             lines.add(f"[dim]{escape(fact)}[/]")
         files = (output.record or {})["subject"]["files"]
         for file in files[:SHOWN_FILES] if len(files) > 1 else []:
-            lines.add(f"[dim]holds {escape(file['path'])}  sha256 {file['sha256']}[/]")
+            lines.add(f"[dim]contains {escape(file['path'])}  sha256 {file['sha256']}[/]")
         if len(files) > SHOWN_FILES:
             lines.add(f"[dim]and {len(files) - SHOWN_FILES} more files[/]")
 
@@ -177,7 +177,7 @@ def facts(output: Output) -> Iterator[str]:
     """Yield the facts of a record about how an output was made, one line each."""
     record: dict[str, Any] = output.record or {}
     code, environment, hardware = record["code"], record["environment"], record["hardware"]
-    state = {True: "", False: " with uncommitted changes", None: " in no git checkout"}[code["committed"]]
+    state = {True: "", False: " with uncommitted changes", None: " outside a git checkout"}[code["committed"]]
     yield f"code: commit {code['commit']}{state}, fingerprint {code['fingerprint'][:16]}"
     container = environment["container"]
     yield (

@@ -36,10 +36,10 @@ RESULTS = {
 DATASET = {"labels": re.compile(r"(.*/)?[^/]*_events\.tsv"), "clips": re.compile(r"(.*/)?stimuli/.*")}
 CLOSED_FOLDERS = ("trials", "stimuli", "scores", "decoded", "raw")  # below the results, for the kernel
 OPENERS = {
-    "labels": "the steps that write trials, frames and captions, leakage, tables and report may open them, and Stage I and II those of "
-    "source subjects",
-    "captions": "scores, leakage and the ceilings may open those of test clips, and Stage II and controls those of source clips",
-    "clips": "frames, video_features, captions and report may open them, and Stage I the features of source clips",
+    "labels": "the steps that write trials, frames and captions, leakage, tables and report may open them; Stages I and II may open those "
+    "of source subjects",
+    "captions": "scores, leakage and the ceilings may open those of test clips; Stage II and controls may open those of source clips",
+    "clips": "frames, video_features, captions and report may open them; Stage I may open the features of source clips",
 }
 # This step lists raw data with their digests, before any step can declare them.
 LISTS_RAW_DATA = "fetch_dataset"
@@ -107,8 +107,8 @@ class Guard:
         if held:
             self.lines.append("kernel")
         elif shut:
-            why = "CUDA was not shown to work under Landlock" if on_gpu else "this kernel has no Landlock"
-            log.info("%s: what compiled libraries open unheard is not refused (docs/leakage.md)", why)
+            why = "CUDA is not known to work under Landlock" if on_gpu else "this kernel has no Landlock"
+            log.info("%s: files that compiled libraries open unnoticed by Python are not refused (docs/leakage.md)", why)
         self.lines.append("python")
         self._listening = True
         try:
@@ -188,8 +188,8 @@ class Guard:
         if (kind := self.kind(path)) is not None and not self.declared(path):
             refusal = UserError(
                 self._job,
-                f"found an attempt to open {path}, which is none of the step's declared inputs; {kind} are closed, since they tell what "
-                f"test trials show: {OPENERS[kind]} (docs/leakage.md); remove the reading, or declare the input in the step's rule",
+                f"found an attempt to open {path}, which is not a declared input of the step; {kind} are closed, since they reveal what "
+                f"test trials show: {OPENERS[kind]} (docs/leakage.md); remove the access, or declare the input in the step's rule",
             )
             self.refused.append(refusal)
             log.error("%s", refusal)

@@ -77,7 +77,7 @@ def read_ledger(results: str | Path) -> Ledger:
             previous = _digest(line)
             continue
         if stated != previous:
-            faults.append(f"line {number} does not follow on the line before it: a line was changed, added or taken out")
+            faults.append(f"line {number} does not follow from the line before it: a line was changed, added or removed")
         entries.append(entry)
         previous = _digest(line)
     return Ledger(entries + [json.loads(p.read_text()) for p in _new(results)], faults)

@@ -159,14 +159,14 @@ def _parser(
     resources: tuple[str, ...],
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m workflow_scripts.{rule}", description=doc)
-    parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s), later ones over earlier ones")
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="configuration file(s); later ones override earlier ones")
     for name in wildcards:
         parser.add_argument(f"--{name}", required=True)
     if work:
-        told = "folder for intermediate files, from which a stopped run goes on; by default below the results"
+        told = "folder for intermediate files, from which an interrupted run resumes; by default below the results"
         parser.add_argument("--work", type=Path, help=told)
-    parser.add_argument("--threads", type=int, default=cores(), help="what the job may use; all cores by default")
-    parser.add_argument("--memory-mb", type=int, required="memory_mb" in resources, help="what the job may use")
+    parser.add_argument("--threads", type=int, default=cores(), help="number of threads that the job may use; all cores by default")
+    parser.add_argument("--memory-mb", type=int, required="memory_mb" in resources, help="memory that the job may use (MB)")
     for kind, options in (("input", inputs), ("output", outputs)):
         group = parser.add_argument_group(kind)
         for name, text in options.items():
@@ -283,6 +283,6 @@ def _alone_in(work: Path | None) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.getLogger(__name__).warning("%s is in use by an earlier job; waiting for its end", work)
+            logging.getLogger(__name__).warning("%s is in use by an earlier job; waiting for it to end", work)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

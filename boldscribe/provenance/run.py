@@ -56,4 +56,4 @@ def results_of(path: str | Path) -> Path:
     for folder in (path, *path.absolute().parents):
         if (folder / "run.json").is_file():
             return folder
-    raise UserError(str(path), "lies in no results tree: found no run.json in the folders above it; name a file or folder of a run")
+    raise UserError(str(path), "is not in a results tree: found no run.json in the folders above it; name a file or folder of a run")

@@ -38,7 +38,7 @@ def statement(tree: Tree, name: str) -> dict[str, Any]:
     """
     output = tree.outputs.get(name)
     if output is None or output.record is None:
-        raise UserError(name, "found no record of it that can be read; name an output of the run")
+        raise UserError(name, "found no readable record of it; name an output of the run")
     record = output.record
     activity = record["activity"]
     return {

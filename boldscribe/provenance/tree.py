@@ -136,7 +136,7 @@ def read_tree(results: str | Path) -> Tree:
         UserError: there is no such folder.
     """
     if not Path(results).is_dir():
-        raise UserError(str(results), "the folder does not exist; name the results of a run")
+        raise UserError(str(results), "the folder does not exist; name the results folder of a run")
     tree = Tree(Path(results))
     for path in _files(tree.results, set()):
         if path.name.endswith(RECORD):

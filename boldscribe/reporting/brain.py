@@ -49,7 +49,7 @@ def glass_brain(path: Path, dataset: str) -> Figure | None:
     peak = ", ".join(f"{axis} {round(value)}" for axis, value in zip("xyz", place, strict=True))
     light, dark = (_drawn(image, values, dark=dark) for dark in (False, True))
     width, height = (round(DPI * inches) for inches in SIZE)
-    alt = f"Where the information is in {dataset}: a glass brain from the side, the back and above; the largest value lies at {peak} mm."
+    alt = f"Where the information is in {dataset}: a glass brain from the side, the back and above; the largest value is at {peak} mm."
     return Figure(light, alt, width, height, dark)
 
 
@@ -69,7 +69,7 @@ def map_caption(path: Path) -> str:
         checks = [_agreement(name, found) for name, found in about["checks"].items() if None not in found.values()]
         caption = f"{about['what']} ({measured}). {drawn}. Method: {about['method']}. Unit: {about['units']}."
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(str(path), f"expected what a map is (docs/report.md): {error!r}; make the map again") from None
+        raise UserError(str(path), f"expected the description of a map (docs/report.md): {error!r}; make the map again") from None
     return caption + (f" Agreement with {'; '.join(checks)}." if checks else "")
 
 

@@ -16,7 +16,7 @@ from boldscribe.errors import UserError
 ENCODERS = {
     ("model", "fmri"): "the model's",
     ("noise", "noise"): "trained on noise",
-    ("model", "noise"): "the model's, of noise",
+    ("model", "noise"): "the model's, on noise",
     ("untrained", "fmri"): "untrained",
 }
 # Key of the leakage report → title of the trials that test trials share clips with.
@@ -26,7 +26,7 @@ SHARED = {
     "adaptation_of_same_subject": "adaptation runs of the same subject",
 }
 WORDS = {"fd": "FD", "snr": "SNR", "tsnr": "tSNR", "dvars": "DVARS", "n": "number of"}
-KINDS_SHARED = {"stimulus": "a clip", "part": "another part of its video", "near": "a part within seconds"}
+KINDS_SHARED = {"stimulus": "a clip", "part": "another part of its video", "near": "a part seconds apart"}
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def retrieval_table(paths: Sequence[Path]) -> Table | None:
         ]
         rows.append([label, ENCODERS.get((str(encoder), str(data)), str(encoder)), *cells, _cell(n)])
     caption = (
-        "Which of the subject's test clips do the fMRI tokens of a trial belong to, before any text? Value (chance; p of a "
-        "permutation test by itself). Top-k and 2-way in percent; ranks from 1 on, low is good. Encoders that know nothing of "
-        "the clip must be at chance."
+        "Which of the subject's test clips do the fMRI tokens of a trial belong to, before any text is generated? Value (chance; "
+        "uncorrected p of a permutation test). Top-k and 2-way in percent; ranks start at 1, lower is better. Encoders that know "
+        "nothing about the clip must be at chance."
     )
     return Table(caption, ["Subject", "Encoder", *map(_title, metrics), "Candidates"], rows, frozenset({0, 1}))
 
@@ -108,8 +108,8 @@ def noise_ceiling(paths: Sequence[Path]) -> list[Part]:
     notes = [f"{note[0].upper()}{note[1:]}." for note in dict.fromkeys(table["note"].dropna())]
     measured = table[table["comparison"] != "none"].drop(columns=["dataset", "note"], errors="ignore").dropna(axis=1, how="all")
     caption = (
-        "How well the response to a clip foretells another response to it, over voxels (correlation; p95, p99: percentiles of the voxels), "
-        "and how often it finds its clip (identification, %)"
+        "How well one response to a clip predicts another response to it, over voxels (correlation; p95, p99: percentiles of the voxels), "
+        "and how often it identifies its clip (identification, %)"
     )
     return [Part("ceiling", "Noise ceiling", notes, [_as_table(measured, caption)] if len(measured) else [])]
 
@@ -120,7 +120,7 @@ def quality(paths: Sequence[Path], left_out: Table) -> Part:
     found = [_read(path, {"subject"}).drop(columns="dataset", errors="ignore") for path in paths]
     own = [table[table["role"] == "target"] for table in found] if len(found) > 1 else found
     tables = [_as_table(pd.concat(own), caption)] if found else []
-    sentences = [] if left_out.rows else ["No trial is left out."]
+    sentences = [] if left_out.rows else ["No trial is excluded."]
     return Part("quality", "Data quality", sentences, [*tables, *([left_out] if left_out.rows else [])])
 
 
@@ -128,7 +128,7 @@ def left_out_table(left_out: pd.DataFrame) -> Table:
     """Count the excluded trials by subject, role and reason."""
     counts = left_out.groupby(["subject", "role", "reason"]).size() if len(left_out) else pd.Series(dtype=int)
     rows = [[f"sub-{subject}", str(role), str(reason), str(n)] for (subject, role, reason), n in counts.items()]  # type: ignore[misc]
-    return Table(f"Trials that are left out: {len(left_out)}", ["Subject", "Role", "Reason", "Trials"], rows, frozenset({0, 1, 2}))
+    return Table(f"Excluded trials: {len(left_out)}", ["Subject", "Role", "Reason", "Trials"], rows, frozenset({0, 1, 2}))
 
 
 def leakage(paths: Sequence[Path]) -> Leakage:
@@ -158,8 +158,8 @@ def _leakage(path: Path) -> Leakage:
     alarms = []
     if split == "strict" and of_training["stimulus"] + of_training["part"]:
         alarms.append(
-            f"The split is strict, and yet {int(of_training['stimulus'])} test clips, and other parts of the videos of "
-            f"{int(of_training['part'])} more, were trained on. The scores of these trials can be recognition."
+            f"The split is strict, but training included {int(of_training['stimulus'])} test clips, and other parts of the videos of "
+            f"{int(of_training['part'])} more. The scores of these trials may reflect recognition."
         )
     return Leakage(alarms, [Part("leakage", "Leakage", found, [table])])
 
@@ -175,9 +175,9 @@ def _read(path: Path, columns: set[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype={"subject": str, "run": str, "row": str})
     except (OSError, ValueError) as error:
-        raise UserError(str(path), f"expected a table (.csv): {error}; run the step that makes it again") from None
+        raise UserError(str(path), f"expected a table (.csv): {error}; rerun the step that makes it") from None
     if missing := sorted(columns - set(table)):
-        raise UserError(str(path), f"no column {', '.join(missing)}; found {', '.join(map(str, table))}; run the step that makes it again")
+        raise UserError(str(path), f"no column {', '.join(missing)}; found {', '.join(map(str, table))}; rerun the step that makes it")
     return table
 
 

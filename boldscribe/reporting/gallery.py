@@ -18,8 +18,8 @@ from boldscribe.files import load_array
 from boldscribe.reproducible import generator
 
 RULE = (
-    "Per subject, the trials with the model's best, median and worst BERTScore (of equal ones, the first trial), and one drawn at random "
-    "(seed {seed}): rules, not a choice. Read the median and the random one first."
+    "For each subject: the trials with the model's best, median and worst BERTScore (the first trial among ties), and one drawn at random "
+    "(seed {seed}). None was chosen by hand. Read the median and the random one first."
 )
 TILE = 112  # pixels
 TILES = 4  # frames side by side

@@ -76,7 +76,9 @@ def audited(results: Path) -> Audited:
 def _origin(report: Audit) -> Table:
     """Return commits, lock, settings and versions over all records of the run."""
     records = [output.record for output in report.tree.in_order() if output.record]
-    commits = Counter(r["code"]["commit"] + ("" if r["code"]["committed"] else " (with changes)") for r in records if r["code"]["commit"])
+    commits = Counter(
+        r["code"]["commit"] + ("" if r["code"]["committed"] else " (with uncommitted changes)") for r in records if r["code"]["commit"]
+    )
     locks = Counter(r["environment"]["lock_sha256"] for r in records)
     settings = {key: value for record in records for key, value in record["config"].items()}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
@@ -85,13 +87,13 @@ def _origin(report: Audit) -> Table:
         for name, version in report.tree.shared("packages", sha256).items():
             versions[name].add(str(version))
     rows = [
-        ["Code (commit)", ", ".join(f"{commit} in {n} records" for commit, n in commits.most_common()) or "in no repository"],
+        ["Code (commit)", ", ".join(f"{commit} in {n} records" for commit, n in commits.most_common()) or "not in a repository"],
         ["Settings that the steps read (SHA-256)", digest],
         ["Locked packages (SHA-256)", ", ".join(f"{lock}" for lock, _ in locks.most_common())],
         ["Software", ", ".join(f"{name} {' and '.join(sorted(versions[name]))}" for name in SOFTWARE if name in versions)],
     ]
     return Table(
-        f"What made these results, by {len(records)} records", ["What", "Which"], [row for row in rows if row[1]], frozenset({0, 1})
+        f"Origin of these results, from {len(records)} records", ["Item", "Value"], [row for row in rows if row[1]], frozenset({0, 1})
     )
 
 

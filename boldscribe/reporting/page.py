@@ -86,7 +86,7 @@ class Results:
         paths = self.files.get(kind, ())
         if not (found := [p for p in paths if p.parent.name in self.folds]):
             names = ", ".join(p.name for p in paths[:3]) or "no file"
-            raise UserError(f"data set {self.dataset}", f"none of {names} is in a folder {self.dataset}/; give the {kind} of the data set")
+            raise UserError(f"data set {self.dataset}", f"none of {names} is in a folder {self.dataset}/; pass the {kind} of the data set")
         return found
 
     def curves(self) -> dict[str, Path]:
@@ -198,7 +198,7 @@ def _brain(results: Results) -> dict[str, Any]:
     maps, about = results.of_folds("maps", "_information.nii.gz"), results.of_folds("maps", "_information.json")
     if not maps or not about:
         return {"brain": None, "brain_caption": ""}
-    of_fold = f" It is that of the first of {len(maps)} folds." if len(maps) > 1 else ""
+    of_fold = f" The map is from the first of {len(maps)} folds." if len(maps) > 1 else ""
     return {"brain": glass_brain(maps[0], results.dataset), "brain_caption": map_caption(about[0]) + of_fold}
 
 
@@ -206,7 +206,7 @@ def _rows(values: pd.DataFrame, tests: pd.DataFrame) -> list[tuple[str, str, Any
     """Return name, our label and lines of each subject's row of the table. The paper may have more subjects than we do."""
     ours = values.dropna(subset=["subject"]).drop_duplicates("row").set_index("row")["subject"]
     rows = [row for row in dict.fromkeys(values["row"]) if row != "Total"]
-    return [(row, f"sub-{ours[row]}" if row in ours else "the paper's alone", groups(values, tests, row)) for row in rows]
+    return [(row, f"sub-{ours[row]}" if row in ours else "in the paper only", groups(values, tests, row)) for row in rows]
 
 
 def _words(config: Config, label: str, simulated: bool, tests: pd.DataFrame) -> list[str]:
@@ -228,7 +228,7 @@ def _texts(results: Results) -> list[Path]:
 
 def _contents(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return anchor and title of each part of the section."""
-    parts = [("words", "In words"), ("scores", "Scores"), ("controls", "Against each control")]
+    parts = [("words", "Summary"), ("scores", "Scores"), ("controls", "Against each control")]
     parts += [("identification", "Identification")] if section["identification"] else []
     parts += [("learning", "Learning"), ("examples", "Examples"), ("all", "All trials")]
     parts += [("brain", "Where the information is")] if section["brain"] else []

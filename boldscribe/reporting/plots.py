@@ -95,8 +95,11 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
         ax.set_ylabel("own caption found (%)")
         canvas.legend(handles=handles, loc="upper left", ncols=2, handlelength=2, columnspacing=1.2)
         model = total[total["condition"] == "model"].sort_values("k")
-        shown = ", ".join(f"{v:.1f} % of {k}" for k, v in zip(model["k"], model["value"], strict=True))
-        return as_svg(canvas, f"Identification among k candidates. The model finds its own caption in {shown}; chance is 1 in k.")
+        shown = ", ".join(f"{v:.1f} % for k = {k}" for k, v in zip(model["k"], model["value"], strict=True))
+        return as_svg(
+            canvas,
+            f"Identification among k candidates. The model finds its own caption in this share of trials: {shown}; chance is 1 in k.",
+        )
 
 
 def learning_curves(path: Path, stage: str) -> list[Figure]:

@@ -68,7 +68,7 @@ def groups(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[Group]:
         cells = _cells(group, metrics, {m for m in metrics if (name, m) in unbeaten})
         lines.setdefault(CONDITIONS[name].kind if name in CONDITIONS else OTHERS, []).append(Line(title, cells, name, p.get(name, "")))
     found = [Group(LABELS[kind], what, lines[kind]) for kind, what in KINDS.items() if kind in lines]
-    return found + ([Group(OTHERS, "chance, and the values that the paper prints", lines[OTHERS])] if OTHERS in lines else [])
+    return found + ([Group(OTHERS, "chance, and the values printed in the paper", lines[OTHERS])] if OTHERS in lines else [])
 
 
 def _cells(group: pd.DataFrame, metrics: Sequence[str], unbeaten: set[str]) -> list[Cell]:

@@ -56,7 +56,7 @@ class Trials {
     try {
       this.pack = await unpack(this.root.querySelector("script").textContent.trim());
     } catch (error) {
-      this.by("count").textContent = "This browser cannot unpack the trials; a newer one can.";
+      this.by("count").textContent = "This browser cannot unpack the trials; use a newer one.";
       return;
     }
     this.show();
@@ -82,7 +82,7 @@ class Trials {
     const first = this.page * PAGE;
     const shown = rows.slice(first, first + PAGE);
     this.by("body").replaceChildren(...shown.map((row) => this.line(row)));
-    this.by("count").textContent = rows.length ? `Trials ${first + 1} to ${first + shown.length} of ${rows.length.toLocaleString("en")}` : "No trial has these words.";
+    this.by("count").textContent = rows.length ? `Trials ${first + 1} to ${first + shown.length} of ${rows.length.toLocaleString("en")}` : "No trial contains these words.";
     this.by("previous").disabled = this.page === 0;
     this.by("next").disabled = this.page === pages - 1;
     this.root.querySelectorAll("th").forEach((head) => {

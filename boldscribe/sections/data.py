@@ -11,13 +11,13 @@ from boldscribe.sections.base import Label, Section, key
 
 
 class SimulatedDesign(Section):
-    """A raw BIDS data set that the simulator writes in place of a measured one."""
+    """A raw BIDS data set written by the simulator instead of a measured one."""
 
     subjects: int = key(6, "number of subjects", "ours", ge=2)
     runs: int = key(2, "runs per subject", "ours", ge=2)
     trials_per_run: int = key(48, "trials per run", "ours", ge=1)
     shared_clips: bool = key(
-        False, "all subjects see the same clips (as in Urgen); else each clip is seen by one subject (as in HAD)", "ours"
+        False, "true if all subjects see the same clips (as in Urgen); false if only one subject sees each clip (as in HAD)", "ours"
     )
 
 
@@ -25,55 +25,53 @@ class Dataset(Section):
     """A BIDS data set and its split into source and target subjects."""
 
     title: str = key("", "name printed in tables", "ours")
-    table: int = key(1, "number of the paper's table that this data set fills", "paper 4.2")
+    table: int = key(1, "number of the corresponding table in the paper", "paper 4.2")
     adapter: Literal["bids", "had"] = key(
-        "bids", "plain BIDS, or HAD (ds004488) with its own habits of names, onsets and derivatives (docs/real-data.md)", "data sets"
+        "bids", "plain BIDS, or HAD (ds004488) with its own conventions for names, onsets and derivatives (docs/real-data.md)", "data sets"
     )
-    bids_dir: str = key("", "raw BIDS data set; simulated data are always written to RESULTS/raw/NAME", "ours")
+    bids_dir: str = key("", "folder of the raw BIDS data set; simulated data are always written to RESULTS/raw/NAME", "ours")
     manifest: str | None = key(
-        None, "list of the data set's files with digests, from which `boldscribe fetch` downloads; null for data that you bring", "ours"
+        None, "list of the data set's files with digests, for download by `boldscribe fetch`; null for your own data", "ours"
     )
     derivatives_dir: str | None = key(
-        None, "ready fMRIPrep derivatives, read by the preprocessing engines 'derivatives' and 'minimal'", "ours"
+        None, "folder of existing fMRIPrep derivatives, read by the preprocessing engines 'derivatives' and 'minimal'", "ours"
     )
     stimuli_dir: str | None = key(None, "folder of the videos; null for BIDS_DIR/stimuli", "data sets")
-    stimulus_column: str = key("stim_file", "column of the events that names the stimulus", "data sets")
+    stimulus_column: str = key("stim_file", "events column that names the stimulus", "data sets")
     description_column: str | None = key(
         None,
-        "column of the events in which the data set itself describes the clip: a ceiling to compare with; null where it has none",
+        "events column with the data set's own descriptions of the clips, a ceiling for comparison; null if there is none",
         "validity",
     )
     stimulus_manifest: str | None = key(
-        None, "table that names video, action and source of each stimulus, where the events do not (docs/real-data.md)", "ours"
+        None, "table of each stimulus's video, action and source, if the events do not name them (docs/real-data.md)", "ours"
     )
     lead_in: float | Literal["detect"] = key(
         0.0,
-        "time from the first volume to the zero of the onsets (s); 'detect' finds HAD's 12 s where its version leaves them out",
+        "time from the first volume to the zero point of the onsets (s); 'detect' uses HAD's 12 s if its onsets exclude them",
         "data sets",
     )
-    missing_responses: Literal["keep", "exclude"] = key(
-        "keep", "trials in which the participant should have answered, and did not", "data sets"
-    )
-    simulated: SimulatedDesign | None = key(None, "simulate this data set; null for measured data", "ours")
+    missing_responses: Literal["keep", "exclude"] = key("keep", "keep or exclude trials without the expected response", "data sets")
+    simulated: SimulatedDesign | None = key(None, "design of the simulated data set; null for measured data", "ours")
     task: Label = key("action", "BIDS task label", "data sets")
     session: Label | None = key(None, "BIDS session label, if the data set has sessions", "data sets")
     train_subjects: list[Label] = key([], "source subjects (labels without 'sub-')", "paper 4.1")
-    validation_subjects: list[Label] = key([], "target subjects, never trained on with labels", "paper 4.1")
-    adaptation_runs: list[Label] = key([], "runs of target subjects whose unlabelled fMRI adapts the model", "practice")
+    validation_subjects: list[Label] = key([], "target subjects, whose labels are never used in training", "paper 4.1")
+    adaptation_runs: list[Label] = key([], "runs of target subjects used, without labels, to adapt the model", "practice")
     test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "practice")
     leave_out: int | None = key(
         None,
-        "rotation: all subjects, in their order, are divided into folds of so many targets (the last may be smaller), each decoded by a "
-        "model that is trained on the others; null for the split above",
+        "rotation: number of target subjects per fold (the last may have fewer); all subjects are divided in order, and each fold is "
+        "decoded by a model trained on the others; null for the split above",
         "ours",
         ge=1,
     )
-    fold_of: Label | None = key(None, "the data set that this is a fold of; written by Boldscribe where leave_out is given", "ours")
+    fold_of: Label | None = key(None, "data set of which this is a fold; filled in by Boldscribe if leave_out is set", "ours")
     split: Literal["paper", "strict"] = key(
-        "paper", "'strict': no video source of a test trial is seen in training, and the other way round", "paper 4.1; data sets"
+        "paper", "'strict': no video source occurs in both training and test trials", "paper 4.1; data sets"
     )
     strict_test_share: float = key(
-        1.0, "'strict': share of the sources seen on both sides that are kept for testing; training keeps the others", "ours", ge=0, le=1
+        1.0, "'strict': share of the sources seen on both sides that is kept for testing; the rest is kept for training", "ours", ge=0, le=1
     )
 
     @property
@@ -126,15 +124,15 @@ class Dataset(Section):
 
 
 class PretrainingSet(Section):
-    """Ready BIDS-Derivatives of people who are in no table, on whose BOLD SC-MBM is pretrained too."""
+    """Existing BIDS-Derivatives of subjects outside all tables, as further BOLD for pretraining SC-MBM."""
 
-    derivatives_dir: str = key(..., "root of the derivatives, in the configured space and resolution", "paper 3.1: HCP")
+    derivatives_dir: str = key(..., "root folder of the derivatives, in the configured space and resolution", "paper 3.1: HCP")
     task: Label = key("rest", "BIDS task label", "SC-MBM")
     session: Label | None = key(None, "BIDS session label, if the data set has sessions", "ours")
     subjects: list[Label] = key(..., "subjects (labels without 'sub-')", "ours", min_length=1)
     seconds_per_volume: float | None = key(
         None,
-        "runs that are sampled faster are averaged to this time step (s), as of HCP's 0.72 s; null takes them as sampled",
+        "time step to which faster-sampled runs, such as HCP's at 0.72 s, are averaged (s); null for no averaging",
         "ours; SC-MBM: averages of 8 s, its whole window",
         gt=0,
     )
@@ -146,9 +144,9 @@ class PretrainingSet(Section):
 
 
 class Simulation(Section):
-    """Simulated BOLD, common to all simulated data sets."""
+    """Simulated BOLD, shared by all simulated data sets."""
 
-    snr: float = key(1.0, "amplitude of the clip responses relative to the default; 0 gives BOLD without any signal", "ours", ge=0)
+    snr: float = key(1.0, "amplitude of the clip responses relative to the default; 0 for BOLD without signal", "ours", ge=0)
     repetition_time: float = key(2.0, "TR (s)", "data sets", gt=0)
     stimulus_onset_asynchrony: float = key(6.0, "time between clip onsets (s)", "ours", gt=0)
     voxel_size: float = key(4.5, "BOLD voxel edge in scanner space (mm)", "ours", gt=0)
@@ -162,30 +160,34 @@ FMRIPREP = ("apptainer", "docker", "bare")  # engines that run it
 
 
 class Preprocessing(Section):
-    """Raw BIDS to BIDS-Derivatives."""
+    """Preprocessing of raw BIDS to BIDS-Derivatives."""
 
     engine: Literal["apptainer", "docker", "bare", "minimal", "derivatives", "embedded"] = key(
         "apptainer",
-        "fMRIPrep in its container (apptainer, or docker through its wrapper) or installed (bare); raw BOLD through the transforms of "
-        "ready derivatives (minimal); ready derivatives; or the embedded nipype workflow (docs/preprocessing.md)",
+        "fMRIPrep in its container (apptainer, or docker through its wrapper) or installed (bare); raw BOLD resampled with the transforms "
+        "of existing derivatives (minimal); existing derivatives; or the embedded nipype workflow (docs/preprocessing.md)",
         "ours",
     )
     space: str = key(
-        "MNI152NLin2009cAsym", "template space label; the embedded workflow writes MNI152NLin2009aSym", "paper 3.1: whole brain; practice"
+        "MNI152NLin2009cAsym",
+        "label of the template space; the embedded workflow writes MNI152NLin2009aSym",
+        "paper 3.1: whole brain; practice",
     )
     resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "practice", gt=0)
-    fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep image", "ours")
+    fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep container image", "ours")
     fmriprep_digest: str | None = key(
-        None, "digest of the image that may run, sha256:…; null takes that of data/containers.csv", "ours", pattern="^sha256:[0-9a-f]{64}$"
+        None, "required digest of the image, sha256:…; null for that in data/containers.csv", "ours", pattern="^sha256:[0-9a-f]{64}$"
     )
-    fmriprep_sif: str = key("containers/fmriprep-25.2.7.sif", "apptainer: image file made from the image", "ours")
-    fmriprep_command: str = key("fmriprep", "bare: the program, of an environment of its own", "ours")
+    fmriprep_sif: str = key("containers/fmriprep-25.2.7.sif", "apptainer: file built from the image", "ours")
+    fmriprep_command: str = key("fmriprep", "bare: fMRIPrep program, in an environment of its own", "ours")
     templateflow_home: str | None = key(
-        "data/templateflow", "templates of fMRIPrep, filled before the run; null leaves them to the image", "preprocessing"
+        "data/templateflow", "folder of fMRIPrep's templates, filled before the run; null for those in the image", "preprocessing"
     )
-    freesurfer_license: str | None = key(None, "FreeSurfer licence file for fMRIPrep; null reads the FS_LICENSE variable", "ours")
+    freesurfer_license: str | None = key(
+        None, "FreeSurfer licence file for fMRIPrep; null for the file named by the variable FS_LICENSE", "ours"
+    )
     susceptibility: Literal["phasediff", "none"] = key(
-        "phasediff", "embedded: correct for the distortion that a phase-difference map shows, where the data set has one", "data sets"
+        "phasediff", "embedded: distortion correction by phase-difference map, if the data set has one", "data sets"
     )
 
     @property
@@ -200,14 +202,14 @@ class Preprocessing(Section):
 
 
 class Bold(Section):
-    """Preprocessed BOLD to cleaned series and trial windows."""
+    """Cleaned series and trial windows from preprocessed BOLD."""
 
     signal: Literal["window", "lss"] = key(
         "window",
-        "volumes after the onset; or one response per trial, fitted with the others' as one regressor (LSS)",
+        "volumes after the onset, or one response per trial, fitted with all other trials as one regressor (LSS)",
         "paper 3.1; practice",
     )
-    delay: float = key(4.0, "time from clip onset to the first volume of the window (s): the lag of the HRF", "practice")
+    delay: float = key(4.0, "time from clip onset to the first volume of the window (s), for the lag of the HRF", "practice")
     n_volumes: int = key(3, "volumes per trial window", "paper 3.1: several volumes; practice", ge=1)
     motion: Literal["basic", "power2", "derivatives", "full"] = key("basic", "motion regressors (nilearn load_confounds)", "practice")
     tissue: Literal["basic", "power2", "derivatives", "full"] | None = key(
@@ -216,8 +218,8 @@ class Bold(Section):
     smoothing_fwhm: float = key(
         0.0, "FWHM of spatial smoothing inside the brain mask, before cleaning (mm); 0 for none", "ours: the paper mentions none", ge=0
     )
-    framewise_displacement: float = key(0.5, "volumes above are flagged, never dropped (mm)", "practice", gt=0)
-    clip_sigma: float = key(10.0, "z-scored BOLD is clipped at this value (SD)", "practice", gt=0)
+    framewise_displacement: float = key(0.5, "threshold above which volumes are flagged, never dropped (mm)", "practice", gt=0)
+    clip_sigma: float = key(10.0, "limit at which z-scored BOLD is clipped (SD)", "practice", gt=0)
 
     @model_validator(mode="after")
     def _one_response_per_trial(self) -> Bold:
@@ -227,21 +229,23 @@ class Bold(Section):
 
 
 class Stimuli(Section):
-    """Videos to frames."""
+    """Frames from videos."""
 
-    reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV takes over where decord fails", "Video-LLaMA")
+    reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV is the fallback if decord fails", "Video-LLaMA")
     n_frames: int = key(8, "uniformly spaced frames per clip", "Video-LLaMA", ge=1, le=32)
     size: int = key(224, "edge of a frame (pixels)", "Video-LLaMA", ge=32)
-    shards: int = key(8, "jobs that the clips of source subjects, and those of target subjects, are divided into", "ours", ge=1)
+    shards: int = key(8, "number of jobs for the clips of source subjects, and as many for those of target subjects", "ours", ge=1)
     largest_broken_share: float = key(
-        0.02, "clips that cannot be decoded are left out with their trials, up to this share; beyond, the run stops", "ours", ge=0, le=1
+        0.02, "maximum share of undecodable clips, which are excluded with their trials; more stop the run", "ours", ge=0, le=1
     )
 
 
 class Paths(Section):
-    """Where results and models live."""
+    """Folders of the results and the cache."""
 
-    results: str = key("results", "everything that is made", "ours")
+    results: str = key("results", "folder of all results", "ours")
     cache: str | None = key(
-        "results/cache", "frames and the unpacked LLM by the content that they were made from, for all experiments; null keeps none", "ours"
+        "results/cache",
+        "cache of frames and the unpacked LLM, keyed by the content of their inputs and shared by all experiments; null for none",
+        "ours",
     )

@@ -22,22 +22,23 @@ Control = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum"
 class Stage1(Section):
     """Cross-modal alignment, L_Total = beta L_CLIP + (1 - beta) L_L2L1."""
 
-    alpha: float = key(0.5, "weight of L1 against L2 (equation 2)", "practice", ge=0, le=1)
+    alpha: float = key(0.5, "weight of L1 relative to L2 (equation 2)", "practice", ge=0, le=1)
     beta: float = key(0.75, "weight of L_CLIP", "practice", ge=0, le=1)
     temperature: float = key(0.05, "initial temperature of L_CLIP", "paper 3.2", gt=0)
     learn_temperature: bool = key(True, "train the temperature", "paper 3.2")
-    epochs: int = key(100, "longest training (epochs)", "practice", ge=1)
+    epochs: int = key(100, "maximum number of epochs", "practice", ge=1)
     patience: int = key(
-        10, "epochs without better retrieval (of equal, better reconstruction) of held-out source trials before stopping", "practice", ge=1
+        10,
+        "epochs without better retrieval (if equal, better reconstruction) of held-out source trials before training stops",
+        "practice",
+        ge=1,
     )
     holdout: float = key(0.1, "share of source clips held out, with all their trials, for early stopping", "practice", gt=0, lt=1)
     batch_size: int = key(128, "trials per optimiser step", "practice", ge=2)
-    accumulate: int = key(
-        1, "parts of a batch computed one after the other where memory is short; each is contrasted in itself", "ours", ge=1
-    )
-    learning_rate: float = key(3e-4, "peak of the one-cycle schedule, AdamW (0.9, 0.95)", "practice", gt=0)
-    weight_decay: float = key(0.05, "AdamW", "practice")
-    grad_clip: float = key(0.8, "gradient norm", "SC-MBM", gt=0)
+    accumulate: int = key(1, "parts of a batch, computed in turn to save memory; each contrasts only its own trials", "ours", ge=1)
+    learning_rate: float = key(3e-4, "peak learning rate of the one-cycle schedule, AdamW (0.9, 0.95)", "practice", gt=0)
+    weight_decay: float = key(0.05, "weight decay of AdamW", "practice")
+    grad_clip: float = key(0.8, "maximum gradient norm", "SC-MBM", gt=0)
     noise: float = key(0.0, "SD of Gaussian noise added to the z-scored input in training (SD)", "ours", ge=0)
     dropout: float = key(0.0, "dropout of fMRI tokens in training", "ours", ge=0, lt=1)
 
@@ -47,41 +48,53 @@ class Stage2(Section):
 
     lambda_: float = key(0.95, "weight of the cross-entropy (equation 6)", "DANCE", alias="lambda", ge=0, le=1)
     preset: Literal["paper", "dance"] = key(
-        "paper", "reading of equations 4 and 5: as printed, or as the method's original code computes them (docs/method.md)", "DANCE"
+        "paper", "form of equations 4 and 5: as printed, or as computed by the method's original code (docs/method.md)", "DANCE"
     )
     nc_temperature: float | None = key(
-        None, "temperature of neighbourhood clustering (equation 4); null for the preset's: 0.5 (paper) or 0.05 (dance)", "paper 3.2", gt=0
+        None,
+        "temperature of neighbourhood clustering (equation 4); null for the preset's value, 0.5 (paper) or 0.05 (dance)",
+        "paper 3.2",
+        gt=0,
     )
-    nc_live: bool = key(True, "compare target trials with those of their batch as they are, not as the bank remembers them", "DANCE")
+    nc_live: bool = key(
+        True, "compare each target trial with the current features of its batch, not with their copies in the memory bank", "DANCE"
+    )
     nc_weight: float = key(1.0, "weight of neighbourhood clustering", "DANCE", ge=0)
     es_weight: float = key(1.0, "weight of entropy separation", "DANCE", ge=0)
-    es_margin: float = key(0.5, "m of entropy separation (equation 5)", "DANCE", ge=0)
-    es_threshold: float | None = key(None, "rho of entropy separation; null for log(C)/2", "DANCE")
-    adaptation: Literal["none", "nc", "es", "both"] = key("both", "which adaptation losses act", "paper 3.2")
+    es_margin: float = key(0.5, "margin m of entropy separation (equation 5)", "DANCE", ge=0)
+    es_threshold: float | None = key(None, "threshold rho of entropy separation; null for log(C)/2", "DANCE")
+    adaptation: Literal["none", "nc", "es", "both"] = key("both", "adaptation losses in use", "paper 3.2")
     class_weight: float = key(
-        1.0, "weight of the head's loss on source labels, without which its rows mean nothing; not in the paper", "DANCE", ge=0
+        1.0,
+        "weight of the classifier head's loss on source labels, without which its rows have no meaning; not in the paper",
+        "DANCE",
+        ge=0,
     )
     memory_momentum: float = key(0.0, "share of the old feature kept in the memory bank", "DANCE", ge=0, lt=1)
     steps: int = key(3000, "optimiser steps", "Video-LLaMA", ge=1)
     warmup_steps: int = key(1000, "steps of linear warm-up", "Video-LLaMA", ge=0)
     batch_size: int = key(4, "source trials per pass through the LLM", "Video-LLaMA", ge=1)
     accumulate: int = key(
-        8, "passes per optimiser step, which takes batch_size x accumulate source and as many target trials", "Video-LLaMA", ge=1
+        8, "passes per optimiser step, which uses batch_size x accumulate source trials and as many target trials", "Video-LLaMA", ge=1
     )
-    learning_rate: float = key(3e-5, "peak, AdamW, cosine", "Video-LLaMA", gt=0)
-    min_learning_rate: float = key(1e-5, "end of the cosine", "Video-LLaMA")
-    weight_decay: float = key(0.05, "AdamW", "Video-LLaMA")
+    learning_rate: float = key(3e-5, "peak learning rate of AdamW, with cosine decay", "Video-LLaMA", gt=0)
+    min_learning_rate: float = key(1e-5, "final learning rate of the cosine decay", "Video-LLaMA")
+    weight_decay: float = key(0.05, "weight decay of AdamW", "Video-LLaMA")
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Training(Section):
-    """How pretraining, Stage I and Stage II are computed; what they compute stays the same but for rounding."""
+    """Computation of pretraining, Stage I and Stage II, with the same results except for rounding."""
 
-    precision: Literal["float32", "bfloat16"] = key("bfloat16", "of the fMRI encoder's products, in training and encoding", "practice")
-    compile: bool = key(True, "compile the fMRI encoder (torch.compile, needs a C compiler): minutes at the start, faster steps", "ours")
-    processes: int = key(1, "GPUs that share each training (torchrun)", "ours", ge=1)
-    nodes: int = key(1, "machines that share these processes equally; several need Slurm", "ours", ge=1)
+    precision: Literal["float32", "bfloat16"] = key(
+        "bfloat16", "precision of the fMRI encoder's matrix products and convolutions, in training and encoding", "practice"
+    )
+    compile: bool = key(
+        True, "compile the fMRI encoder (torch.compile, needs a C compiler): minutes at the start, then faster steps", "ours"
+    )
+    processes: int = key(1, "GPUs per training run (torchrun)", "ours", ge=1)
+    nodes: int = key(1, "machines over which these processes are divided equally; more than one needs Slurm", "ours", ge=1)
 
     @model_validator(mode="after")
     def _shared_equally(self) -> Training:
@@ -91,15 +104,15 @@ class Training(Section):
 
 
 class Decoding(Section):
-    """Text from fMRI tokens and prompt alone."""
+    """Text generation from fMRI tokens and prompt only."""
 
     controls: Literal["all"] | list[Control] = key(
         "all",
-        "conditions beside the model, 'all' or names (docs/controls.md); those that an experiment cannot have are left out, and the tables "
-        "say why",
+        "conditions besides the model: 'all', or names (docs/controls.md); those impossible in an experiment are excluded, and the tables "
+        "state why",
         "validity",
     )
-    max_new_tokens: int = key(128, "longest answer (tokens)", "practice", ge=1)
+    max_new_tokens: int = key(128, "maximum length of an answer (tokens)", "practice", ge=1)
     batch_size: int = key(128, "trials per batch", "ours: 7B and its cache take 30 GB", ge=1)
 
     @field_validator("controls")
@@ -116,19 +129,17 @@ class Decoding(Section):
 
 
 class Evaluation(Section):
-    """Scores and their intervals."""
+    """Scores, their intervals and tests."""
 
     bertscore_model: str = key("models/roberta-large", "folder of BERTScore's encoder; 'embedded' is MiniLM", "practice")
-    bertscore_layer: int = key(17, "layer", "practice", ge=1)
+    bertscore_layer: int = key(17, "layer of BERTScore's encoder", "practice", ge=1)
     bertscore_baseline: str | None = key("models/roberta-large/baseline.tsv", "rescaling baseline; null leaves the scores raw", "practice")
     sentence_encoder: str = key(
         "models/all-MiniLM-L6-v2", "folder of the sentence encoder for identification; 'embedded' is MiniLM", "ours"
     )
-    bootstrap_samples: int = key(10000, "resamples, of subjects and then of their trials, for the 95% intervals", "validity", ge=100)
+    bootstrap_samples: int = key(10000, "bootstrap resamples of subjects, then of their trials, for the 95% intervals", "validity", ge=100)
     permutations: int = key(10000, "permutations of each subject's references for the tests", "validity", ge=100)
     significance: float = key(
-        0.05, "largest chance of claiming anything where nothing is, over all controls and metrics of a table", "validity", gt=0, lt=1
+        0.05, "maximum probability of any false claim, over all controls and metrics of a table", "validity", gt=0, lt=1
     )
-    identification_ways: list[int] = key(
-        [2, 10, 50, 180], "numbers of candidates that identification is given for", "validity", min_length=1
-    )
+    identification_ways: list[int] = key([2, 10, 50, 180], "numbers of candidates for identification", "validity", min_length=1)

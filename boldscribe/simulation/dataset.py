@@ -183,8 +183,8 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]
     with atomic(readme) as part:
         part.write_text(
             f"# {d.title}, simulated\n\n{WARNING}\n\nSeed {config.seed}, signal-to-noise ratio {config.simulation.snr:g} of the default. "
-            "`stimuli/clips.tsv` says what each clip shows. Voxels respond, through a canonical haemodynamic response with a delay of "
-            "each subject's own, to the features named there, in patches that lie alike in all subjects up to a few millimetres. "
+            "`stimuli/clips.tsv` says what each clip shows. Voxels respond, through a canonical haemodynamic response with a delay "
+            "specific to each subject, to the features named there, in patches that match across subjects to within a few millimetres. "
             "All slices of a volume are acquired at once, in the middle of the repetition time: there is no slice timing.\n"
         )
     n = d.simulated.subjects

@@ -22,15 +22,15 @@ folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command()
 @click.argument("bids_dir", type=folder, required=False)
 @click.option("--stimuli", type=folder, help="Folder of the videos; BIDS_DIR/stimuli by default.")
-@click.option("--derivatives", type=folder, help="Ready fMRIPrep derivatives, used in place of preprocessing.")
-@click.option("--name", help="Name of the data set in files and rules: letters and digits; made of the folder's by default.")
-@click.option("--task", help="BIDS task label, where there are several.")
-@click.option("--session", help="BIDS session label, where there are several.")
-@click.option("--column", help="Column of the events that names the stimuli; stim_file, or one like it, by default.")
+@click.option("--derivatives", type=folder, help="Existing fMRIPrep derivatives, used instead of preprocessing.")
+@click.option("--name", help="Name of the data set in files and rules: letters and digits; derived from the folder's name by default.")
+@click.option("--task", help="BIDS task label, if there are several.")
+@click.option("--session", help="BIDS session label, if there are several.")
+@click.option("--column", help="Column of the events that names the stimuli; stim_file or a similar one by default.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Configuration to write, e.g. mine.yaml.")
-@click.option("--force", is_flag=True, help="Overwrite files that exist.")
-@click.option("--no-check", is_flag=True, help="Leave out the BIDS validator, and opening images and videos.")
-@click.option("--cluster", is_flag=True, help="Ask Slurm, and write site.yaml, in place of a configuration; the options below go with it.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
+@click.option("--no-check", is_flag=True, help="Skip the BIDS validator and the opening of images and videos.")
+@click.option("--cluster", is_flag=True, help="Query Slurm and write site.yaml instead of a configuration; the options below go with it.")
 @cluster_options
 @user_errors
 def init(
@@ -63,12 +63,12 @@ def init(
     found = survey(bids_dir, task, session, column)
     name = name or ("had" if found.had else label_of(bids_dir.resolve().name))
     if not (name.isascii() and name.isalnum()):
-        raise UserError("--name", f"found {name!r}, expected letters and digits alone")
+        raise UserError("--name", f"found {name!r}, expected only letters and digits")
     split = split_of(found)
     videos = stimuli or bids_dir / "stimuli"
     manifest = out.with_name(f"{out.stem}_stimuli.tsv") if found.column and found.column != "stim_file" else None
     if taken := [str(p) for p in (out, manifest) if p and p.exists() and not force]:
-        raise UserError(", ".join(taken), "exists already, and nothing is overwritten; name another file by --out, or give --force")
+        raise UserError(", ".join(taken), "already exists; name another file with --out, or pass --force to overwrite")
     preprocessing, why = engine_of(derivatives, found.task)
     dataset = dataset_of(found, split, stimuli, derivatives, manifest)
     with atomic(out) as part:
@@ -77,10 +77,10 @@ def init(
         with atomic(manifest) as part:
             part.write_text(manifest_text(found, videos if videos.is_dir() else None))
         found.problems.append(
-            f"{manifest}: made of column {found.column!r} of the events, which names no video files; fill in what is n/a there"
+            f"{manifest}: made from column {found.column!r} of the events, which names no video files; fill in the n/a cells"
         )
     elif found.column is None:
-        found.problems.append("events: found no column that names stimuli, expected stim_file; add it, or name another by --column")
+        found.problems.append("events: found no column that names stimuli, expected stim_file; add it, or name another with --column")
     try:
         absent, unshown = compare_videos(found, videos)
     except UserError as error:
@@ -111,15 +111,15 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> 
     onsets = sorted(found.first_onsets)
     click.echo(f"{found.name}: {len(found.runs)} subjects, task {found.task}, session {found.session or '(none)'}")
     if found.others:
-        click.echo(f"  left out: {', '.join(found.others)}")
+        click.echo(f"  excluded: {', '.join(found.others)}")
     click.echo(f"  runs: {'; '.join(f'{n} of {k} subjects' for n, k in sorted(runs.items()))}")
     click.echo(f"  repetition time: {', '.join(f'{tr:g} s ({n} runs)' for tr, n in found.repetition_times.most_common()) or 'not found'}")
     if onsets:
         click.echo(f"  first onsets: {onsets[0]:g} to {onsets[-1]:g} s{_onset_remark(found, onsets)}")
-    click.echo(f"  stimuli: {len(found.stimuli)} in {found.stimuli.total()} trials; {videos or 'to be named in the list'}")
+    click.echo(f"  stimuli: {len(found.stimuli)} in {found.stimuli.total()} trials; {videos or 'video files to be named in the list'}")
     click.echo(f"  field maps: {len(found.fieldmaps)} of {len(found.runs)} subjects")
     click.echo(f"  adapter: {'had, recognised as ds004488' if found.had else 'bids'}; {why}")
-    click.echo("  split, a proposal:")
+    click.echo("  proposed split:")
     for key, labels in split.items():
         click.echo(f"    {key}: {', '.join(labels) or 'none'}")
 
@@ -147,10 +147,10 @@ def _check(found: Survey, out: Path, name: str) -> None:
         config = load_config(PAPER, out)
         check_experiment(config)
         if found.unfetched and config.preprocessing.engine != "derivatives":
-            click.echo("  images and videos: not opened, since images are not there yet")
+            click.echo("  images and videos: not opened, since the images have not been fetched yet")
             return
         validate_raw(config, name)
     except UserError as error:
         found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]
     else:
-        click.echo("  images, events and videos: all that the pipeline will read is there and whole")
+        click.echo("  images, events and videos: everything that the pipeline will read is present and intact")

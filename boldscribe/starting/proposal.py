@@ -23,7 +23,7 @@ MANIFEST_COLUMNS = ("stimulus", "stim_file", "action", "source")
 def engine_of(derivatives: Path | None, task: str) -> tuple[dict[str, Any], str]:
     """Return section `preprocessing` and its reason: ready derivatives if given, else what this machine has."""
     if derivatives is not None:
-        return {"engine": "derivatives", **_space_of(derivatives, task)}, f"ready derivatives in {derivatives}"
+        return {"engine": "derivatives", **_space_of(derivatives, task)}, f"existing derivatives in {derivatives}"
     if shutil.which("apptainer"):
         return {"engine": "apptainer"}, "apptainer is installed"
     if _docker_runs():
@@ -54,7 +54,7 @@ def _space_of(derivatives: Path, task: str) -> dict[str, Any]:
         raise UserError(
             str(derivatives),
             f"preprocessed BOLD: found {there}; expected task-{task}…space-MNI…_desc-preproc_bold.nii.gz: all subjects must share a "
-            "template's space; leave --derivatives out to preprocess the raw data",
+            "template space; omit --derivatives to preprocess the raw data",
         )
     space = Config().preprocessing.space if Config().preprocessing.space in by_space else min(by_space)
     size = float(load_image(by_space[space], 4).header.get_zooms()[0])
@@ -94,22 +94,22 @@ def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why:
     base = paper.get(name, Dataset())
     always = {"title", "bids_dir", "task", "session", "table", *split_keys()}
     remarks = {
-        "table": "a table of its own, beside the paper's two" if dataset.table == OWN_TABLE else "the paper's table",
+        "table": "a table of its own, next to the paper's two" if dataset.table == OWN_TABLE else "the paper's table",
         "adapter": "recognised by its description",
         "lead_in": "the missing lead-in of some versions is detected",
         "stimulus_manifest": "fill it in: the events name no video files",
-        "train_subjects": "the split is a proposal: change it as your question asks",
-        "validation_subjects": "decoded, and never trained on with labels",
+        "train_subjects": "the split is a proposal: adapt it to your question",
+        "validation_subjects": "decoded; never trained on with labels",
         "adaptation_runs": "of target subjects, without labels",
         "test_runs": "of target subjects, scored",
     }
     lines = [
-        f"# Made by `boldscribe init {dataset.bids_dir}`: what differs from config.yaml, over which this file is merged.",
-        f"# What it takes:    boldscribe plan --config {out}",
+        f"# Written by `boldscribe init {dataset.bids_dir}`: differences from config.yaml, over which this file is merged.",
+        f"# Resources needed: boldscribe plan --config {out}",
         f"# On a cluster:     snakemake --profile slurm --configfile {out}",
         f"# On this machine:  snakemake --cores all --configfile {out}",
         "datasets:",
-        *(f"  {other}: null  # of config.yaml; left out" for other in paper if other != name),
+        *(f"  {other}: null  # of config.yaml; excluded" for other in paper if other != name),
         f"  {json.dumps(name)}:",
     ]
     for key in Dataset.model_fields:

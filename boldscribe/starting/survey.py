@@ -81,7 +81,7 @@ def survey(root: Path, task: str | None = None, session: str | None = None, colu
     found = Survey(root, name, had=HAD_NAME in name or ACCESSION in json.dumps(description), column=column)
     bold = sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
     if not bold:
-        raise UserError(str(root), "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; name the root of a raw data set")
+        raise UserError(str(root), "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; pass the root of a raw data set")
     named = [dict(part.partition("-")[::2] for part in path.name.split("_")) for path in bold]
     found.task = _one("--task", "task", Counter(e.get("task", "") for e in named), task, found)
     of_task = [e for e in named if e.get("task") == found.task]
@@ -99,7 +99,7 @@ def _one(option: str, what: str, there: Counter[str], wanted: str | None, found:
     """Return the task or session to use: the only one, or the one named."""
     listed = ", ".join(f"{label or '(none)'} ({n} runs)" for label, n in sorted(there.items()))
     if wanted is None and len(there) > 1:
-        raise UserError(str(found.root), f"{what}s: found {listed}, expected one; name the one meant by {option}")
+        raise UserError(str(found.root), f"{what}s: found {listed}, expected one; choose one with {option}")
     if wanted is not None and wanted not in there:
         raise UserError(option, f"found {wanted!r}, expected one of: {listed}")
     chosen = wanted if wanted is not None else next(iter(there))
@@ -111,7 +111,7 @@ def _survey_subject(found: Survey, subject: str) -> None:
     """Survey images, events and sidecars of a subject."""
     root = found.root
     if not subject.isalnum():
-        found.problems.append(f"sub-{subject}: expected letters and digits alone in a label; rename the subject")
+        found.problems.append(f"sub-{subject}: expected only letters and digits in a label; rename the subject")
         return
     try:
         runs = find_runs(root, subject, found.session, found.task, space=None, desc=None)
@@ -121,7 +121,7 @@ def _survey_subject(found: Survey, subject: str) -> None:
         return
     found.runs[subject] = list(runs)
     if not runs:
-        found.problems.append(f"sub-{subject}: found no BOLD run of task {found.task}; the subject is left out of the split")
+        found.problems.append(f"sub-{subject}: found no BOLD run of task {found.task}; the subject is excluded from the split")
         return
     t1w = find_t1w(root, subject)
     found.images += [*([t1w] if t1w else []), *runs.values()]
@@ -134,7 +134,7 @@ def _survey_subject(found: Survey, subject: str) -> None:
         if label in events:
             _survey_events(found, events[label])
         else:
-            found.problems.append(f"{path}: found no events.tsv of the same run, expected one; add it")
+            found.problems.append(f"{path}: found no events.tsv for the same run, expected one; add it")
 
 
 def _survey_sidecar(found: Survey, path: Path) -> None:
@@ -190,7 +190,7 @@ def compare_videos(found: Survey, folder: Path) -> tuple[list[str], list[str]]:
         UserError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise UserError(str(folder), "the folder of the videos does not exist; name it by --stimuli, or put the videos there")
+        raise UserError(str(folder), "the video folder does not exist; name it with --stimuli, or put the videos there")
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and p.exists()}
     named = set(found.stimuli) if found.column == "stim_file" else set()
     return sorted(n for n in named - there if not (folder / n).is_file()), sorted(there - named)
@@ -209,7 +209,7 @@ def split_of(found: Survey) -> dict[str, list[str]]:
     common = [r for r in found.runs[targets[0]] if all(r in found.runs[t] for t in targets)] if targets else []
     n_test = max(1, round(len(common) / 4)) if len(common) > 1 else 0
     if not targets:
-        found.problems.append("subjects: found one with runs, expected two at least: one to learn from and one to decode")
+        found.problems.append("subjects: found one with runs, expected at least two: one to train on and one to decode")
     elif not n_test:
         there = "; ".join(f"sub-{t} has {', '.join(found.runs[t])}" for t in targets)
         found.problems.append(f"runs: found fewer than two that all target subjects have ({there}), expected one to adapt and one to test")

@@ -142,7 +142,7 @@ def timings(frames: Path, header: dict[str, Any]) -> list[Timing]:
     if unknown := [clip for clip, rate in zip(header["clips"], header["frames_per_second"], strict=True) if not rate]:
         raise UserError(
             str(frames),
-            f"no frame rate, hence no times of the frames, is known of {', '.join(unknown[:5])}; set captioner.frames_as: images",
+            f"the frame rate, and hence the frame times, of {', '.join(unknown[:5])} is unknown; set captioner.frames_as: images",
         )
     columns = (header["clip_frames"], header["frames_per_second"], header["frame_index"])
     return [Timing(n, rate, indices) for n, rate, indices in zip(*columns, strict=True)]

@@ -57,6 +57,6 @@ def video_tokens(config: Config, features: Sequence[Path], clips: Sequence[str],
             tokens.update({header["clips"][i]: x for i, x in zip(batch, x_BLD, strict=True)})
     if absent := sorted(wanted - tokens.keys()):
         raise UserError(
-            ", ".join(map(str, features)), f"found no features of {len(absent)} clip(s) ({', '.join(absent[:3])}); encode again"
+            ", ".join(map(str, features)), f"found no features for {len(absent)} clip(s) ({', '.join(absent[:3])}); encode again"
         )
     return torch.stack([tokens[clip] for clip in clips])

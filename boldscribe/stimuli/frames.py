@@ -110,7 +110,7 @@ def check_frames(path: Path) -> None:
 
 def _in_words(error: av.FFmpegError | IndexError) -> str:
     """Return FFmpeg's message without number and path; an IndexError means that there is no first video stream."""
-    return error.strerror if isinstance(error, av.FFmpegError) else "it holds no video stream"
+    return error.strerror if isinstance(error, av.FFmpegError) else "it contains no video stream"
 
 
 def _frames_by_duration(container: InputContainer, stream: VideoStream) -> int:
@@ -151,7 +151,7 @@ def _by_pyav(path: Path, n_frames: int, expected: int) -> tuple[NDArray[np.uint8
             str(path), f"cannot be decoded as video ({_in_words(error)}): truncated or not a video; fetch the file again"
         ) from None
     if n == 0:
-        raise UserError(str(path), "holds no frame; fetch the file again")
+        raise UserError(str(path), "contains no frames; fetch the file again")
     return _by_pyav(path, n_frames, n) if n != expected else (np.stack([images[i] for i in indices]), indices)
 
 

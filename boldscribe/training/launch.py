@@ -28,16 +28,16 @@ KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF", "SLUR
 
 def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m boldscribe.training.launch", description="Start the processes of a training.")
-    parser.add_argument("--processes", type=int, default=1, help="how many, one per GPU")
-    parser.add_argument("--nodes", type=int, default=1, help="that share them equally")
-    parser.add_argument("--rendezvous", metavar="HOST:PORT", help="where nodes meet; given by the launcher that started this one")
-    parser.add_argument("--first", action="store_true", help="this node is the one to meet at")
+    parser = argparse.ArgumentParser(prog="python -m boldscribe.training.launch", description="Start the processes of a training run.")
+    parser.add_argument("--processes", type=int, default=1, help="number of processes, one per GPU")
+    parser.add_argument("--nodes", type=int, default=1, help="number of nodes that share them equally")
+    parser.add_argument("--rendezvous", metavar="HOST:PORT", help="address where nodes meet; set by the launcher that started this one")
+    parser.add_argument("--first", action="store_true", help="nodes meet at this one")
     parser.add_argument("module")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args(line)
     if given.processes % given.nodes:
-        parser.error(f"{given.processes} processes cannot be shared equally by {given.nodes} nodes")
+        parser.error(f"{given.processes} processes cannot be divided equally among {given.nodes} nodes")
     return given
 
 
@@ -112,13 +112,13 @@ def nodes_of_this_job(wanted: int) -> list[str]:
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         raise UserError(
-            "training.nodes", f"found {wanted}, expected 1: this is no Slurm job; set it to 1, or run with `snakemake --profile slurm`"
+            "training.nodes", f"found {wanted}, expected 1: this is not a Slurm job; set it to 1, or run with `snakemake --profile slurm`"
         )
     names = _asked("squeue", "--noheader", "--jobs", job, "--format", "%N")
     nodes = _asked("scontrol", "show", "hostnames", names).split()
     if len(nodes) < wanted:
         raise UserError(
-            "training.nodes", f"found {wanted}, but Slurm job {job} has {len(nodes)} ({', '.join(nodes)}); ask for more by `--nodes`"
+            "training.nodes", f"found {wanted}, but Slurm job {job} has {len(nodes)} ({', '.join(nodes)}); request more with `--nodes`"
         )
     return nodes[:wanted]
 
@@ -141,7 +141,7 @@ def _asked(*command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
-        raise UserError(command[0], f"`{' '.join(command)}` failed: {said.strip()}; see whether Slurm answers on this node") from None
+        raise UserError(command[0], f"`{' '.join(command)}` failed: {said.strip()}; check whether Slurm responds on this node") from None
 
 
 def _hand_on(number: int, frame: FrameType | None) -> None:

@@ -33,7 +33,7 @@ def pretraining_windows(config: Config, dataset: str, series: Sequence[Path], fu
         _, header = load_array(path)
         key = (header.get("dataset", whole), header["subject"])
         if key not in named:
-            raise UserError(str(path), f"subject: found {key[0]} sub-{key[1]}, expected one that the configuration names for pretraining")
+            raise UserError(str(path), f"subject: found {key[0]} sub-{key[1]}, expected one configured for pretraining")
         names.append("/".join(key))
         tables += [run_windows(names[-1], run, config.bold.n_volumes) for run in header["runs"]]
     table = pd.concat(tables, ignore_index=True)

@@ -44,7 +44,7 @@ def source_trials(config: Config, dataset: str, trials: Sequence[Path], labels: 
     if not len(table) == len(index) == len(known):
         raise UserError(
             ", ".join(map(str, labels)),
-            f"found {len(known)} labels for {len(index)} trials, of which {len(table)} belong together, expected one label for "
+            f"found {len(known)} labels for {len(index)} trials, of which {len(table)} match, expected one label for "
             "each trial; write trials and labels again",
         )
     return table.sort_values(["subject", "trial"]).reset_index(drop=True)

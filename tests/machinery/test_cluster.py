@@ -150,7 +150,7 @@ def test_rules_that_fit_no_partition_are_named(tmp_path: Path) -> None:
     shared = job("decode_had_decode", jobs=[job("decode")] * 20, runtime=5000)
     problems = unfit([*jobs, job("fmriprep", runtime=5000), shared], partitions)
     assert [p.partition(":")[0] for p in problems] == ["stage2", "frames", "fmriprep", "decode"]
-    assert "threads 8, gpu 1, gpu_model h100" in problems[0] and problems[3].endswith("20 share it: fewer by --group-components")
+    assert "threads 8, gpu 1, gpu_model h100" in problems[0] and problems[3].endswith("20 jobs share it: lower --group-components")
 
 
 def test_the_queue_of_a_folder_is_told_from_that_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

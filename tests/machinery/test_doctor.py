@@ -133,7 +133,8 @@ def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
     lock.write_text("# made by hand\nnumpy==2.4.6 \\\n    --hash=sha256:00\npandas==0.1 ; python_version > '3'\nno-such-package==1.0\n")
     differing, n = installation.locked_packages(lock)
     assert n == 3 and len(differing) == 2
-    assert differing[0].startswith("pandas ") and differing[0].endswith(" for 0.1") and differing[1] == "no-such-package 1.0 not installed"
+    assert differing[0].startswith("pandas ") and differing[0].endswith(" instead of 0.1")
+    assert differing[1] == "no-such-package 1.0 not installed"
 
 
 def test_damaged_and_absent_weights_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +152,6 @@ def test_damaged_and_absent_weights_are_found(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "carrier" / "model.bin").write_bytes(b"Weights")
     assert "damaged" in installation.embedded_weights()[0]
     (tmp_path / "carrier" / "model.bin").unlink()
-    assert installation.embedded_weights() == ["carrier holds no carrier/model.bin"]
+    assert installation.embedded_weights() == ["carrier contains no carrier/model.bin"]
     monkeypatch.setattr(installation, "WEIGHTS", {"no-such-carrier": "x"})
     assert installation.embedded_weights() == ["package no-such-carrier is not installed"]

@@ -299,7 +299,7 @@ def test_another_version_is_told_and_recorded_and_stops_nothing(installation: In
     metadata.unlink()
     done = installation.render()
     assert done.returncode == 0, done.stderr
-    assert re.search(r"WARNING .*packages of other versions than requirements\.lock's in .*: tqdm 4\.0\.0 for \d.*unpinned", done.stderr)
+    assert re.search(r"WARNING .*versions that differ from requirements\.lock in .*: tqdm 4\.0\.0 instead of \d.*unpinned", done.stderr)
     environment = json.loads((installation.results / "raw/had/stimuli.prov.json").read_text())["environment"]
     assert environment["deployment"] == {"kind": "virtual environment", "environment": None, "prefix": None}
     assert json.loads((installation.results / f"ledger/packages/{environment['packages']}.json").read_text())["tqdm"] == "4.0.0"

@@ -134,10 +134,10 @@ def test_folder_that_cannot_be_written(server, tiny, tmp_path):
     """A file where a folder should be: one message, no traceback, and the file stays."""
     tiny.folder.mkdir(parents=True)
     (tiny.folder / "sub-01").write_text("mine")
-    with pytest.raises(UserError, match=r"sub-01.*: found .*, expected a place to write files"):
+    with pytest.raises(UserError, match=r"sub-01.*: found .*, expected a writable folder"):
         fetch(tiny, fetcher=quick())
     assert (tiny.folder / "sub-01").read_text() == "mine"
-    with pytest.raises(UserError, match="expected a place to write files"):
+    with pytest.raises(UserError, match="expected a writable folder"):
         fetch(Selection(tiny.manifest, tiny.entries, tiny.folder / "sub-01" / "in" / "a file"), fetcher=quick())
 
 
@@ -147,7 +147,7 @@ def test_busy_server(server, tiny):
     assert present(tiny.folder) == WHOLE
     server.trouble["empty.txt"] = [503] * 3
     (tiny.folder / "empty.txt").unlink()
-    with pytest.raises(UserError, match=r"1 of 1 files.*empty.txt: found the answer 503 .* try later"):
+    with pytest.raises(UserError, match=r"1 of 1 files.*empty.txt: found the response 503 .* try again later"):
         fetch(tiny, fetcher=quick())
 
 
@@ -176,7 +176,7 @@ def test_lying_length(server, tiny, lie, length):
 
 def test_withdrawn_file(server, tiny):
     del server.files[BOLD]
-    with pytest.raises(UserError, match=r"found the answer 404 .* withdrawn this version"):
+    with pytest.raises(UserError, match=r"found the response 404 .* withdrawn this version"):
         fetch(tiny, fetcher=quick())
     assert present(tiny.folder) == {path: content for path, content in WHOLE.items() if path != BOLD}
 
@@ -224,7 +224,7 @@ def test_disk_fills_up(server, tiny, monkeypatch):
         return Full(stream) if path.name.endswith("bold.nii.gz.part") and mode in ("wb", "ab") else stream
 
     monkeypatch.setattr(Path, "open", opened)
-    with pytest.raises(UserError, match=r"found a full disk or a quota that is used up, .* what has arrived is kept"):
+    with pytest.raises(UserError, match=r"found a full disk or an exhausted quota, .* partial downloads are kept"):
         fetch(tiny, parallel=1, fetcher=quick())
     monkeypatch.undo()
     assert not (tiny.folder / BOLD).exists()
@@ -255,7 +255,7 @@ def test_two_fetches_at_once(server, tiny):
     answer = subprocess.run([sys.executable, "-c", code, str(tiny.folder)], capture_output=True, text=True, check=True).stdout
     go_on.set()
     first.join()
-    assert f"found process {os.getpid()} on " in answer and "wait for its end, or end it" in answer
+    assert f"found process {os.getpid()} on " in answer and "wait until it ends, or stop it" in answer
     assert present(tiny.folder) == WHOLE
 
 
@@ -263,7 +263,7 @@ def test_offline(tmp_path, tiny, server):
     """No network at all: one message, with the remedy, and no list of all files."""
     with FileServer({}).running() as gone:
         url = gone.url
-    with pytest.raises(UserError, match=r"^127.0.0.1:\d+: found no connection .* run this where there is a network, as on a login node"):
+    with pytest.raises(UserError, match=r"^127.0.0.1:\d+: found no connection .* run this where there is a network, such as a login node"):
         fetch(tiny, base_url=url, fetcher=Fetcher(retries=1, pause=0.0))
 
 

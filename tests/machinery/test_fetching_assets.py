@@ -170,7 +170,7 @@ def test_no_weights(hub, table, tmp_path, monkeypatch):
     import huggingface_hub.constants
 
     row, _ = tiny_weights(table, tmp_path)
-    with pytest.raises(UserError, match=r"found none on the hub \(RevisionNotFoundError\), expected it; correct the row"):
+    with pytest.raises(UserError, match=r"found no such repository or commit on the hub \(RevisionNotFoundError\), expected it; correct"):
         fetch_weights(weights_module.replace(row, revision="9" * 40), endpoint=hub.url, say=lambda line: None)
     with pytest.raises(UserError, match=r"files of sentence_encoder: found none in lab/tiny, expected \*.gguf"):
         fetch_weights(weights_module.replace(row, files=("*.gguf",)), endpoint=hub.url, say=lambda line: None)
@@ -275,7 +275,7 @@ def test_containers(tmp_path, monkeypatch, registry):
         with pytest.raises(UserError, match=rf"enter the row\nnipreps/fmriprep,25.2.7,{DIGEST},Apache-2.0"):
             fetch_container(unknown, engine, print, registry=registry)
     assert not log.exists()
-    with pytest.raises(UserError, match=r"found answer 404 and digest '', expected that of nipreps/fmriprep:1.0"):
+    with pytest.raises(UserError, match=r"found response 404 and digest '', expected that of nipreps/fmriprep:1.0"):
         registry_digest("nipreps/fmriprep:1.0", registry)
     config = Config.model_validate({"preprocessing": {"fmriprep_sif": str(sif), "fmriprep_digest": DIGEST}})
     assert pinned_digest(config) == DIGEST
@@ -304,7 +304,7 @@ def test_container_table(tmp_path):
     table = tmp_path / "containers.csv"
     for content, message in (
         ("image,version,digest,licence\na/b,1,sha256:12,MIT\n", "digest: found 'sha256:12', expected sha256: and 64"),
-        (f"image,version,digest,licence\na/b,1,{DIGEST},MIT\na/b,1,{DIGEST},MIT\n", "a/b:1 stands twice"),
+        (f"image,version,digest,licence\na/b,1,{DIGEST},MIT\na/b,1,{DIGEST},MIT\n", "a/b:1 is listed twice"),
         ("image,version\na/b,1\n", "columns: found image, version"),
     ):
         table.write_text(content)
@@ -345,7 +345,7 @@ def test_archives(tmp_path, make):
     assert {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == {
         "a/b.txt": b"b", "c.txt": b"c",
     }  # fmt: skip
-    with pytest.raises(UserError, match="found files in it, expected an empty or no folder"):
+    with pytest.raises(UserError, match="found files in it, expected an empty or new folder"):
         unpack(good, tmp_path / "out")
     (tmp_path / "secret").write_text("secret")
     bad = {
@@ -355,7 +355,7 @@ def test_archives(tmp_path, make):
         "through": ({"d": str(tmp_path), "d/evil": b"e"}, "expected files and folders"),
         "bomb": ({"c.txt": b"c", "zeros": bytes(2_000_000)}, "found more than 1000000 bytes in it"),
         "many": ({f"f{i}": b"" for i in range(12)}, "found more than 10 files in it"),
-        "twice": ({"d": b"file", "d/e": b"e"}, "found two members of one name"),
+        "twice": ({"d": b"file", "d/e": b"e"}, "found two members with the same name"),
     }
     for name, (members, message) in bad.items():
         archive = make(tmp_path / name, **members)
@@ -366,7 +366,7 @@ def test_archives(tmp_path, make):
     assert not [p.name for p in tmp_path.iterdir() if "part" in p.name]
     for content in (b"no archive", good.read_bytes()[:-30]):
         (tmp_path / "broken").write_bytes(content)
-        with pytest.raises(UserError, match="found no whole tar or zip archive"):
+        with pytest.raises(UserError, match="found no complete tar or zip archive"):
             unpack(tmp_path / "broken", tmp_path / "new")
     with pytest.raises(UserError, match="the archive does not exist"):
         unpack(tmp_path / "none", tmp_path / "new")
@@ -378,7 +378,7 @@ def test_links_within_an_archive(tmp_path):
     assert (tmp_path / "out" / "a" / "link").read_bytes() == b"b" and (tmp_path / "out" / "a" / "link").is_symlink()
     for members in ({"a": "nowhere"}, {"p/q/up": "../..", "p/q/out": "up/../secret", "secret": b"inside"}):
         (tmp_path / "secret").write_text("outside")
-        with pytest.raises(UserError, match="found a link out of the folder"):
+        with pytest.raises(UserError, match="found a device or a link that leaves the folder"):
             unpack(tar_of(tmp_path / "bad", **members), tmp_path / "new")
         assert not (tmp_path / "new").exists()
 
@@ -394,4 +394,4 @@ def test_commands_of_all(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     answer = CliRunner().invoke(main, ["fetch", "all", "--config", str(tmp_path / "config.yaml")])
     assert answer.exit_code == 0, answer.output
-    assert answer.output == "own: has no manifest; bring the data to data/own\n"
+    assert answer.output == "own: has no manifest; put the data in data/own\n"

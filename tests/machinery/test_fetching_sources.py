@@ -149,7 +149,7 @@ def test_manifest_of_had():
     one = had.selected(("raw",), ["01"])
     assert len(one) == 46 + 7  # and the seven files of the root that are data
     assert {e.subject for e in one} == {"01", None}
-    with pytest.raises(UserError, match="found 31, expected of 01, 02"):
+    with pytest.raises(UserError, match="found 31, expected some of 01, 02"):
         had.selected(subjects=["31"])
 
 
@@ -211,22 +211,22 @@ def test_rule_completes_a_data_set(configured, monkeypatch):
     complete_dataset(config, "tiny")
     assert len(server.requests) == asked
     (folder / "tiny" / "participants.tsv").write_text("mine")
-    with pytest.raises(UserError, match=r"1 files that are not those of .*participants.tsv; .*`boldscribe fetch data tiny` replaces them"):
+    with pytest.raises(UserError, match=r"1 files that differ from .*participants.tsv; .*`boldscribe fetch data tiny` to replace them"):
         complete_dataset(config, "tiny")
     assert (folder / "tiny" / "participants.tsv").read_text() == "mine"
     (folder / "tiny" / "participants.tsv").unlink()
     monkeypatch.setenv("BOLDSCRIBE_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"found 1 files lacking, .* run `boldscribe fetch data tiny` where there is a network"):
+    with pytest.raises(UserError, match=r"found 1 files missing, .* run `boldscribe fetch data tiny` where there is a network"):
         complete_dataset(config, "tiny")
     # in a process of its own, which is cut off from the network for good
     answer = subprocess.run(
         ["boldscribe", "fetch", "data", "tiny", "--config", str(folder / "config.yaml")], capture_output=True, text=True
     )
-    assert answer.returncode == 1 and "found 1 files lacking while BOLDSCRIBE_OFFLINE is set" in answer.stdout + answer.stderr
+    assert answer.returncode == 1 and "found 1 files missing while BOLDSCRIBE_OFFLINE is set" in answer.stdout + answer.stderr
     assert len(server.requests) == asked
     ready = config.model_copy(update={"preprocessing": config.preprocessing.model_copy(update={"engine": "derivatives"})})
     (folder / "tiny" / BOLD).unlink()
-    with pytest.raises(UserError, match=r"found 1 files lacking"):
+    with pytest.raises(UserError, match=r"found 1 files missing"):
         complete_dataset(ready, "tiny")
 
 
@@ -277,13 +277,13 @@ def test_annex_backend(tmp_path, monkeypatch, program):
     assert (folder / "stimuli" / "b c.bin").read_text() == "BB"
     (tmp_path / "content.json").write_text(json.dumps({**contents, "a.bin": "AAAB"}))
     (folder / "a.bin").unlink()
-    with pytest.raises(UserError, match=r"1 of 3 files: found none with the manifest's size and digest, as a.bin"):
+    with pytest.raises(UserError, match=r"1 of 3 files: found none with the manifest's size and digest, such as a.bin"):
         annex_get(manifest, files, folder, program)
-    with pytest.raises(UserError, match=f"commit: found {commit}, the manifest is of 1234; run `git checkout 1234`"):
+    with pytest.raises(UserError, match=f"commit: found {commit}, expected 1234, that of the manifest; run `git checkout 1234`"):
         annex_get(Manifest({**manifest.source, "commit": "1234"}, files), files, folder, program)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
-    with pytest.raises(UserError, match="found files that are no clone"):
+    with pytest.raises(UserError, match="found files but no clone"):
         annex_get(manifest, files, tmp_path / "other", program)
 
 

@@ -65,4 +65,4 @@ def test_several_nodes_need_a_slurm_job() -> None:
     command = [*LAUNCH, "--processes", "2", "--nodes", "2", "--", "tests.small_training"]
     done = subprocess.run(command, cwd=ROOT, env=without_slurm(), capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: training.nodes: found 2, expected 1: this is no Slurm job"), done.stderr
+    assert done.stderr.startswith("error: training.nodes: found 2, expected 1: this is not a Slurm job"), done.stderr

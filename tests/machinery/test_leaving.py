@@ -124,7 +124,7 @@ def exits(folder: Path) -> list[str]:
 
 def test_what_left_twice_has_its_first_attempt_and_the_result_of_one_that_did_not(tmp_path: Path) -> None:
     assert left_by(signal.SIGURG, tmp_path / "left", 60, SLURM_JOB_ID="4294967000") == 75
-    assert "does not queue job 4294967000 again" in (tmp_path / "left" / "log").read_text()
+    assert "does not requeue job 4294967000" in (tmp_path / "left" / "log").read_text()
     (tmp_path / "left" / "work" / "step.0").unlink()
     assert left_by(signal.SIGTERM, tmp_path / "left", 60) == 143
     assert small_training(tmp_path / "left", 60).wait(LIMIT) == 0

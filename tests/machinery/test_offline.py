@@ -183,7 +183,7 @@ def test_data_are_missing_where_no_job_may_fetch_them(tmp_path: Path, monkeypatc
     config = load_config(ROOT / "config.yaml", tmp_path / "own.yaml")
     assert "datasets.had" in {one.key for one in missing(config)}
     monkeypatch.setenv("BOLDSCRIBE_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"datasets\.had: found [\d,]+ of [\d,]+ files lacking in .*`boldscribe fetch data had`"):
+    with pytest.raises(UserError, match=r"datasets\.had: found [\d,]+ of [\d,]+ files missing in .*`boldscribe fetch data had`"):
         check_assets(config, [("fetch_dataset", {"dataset": "had"})], "")
 
 

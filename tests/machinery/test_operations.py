@@ -219,7 +219,7 @@ def test_slurms_queue_is_told_apart_by_folder_comment_and_header(config: Config,
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".snakemake").mkdir()
     shown = " ".join(CliRunner().invoke(main, ["status", "results"]).output.split())
-    assert "1 queued jobs will not start as they are (PartitionConfig)" in shown and "scancel 85" in shown
+    assert "1 queued jobs will not start as submitted (PartitionConfig)" in shown and "scancel 85" in shown
     assert "2 tasks of job arrays" in shown
     (waits,) = [s for s in overview.states if s.reason == "Priority"]
     assert f"(Priority, from {datetime.fromisoformat(later):%d %b %H:%M})" in cell([waits])
@@ -275,7 +275,7 @@ def text_of(text: str) -> Attempt:
 @pytest.mark.parametrize(
     ("evidence", "name", "words"),
     [
-        (Evidence("stage1", account=account("FAILED", "0:9"), slurm_log=OVER_MEMORY), "out of memory", "asked for 100 MB and held 328 MB"),
+        (Evidence("stage1", account=account("FAILED", "0:9"), slurm_log=OVER_MEMORY), "out of memory", "requested 100 MB and used 328 MB"),
         (Evidence("stage1", account=account("OUT_OF_MEMORY")), "out of memory", "--set-resources stage1:mem_mb=1000"),
         (Evidence("stage1", account=account("TIMEOUT"), slurm_log=TIMED_OUT), "time limit", "stage1:runtime=30"),
         (Evidence("decode", account=account("TIMEOUT"), shared=True), "time limit", "--group-components 'decode_{dataset}=5'"),
@@ -294,7 +294,7 @@ def text_of(text: str) -> Attempt:
          "GPU memory full", "batch_size"),
         (Evidence("s", "failed: RuntimeError", text_of("RuntimeError: No CUDA GPUs are available\n")), "GPU or driver", "nvidia-smi"),
         (Evidence("s", "failed: SystemExit", text_of("epoch 3\n")), "stopped", "Run the same command"),
-        (Evidence("s", "left: SIGURG", text_of("epoch 3\n")), "stopped", "told by SIGURG to end"),
+        (Evidence("s", "left: SIGURG", text_of("epoch 3\n")), "stopped", "asked by SIGURG to exit"),
         (Evidence("s", "", text_of(f"error: {absence('stage1', ['peft', 'torch'])}\n")), "missing package", "boldscribe doctor"),
         (Evidence("s", "failed: KeyError", text_of(real("{}['subject']"))), "unknown", "KeyError: 'subject'"),
     ],
@@ -409,7 +409,7 @@ def test_messages_at_the_end(config: Config, demo_jobs: list[Job], tmp_path: Pat
     assert f"1 jobs.\n  tables:  {results}/tables/had.md\n" in good and f"boldscribe audit {results}" in good
     bad = failure_message(survey(config, results, tmp_path), start)
     assert f"1 failed, 1 of {len(demo_jobs)} jobs are done" in bad and "trials had sub-01: unknown (attempt 1)" in bad
-    assert "The same command goes on" in bad
+    assert "The same command continues" in bad
     later = failure_message(survey(config, results, tmp_path), datetime.now(UTC) + timedelta(hours=1))
     assert "trials had sub-01" in later, "without a failure of this run, those of earlier ones are told"
 

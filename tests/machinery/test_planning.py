@@ -101,7 +101,7 @@ def test_simulated_designs_share_clips_or_do_not(demo: Config) -> None:
 
 def test_what_cannot_be_known_is_said() -> None:
     result = plan_command("--jobs", "4")
-    assert "urgen: data/urgen is not there; assumed 8 runs per subject" in " ".join(result.output.split())
+    assert "urgen: data/urgen does not exist; assumed 8 runs per subject" in " ".join(result.output.split())
     assert max(map(len, result.output.splitlines())) <= 120, "to be pasted"
 
 
@@ -116,7 +116,7 @@ def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
     (root / "sub-03/anat/sub-03_T1w.nii.gz").unlink()
     (root / "sub-03/anat/sub-03_T1w.nii.gz").symlink_to("../../.git/annex/objects/SHA256E-s1234567--ab12.nii.gz")
     raw = line(config, [], "mine", "raw data")
-    assert (raw.download, raw.kept, raw.inodes) == (1234567, 1234567, 1) and raw.known_from == "git-annex, 1 to get"
+    assert (raw.download, raw.kept, raw.inodes) == (1234567, 1234567, 1) and raw.known_from == "git-annex, 1 to fetch"
     (root / "sub-03/func/sub-03_task-action_run-2_events.tsv").write_text("onset\n1\n")
     assert "could not be counted" in design_of(config, "mine").assumed[0]
 
@@ -130,7 +130,7 @@ def test_downloads_are_what_the_manifest_has_and_the_disk_has_not(paper_jobs: li
     (tmp_path / "raw" / "sub-01" / "cut.nii.gz").write_bytes(bytes(6))
     config = changed(Config(), datasets={"had": {"bids_dir": str(tmp_path / "raw"), "manifest": str(manifest)}})
     raw = line(config, paper_jobs, "had", "raw data")
-    assert (raw.download, raw.kept, raw.inodes, raw.known_from) == (107, 107, 2, "manifest, 1 of 3 there")
+    assert (raw.download, raw.kept, raw.inodes, raw.known_from) == (107, 107, 2, "manifest, 1 of 3 present")
     manifest.write_bytes(b"no parquet")
     with pytest.raises(UserError, match="not a manifest with the columns path and bytes"):
         make_plan(config, tmp_path, cores=1, jobs=paper_jobs)
@@ -163,7 +163,7 @@ def test_runs_of_the_same_experiment_replace_the_seeds(demo: Config, tmp_path: P
     assert line(full, jobs, "had", "stage1", tmp_path).known_from == "estimated", "another model was measured"
     (tmp_path / "config.yaml").unlink()
     plan = make_plan(demo, tmp_path, cores=1, jobs=jobs)
-    assert "left aside" in plan.assumed[0] and not any("here" in entry.known_from for entry in plan.lines)
+    assert "ignored" in plan.assumed[0] and not any("here" in entry.known_from for entry in plan.lines)
 
 
 def test_the_demo_fits_and_a_full_disk_is_told(demo_jobs: list[Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_what_rules_ask_for_is_held_against_partitions(paper_jobs: list[Job], tm
     short = judged(slurm(*big), partitions={"high": {}})
     [what] = [w for w, v in short.items() if not v.fits]
     assert "stage1" in what and "trials" not in what and short[what].found == "high: allows 60 min"
-    assert short[what].note == "cpu, gpu, pair would do: name it in site.yaml (`boldscribe init --cluster`)"
+    assert short[what].note == "cpu, gpu, pair would fit: add it to site.yaml (`boldscribe init --cluster`)"
     here = judged(slurm())
     assert any("cpu: nodes have 2 CPUs, 23.6 GB" in v.found and "--set-resources stage2:mem_mb=23593" in v.note for v in here.values())
     other = judged(slurm(*big), gpu_model="a100")

@@ -159,7 +159,7 @@ def test_a_killed_job_leaves_nothing_that_harms(results: Path, tmp_path: Path, c
         assert there.places.keys() == set(series)
         for path in series:
             assert there.places[path].read_bytes() == path.read_bytes()
-    assert re.search(r"the copy of .*_bold\.npy is damaged, and is made anew", caplog.text)
+    assert re.search(r"the copy of .*_bold\.npy is damaged; copying it again", caplog.text)
     assert files(scratch) == []
 
 
@@ -201,14 +201,14 @@ def test_what_does_not_fit_or_may_not_be_written_is_read_where_it_is(
     (tmp_path / "file").write_text("")
     for scratch, told in (
         (tmp_path / "scratch", r"found [\d.]+ GB free, expected 8796\.09 GB and a margin of 439\.80 GB"),
-        (other, "another user's, or others have rights there"),
+        (other, "belongs to another user, or others have access to it"),
         (tmp_path / "file", "File exists"),
     ):
         caplog.clear()
         with staged(scratch, {"series": [results / "sub-01_bold.npy", vast]}, ["series"]) as there:
             assert there.places == {} and there.names == []
         (warning,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-        assert re.search(f"no copies of series there, which are read where they are: .*{told}", warning)
+        assert re.search(f"no copies of series there; the originals are read: .*{told}", warning)
         assert files(scratch) == []
     end(start(results, "still", tmp_path / "file"))
 

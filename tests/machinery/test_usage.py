@@ -160,7 +160,7 @@ def test_a_training_that_left_is_added_up_and_a_failure_is_not(tmp_path: Path) -
     assert float(row["gpu_utilisation_percent"]) == pytest.approx((100 + 400 + 25) / 35, abs=0.05)
     shown = CliRunner().invoke(main, ["usage", str(tmp_path)])
     assert shown.exit_code == 0 and "stage1" in shown.output and "GPU memory, MiB" in shown.output
-    assert "tells of no job" in CliRunner().invoke(main, ["usage", str(tmp_path / "ledger")]).output
+    assert "found no job with measured usage" in CliRunner().invoke(main, ["usage", str(tmp_path / "ledger")]).output
 
 
 def test_usage_of_a_step_that_left_is_in_the_ledger(tmp_path: Path) -> None:

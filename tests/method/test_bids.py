@@ -77,8 +77,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no run": (lambda root: bold(root).unlink(), "sub-02: found runs 01, expected also 02"),
     "no events": (lambda root: events(root).unlink(), "found no events.tsv"),
     "no subject": (lambda root: (root / "sub-02").rename(root / "sub-09"), "found no sub-02"),
-    "truncated": (lambda root: bold(root).write_bytes(bold(root).read_bytes()[:-200]), "fewer than the header"),
-    "not NIfTI": (lambda root: bold(root).write_bytes(b"no image"), "does not open as NIfTI"),
+    "truncated": (lambda root: bold(root).write_bytes(bold(root).read_bytes()[:-200]), "bytes fewer than the shape"),
+    "not NIfTI": (lambda root: bold(root).write_bytes(b"no image"), "cannot be opened as NIfTI"),
     "3-D BOLD": (lambda root: save_image(bold(root), np.ones((4, 5, 3)), np.eye(4)), "expected 4 dimensions"),
     "TR in ms": (sidecar(2000), "RepetitionTime: found 2000"),
     "TR differs": (sidecar(1.5), "pixdim[4]: found 2 s, expected 1.5 s"),
@@ -86,7 +86,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "onset no number": (rewrite(events, "10.1", "soon"), "onset: found 'soon'"),
     "no column": (rewrite(events, "stim_file", "file"), "expected also stim_file"),
     "NaN": (lambda root: save_image(bold(root), np.full((4, 5, 3, 20), np.nan), np.eye(4), tr=TR), "found NaN or infinity in 20 volume(s)"),
-    "damaged inside": (lambda root: damage_inside(bold(root)), "fewer than the header"),
+    "damaged inside": (lambda root: damage_inside(bold(root)), "bytes fewer than the shape"),
     "too few volumes": (
         lambda root: (
             save_image(bold(root), np.ones((4, 5, 3, 6)), np.eye(4), tr=TR),

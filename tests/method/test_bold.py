@@ -303,7 +303,7 @@ def drop(table: Path, prefix: str) -> None:
 FAULTS = {
     "NaN volume": (nan_volume, r"NaN or infinity in 1 volume\(s\) \(index 17\)"),
     "truncated": (lambda bold: bold.write_bytes(bold.read_bytes()[:3000]), "cannot be read"),
-    "not NIfTI": (lambda bold: bold.write_bytes(b"nothing"), "does not open as NIfTI"),
+    "not NIfTI": (lambda bold: bold.write_bytes(b"nothing"), "cannot be opened as NIfTI"),
     "no mask": (lambda bold: Path(str(bold).replace("preproc_bold", "brain_mask")).unlink(), "brain_mask.nii.gz: the image does not exist"),
     "empty mask": (empty_mask, "voxels: found none"),
     "no confounds": (lambda bold: confounds_of(bold).unlink(), "confounds"),
@@ -393,7 +393,7 @@ def test_derivatives_that_do_not_fit_the_experiments_are_named_before_anything_i
     shifted = AFFINE.copy()
     shifted[0, 3] = 2.0
     for affine, complaint in (
-        (shifted, r"grid: found \(7, 8, 6\) .*that of .*sub-01"),
+        (shifted, r"grid: found \(7, 8, 6\) .*the affine of .*sub-01"),
         (2 * AFFINE, "voxels: found 4 x 4 x 4 mm, expected 2"),
     ):
         moved([*masks, *images], affine)
@@ -412,7 +412,7 @@ def test_derivatives_that_do_not_fit_the_experiments_are_named_before_anything_i
             check_pretraining_set(config, "hcp")
         for path in [p for p in hcp.rglob("*") if new in p.name]:
             path.rename(path.with_name(path.name.replace(new, old)))
-    with pytest.raises(UserError, match=r"volumes: found 24 in the longest run, expected 30 or more"):
+    with pytest.raises(UserError, match=r"volumes: found 24 in the longest run, expected at least 30 for a window"):
         slow = config.pretraining["hcp"].model_copy(update={"seconds_per_volume": 5.0})
         long = config.bold.model_copy(update={"n_volumes": 30})
         check_pretraining_set(config.model_copy(update={"pretraining": {"hcp": slow}, "bold": long}), "hcp")

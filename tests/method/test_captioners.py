@@ -93,7 +93,7 @@ def test_sampling_is_repeated_by_the_seed(folders: dict[str, Path], clips: np.nd
 def test_which_way_frames_go_in_is_said(folders: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     VideoTextModel.load(folders["qwen3_vl"], "images", "float32")
-    assert "as a sequence of images, without their times" in caplog.text
+    assert "as a sequence of images without times" in caplog.text
 
 
 def test_a_video_without_torchvision_is_refused(folders: dict[str, Path], demo: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_folders_that_are_not_the_configured_model_are_refused(
 
     whole = copy("whole")
     assert {p.name for p in provide(configured(demo, whole), "captioner", tmp_path / "out")} == {p.name for p in whole.iterdir()}
-    assert "does not say which commit" in caplog.text
+    assert "does not state the commit" in caplog.text
     notes = whole / ".cache" / "huggingface" / "download"
     notes.mkdir(parents=True)
     (notes / "config.json.metadata").write_text(f"{REVISION}\nan-etag\n0.0\n")
@@ -159,12 +159,12 @@ def test_folders_that_are_not_the_configured_model_are_refused(
     provide(configured(demo, whole), "captioner", tmp_path / "out")
     assert caplog.text == ""
     (notes / "tokenizer.json.metadata").write_text(f"{'f' * 40}\nan-etag\n0.0\n")
-    refused(whole, f"whole: commit: its files say {REVISION}, {'f' * 40}, captioner.revision is {REVISION}")
+    refused(whole, f"whole: commit: found {REVISION}, {'f' * 40}, expected captioner.revision, {REVISION}")
     snapshot = tmp_path / "snapshots" / ("e" * 40)
     snapshot.parent.mkdir()
     copy("cached").rename(snapshot)
-    refused(snapshot, f"its files say {'e' * 40}")
-    with pytest.raises(UserError, match="found 'captioner', for which the configuration names no weights"):
+    refused(snapshot, f"commit: found {'e' * 40}")
+    with pytest.raises(UserError, match="found 'captioner', for which no weights are configured"):
         assets.source(demo, "captioner")
 
 
@@ -191,7 +191,7 @@ def test_lock_and_configuration_name_one_revision(
     file = folders["smolvlm"] / "config.json"
     row = locks.Asset("tiny/config.json", "f" * 40, name_of(file, ROOT / "results"), "-", 1, "0" * 64, "-", False)
     monkeypatch.setattr(locks, "asset_lock", lambda: {row.path: row})
-    with pytest.raises(UserError, match=f"tiny/config.json: version: found {'f' * 40}, configured is {REVISION}"):
+    with pytest.raises(UserError, match=f"tiny/config.json: version: found {'f' * 40}, expected {REVISION} as configured"):
         provide(configured(demo, folders["smolvlm"]), "captioner", tmp_path / "out")
 
 
@@ -219,7 +219,7 @@ def test_frames_carry_the_times_of_their_clips(shard: dict[str, Any], tmp_path: 
     frames, header = load_array(shard["frames"])
     assert timings(shard["frames"], header)[0] == Timing(n_frames=16, fps=8.0, indices=[0, 4, 8, 12])
     save_array(tmp_path / "x.npy", frames, **{**header, "frames_per_second": [8.0, None, 8.0]})
-    with pytest.raises(UserError, match=r"no frame rate, .* of 1\.mp4; set captioner\.frames_as: images"):
+    with pytest.raises(UserError, match=r"the frame rate, .* of 1\.mp4 is unknown; set captioner\.frames_as: images"):
         timings(tmp_path / "x.npy", load_array(tmp_path / "x.npy")[1])
 
 

@@ -107,7 +107,7 @@ def test_trials_shuffled_within_class_show_the_same_action_in_another_clip(
     assert all(a != b for a, b in pairs) and all(a[:2] == b[:2] for a, b in pairs if action[b] in ("run", "once", "wave", "other"))
     assert all(action[a] == action[b] for a, b in pairs if action[b] in ("run", "sit"))
     assert dict(zip(names(d.test), given, strict=True))["04/9"][:2] == "03", "alone in its class of its subject"
-    assert "of 12 trials, 8 get one of their class of the same subject, 1 of another subject, and 3, alone" in caplog.text
+    assert "of 12 trials, 8 get a donor of the same class and subject, 1 of the same class in another subject, and 3, alone" in caplog.text
     same_clips = target_data(tmp_path, {"01": "adapt", "02": "test"}, labels_of(index, actions, actions))
     given = donors_of(task_for(with_targets(tiny), "shuffledclass", d.trials, **same_clips.files), monkeypatch, d.index, d.tokens)
     assert all(action[a] != action[b] for a, b in zip(given, names(d.test), strict=True) if a[:2] != b[:2]), "the same clip is no donor"
@@ -157,9 +157,9 @@ def test_decoding_refuses_an_unknown_condition_and_too_few_trials(tiny: Config, 
     d = target_data(tmp_path, {"01": "adapt", "02": "test"}, per_run=1)
     with pytest.raises(UserError, match="found 'oracle', expected one of"):
         decode(Task(tiny, "had", "oracle", d.trials), tmp_path / "out.parquet")
-    with pytest.raises(UserError, match="found 1 of sub-03, expected at least 2"):
+    with pytest.raises(UserError, match="found 1 for sub-03, expected at least 2"):
         brain.shuffled(task_for(with_targets(tiny), "shuffled", d.trials, **d.files))
-    with pytest.raises(UserError, match=r"found no trial with 'test' of sub-09; name test_runs"):
+    with pytest.raises(UserError, match=r"found no trial with 'test' for sub-09; set test_runs"):
         task_for(with_targets(tiny, ("03", "09")), "shuffled", d.trials).test  # noqa: B018
 
 

@@ -136,7 +136,7 @@ def test_a_class_with_few_captions_of_an_instruction_takes_in_those_of_others(d:
 def test_the_best_captions_of_another_instruction_are_told(d: SimpleNamespace) -> None:
     table = pd.read_parquet(d.files["best_captions"][0])
     d.files["best_captions"] = [write(d.root, "other", table[table["instruction"] == INSTRUCTIONS[0]])]
-    with pytest.raises(UserError, match=f"found none of {INSTRUCTIONS[1]!r}".replace("?", r"\?")):
+    with pytest.raises(UserError, match=f"found no caption for {INSTRUCTIONS[1]!r}".replace("?", r"\?")):
         captions.constant(d.task("constant"))
 
 
@@ -156,7 +156,7 @@ def test_the_nearest_source_trial_is_found_whatever_the_subjects_own_part(d: Sim
     d.files["source_captions"] = [write(tmp_path, "captions", d.source[["subject", "trial", "stim_file", "instruction", "text"]])]
     assert captions.nearest(d.task("nearest")) == d.source["text"].iloc[partner].tolist()
     d.files["source_captions"] = [write(tmp_path, "captions", d.source.iloc[1:][["subject", "trial", "instruction", "text"]])]
-    with pytest.raises(UserError, match="found none of 1 of 48 source trials with fMRI tokens"):
+    with pytest.raises(UserError, match="found none for 1 of 48 source trials with fMRI tokens"):
         captions.nearest(d.task("nearest"))
 
 
@@ -173,7 +173,7 @@ def test_a_caption_of_a_target_subject_is_refused(d: SimpleNamespace) -> None:
 def test_the_captioners_second_answers_are_matched_by_trial(d: SimpleNamespace) -> None:
     assert captions.captioned_again(d.task("captioner")) == d.test["text"].tolist()
     d.files["captions_again"] = [write(d.root, "few", d.test[["subject", "trial", "text"]].iloc[1:])]
-    with pytest.raises(UserError, match="found nothing of 1 of 24 trials"):
+    with pytest.raises(UserError, match="found no row for 1 of 24 trials"):
         captions.captioned_again(d.task("captioner"))
 
 
@@ -186,5 +186,5 @@ def test_a_trial_without_description_is_named(d: SimpleNamespace) -> None:
     assert captions.described(d.task("human")) == [f"clip {name}" for name in d.test["stim_file"]]
     described.loc[(described["subject"] == "04") & (described["trial"] == 13), "description"] = " "
     d.files["test_labels"] = [write(d.root, "described", described)]
-    with pytest.raises(UserError, match=r"found none of 1 of 24 test trials \(sub-04 trial 13\)"):
+    with pytest.raises(UserError, match=r"found none for 1 of 24 test trials \(sub-04 trial 13\)"):
         captions.described(d.task("human"))

@@ -46,7 +46,7 @@ def test_a_series_of_noise_is_read_as_any_other_and_keeps_roles_apart(
     of_test = (table["role"] == "test").to_numpy()
     assert abs(written[0][~of_test].mean()) < 0.2 and abs(written[0][of_test].mean() - 10) < 0.2
     table.loc[1:29, "role"] = "train"
-    with pytest.raises(UserError, match="found 1 trial with 'adapt' of sub-03"):
+    with pytest.raises(UserError, match="found 1 trial with 'adapt' for sub-03"):
         noise.write_noise_series(
             tiny, "had", "03", series=tmp_path / "sub-03_bold.npy", trials=write(tmp_path, "one", table),
             noise=out, noise_trials=index,

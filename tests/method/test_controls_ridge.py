@@ -90,7 +90,7 @@ def test_series_in_different_grids_or_places_are_refused(planted: SimpleNamespac
     with pytest.raises(UserError, match="affine or grid_shape differs"):
         ridge.common_voxels([*planted.series, other])
     apart = write_series(tmp_path, "04", np.zeros((9, 2)), np.array([62, 63]))
-    with pytest.raises(UserError, match="found no voxel that all subjects have"):
+    with pytest.raises(UserError, match="found no voxel common to all subjects"):
         ridge.common_voxels([planted.series[0], apart])
 
 

@@ -155,13 +155,13 @@ def test_a_renamed_missing_or_misshapen_tensor_is_named(files: dict[str, Path], 
     refused(files, llama, tmp_path / "out", r"checkpoint\.pth: found video_Qformer.*queries\.weight, which no known part")
     files["checkpoint"].write_bytes(original)
     change(files["checkpoint"], lambda tensors: tensors.pop(key))
-    refused(files, llama, tmp_path / "out", r"missing weights: 1 tensors \(video_q_former.*query\.weight\), which VL_LLaMA.*--checkpoint")
+    refused(files, llama, tmp_path / "out", r"weights: 1 tensors \(video_q_former.*query\.weight\), contained in VL_LLaMA.*--checkpoint")
     files["checkpoint"].write_bytes(original)
     change(files["checkpoint"], lambda tensors: tensors.update({key: torch.ones(6, 5)}))
     refused(files, llama, tmp_path / "out", r"checkpoint\.pth, video_Qformer.*query\.weight: found \(6, 5\), expected \(6, 6\)")
     files["checkpoint"].write_bytes(original)
     del files["eva"]
-    refused(files, llama, tmp_path / "out", r"missing weights: 30 tensors .* which eva_vit_g\.pth has: --eva")
+    refused(files, llama, tmp_path / "out", r"missing weights: 30 tensors .* contained in eva_vit_g\.pth; provide it with --eva")
 
 
 def test_files_of_other_families_and_sizes_are_told_apart(files: dict[str, Path], llama: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_files_of_other_families_and_sizes_are_told_apart(files: dict[str, Path]
         "blip2_alone.pth": (published.blip2(SMALL), "BLIP-2's Q-Former; give it with --blip2"),
         "eva_alone.pth": (published.eva(SMALL), "EVA-CLIP; give it with --eva"),
         "pytorch_model.bin": ({"model.layers.0.mlp.up_proj.weight": torch.ones(2, 2)}, "a language model; give its folder with --llm"),
-        "minigpt4.pth": ({"llama_proj.weight": torch.ones(16, 6)}, "a projection alone, as MiniGPT-4's"),
+        "minigpt4.pth": ({"llama_proj.weight": torch.ones(16, 6)}, "only a projection, such as MiniGPT-4's"),
         "resnet.pth": ({"fc.weight": torch.ones(2, 2)}, "another model's weights"),
     }
     for name, (state, words) in wrong.items():
@@ -195,7 +195,7 @@ def test_a_13b_part_with_a_7b_language_model_is_said_in_words(
     monkeypatch.setattr("boldscribe.models.conversion.video_llama.check_llm", lambda folder: 4096)
     wide = {**published.trained(SMALL), "llama_proj.weight": torch.ones(5120, 6), "llama_proj.bias": torch.ones(5120)}
     torch.save({"model": wide}, files["checkpoint"])
-    words = r"expected \(4096, 6\): the file was made for a 13B language model, but .*llm is a 7B language model; take the checkpoint"
+    words = r"expected \(4096, 6\): the file was made for a 13B language model, but .*llm is a 7B language model; use a checkpoint"
     refused(files, llama, tmp_path / "out", words)
 
 
@@ -203,7 +203,7 @@ def test_missing_truncated_and_other_files_are_refused(files: dict[str, Path], l
     refused({**files, "eva": tmp_path / "none.pth"}, llama, tmp_path / "out", r"none\.pth: the file is missing")
     torn = tmp_path / "torn.pth"
     torn.write_bytes(files["eva"].read_bytes()[:-300])
-    refused({**files, "eva": torn}, llama, tmp_path / "out", r"torn\.pth: found a file that is truncated or no torch checkpoint")
+    refused({**files, "eva": torn}, llama, tmp_path / "out", r"torn\.pth: found a file that is truncated or not a torch checkpoint")
     legacy = tmp_path / "legacy.pth"
     torch.save(published.eva(SMALL), legacy, _use_new_zipfile_serialization=False)
     assert read_checkpoint(legacy).tensors.keys() == published.eva(SMALL).keys()
@@ -216,7 +216,7 @@ def test_missing_truncated_and_other_files_are_refused(files: dict[str, Path], l
     refused({**files, "eva": torn}, llama, tmp_path / "out", "found epoch, expected a dict of tensors")
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="kept: exists already"):
+    with pytest.raises(UserError, match="kept: already exists"):
         convert(files, llama, tmp_path / "kept")
 
 
@@ -267,7 +267,7 @@ def test_mind_vis_configuration_objects_become_inert(tmp_path: Path) -> None:
     config = read_checkpoint(tmp_path / "a.pth").beside["config"]
     assert type(config) is TrainingConfig and vars(config) == {"num_heads": 2, "root_path": "."}
     pickled_config(tmp_path / "b.pth", "Config_Of_Another", {"model": published.sc_mbm(8, 2, 1.0)})
-    with pytest.raises(UserError, match=r"config\.Config_Of_Another, which is not on the list"):
+    with pytest.raises(UserError, match=r"config\.Config_Of_Another, which is not on the allow-list"):
         read_checkpoint(tmp_path / "b.pth")
     assert TrainingConfig not in {entry[0] for entry in torch.serialization.get_safe_globals() if isinstance(entry, tuple)}, (
         "the list holds for our reading alone"
@@ -305,7 +305,7 @@ def test_sc_mbm_of_mind_video_loses_its_temporal_attention_with_a_reason(tmp_pat
         ),
         (
             published.sc_mbm(8, 2, 1.0) | {"blocks.0.ls1.gamma": torch.ones(8)},
-            r"found blocks\.0\.ls1\.gamma, which .* may compute something else",
+            r"found blocks\.0\.ls1\.gamma, which .* may change what the blocks compute",
         ),
         (published.eva(SMALL), "expected the fMRI encoder of MinD-Vis or MinD-Video"),
         (
@@ -347,11 +347,11 @@ def test_language_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     shard = folder / "pytorch_model-00002-of-00002.bin"
     content = shard.read_bytes()
     shard.unlink()
-    with pytest.raises(UserError, match=r"pytorch_model-00002-of-00002\.bin missing, which pytorch_model\.bin\.index\.json names"):
+    with pytest.raises(UserError, match=r"missing pytorch_model-00002-of-00002\.bin, listed in pytorch_model\.bin\.index\.json"):
         check_llm(folder)
     shard.write_bytes(content)
     torch.save(torch.load(shard, weights_only=True) | {"model.norm.weight": torch.ones(3)}, shard)
-    with pytest.raises(UserError, match=r"of another shape model\.norm\.weight: found \(3,\), expected \(16,\)"):
+    with pytest.raises(UserError, match=r"wrong shape model\.norm\.weight: found \(3,\), expected \(16,\)"):
         check_llm(folder)
     (folder / "tokenizer.json").rename(folder / "tokenizer.model")
     with pytest.raises(UserError, match=r"tokenizer\.json is missing"):

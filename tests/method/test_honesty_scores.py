@@ -121,7 +121,7 @@ def test_dropped_trials_are_refused(
         table = pd.read_parquet(path)
         dropped = table.merge(worst.assign(condition="model"), how="left", indicator=True, on=["condition", "subject", "trial"])
         dropped[dropped["_merge"] == "left_only"].drop(columns="_merge").to_parquet(path)
-        with pytest.raises(UserError, match="condition llm has other trials or references than the model"):
+        with pytest.raises(UserError, match="trials or references of condition llm differ from the model's"):
             tables(config, captions, outputs["scores"], outputs["pairs"], tmp_path)
     texts = pd.read_parquet(decoded[0]).merge(worst, how="left", indicator=True, on=["subject", "trial"])
     texts[texts["_merge"] == "left_only"].drop(columns="_merge").to_parquet(decoded[0])

@@ -141,6 +141,6 @@ def test_the_step_writes_a_map_in_the_grid_of_the_series(tiny: Config, given: di
 
 def test_a_test_of_one_clip_is_refused(tiny: Config, given: dict[str, Any], tmp_path: Path) -> None:
     pd.read_parquet(given["labels"][0]).assign(stim_file="clip-00.mp4").to_parquet(tmp_path / "sub-03_labels.parquet")
-    with pytest.raises(UserError, match=r"sub-03.*found 1 clip in the test, expected at least 2"):
+    with pytest.raises(UserError, match=r"sub-03.*found 1 test clip, expected at least 2"):
         write_information_map(tiny, "had", **{**given, "labels": [tmp_path / "sub-03_labels.parquet"]})
     assert not given["image"].exists()

@@ -70,7 +70,7 @@ def test_planted_overlaps_are_counted_and_told(demo: Config, tmp_path: Path) -> 
     assert found["training_by_subject"]["04"]["part"]["count"] == 0
     assert found["trials"] == {"train": 3, "adapt": 3, "test": 5} and found["runs"] == {"adapt": ["01"], "test": ["02"]}
     assert found["captions"] == {"count": 2, "n": 5, "percent": 40.0, "distinct_source": 2, "distinct_test": 5}
-    assert "The clips of 1 of 5 test trials (20.0 %) were shown in training too." in page
+    assert "The clips of 1 of 5 test trials (20.0 %) were also shown in training." in page
     assert "2 of 5 test trials (40.0 %) were cut from a video of which another part was shown in training, 1 of them within 10 s" in page
     assert "| training | 1 (20.0 %) | 2 (40.0 %) | 1 (20.0 %) |" in page and "Simulated BOLD." in page
 
@@ -81,8 +81,8 @@ def test_the_strict_split_stops_at_a_shared_clip_and_at_a_shared_source(demo: Co
     found, page = report(strict, tmp_path, clean)
     assert found["training"]["part"]["count"] == 0 and "no other part of its video, was shown in training" in page
     for shared, message in (
-        ("a.mp4", r"sub-03 shows a\.mp4, which trial 0 of sub-01 trains on"),
-        ("c2.mp4", r"sub-03 shows c2\.mp4, cut from film c, which trial 0 of sub-02 trains on in c\.mp4"),
+        ("a.mp4", r"sub-03 shows a\.mp4, which trial 0 of sub-01 uses in training"),
+        ("c2.mp4", r"sub-03 shows c2\.mp4, cut from film c, which trial 0 of sub-02 uses in training \(c\.mp4\)"),
     ):
         leaky = clean + [row for row in TRIALS if row[3] == shared and row[1] == "test"]
         with pytest.raises(UserError, match=message) as raised:
@@ -104,7 +104,7 @@ def test_a_subject_or_a_run_that_serves_both_sides_stops_any_split(
 def test_without_sources_and_captions_the_report_says_what_it_cannot_see(demo: Config, tmp_path: Path) -> None:
     found, page = report(design(demo), tmp_path, [(*row[:4], row[3], np.nan) for row in TRIALS], texts=False)
     assert not found["sources_known"] and found["captions"] is None and found["starts_known"] == 0
-    assert "does not tell which clips were cut from one video" in page and "other part of its video, was" not in page
+    assert "does not state which clips were cut from the same video" in page and "other part of its video, was" not in page
 
 
 LABELS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.floats(0, 50) | st.just(float("nan"))), min_size=1, max_size=8)

@@ -290,9 +290,9 @@ def _link(path: Path) -> None:
 
 FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "absent": (HMC, Path.unlink, "the file does not exist, and the engine 'minimal' needs it"),
-    "link": (COREGISTRATION, _link, "found a link to content that is not here"),
+    "link": (COREGISTRATION, _link, "found a link to missing content"),
     "empty": (WARP, lambda p: p.write_bytes(b""), "found 0 bytes"),
-    "pointer": (HMC, lambda p: p.write_text("/annex/objects/MD5E-s31303--49a7.txt\n"), "found a pointer to content"),
+    "pointer": (HMC, lambda p: p.write_text("/annex/objects/MD5E-s31303--49a7.txt\n"), "found a pointer to missing content"),
     "cut off": (WARP, lambda p: p.write_bytes(p.read_bytes()[:90000]), "found 90000 bytes, expected"),
     "no warp": (WARP, lambda p: p.write_text("not found" * 20), "found no HDF5 file"),
     "short": (HMC, lambda p: p.write_text(itk_text(motion()[1:])), "found 23 transforms, expected 24, one for each volume"),

@@ -128,7 +128,7 @@ def test_an_adaptor_computes_figure_2() -> None:
 def test_merging_is_refused_with_the_reason() -> None:
     _, model = adapted()
     for merge in (model.merge_and_unload, model.merge_adapter):
-        with pytest.raises(NotImplementedError, match="a nonlinear adaptor is no linear map of its input"):
+        with pytest.raises(NotImplementedError, match="a nonlinear adaptor is not a linear map of its input"):
             merge()
 
 

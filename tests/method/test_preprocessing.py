@@ -305,7 +305,7 @@ def test_derivatives_are_read_as_fmripreps(derivatives: Path, motion: np.ndarray
     description = json.loads((derivatives / "dataset_description.json").read_text())
     assert description["GeneratedBy"][0]["Name"] == "Boldscribe embedded preprocessing"
     not_done = json.loads(Path(str(bold).replace(".nii.gz", ".json")).read_text())["NotDone"]
-    assert not_done[0] == "susceptibility distortion correction: no phase-difference map of this run"
+    assert not_done[0] == "susceptibility distortion correction: no phase-difference map for this run"
 
 
 def test_quality_figure(derivatives: Path, tmp_path: Path) -> None:
@@ -417,15 +417,15 @@ def test_which_field_map_corrects_a_run(tmp_path: Path) -> None:
         found = field_map_of(bold, raw, {k: v for k, v in (sidecar | change).items() if v is not None})
         return found.phase if isinstance(found, PhaseDifference) else found
 
-    assert chosen() == "no phase-difference map of this run"
+    assert chosen() == "no phase-difference map for this run"
     other = write("01", IntendedFor=[f"ses-a/func/{bold.name.replace('02', '01')}"])
-    assert chosen() == "no phase-difference map of this run"
+    assert chosen() == "no phase-difference map for this run"
     mine = write("02", IntendedFor=f"bids::sub-01/ses-a/func/{bold.name}", B0FieldIdentifier="b0")
     assert chosen() == mine and chosen(B0FieldSource=["b0"]) == mine and chosen(B0FieldSource="b1") != mine
     assert chosen(PhaseEncodingDirection=None) == "no PhaseEncodingDirection in the sidecar"
     assert chosen(EffectiveEchoSpacing=None) == "neither EffectiveEchoSpacing nor TotalReadoutTime in the sidecar"
     mine.with_name(mine.name.replace("phasediff", "magnitude1")).unlink()
-    assert "magnitude1.nii.gz beside" in str(chosen())
+    assert "magnitude1.nii.gz next to" in str(chosen())
     write("02", EchoTime1=None)
     other.unlink()
     assert "no EchoTime1 and EchoTime2" in str(chosen())

@@ -83,7 +83,7 @@ def test_further_data_are_trained_on_and_stage1_takes_the_weights(
 
 
 def test_who_is_not_named_for_pretraining_is_refused(tiny: Config, further: Config, data: SimpleNamespace, rest: Path) -> None:
-    with pytest.raises(UserError, match="found hcp sub-03, expected one that the configuration names for pretraining"):
+    with pytest.raises(UserError, match="found hcp sub-03, expected one configured for pretraining"):
         pretraining_windows(tiny, "had", data.series[:2], [rest])
     with pytest.raises(UserError, match="found had sub-03"):
         pretraining_windows(further, "had", data.series, [rest])
@@ -101,7 +101,7 @@ def test_target_subjects_do_not_hide_where_their_data_lie(tiny: Config, tmp_path
         (ready / "fmriprep", ["03"], target),
         (made, ["03", "01"], target),
         (linked, ["99"], "found 99, target subjects of had"),
-        (ready, ["07", "08"], "found no folder of 08"),
+        (ready, ["07", "08"], "found no folder for 08"),
         (ready, ["07"], None),
         (made, ["01"], None),
     ):

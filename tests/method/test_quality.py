@@ -56,6 +56,6 @@ def test_files_of_another_subject_and_findings_of_an_older_check_are_refused(dem
     with pytest.raises(UserError, match="subject: found 02, expected 01"):
         write_quality(demo, "had", **{**given, "series": given["series"][1::-1] + given["series"][2:]})
     given["checked"].write_text("{}")
-    with pytest.raises(UserError, match=r"missing_responses: found none of 01, 02, .*run check_dataset again"):
+    with pytest.raises(UserError, match=r"missing_responses: found none for 01, 02, .*run check_dataset again"):
         write_quality(demo, "had", **given)
     assert not given["csv"].exists()

@@ -174,7 +174,7 @@ def test_the_bids_validator_accepts_the_layout(early: Had, tmp_path: Path) -> No
 
 def test_lead_in_is_detected_and_never_assumed() -> None:
     assert had.detect_lead_in({"a": 0.12, "b": 0.0}) == 12.0 and had.detect_lead_in({"a": 12.12}) == 0.0
-    with pytest.raises(UserError, match=r"b: onset: found a first onset near 0, but one after the lead-in of 12 s in a"):
+    with pytest.raises(UserError, match=r"b: onset: found a first onset near 0, but one after the 12 s lead-in in a"):
         had.detect_lead_in({"a": 12.1, "b": 0.1})
     with pytest.raises(UserError, match=r"found 7\.5 s for the first clip, expected 0 to 4 s .* or 12 to 16 s"):
         had.detect_lead_in({"a": 7.5})
@@ -202,9 +202,9 @@ def test_derivatives_in_native_space_are_refused_with_both_grids(early: Had, tmp
     found = "a grid of 83 x 89 x 77 voxels of 2 x 2 x 2 mm, axes RAS, first voxel at (-81.5, -118, -62) mm"
     expected = "a grid of 97 x 115 x 97 voxels of 2 x 2 x 2 mm, axes RAS, first voxel at (-96.5, -132.5, -78.5) mm"
     assert str(error.value) == (
-        f"{native}: space: found {found}; expected {expected}, that of MNI152NLin2009cAsym. The volumes lie in the subject's own space, "
-        "where voxels of two subjects do not correspond; carry the raw BOLD to the template by ready transforms (preprocessing.engine: "
-        "minimal), or preprocess it"
+        f"{native}: space: found {found}; expected {expected}, the grid of MNI152NLin2009cAsym. The volumes are in the subject's own "
+        "space, where voxels do not correspond between subjects; resample the raw BOLD to the template with existing transforms "
+        "(preprocessing.engine: minimal), or preprocess it"
     )
 
 
@@ -308,7 +308,7 @@ def test_a_stimulus_manifest_describes_any_data_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected also caption"):
         stimulus_events(design.model_copy(update={"description_column": "caption"}), events, 3.0)
     for old, new, message in (
-        ("jump\t", "hop\t", r"condition: found jump, expected what the column `stimulus`"),
+        ("jump\t", "hop\t", r"condition: found jump, expected values from the column `stimulus`"),
         ("rest\tn/a", "jump\tn/a", "stimulus: found jump more than once"),
         ("walking\tfilm", "n/a\tfilm", "action: found none for walk_3"),
         ("source", "origin", "expected also source"),

@@ -133,7 +133,7 @@ def test_search_filters_and_headings_sort_all_trials(opened: Opener) -> None:
         texts = [row.lower() for row in rows.all_inner_texts()]
         assert texts and all("park" in text for text in texts)
         table.locator("[data-role=search]").fill("no such words")
-        playwright.expect(count).to_have_text("No trial has these words.")
+        playwright.expect(count).to_have_text("No trial contains these words.")
         table.locator("[data-role=search]").fill("")
         table.locator("[data-role=subject]").select_option("06")
         playwright.expect(count).to_have_text(f"Trials 1 to 25 of {N_TRIALS}")

@@ -104,6 +104,6 @@ def test_the_step_writes_each_encoder_subject_and_metric(tiny: Config, written: 
 def test_trials_without_label_are_refused(tiny: Config, data: SimpleNamespace, written: SimpleNamespace, tmp_path: Path) -> None:
     fewer = tmp_path / "sub-03_labels.parquet"
     pd.read_parquet(data.labels[2]).iloc[:-1].to_parquet(fewer)
-    with pytest.raises(UserError, match="1 of them without label, expected labelled trials of 03"):
+    with pytest.raises(UserError, match="1 of them without a label, expected labelled trials of 03"):
         write_retrieval(tiny, "had", **{**written.given, "labels": [fewer]}, csv=written.csv)
     assert not written.csv.exists()

@@ -246,7 +246,7 @@ def test_the_table_over_all_folds_is_that_of_one_data_set_with_all_subjects_as_t
         make_tables(config, "had", scores=of_folds, pairs=their_pairs, labels=labels, excluded=[excluded], **outputs)
         made[name] = {kind: path.read_text() for kind, path in outputs.items()}
     assert made["rotated"] == made["plain"] and set(pd.read_csv(outputs["csv"])["row"]) >= {"Subject-1", "Subject-2", "Subject-3", "Total"}
-    with pytest.raises(UserError, match="no score of sub-03"):
+    with pytest.raises(UserError, match="no scores of sub-03"):
         make_tables(config, "had", scores=of_folds[:2], pairs=their_pairs, labels=labels, excluded=[excluded], **outputs)
 
 

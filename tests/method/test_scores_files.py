@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused(folder: Path, encoder_models_dir: Path) ->
         (whole[whole["subject"] == "06"], r"condition model, sub-05 trial\(s\) 40, 41, 42, 43, 44: not decoded"),
         (pd.concat([whole, whole[:1]]), r"condition model, sub-06 trial\(s\) 44: repeated"),
         (whole.assign(prediction=None), "prediction is null"),
-        (changed, r"condition model, sub-05 trial\(s\) 42; sub-06 trial\(s\) 42: another instruction"),
+        (changed, r"condition model, sub-05 trial\(s\) 42; sub-06 trial\(s\) 42: the instruction differs"),
     ]:
         table.to_parquet(path)
         with pytest.raises(UserError, match=message):

@@ -242,7 +242,7 @@ def test_frames_of_the_same_content_are_decoded_once(
         with spoilt.open("r+b") as stream:
             stream.write(content)
         assert write(shard, tmp_path / "other.npy", cache=cache) and len(decoded) == 4, spoilt
-        assert "found another content than was written" in caplog.text
+        assert "its content differs from what was written" in caplog.text
         assert write(shard, first, cache=cache) and (decodes("third.npy"), caplog.clear()) == (0, None)
 
     assert decodes("other.npy", made_by="other code") == 4

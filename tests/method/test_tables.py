@@ -235,15 +235,15 @@ def test_scores_that_do_not_fit_are_refused(scored: tuple[Path, Path], tmp_path:
 
     scores, pairs = map(pd.read_parquet, scored)
     of_llm = (scores["subject"] == "05") & (scores["condition"] == "llm")
-    with pytest.raises(UserError, match="no score of sub-05, condition llm"):
+    with pytest.raises(UserError, match="no scores of sub-05, condition llm"):
         _make(_config(), changed(scores[~of_llm]), tmp_path)
-    with pytest.raises(UserError, match=r"subject\(s\) 05 are given twice"):
+    with pytest.raises(UserError, match=r"subject\(s\) 05 appear twice"):
         _make(_config(), changed(pd.concat([scores, scores[of_llm]])), tmp_path)
-    with pytest.raises(UserError, match="sub-05: condition llm has other trials"):
+    with pytest.raises(UserError, match="sub-05: trials or references of condition llm differ"):
         _make(_config(), changed(scores.drop(scores.index[of_llm][0])), tmp_path)
     with pytest.raises(UserError, match=r"sub-06: found \d+ pairs, expected \d+"):
         _make(_config(), changed(pairs=pairs.drop(pairs.index[pairs["subject"] == "06"][3])), tmp_path)
-    with pytest.raises(UserError, match="other scores than the table of scores"):
+    with pytest.raises(UserError, match="own references differ from the table of scores"):
         _make(_config(), changed(pairs=pairs.assign(cider=pairs["cider"] + 1)), tmp_path)
     with pytest.raises(UserError, match="found no signatures of the metrics"):
         _make(_config(), changed(scores), tmp_path)

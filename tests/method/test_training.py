@@ -73,7 +73,7 @@ def test_learning_rate_warms_up_and_ends_where_it_should() -> None:
 
 
 def test_a_clip_without_features_is_named(tiny: Config, data: SimpleNamespace) -> None:
-    with pytest.raises(UserError, match=r"found no features of 1 clip\(s\) \(other\.mp4\)"):
+    with pytest.raises(UserError, match=r"found no features for 1 clip\(s\) \(other\.mp4\)"):
         video_tokens(tiny, data.features, ["clip-00.mp4", "other.mp4"], torch.device("cpu"))
 
 

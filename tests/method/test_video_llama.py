@@ -169,7 +169,7 @@ def test_missing_weights_are_named(demo: Config, tmp_path: Path) -> None:
     (tmp_path / "torn.safetensors").write_bytes((WEIGHTS / "connectors.safetensors").read_bytes()[:1000])
     torn = demo.model_copy(update={"video_llama": demo.video_llama.model_copy(update={"connectors": str(tmp_path / "torn.safetensors")})})
     for attempt in (lambda: load_video_q_former(torn), lambda: provide(torn, "connectors", tmp_path / "out")):
-        with pytest.raises(UserError, match=r"torn\.safetensors: found a file that does not open"):
+        with pytest.raises(UserError, match=r"torn\.safetensors: found a file that cannot be opened"):
             attempt()
     too_deep = demo.model_copy(update={"evaluation": demo.evaluation.model_copy(update={"bertscore_layer": 7})})
     with pytest.raises(UserError, match=r"evaluation\.bertscore_layer: found 7, expected at most 6"):

@@ -108,12 +108,12 @@ def test_one_controller_at_a_time_and_the_next_one_goes_on_after_a_killed_one(on
     second = on_slurm.start(target)
     refused, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode == 1
-    assert f"A Snakemake is at work in {on_slurm.root}: process {first.pid} on " in refused and "cannot be locked" in refused
+    assert f"A Snakemake is already running in {on_slurm.root}: process {first.pid} on " in refused and "cannot be locked" in refused
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     output = finish(on_slurm.start(target))
     assert "An earlier Snakemake was killed here" in output, output
-    assert f"Waiting for 1 job(s) that an earlier call left running: stage1 had_model ({job})" in output, output
+    assert f"Waiting for 1 job(s) that an earlier run left running: stage1 had_model ({job})" in output, output
     assert on_slurm.stage1_weights() == on_slurm.weights
     assert len(re.findall("submitted with SLURM jobid", output)) == 1, "only the tokens were still to be made"
     wait_for(lambda: not on_slurm.jobs("stage1"))

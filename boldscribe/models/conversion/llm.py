@@ -43,8 +43,8 @@ def check_llm(folder: Path) -> int:
     if not (folder / "tokenizer.json").exists():
         raise UserError(
             str(folder),
-            "tokenizer.json is missing, and tokenizer.model alone is not read; in an environment with sentencepiece, "
-            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) writes it",
+            "tokenizer.json is missing, and tokenizer.model cannot replace it; to write it, run "
+            "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) in an environment with sentencepiece",
         )
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in LlamaForCausalLM(config).state_dict().items()}
@@ -56,7 +56,7 @@ def check_llm(folder: Path) -> int:
         raise UserError(
             str(folder),
             f"weights do not fit config.json: missing {some(missing) or 'none'}; unknown {some(unknown) or 'none'}; "
-            f"of another shape {some(wrong) or 'none'}; {REMEDY}",
+            f"wrong shape {some(wrong) or 'none'}; {REMEDY}",
         )
     return int(config.hidden_size)
 
@@ -97,7 +97,7 @@ def weight_files(folder: Path) -> list[Path]:
         raise UserError(str(folder), "found no weights, expected model*.safetensors or pytorch_model*.bin")
     index = folder / ("model.safetensors.index.json" if files[0].suffix == ".safetensors" else "pytorch_model.bin.index.json")
     if index.exists() and (absent := set(json.loads(index.read_text())["weight_map"].values()) - {file.name for file in files}):
-        raise UserError(str(folder), f"{some(absent)} missing, which {index.name} names; {REMEDY}")
+        raise UserError(str(folder), f"missing {some(absent)}, listed in {index.name}; {REMEDY}")
     return files
 
 
@@ -109,7 +109,7 @@ def _shapes(file: Path) -> dict[str, Size]:
 
 def _config(folder: Path) -> LlamaConfig:
     if not (folder / "config.json").exists():
-        raise UserError(str(folder), "config.json is missing: expected the folder of a LLaMA in the format of transformers")
+        raise UserError(str(folder), "config.json is missing: expected a LLaMA folder in the transformers format")
     try:
         content = json.loads((folder / "config.json").read_text())
     except ValueError as error:

@@ -52,7 +52,7 @@ FAMILIES = (
     (r"^(model\.layers|layers)\.\d+\.", "a language model; give its folder with --llm"),
     (r"^Qformer\.", "BLIP-2's Q-Former; give it with --blip2"),
     (r"^(visual_encoder\.)?blocks\.\d+\.attn\.q_bias$", "EVA-CLIP; give it with --eva"),
-    (r"^llama_proj\.", "a projection alone, as MiniGPT-4's"),
+    (r"^llama_proj\.", "only a projection, such as MiniGPT-4's"),
 )
 
 

@@ -53,7 +53,7 @@ def convert_sc_mbm(path: Path, config: ScMbmConfig, out: Path) -> dict[str, Any]
         UserError: the file is missing, damaged, of another family or size, or has unknown tensors.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(str(out), "exists already; remove it, or choose another folder with --out")
+        raise UserError(str(out), "already exists; remove it, or choose another folder with --out")
     checkpoint = read_checkpoint(path)
     if (embedding := checkpoint.tensors.get("patch_embed.proj.weight")) is None or embedding.ndim != 3:
         raise UserError(
@@ -64,7 +64,7 @@ def convert_sc_mbm(path: Path, config: ScMbmConfig, out: Path) -> dict[str, Any]
     _check_sizes(sources, config, path)
     expected = expected_shapes(config)
     if missing := expected.keys() - sources.keys():
-        raise UserError(str(path), f"missing {some(missing)}; expected a whole encoder")
+        raise UserError(str(path), f"missing {some(missing)}; expected a complete encoder")
     check_shapes(expected, sources)
     report = {
         "file": str(path),
@@ -118,15 +118,15 @@ def _sorted_out(checkpoint: Checkpoint) -> tuple[dict[str, Source], dict[str, li
     if unknown:
         raise UserError(
             str(checkpoint.path),
-            f"found {some(unknown)}, which the encoders of MinD-Vis and MinD-Video do not have: without them its blocks may compute "
-            "something else; expected the published names, unchanged",
+            f"found {some(unknown)}, which the encoders of MinD-Vis and MinD-Video do not have: dropping them may change what "
+            "the blocks compute; expected the published names, unchanged",
         )
     return sources, not_used
 
 
 def _check_sizes(sources: dict[str, Source], config: ScMbmConfig, path: Path) -> None:
     if "norm.weight" not in sources or "blocks.0.mlp.expand.weight" not in sources:
-        raise UserError(str(path), "missing norm.weight or blocks.0.mlp.fc1.weight; expected a whole encoder")
+        raise UserError(str(path), "missing norm.weight or blocks.0.mlp.fc1.weight; expected a complete encoder")
     if problems := size_problems({name: source.tensor.shape for name, source in sources.items()}, config):
         raise UserError(str(path), *problems)
 
@@ -139,5 +139,5 @@ def _heads(checkpoint: Checkpoint, config: ScMbmConfig) -> dict[str, Any]:
             str(checkpoint.path),
             f"sc_mbm.n_heads: found {stated} in the file's config, configured {config.n_heads}; set sc_mbm.n_heads: {stated}",
         )
-    note = "confirmed by the file's config" if stated else "not confirmed: shapes do not tell it, and the file does not say it"
+    note = "confirmed by the file's config" if stated else "not confirmed: neither the shapes nor the file state it"
     return {"configured": config.n_heads, "note": note}

@@ -39,7 +39,7 @@ def check_shapes(expected: Mapping[str, Size], sources: Mapping[str, Source]) ->
     ]
     if wrong:
         more = [f"and {len(wrong) - SHOWN} more tensors"] if len(wrong) > SHOWN else []
-        raise UserError("shapes of the weights", *wrong[:SHOWN], *more, "these files belong to a model of another size")
+        raise UserError("shapes of the weights", *wrong[:SHOWN], *more, "these files belong to a model of a different size")
 
 
 def some(names: Iterable[str]) -> str:

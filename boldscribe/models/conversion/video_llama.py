@@ -69,7 +69,7 @@ def convert_video_llama(
         UserError: a file is missing, damaged, of another family or size, or has unknown tensors; or no file has an expected tensor.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(str(out), "exists already; remove it, or choose another folder with --out")
+        raise UserError(str(out), "already exists; remove it, or choose another folder with --out")
     vision = vision or Blip2VisionConfig()
     width = check_llm(llm)
     given = {"--checkpoint": checkpoint, "--blip2": blip2, "--eva": eva}
@@ -87,7 +87,7 @@ def convert_video_llama(
         report = {
             "sources": [_described(c, fate) for c, fate in zip(checkpoints, fates, strict=True)],
             "set_to_zero": {"visual_encoder": "the middle third of each qkv.bias: EVA-CLIP's keys have no bias"},
-            "rounded": {"visual_encoder": "to float16, as Video-LLaMA does, but for post_layernorm"},
+            "rounded": {"visual_encoder": "to float16, as in Video-LLaMA, except post_layernorm"},
             "llm": {
                 "folder": str(llm),
                 "sha256": {f.name: sha256_of(f) for f in weight_files(llm)},
@@ -174,7 +174,10 @@ def _whereabouts(missing: set[str]) -> list[str]:
     for name in missing:
         blip2 = name.startswith((NORM, "frame_tokens.image_q_former."))
         groups.setdefault("--blip2" if blip2 else "--eva" if name.startswith(VISUAL) else "--checkpoint", []).append(name)
-    return [f"{len(names)} tensors ({some(names)}), which {ROLES[option][1]} has: {option}" for option, names in sorted(groups.items())]
+    return [
+        f"{len(names)} tensors ({some(names)}), contained in {ROLES[option][1]}; provide it with {option}"
+        for option, names in sorted(groups.items())
+    ]
 
 
 def _check_llm_size(projection: Source, width: int, llm: Path) -> None:
@@ -183,7 +186,7 @@ def _check_llm_size(projection: Source, width: int, llm: Path) -> None:
         raise UserError(
             str(projection.file),
             f"{projection.key}: found {tuple(projection.tensor.shape)}, expected {(width, projection.tensor.shape[1])}: the file was "
-            f"made for {part}, but {llm} is {model}; take the checkpoint and the language model of the same size",
+            f"made for {part}, but {llm} is {model}; use a checkpoint and a language model of the same size",
         )
 
 

@@ -90,7 +90,7 @@ def mountable(path: Path, setting: str, forbidden: str = ":,") -> str:
         raise UserError(
             setting,
             f"found {str(path)!r}, expected a path without {' and '.join(repr(f) for f in found)}, which container engines cannot mount; "
-            "rename the folder, or reach it by a symbolic link of another name",
+            "rename the folder, or use a symbolic link with another name",
         )
     return str(path)
 

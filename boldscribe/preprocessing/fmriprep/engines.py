@@ -29,9 +29,9 @@ def ask(*command: str, remedy: str, env: dict[str, str] | None = None) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, env=env)
     except OSError:
-        raise UserError(command[0], f"found no such program, expected it for fMRIPrep; {remedy}") from None
+        raise UserError(command[0], f"found no such program, expected it to run fMRIPrep; {remedy}") from None
     except subprocess.TimeoutExpired:
-        raise UserError(name, f"found no answer within a minute, expected one; {remedy}") from None
+        raise UserError(name, f"found no response within a minute, expected one; {remedy}") from None
     if done.returncode != 0:
         message = (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no message"])[-1]
         raise UserError(name, f"found {message!r}, expected exit code 0; {remedy}")
@@ -47,7 +47,7 @@ def check_engine(config: Config) -> str:
     engine = config.preprocessing.engine
     if engine == "docker":
         # the wrapper's own test misses what current clients report without a daemon
-        remedy = f"install docker, start its daemon, and let this user talk to it, {OTHERS}"
+        remedy = f"install docker, start its daemon, and give this user access to it, {OTHERS}"
         return f"docker {ask('docker', 'info', '--format', '{{.ServerVersion}}', remedy=remedy)}"
     if engine == "apptainer":
         return ask(apptainer_program(), "--version", remedy=f"install apptainer or load its module, {OTHERS}")
@@ -68,7 +68,7 @@ def check_image(config: Config) -> str:
     if found != pinned:
         raise UserError(
             "preprocessing.fmriprep_command",
-            f"found fMRIPrep {found}, expected {pinned}, as preprocessing.fmriprep_image; install that version, or change the tag",
+            f"found fMRIPrep {found}, expected {pinned} as in preprocessing.fmriprep_image; install that version, or change the tag",
         )
     return f"fMRIPrep {found}"
 
@@ -100,7 +100,7 @@ def memory_mb() -> float:
 
 def _docker_image(config: Config) -> str:
     reference = image_reference(config)
-    remedy = f"`docker pull {reference}`, which `boldscribe fetch containers` does, on a machine with network"
+    remedy = f"run `docker pull {reference}` (as `boldscribe fetch containers` does) on a machine with network access"
     try:
         ask("docker", "image", "inspect", "--format", "{{.Id}}", reference, remedy=remedy)
     except UserError:
@@ -110,7 +110,7 @@ def _docker_image(config: Config) -> str:
         except UserError:
             found = "no such image"
         else:
-            found = f"{tagged} with " + (digests or "no digest, as an image has that was built or loaded from a file")
+            found = f"{tagged} with " + (digests or "no digest, as usual for an image that was built or loaded from a file")
         raise UserError("docker image", f"found {found}, expected {reference}; {remedy}") from None
     return reference
 
@@ -118,7 +118,7 @@ def _docker_image(config: Config) -> str:
 def _apptainer_image(config: Config) -> str:
     sif, pinned = Path(whereabouts(config.preprocessing).fmriprep_sif).absolute(), pinned_digest(config)
     repo = repository(config.preprocessing.fmriprep_image)
-    remedy = f"`apptainer build {sif.name} docker://{repo}@{pinned}`, which `boldscribe fetch containers` does"
+    remedy = f"run `apptainer build {sif.name} docker://{repo}@{pinned}` (as `boldscribe fetch containers` does)"
     if not sif.is_file() or not sif.stat().st_size:
         raise UserError("preprocessing.fmriprep_sif", f"found no image {sif}, expected one; {remedy}")
     found = _recorded_digest(sif, remedy)
@@ -137,10 +137,10 @@ def _recorded_digest(sif: Path, remedy: str) -> str | None:
         if "@" not in source and beside.is_file():
             source = json.loads(beside.read_text())["image"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(str(sif), f"labels: found something unreadable ({error!r}), expected JSON; {remedy}") from None
+        raise UserError(str(sif), f"labels: found unreadable content ({error!r}), expected JSON; {remedy}") from None
     return str(source).partition("@")[2] or None
 
 
 def _bare_version(config: Config) -> str:
-    remedy = f"name the program of fMRIPrep's own environment in preprocessing.fmriprep_command, {OTHERS}"
+    remedy = f"set preprocessing.fmriprep_command to the program in fMRIPrep's own environment, {OTHERS}"
     return ask(whereabouts(config.preprocessing).fmriprep_command, "--version", remedy=remedy, env=environment(config)).splitlines()[-1]

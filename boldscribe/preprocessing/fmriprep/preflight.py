@@ -95,7 +95,7 @@ def license_file(config: Config) -> Path:
     if not configured or not Path(configured).is_file():
         raise UserError("preprocessing.freesurfer_license", f"found {configured!r}, expected FreeSurfer's licence file; {remedy}")
     if not Path(configured).read_text(errors="replace").strip():
-        raise UserError("preprocessing.freesurfer_license", f"found {configured} empty, expected FreeSurfer's licence; {remedy}")
+        raise UserError("preprocessing.freesurfer_license", f"found the empty file {configured}, expected FreeSurfer's licence; {remedy}")
     return Path(configured).absolute()
 
 
@@ -132,12 +132,12 @@ def check_folders(config: Config, dataset: str) -> str:
     for folder in (work, output):
         there = next(p for p in [folder, *folder.parents] if p.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise UserError("paths.results", f"found {there}, where this user cannot write, expected a folder where it can; {remedy}")
+            raise UserError("paths.results", f"found {there}, which this user cannot write to, expected a writable folder; {remedy}")
     for folder in filter(Path.exists, (output, work)):
         if owned_by_root(folder):
             raise UserError(
                 str(folder),
-                f"owner: found root, expected this user, as docker leaves it; `sudo chown -R {os.geteuid()} {folder}`, or {remedy}",
+                f"owner: found root (typical after docker), expected this user; run `sudo chown -R {os.geteuid()} {folder}`, or {remedy}",
             )
     place = next(p for p in [work, *work.parents] if p.exists())
     if (free := shutil.disk_usage(place).free) < LEAST_DISK:
@@ -161,7 +161,7 @@ def check_links(config: Config, dataset: str) -> str:
     """
     root = Path(config.datasets[dataset].bids_dir)
     if config.preprocessing.engine == "bare":
-        return "not a matter for the engine 'bare'"
+        return "not relevant to the engine 'bare'"
     subjects = sorted(root.glob("sub-*"))
     read = [*root.glob("*.json"), *root.glob("*.tsv"), *subjects, *(p for subject in subjects for p in subject.rglob("*"))]
     links = [p for p in read if p.is_symlink()]
@@ -169,7 +169,7 @@ def check_links(config: Config, dataset: str) -> str:
     if outside:
         raise UserError(
             str(root),
-            f"links: found {len(outside)} that lead out of the data set ({', '.join(outside[:SHOWN])}), expected none, since a container "
-            "sees the data set's folder alone; put the files in their places",
+            f"links: found {len(outside)} that point outside the data set ({', '.join(outside[:SHOWN])}), expected none, since a container "
+            "sees only the data set's folder; replace the links with the files",
         )
     return f"{len(links)} links, all inside"

@@ -54,10 +54,10 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
     log.info("%s", " ".join(argv))
     code = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, env=environment(config)).returncode
     if code != 0:
-        crashes = crash_summary(places.output) or ["it left no crash file; see its messages above"]
+        crashes = crash_summary(places.output) or ["fMRIPrep left no crash file; see its messages above"]
         raise UserError(
             f"sub-{subject}",
-            f"fMRIPrep ended with exit code {code}, expected 0; its messages stand above, and the next run goes on from {places.work}",
+            f"fMRIPrep ended with exit code {code}, expected 0; see its messages above (the next run resumes from {places.work})",
             *crashes,
         )
     check_outputs(config, dataset, subject, places.output)
@@ -102,7 +102,7 @@ def put_into_place(output: Path, subject: str, output_dir: Path) -> list[Path]:
                 part.write_text("\n".join([*lines, *(line for line in BIDSIGNORE if line not in lines)]) + "\n")
         written.append(output_dir / path.name)
     for path in sorted(p for p in output.iterdir() if p.is_dir() and p.name not in (f"sub-{subject}", "logs")):
-        log.warning("fMRIPrep also wrote %s, which nothing reads: left out of the derivatives", path.name)
+        log.warning("fMRIPrep also wrote %s, which nothing reads: excluded from the derivatives", path.name)
     if (output / "logs").is_dir():
         _move(output / "logs", output_dir / "logs" / f"sub-{subject}")
         written.append(output_dir / "logs" / f"sub-{subject}")

@@ -55,7 +55,7 @@ def check_space(settings: Preprocessing) -> str:
     if settings.resolution not in SPACES[settings.space]:
         edges = " or ".join(map(str, SPACES[settings.space]))
         raise UserError(
-            "preprocessing.resolution", f"found {settings.resolution:g} mm, expected {edges}, as {settings.space} has; change it"
+            "preprocessing.resolution", f"found {settings.resolution:g} mm, expected {edges} mm for {settings.space}; change it"
         )
     return f"{settings.space}:res-{resolution_label(settings.resolution)}"
 
@@ -77,18 +77,18 @@ def check_templates(settings: Preprocessing) -> str:
     """
     asked, folder = check_space(settings), whereabouts(settings).templateflow_home
     if folder is None and settings.engine == "bare":
-        return f"{asked}, from TemplateFlow's own folder, not looked at"
+        return f"{asked}, from TemplateFlow's own folder, not checked"
     if folder is None:
         if settings.space not in IN_IMAGE:
             raise UserError(
                 "preprocessing.templateflow_home",
-                f"found null, expected a folder: the image brings {' and '.join(IN_IMAGE)}, not {settings.space}; name one and fill it",
+                f"found null, expected a folder: the image contains {' and '.join(IN_IMAGE)}, not {settings.space}; set one and fill it",
             )
         return f"{asked}, from the image"
     home = Path(folder).absolute()
-    remedy = "`boldscribe fetch templates` on a machine with network fills it"
+    remedy = "run `boldscribe fetch templates` on a machine with network access"
     if not home.is_dir():
-        raise UserError("preprocessing.templateflow_home", f"found no folder {home}, expected the filled templates; {remedy}")
+        raise UserError("preprocessing.templateflow_home", f"found no folder {home}, expected one with the templates; {remedy}")
     needed = template_files(settings.space, settings.resolution)
     # not needed if there is none, but requested if TemplateFlow lists it
     listed = [p for edge in {1, int(settings.resolution)} if (home / (p := _path(settings.space, f"res-{edge:02d}_T2w"))).exists()]

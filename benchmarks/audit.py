@@ -20,7 +20,7 @@ from tqdm import tqdm
 from boldscribe.config import Config
 from boldscribe.provenance.ledger import close
 from boldscribe.provenance.record import Job, record
-from boldscribe.provenance.run import write_run
+from boldscribe.provenance.run_files import write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 PER_JOB = 100

@@ -19,7 +19,7 @@ from benchmarks.measuring import machine, timed
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.evaluation.decoded import read_decoded
 from boldscribe.evaluation.scores import PAIR, pairs_of
-from boldscribe.models.embedded import unpack
+from boldscribe.models.embedded_models import unpack
 
 
 def pairs_of_results(results: Path) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from boldscribe.conditions import CONDITIONS, NULLS
 from boldscribe.config import Config
 from boldscribe.evaluation.comparisons import ANY, CHANCE, judged
-from boldscribe.evaluation.reading import Subject
+from boldscribe.evaluation.score_tables import Subject
 from boldscribe.evaluation.statistics import SENTENCE_BLEU, Floats, Row, rows
 from boldscribe.evaluation.tables import bootstrap_rows, permutation_rows
 

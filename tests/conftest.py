@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from boldscribe.config import Config, load_config
 from boldscribe.forkserver import VARIABLE
-from boldscribe.models.embedded import package_file, unpack
+from boldscribe.models.embedded_models import package_file, unpack
 from boldscribe.operations.jobs import Job, planned_jobs
 
 pytest_plugins = ["tests.training_fixtures"]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 from boldscribe.evaluation.published import published_scores
-from boldscribe.evaluation.reading import SIGNATURES
+from boldscribe.evaluation.score_tables import SIGNATURES
 from boldscribe.files import save_array
 
 SUBJECTS = ("05", "06")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from boldscribe.evaluation.bleu import sentence_bleu
-from boldscribe.evaluation.reading import SIGNATURES
+from boldscribe.evaluation.score_tables import SIGNATURES
 
 WORDS = ["man", "dog", "ball", "runs", "jumps", "red", "park", "blue"]
 DRAWN = ["bertscore", "rouge_l_f", "rouge_l_p", "rouge_l_r", "cider", "meteor", "sentence_similarity"]

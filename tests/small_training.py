@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.config import Config
 from boldscribe.provenance.program import Files, program
 from boldscribe.training.checkpoints import Checkpoints
@@ -19,7 +19,7 @@ from boldscribe.training.optimisation import Optimisation
 @program("stage1", inputs={}, outputs={"out": "what was learnt"}, work=True, resources=("steps",), shut=True)
 def main(config: Config, inputs: Files, outputs: Files, work: Path, steps: int) -> None:
     """Train."""
-    with leaving.listening(), process_group():
+    with preemption.handling_signals(), process_group():
         weight = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
         training = Optimisation(
             seed=1,

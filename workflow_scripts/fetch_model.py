@@ -11,7 +11,7 @@ OUTPUTS = {"model": "folder of the model"}
 @program("fetch_model", inputs=INPUTS, outputs=OUTPUTS, wildcards=("asset",), network=True, cache=True)
 def main(config: Config, inputs: Files, outputs: Files, asset: str, cache: ContentCache | None) -> None:
     """Provide a model as a folder of safetensors."""
-    from boldscribe.models.assets import provide
+    from boldscribe.models.asset_folders import provide
 
     inputs.use("source", provide(config, asset, outputs.one("model"), cache))
 

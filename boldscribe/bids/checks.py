@@ -27,7 +27,7 @@ from boldscribe.bold.splits import separate_sources
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.images import FETCH_AGAIN, image_data, load_image, missing_bytes, repetition_time
-from boldscribe.provenance.assets import manifest
+from boldscribe.provenance.asset_lock import manifest
 from boldscribe.sections.data import Dataset
 
 TR_RANGE = (0.2, 10.0)

@@ -15,7 +15,7 @@ from boldscribe.bold.time_steps import time_steps
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.images import load_image
-from boldscribe.provenance.assets import manifest
+from boldscribe.provenance.asset_lock import manifest
 from boldscribe.sections.data import Dataset, PretrainingSet
 
 

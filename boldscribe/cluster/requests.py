@@ -83,7 +83,7 @@ class Requests:
 
     def leave(self) -> str:
         """Return the sbatch option that warns a training run before its time limit (by SIGURG, which all others ignore)."""
-        return f"--signal=URG@{self.site.leave_before}" if self.site.leave_before else ""
+        return f"--signal=URG@{self.site.signal_before}" if self.site.signal_before else ""
 
     def everywhere(self, rules: Iterable[Any]) -> None:
         """Add what all jobs of the site request to Snakemake's rules: account, quality of service, node features."""

@@ -44,7 +44,7 @@ class Site(BaseModel):
         default=None,
         description="folder on the node's own disk for copies of large inputs; variables like $TMPDIR and $USER are expanded on the node",
     )
-    leave_before: int = Field(
+    signal_before: int = Field(
         default=300, ge=0, description="seconds before the time limit at which a training run saves its state and is queued again"
     )
 

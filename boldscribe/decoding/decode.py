@@ -39,7 +39,7 @@ def writer(condition: str) -> Callable[[Task], list[str]]:
 
         found = getattr(ridge, function)
     else:
-        from boldscribe.decoding import captions
+        from boldscribe.decoding import chosen_captions
 
-        found = getattr(captions, function)
+        found = getattr(chosen_captions, function)
     return found

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
 from boldscribe.errors import UserError
-from boldscribe.evaluation.batches import equal_batches
+from boldscribe.evaluation.fixed_batches import equal_batches
 from boldscribe.sections.training import Evaluation
 
 # Texts and pairs per batch: fixed, however much there is to score; a GPU needs more to be busy.

@@ -39,7 +39,7 @@ from boldscribe.images import save_image
 from boldscribe.models.device import autocast, best_device
 from boldscribe.models.fmri_encoder import load_encoder
 from boldscribe.reproducible import generator
-from boldscribe.simulation.anatomy import tissues_at, world_points
+from boldscribe.simulation.phantom import tissues_at, world_points
 from boldscribe.simulation.truth import responsive_voxels
 from boldscribe.stimuli.features import video_tokens
 

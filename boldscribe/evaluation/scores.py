@@ -23,7 +23,7 @@ from boldscribe.evaluation.decoded import read_decoded
 from boldscribe.evaluation.identification import columns as identification_columns
 from boldscribe.evaluation.identification import identification
 from boldscribe.evaluation.metrics import METRICS
-from boldscribe.evaluation.reading import SIGNATURES
+from boldscribe.evaluation.score_tables import SIGNATURES
 from boldscribe.evaluation.sentences import sentence_vectors
 from boldscribe.evaluation.signatures import metric_signatures
 from boldscribe.files import atomic

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from boldscribe.evaluation.batches import equal_batches
+from boldscribe.evaluation.fixed_batches import equal_batches
 from boldscribe.models.sentence_encoder import SentenceEncoder
 
 BATCH = 8

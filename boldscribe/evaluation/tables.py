@@ -19,7 +19,7 @@ from boldscribe.evaluation.metrics import METRICS, WAYS, in_order
 from boldscribe.evaluation.notes import notes, title
 from boldscribe.evaluation.permutation import permuted_scores
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
-from boldscribe.evaluation.reading import Subject, read_scores, read_signatures, read_subjects
+from boldscribe.evaluation.score_tables import Subject, read_scores, read_signatures, read_subjects
 from boldscribe.evaluation.statistics import Floats, metrics_of, rows
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.evaluation.typeset import Page, markdown

@@ -10,7 +10,7 @@ from pathlib import Path
 from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError
 from boldscribe.fetching.datasets import select
-from boldscribe.fetching.templates import templateflow_home, templates
+from boldscribe.fetching.template_files import templateflow_home, templates
 from boldscribe.fetching.weights import configured_weights
 from boldscribe.offline import asset_of, is_offline
 from boldscribe.provenance.naming import ROOT

@@ -19,8 +19,8 @@ from boldscribe.fetching.manifest import check_path
 from boldscribe.fetching.transfer import alone_in, gigabytes
 from boldscribe.fetching.verified import digests_of
 from boldscribe.models.hub_folder import stated_revisions
-from boldscribe.provenance.assets import COLUMNS as LOCK_COLUMNS
-from boldscribe.provenance.assets import asset_lock
+from boldscribe.provenance.asset_lock import COLUMNS as LOCK_COLUMNS
+from boldscribe.provenance.asset_lock import asset_lock
 from boldscribe.provenance.naming import ROOT, name_of
 
 TABLE = ROOT / "data" / "models.csv"

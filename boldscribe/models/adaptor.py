@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
 from boldscribe.errors import UserError
-from boldscribe.sections.models import Adaptor as AdaptorConfig
+from boldscribe.sections.models import AdaptorSettings
 
 # The query projection of self-attention and both linear maps of the MLP, in SC-MBM's blocks and in the Q-Former's layers.
 TARGETS = (
@@ -148,13 +148,13 @@ class NonlinearAdaptorModel(BaseTuner):
 register_peft_method(name=METHOD, config_cls=NonlinearAdaptorConfig, model_cls=NonlinearAdaptorModel)
 
 
-def add_adaptors(model: nn.Module, config: AdaptorConfig) -> PeftModel:
+def add_adaptors(model: nn.Module, config: AdaptorSettings) -> PeftModel:
     """Insert adaptors and freeze the rest of the model."""
     method = NonlinearAdaptorConfig(target_modules=rf".*({TARGETS})", rank=config.rank, activation=config.activation, scale=config.scale)
     return get_peft_model(model, method)
 
 
-def load_adaptors(model: nn.Module, folder: Path, config: AdaptorConfig) -> PeftModel:
+def load_adaptors(model: nn.Module, folder: Path, config: AdaptorSettings) -> PeftModel:
     """Insert saved adaptors, frozen.
 
     Raises:

@@ -24,7 +24,7 @@ from boldscribe.losses import answer_loss
 from boldscribe.models.products import with_onednn
 from boldscribe.provenance.cache import state_of
 from boldscribe.sections.base import PLACEHOLDER, QUESTION
-from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
+from boldscribe.sections.models import VideoLlamaSettings
 
 
 class PromptedLlm(nn.Module):
@@ -35,7 +35,7 @@ class PromptedLlm(nn.Module):
         tokenizer, model: from transformers.
     """
 
-    def __init__(self, config: VideoLlamaConfig, tokenizer: Any, model: Any) -> None:
+    def __init__(self, config: VideoLlamaSettings, tokenizer: Any, model: Any) -> None:
         super().__init__()
         self.prompt, self.stop = config.prompt, config.stop
         self.tokenizer = tokenizer
@@ -43,7 +43,7 @@ class PromptedLlm(nn.Module):
         self._known_ids: dict[tuple[str, bool], list[int]] = {}
 
     @classmethod
-    def load(cls, config: VideoLlamaConfig, folder: Path) -> PromptedLlm:
+    def load(cls, config: VideoLlamaSettings, folder: Path) -> PromptedLlm:
         """Load weights (safetensors) and tokenizer from a folder, in the configured precision."""
         return cls(config, *_load(folder, config.dtype, state_of(sorted(folder.iterdir()))))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from boldscribe.models.weight_files import load_weights
-from boldscribe.sections.models import QFormer as QFormerConfig
+from boldscribe.sections.models import QFormerSettings
 
 
 class QFormer(nn.Module):
@@ -22,7 +22,7 @@ class QFormer(nn.Module):
         cross_attention_frequency: n, where the queries read in every n-th layer.
     """
 
-    def __init__(self, config: QFormerConfig, *, layers: int, encoder_width: int, cross_attention_frequency: int) -> None:
+    def __init__(self, config: QFormerSettings, *, layers: int, encoder_width: int, cross_attention_frequency: int) -> None:
         super().__init__()
         self.query_tokens = nn.Parameter(torch.randn(1, config.n_queries, config.hidden_size) * 0.02)
         self.bert = Blip2QFormerModel(
@@ -42,12 +42,12 @@ class QFormer(nn.Module):
         return cast(Tensor, self.bert(query_embeds=queries, encoder_hidden_states=tokens_BND).last_hidden_state)
 
 
-def image_q_former(config: QFormerConfig, encoder_width: int) -> QFormer:
+def image_q_former(config: QFormerSettings, encoder_width: int) -> QFormer:
     """Q-Former that reads the visual encoder's tokens of one frame, in every second layer as in BLIP-2."""
     return QFormer(config, layers=config.image_layers, encoder_width=encoder_width, cross_attention_frequency=2)
 
 
-def video_q_former(config: QFormerConfig) -> QFormer:
+def video_q_former(config: QFormerSettings) -> QFormer:
     """Q-Former that reads the tokens of all frames of a clip, or of the fMRI encoder, in every layer as in Video-LLaMA."""
     return QFormer(config, layers=config.video_layers, encoder_width=config.hidden_size, cross_attention_frequency=1)
 

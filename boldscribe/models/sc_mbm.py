@@ -12,8 +12,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention
 from boldscribe.errors import UserError
 from boldscribe.models.tokenizer import Tokenizer
 from boldscribe.models.weight_files import fill, load_weights, shapes
-from boldscribe.sections.models import ScMbm as ScMbmConfig
-from boldscribe.sections.models import Tokenizer as TokenizerConfig
+from boldscribe.sections.models import ScMbmSettings, TokenizerSettings
 
 PREFIX = "sc_mbm."
 CONVERT = "convert the published weights again (docs/weights.md)"
@@ -59,7 +58,7 @@ class Block(nn.Module):
 class ScMbm(nn.Module):
     """The encoder's blocks and final norm."""
 
-    def __init__(self, config: ScMbmConfig) -> None:
+    def __init__(self, config: ScMbmSettings) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(Block(config.dim, config.n_heads, config.mlp_ratio) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.dim)
@@ -69,7 +68,7 @@ class ScMbm(nn.Module):
         return self.norm(self.blocks(tokens_BND))
 
 
-def start_blocks(encoder: ScMbm, path: Path, config: ScMbmConfig) -> None:
+def start_blocks(encoder: ScMbm, path: Path, config: ScMbmSettings) -> None:
     """Initialise the encoder's blocks and norm from converted weights (`boldscribe convert sc-mbm`).
 
     The tokenizer keeps its random initialisation: the published encoders read lists of voxels, whose patches and positions are
@@ -84,7 +83,7 @@ def start_blocks(encoder: ScMbm, path: Path, config: ScMbmConfig) -> None:
     encoder.train().requires_grad_(True)
 
 
-def check_blocks(path: Path, config: ScMbmConfig) -> None:
+def check_blocks(path: Path, config: ScMbmSettings) -> None:
     """Check the sizes of converted weights against the configuration, reading only the header.
 
     Raises:
@@ -97,7 +96,7 @@ def check_blocks(path: Path, config: ScMbmConfig) -> None:
         raise UserError(str(path), *problems)
 
 
-def size_problems(shapes: Mapping[str, Size], config: ScMbmConfig) -> list[str]:
+def size_problems(shapes: Mapping[str, Size], config: ScMbmSettings) -> list[str]:
     """Describe how the sizes of an encoder differ from the configured ones, and what to set.
 
     Args:
@@ -121,7 +120,7 @@ class MaskedAutoencoder(nn.Module):
         n_volumes: T.
     """
 
-    def __init__(self, config: ScMbmConfig, tokenizer: TokenizerConfig, n_volumes: int) -> None:
+    def __init__(self, config: ScMbmSettings, tokenizer: TokenizerSettings, n_volumes: int) -> None:
         super().__init__()
         self.mask_ratio = config.mask_ratio
         self.tokenizer = Tokenizer(tokenizer, n_volumes, config.dim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from boldscribe.sections.models import Tokenizer as TokenizerConfig
+from boldscribe.sections.models import TokenizerSettings
 
 
 class Tokenizer(nn.Module):
@@ -17,7 +17,7 @@ class Tokenizer(nn.Module):
         dim: width of the tokens.
     """
 
-    def __init__(self, config: TokenizerConfig, n_volumes: int, dim: int) -> None:
+    def __init__(self, config: TokenizerSettings, n_volumes: int, dim: int) -> None:
         super().__init__()
         widths = [n_volumes, *config.channels]
         stages: list[nn.Module] = []

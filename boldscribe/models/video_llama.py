@@ -17,7 +17,7 @@ from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import QFormer, image_q_former, video_q_former
 from boldscribe.models.visual_encoder import VisualEncoder, load_visual_encoder
 from boldscribe.models.weight_files import M, fill, load_weights
-from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
+from boldscribe.sections.models import VideoLlamaSettings
 
 MAX_FRAMES = 32  # number of Video-LLaMA's frame positions
 
@@ -25,7 +25,7 @@ MAX_FRAMES = 32  # number of Video-LLaMA's frame positions
 class FrameTokens(nn.Module):
     """Map from visual tokens to L tokens per frame, plus the frame's position: the frozen input of the video Q-Former."""
 
-    def __init__(self, config: VideoLlamaConfig, encoder_width: int) -> None:
+    def __init__(self, config: VideoLlamaSettings, encoder_width: int) -> None:
         super().__init__()
         self.image_q_former = image_q_former(config.q_former, encoder_width)
         self.frame_positions = nn.Embedding(MAX_FRAMES, config.q_former.hidden_size)
@@ -41,7 +41,7 @@ class FrameTokens(nn.Module):
 class Connectors(nn.Module):
     """Modules between the frozen visual encoder and the frozen LLM, trained by `make connectors`."""
 
-    def __init__(self, config: VideoLlamaConfig, encoder_width: int, llm_width: int) -> None:
+    def __init__(self, config: VideoLlamaSettings, encoder_width: int, llm_width: int) -> None:
         super().__init__()
         self.frame_tokens = FrameTokens(config, encoder_width)
         self.video_q_former = video_q_former(config.q_former)

@@ -43,7 +43,7 @@ class EfficientNetLite(VisualEncoder):
     """EfficientNet-Lite0 up to its last feature map: height/32 · width/32 tokens of width 1280.
 
     Args:
-        folder: model.safetensors and config.json, as unpacked by `boldscribe.models.embedded`.
+        folder: model.safetensors and config.json, as unpacked by `boldscribe.models.embedded_models`.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -72,7 +72,7 @@ GPU_TROUBLE = (
 NO_NETWORK = r"Temporary failure in name resolution|Name or service not known|Max retries exceeded|ConnectionError|Network is unreachable"
 OFFLINE = r"found an attempt to reach (\S+) over the network"
 NOT_INSTALLED = r"package \S+: found none in "
-LEFT = r"left: (\w+)|failed: (SystemExit|KeyboardInterrupt)"
+PREEMPTED = r"preempted: (\w+)|failed: (SystemExit|KeyboardInterrupt)"
 
 
 def diagnose(evidence: Evidence) -> Cause:
@@ -200,7 +200,7 @@ def _by_ending(e: Evidence) -> Cause | None:
     """Diagnose from how the job ended, if the log shows nothing."""
     if re.search(KILLED, f"{e.controller}\n{e.slurm_log}", re.M) or (e.account and e.account.exit_code.endswith(":9")):
         return _memory(e, "It was killed (SIGKILL) without a message, most often for lack of memory. ", 0)
-    if found := re.match(LEFT, e.exit):
+    if found := re.match(PREEMPTED, e.exit):
         told = f"by {found[1]} " if found[1] else ""
         return Cause(
             "stopped",

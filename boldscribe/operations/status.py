@@ -19,8 +19,8 @@ from boldscribe.operations.accounting import Account, sacct
 from boldscribe.operations.causes import Evidence, diagnose
 from boldscribe.operations.failures import Failure
 from boldscribe.operations.jobs import Job, known_jobs
+from boldscribe.operations.local_steps import Step, steps
 from boldscribe.operations.logs import Attempt, controller_errors, controller_log, last_attempt, slurm_logs, tail, task_log
-from boldscribe.operations.steps import Step, steps
 from boldscribe.provenance.digests import record_path
 from boldscribe.provenance.ledger import read_ledger
 

@@ -12,7 +12,7 @@ import psutil
 
 from boldscribe.cluster.site import Site
 from boldscribe.config import Config
-from boldscribe.planning.queue import Ask, Partition, against, asks, remedy, usable
+from boldscribe.planning.slurm_partitions import Ask, Partition, against, asks, remedy, usable
 from boldscribe.planning.stages import GB, Plan
 
 

@@ -11,7 +11,7 @@ from boldscribe.errors import UserError
 from boldscribe.operations.jobs import Job, known_jobs, planned_jobs
 from boldscribe.planning.costs import Cost, Measured, measured, read_costs, rows_of
 from boldscribe.planning.counting import Amounts, count
-from boldscribe.planning.design import Design, designs_of
+from boldscribe.planning.dataset_counts import Design, designs_of
 from boldscribe.planning.downloads import Fetched, raw_data, weights
 from boldscribe.provenance.ledger import Usages, read_ledger, usage_of_jobs
 

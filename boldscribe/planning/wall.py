@@ -12,7 +12,7 @@ from boldscribe.cluster.site import PROFILE
 from boldscribe.config import Config
 from boldscribe.operations.jobs import Job
 from boldscribe.operations.schedule import Need, Room, duration, longest_chain, makespan, needs_of
-from boldscribe.planning.queue import Partition
+from boldscribe.planning.slurm_partitions import Partition
 from boldscribe.planning.stages import Plan, stage_lines
 from boldscribe.processes import cores
 

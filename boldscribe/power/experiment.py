@@ -21,10 +21,10 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.scores import write_scores
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.files import atomic, load_array
-from boldscribe.power.clips import Clips
 from boldscribe.power.design import DATASET
+from boldscribe.power.rendered_clips import Clips
 from boldscribe.simulation.dataset import plan
-from boldscribe.simulation.series import write_simulated_series
+from boldscribe.simulation.simulated_series import write_simulated_series
 from boldscribe.stimuli.captions import COLUMNS as CAPTIONS
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.stage1 import train_stage1

@@ -15,9 +15,9 @@ from boldscribe import __version__
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, write_json
-from boldscribe.power.clips import Clips, make_clips, provide_models
 from boldscribe.power.design import Design, experiment
 from boldscribe.power.experiment import Experiment
+from boldscribe.power.rendered_clips import Clips, make_clips, provide_models
 from boldscribe.processes import in_processes
 from boldscribe.reproducible import derive_seed
 

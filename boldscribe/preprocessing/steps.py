@@ -247,7 +247,7 @@ def figure(folder: Path, anatomy: Given, resampling: Given, confounds: Given, re
     """
     import pandas as pd
 
-    from boldscribe.preprocessing.quality import draw
+    from boldscribe.preprocessing.quality_figure import draw
 
     table = pd.read_csv(confounds["confounds"], sep="\t", na_values="n/a")
     template = load_template(*output_grid(resolution))

@@ -28,14 +28,14 @@ from typing import Any, Literal, get_args
 from boldscribe.config import Config
 from boldscribe.files import json_digest, sha256_of
 from boldscribe.provenance.access import unheard
-from boldscribe.provenance.assets import asset_lock
+from boldscribe.provenance.asset_lock import asset_lock
 from boldscribe.provenance.digests import file_state, files_of, read_states, write_states
 from boldscribe.provenance.environment import packages_of, unlocked
 from boldscribe.provenance.fingerprint import changed_parts, current_fingerprint
 from boldscribe.provenance.ledger import folder_of
 from boldscribe.provenance.naming import name_of
 from boldscribe.provenance.redaction import redact, restore
-from boldscribe.provenance.run import current_config
+from boldscribe.provenance.run_files import current_config
 from boldscribe.provenance.slices import look_up
 from boldscribe.provenance.tree import Output, Tree, read_tree
 from boldscribe.provenance.versions import is_known_commit

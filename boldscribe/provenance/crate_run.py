@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from boldscribe.files import json_digest
-from boldscribe.provenance.assets import asset_lock
+from boldscribe.provenance.asset_lock import asset_lock
 from boldscribe.provenance.crate_graph import SOFTWARE, Graph, Job, Reference, moment, step_identity, tool_identity, unique
 from boldscribe.provenance.deployment import in_words
 from boldscribe.provenance.statement import NAMESPACE

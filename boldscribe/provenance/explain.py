@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.tree import Tree as Lines
 
 from boldscribe.errors import UserError
-from boldscribe.provenance.assets import asset_lock
+from boldscribe.provenance.asset_lock import asset_lock
 from boldscribe.provenance.deployment import in_words
 from boldscribe.provenance.naming import name_of
-from boldscribe.provenance.run import results_of
+from boldscribe.provenance.run_files import results_of
 from boldscribe.provenance.tree import Output, Tree, read_tree
 
 OF_CONDITION = re.compile(r"condition-(?P<condition>[a-z0-9]+)\.parquet$")

@@ -46,7 +46,7 @@ class Ledger:
 
 
 def add_entry(results: str | Path, entry: Mapping[str, Any]) -> Path:
-    """Write the entry of an ended job to a new file, and return its path. `exit` is `completed`, `failed: …` or `left: …`."""
+    """Write the entry of an ended job to a new file, and return its path. `exit` is `completed`, `failed: …` or `preempted: …`."""
     exit_ = entry["exit"].partition(":")[0]
     path = folder_of(results) / "new" / f"{entry['ended'].replace(':', '')}_{entry['rule']}_{exit_}_{uuid.uuid4().hex}.json"
     write_json(path, entry)
@@ -104,7 +104,7 @@ def usage_of_jobs(entries: Iterable[Mapping[str, Any]]) -> Usages:
         done = jobs.setdefault(rule, {})
         if entry["exit"] == "completed":
             done[job] = [*parts.pop((rule, job), []), used]
-        elif entry["exit"].startswith("left"):
+        elif entry["exit"].startswith("preempted"):
             parts[rule, job].append(used)
     return jobs
 

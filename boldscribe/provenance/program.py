@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 # Results on a CPU are bitwise reproducible only with the same number of threads; Snakemake sets this variable to the rule's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.cluster.site import load_site, scratch_folder
 from boldscribe.config import Config, load_config
 from boldscribe.content_cache import ContentCache
@@ -131,8 +131,8 @@ def program(
                 _run(rule, function, arguments, inputs, outputs, wildcards, resources, cache, stage, shut)
             except UserError as error:
                 sys.exit(f"error: {error}")
-            except leaving.Left as left:
-                leaving.queue_again(left)
+            except preemption.Preempted as preempted:
+                preemption.requeue(preempted)
                 raise
             if function.__module__ == "__main__":
                 _end()
@@ -206,11 +206,11 @@ def _run(
         try:
             with plainly(), _staged(inputs_given, stage), guard.watching(shut):
                 function(config, inputs_given, outputs_made, **values, **further)
-        except leaving.Left:
-            leaving.end_last()
+        except preemption.Preempted:
+            preemption.wait_for_first_process()
         return
     job = Job(rule, Path(config.paths.results), inputs_given.paths, outputs_made.paths, values, read)
-    leaving.end_on_sigterm()
+    preemption.exit_on_sigterm()
     print(_header(job), file=sys.stderr, flush=True)
     with record(job), _alone_in(work), plainly(), _staged(inputs_given, stage) as scratch, guard.watching(shut):
         job.guarded_by = guard.lines

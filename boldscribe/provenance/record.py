@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from boldscribe.cluster.leaving import Left
+from boldscribe.cluster.preemption import Preempted
 from boldscribe.errors import UserError
 from boldscribe.files import json_digest, sha256_of, write_json
 from boldscribe.provenance.access import Access, let_pandas_tell
-from boldscribe.provenance.assets import locked_asset, manifest_of
+from boldscribe.provenance.asset_lock import locked_asset, manifest_of
 from boldscribe.provenance.deployment import deployment
 from boldscribe.provenance.digests import digest, record_path, recorded_digest
 from boldscribe.provenance.environment import hardware, lock_digest, packages_of, randomness
@@ -66,7 +66,7 @@ class _Start:
 
     when: str
     attempt: int
-    left: int
+    preempted: int
     materials: dict[str, list[dict[str, Any]]]
     code: dict[str, Any]
     packages: str
@@ -96,7 +96,7 @@ def record(job: Job) -> Iterator[Job]:
             raise FileNotFoundError(f"{job.rule} ended without making {', '.join(missing)}")
         common = _common(job, start, access)
     except BaseException as error:
-        exit_ = str(error) if isinstance(error, Left) else f"failed: {type(error).__name__}"
+        exit_ = str(error) if isinstance(error, Preempted) else f"failed: {type(error).__name__}"
         add_entry(job.results, _entry(job, start, exit_, [], cost) | {"usage": used.figures()})
         raise
     usage = used.figures()
@@ -110,7 +110,7 @@ def _start(job: Job) -> _Start:
     return _Start(
         when=datetime.now(UTC).isoformat(),
         attempt=attempt_of(job),
-        left=_mine(job, new_entries(job.results, job.rule, "left")),
+        preempted=_mine(job, new_entries(job.results, job.rule, "preempted")),
         materials=materials(job),
         code={**code_version(job.rule), "fingerprint": _shared(job.results, "code", code.parts)},
         packages=_shared(job.results, "packages", packages_of(job.rule)),
@@ -158,7 +158,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
             "wildcards": dict(job.wildcards),
             "argv": [Path(sys.argv[0]).name, *(name_of(a, job.results) if "/" in a else a for a in sys.argv[1:])],
             "attempt": start.attempt,
-            "left": start.left,
+            "preempted": start.preempted,
             "started": start.when,
             "ended": datetime.now(UTC).isoformat(),
             "exit": "completed",

@@ -112,7 +112,7 @@ def declaration(results: str | Path) -> str:
     Raises:
         UserError: no run was started there.
     """
-    from boldscribe.provenance.run import current_config
+    from boldscribe.provenance.run_files import current_config
     from boldscribe.provenance.tree import read_tree
 
     records = [output.record for output in read_tree(results).outputs.values() if output.record]

@@ -15,7 +15,7 @@ from boldscribe.errors import UserError
 from boldscribe.provenance.digests import NOT_CONTENT, RECORD, files_of
 from boldscribe.provenance.ledger import Ledger, folder_of, read_ledger
 from boldscribe.provenance.naming import name_of, path_of
-from boldscribe.provenance.run import OWN_FILES
+from boldscribe.provenance.run_files import OWN_FILES
 
 BESIDES = ("ledger", "logs", "work", "cache")  # folders of a results tree that hold no results
 

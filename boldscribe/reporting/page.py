@@ -20,19 +20,19 @@ from boldscribe.errors import UserError
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.metrics import title_of
 from boldscribe.evaluation.notes import LABELS, notes, title
-from boldscribe.evaluation.reading import read_signatures
+from boldscribe.evaluation.score_tables import read_signatures
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.evaluation.typeset import columns_of
 from boldscribe.evaluation.verdicts import ALARM, alarms, verdicts
 from boldscribe.files import atomic
-from boldscribe.reporting.brain import glass_brain, map_caption
 from boldscribe.reporting.evidence import leakage, left_out_table, noise_ceiling, quality, retrieval_table
 from boldscribe.reporting.figures import css_colours
 from boldscribe.reporting.gallery import RULE, SHOWN, examples
+from boldscribe.reporting.glass_brain import glass_brain, map_caption
 from boldscribe.reporting.lineage import Audited, audited
 from boldscribe.reporting.plots import forest, identification_curve, learning_curves, shown_metrics
 from boldscribe.reporting.scoreboard import download, errors_of_the_paper, groups
-from boldscribe.reporting.trials import pack_trials
+from boldscribe.reporting.trial_table import pack_trials
 
 STAGES = {
     "sc_mbm": "SC-MBM pretraining (masked autoencoder on fMRI)",

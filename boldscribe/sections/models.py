@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from boldscribe.sections.base import PLACEHOLDER, QUESTION, Section, key
 
 
-class QFormer(Section):
+class QFormerSettings(Section):
     """Sizes of the image and the video Q-Former."""
 
     n_queries: int = key(32, "learned query tokens, L", "paper 3.1", ge=1)
@@ -19,13 +19,13 @@ class QFormer(Section):
     n_heads: int = key(12, "attention heads", "Video-LLaMA", ge=1)
 
     @model_validator(mode="after")
-    def _check_heads(self) -> QFormer:
+    def _check_heads(self) -> QFormerSettings:
         if self.hidden_size % self.n_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not divisible by n_heads {self.n_heads}")
         return self
 
 
-class VideoLlama(Section):
+class VideoLlamaSettings(Section):
     """The frozen video-language model, which captions the clips and whose LLM decodes fMRI."""
 
     llm: str = key(
@@ -38,7 +38,7 @@ class VideoLlama(Section):
         "folder of the visual encoder; 'embedded' is EfficientNet-Lite0",
         "Video-LLaMA",
     )
-    q_former: QFormer = Field(default_factory=QFormer)
+    q_former: QFormerSettings = Field(default_factory=QFormerSettings)
     connectors: str = key("models/video-llama-2-7b/connectors.safetensors", "file of the trained Q-Formers and projection", "Video-LLaMA")
     dtype: Literal["float32", "bfloat16"] = key("bfloat16", "precision of the LLM", "Video-LLaMA")
     prompt: str = key(
@@ -71,13 +71,13 @@ class VideoLlama(Section):
     batch_size: int = key(128, "clips per batch", "ours: 7B and its cache take 40 GB", ge=1)
 
     @model_validator(mode="after")
-    def _check_prompt(self) -> VideoLlama:
+    def _check_prompt(self) -> VideoLlamaSettings:
         if self.prompt.count(PLACEHOLDER) != 1 or QUESTION not in self.prompt:
             raise ValueError(f"prompt: expected one {PLACEHOLDER} and {QUESTION}, found {self.prompt!r}")
         return self
 
 
-class Captioner(Section):
+class CaptionerSettings(Section):
     """The model that writes the pseudo-captions for Stage II and the references for scoring (docs/captioners.md)."""
 
     kind: Literal["video_llama", "video_text"] = key(
@@ -103,7 +103,7 @@ class Captioner(Section):
     batch_size: int = key(8, "video_text: clips per batch; for Video-LLaMA see video_llama.batch_size", "ours", ge=1)
 
     @model_validator(mode="after")
-    def _check_origin(self) -> Captioner:
+    def _check_origin(self) -> CaptionerSettings:
         absent = [name for name in ("model", "hub_name", "revision") if not getattr(self, name)]
         if self.kind == "video_text" and absent:
             raise ValueError(f"kind video_text needs {', '.join(absent)}: which model it is, and from which commit, must be said")
@@ -115,7 +115,7 @@ class Captioner(Section):
         return {"video_llama": "Video-LLaMA", "video_text": f"{self.hub_name} (revision {self.revision})"}[self.kind]
 
 
-class Connectors(Section):
+class ConnectorsSettings(Section):
     """Training of the miniature Video-LLaMA's connectors on rendered clips that no data set uses."""
 
     n_clips: int = key(2500, "rendered training clips", "ours", ge=2)
@@ -129,7 +129,7 @@ class Connectors(Section):
     )
 
 
-class Tokenizer(Section):
+class TokenizerSettings(Section):
     """3-D CNN that turns T volumes into super-voxel tokens."""
 
     grid: tuple[int, int, int] = key((96, 112, 96), "grid to which template-space BOLD is cropped or padded (voxels)", "practice")
@@ -141,7 +141,7 @@ class Tokenizer(Section):
     )
 
     @model_validator(mode="after")
-    def _check_grid(self) -> Tokenizer:
+    def _check_grid(self) -> TokenizerSettings:
         stride = 2 ** len(self.channels)
         if any(n % stride for n in self.grid):
             raise ValueError(
@@ -150,7 +150,7 @@ class Tokenizer(Section):
         return self
 
 
-class ScMbm(Section):
+class ScMbmSettings(Section):
     """Sparse-coded masked brain modelling: the fMRI encoder and its pretraining."""
 
     checkpoint: str | None = key(
@@ -171,13 +171,13 @@ class ScMbm(Section):
     grad_clip: float = key(0.8, "maximum gradient norm", "SC-MBM", gt=0)
 
     @model_validator(mode="after")
-    def _check_heads(self) -> ScMbm:
+    def _check_heads(self) -> ScMbmSettings:
         if self.dim % self.n_heads or self.decoder_dim % self.n_heads:
             raise ValueError(f"dim {self.dim} and decoder_dim {self.decoder_dim} must be divisible by n_heads {self.n_heads}")
         return self
 
 
-class Adaptor(Section):
+class AdaptorSettings(Section):
     """The nonlinear low-rank adaptor (figure 2) of query projections and MLPs in SC-MBM and the video Q-Former."""
 
     rank: int = key(16, "width of the bottleneck", "practice", ge=1)

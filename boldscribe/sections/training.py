@@ -19,7 +19,7 @@ def _known(name: str) -> str:
 Control = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [name for name in CONDITIONS if name != "model"]})]
 
 
-class Stage1(Section):
+class Stage1Settings(Section):
     """Cross-modal alignment, L_Total = beta L_CLIP + (1 - beta) L_L2L1."""
 
     alpha: float = key(0.5, "weight of L1 relative to L2 (equation 2)", "practice", ge=0, le=1)
@@ -43,7 +43,7 @@ class Stage1(Section):
     dropout: float = key(0.0, "dropout of fMRI tokens in training", "ours", ge=0, lt=1)
 
 
-class Stage2(Section):
+class Stage2Settings(Section):
     """Instruction tuning with domain adaptation, lambda L_CE + (1 - lambda)(L_NC + L_ES)."""
 
     lambda_: float = key(0.95, "weight of the cross-entropy (equation 6)", "DANCE", alias="lambda", ge=0, le=1)

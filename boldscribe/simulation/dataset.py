@@ -19,8 +19,8 @@ from boldscribe.files import atomic, write_json
 from boldscribe.images import save_image
 from boldscribe.reproducible import generator
 from boldscribe.sections.data import Simulation
-from boldscribe.simulation.anatomy import Anatomy, centred_affine, epi_image, t1w_image, tissues_at, world_points
 from boldscribe.simulation.bold import head_motion, simulate_run
+from boldscribe.simulation.phantom import Anatomy, centred_affine, epi_image, t1w_image, tissues_at, world_points
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.responses import PEAK_RESPONSE, feature_matrix, response_delay, subject_maps, time_courses
 from boldscribe.simulation.scenes import VOCABULARY, Scene, draw_scenes, ground_truth

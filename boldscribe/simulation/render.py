@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from boldscribe.files import atomic
+from boldscribe.simulation.actors import Canvas, draw_action
 from boldscribe.simulation.backdrops import draw_backdrop
-from boldscribe.simulation.figures import Canvas, draw_action
 from boldscribe.simulation.scenes import Scene
 
 CYCLES_PER_SECOND = {"slow": 0.75, "fast": 1.75}

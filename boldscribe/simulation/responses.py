@@ -8,7 +8,7 @@ import numpy as np
 from nilearn.glm.first_level import compute_regressor
 from numpy.typing import NDArray
 
-from boldscribe.simulation.anatomy import grey_matter_points
+from boldscribe.simulation.phantom import grey_matter_points
 from boldscribe.simulation.scenes import VOCABULARY, Scene
 
 PATCHES_PER_FEATURE = 10

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from boldscribe.config import Config
 from boldscribe.reproducible import generator
-from boldscribe.simulation.anatomy import tissues_at, world_points
+from boldscribe.simulation.phantom import tissues_at, world_points
 from boldscribe.simulation.responses import common_layout, patches
 
 HALF = 0.5  # share of a patch's peak from which a voxel counts as inside it

@@ -15,7 +15,7 @@ from boldscribe.losses import (
     neighbourhood_clustering_loss,
     neighbourhood_probabilities,
 )
-from boldscribe.sections.training import Stage2
+from boldscribe.sections.training import Stage2Settings
 
 
 class MemoryBank:
@@ -55,7 +55,7 @@ class Target:
 
 
 def adaptation_losses(
-    settings: Stage2, target: Target, bank: MemoryBank, prototypes_CD: Tensor, adaptation: str | None = None
+    settings: Stage2Settings, target: Target, bank: MemoryBank, prototypes_CD: Tensor, adaptation: str | None = None
 ) -> dict[str, Tensor]:
     """Compute L_NC and L_ES of a batch (`neighbourhood`, `entropy`), zero if the adaptation excludes one.
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.files import atomic
 from boldscribe.reproducible import seed_everything
 from boldscribe.training.checkpoints import Checkpoints, pack, unpack
 from boldscribe.training.distributed import average, average_gradients, barrier, largest, rank
-from boldscribe.training.schedule import adamw, set_learning_rate
+from boldscribe.training.learning_rate import adamw, set_learning_rate
 
 ASKED = (None, signal.SIGURG, signal.SIGTERM)  # by urgency: the process with the most urgent signal decides for all
 CHECKPOINT_SHARE = 0.02  # of the time may be spent on checkpoints: their interval follows from how long one takes
@@ -84,9 +84,9 @@ class Optimisation:
         """Yield the numbers of the remaining steps; set learning rate and seeds before each, and save the state after it if due.
 
         Raises:
-            Left: a signal asked the training run to exit early; its state after the last finished step is saved.
+            Preempted: a signal asked the training run to exit early; its state after the last finished step is saved.
         """
-        with leaving.until_the_step_ends():
+        with preemption.deferring_signals():
             yield from self._steps()
 
     def _steps(self) -> Iterator[int]:
@@ -98,7 +98,7 @@ class Optimisation:
             total=self.steps,
             mininterval=5,
             disable=rank() > 0,
-            file=leaving.Tolerant(sys.stderr),
+            file=preemption.Tolerant(sys.stderr),
         )
         for step in progress:
             if self.stopped:
@@ -147,13 +147,13 @@ class Optimisation:
 
     def _leave_if_asked(self, start: int, at_the_end: bool = False) -> None:
         """Save and exit early if any process was asked to; after the last step, only if there is no time to write the outputs."""
-        number = ASKED[largest(ASKED.index(leaving.asked()))]
+        number = ASKED[largest(ASKED.index(preemption.pending_signal()))]
         if number is None or (at_the_end and number is signal.SIGURG):
             return
         if rank() == 0 and self.done > start:
             self.save()
         barrier()
-        leaving.leave(number, gained=self.done > start)
+        preemption.exit_early(number, gained=self.done > start)
 
     def _read(self) -> None:
         self._unwritten += [dict(zip(names, values.tolist(), strict=True)) for names, values in self._pending]

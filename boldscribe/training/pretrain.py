@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.config import Config
 from boldscribe.files import atomic
 from boldscribe.models.device import autocast
@@ -20,9 +20,9 @@ from boldscribe.models.sc_mbm import MaskedAutoencoder, start_blocks
 from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, trainable
 from boldscribe.training.distributed import check_divisible, process_group, rank, share, whole_batch
+from boldscribe.training.learning_rate import warmup_cosine
 from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.pretraining_data import pretraining_windows
-from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import check_source_only
 
 
@@ -49,7 +49,7 @@ def pretrain_sc_mbm(
     Raises:
         UserError: the input includes a trial or series of a target subject, the checkpoint has another size, or the processes cannot
             share a batch equally.
-        Left: a signal asked the training run to exit early; the next call resumes from its checkpoint.
+        Preempted: a signal asked the training run to exit early; the next call resumes from its checkpoint.
     """
     check_divisible(config.sc_mbm.batch_size, "sc_mbm.batch_size")
     index = pd.concat([pd.read_parquet(p) for p in trials])
@@ -65,7 +65,7 @@ def pretrain_sc_mbm(
     }
     start = [Path(config.sc_mbm.checkpoint)] if config.sc_mbm.checkpoint else []
     checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, [*series, *further, *start])
-    with leaving.listening(), process_group() as device:
+    with preemption.handling_signals(), process_group() as device:
         seed_everything(config.seed, "sc_mbm", dataset)
         model = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes)
         if start:

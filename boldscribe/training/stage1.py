@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from boldscribe.bold.batches import Batches
 from boldscribe.bold.windows import Windows
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.config import Config
 from boldscribe.files import write_json
 from boldscribe.losses import clip_loss, cosine_similarity, l2_l1_loss, stage1_loss
@@ -31,8 +31,8 @@ from boldscribe.reproducible import generator, seed_everything
 from boldscribe.stimuli.features import video_tokens
 from boldscribe.training.checkpoints import Checkpoints, trainable
 from boldscribe.training.distributed import check_divisible, gather, gather_rows, process_group, rank, share, spread, whole_batch
+from boldscribe.training.learning_rate import warmup_cosine
 from boldscribe.training.optimisation import Optimisation
-from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import source_trials
 
 WARMUP = 0.1  # share of the steps
@@ -65,7 +65,7 @@ def train_stage1(
     Raises:
         UserError: the input includes data of a target subject, a trial has no label, a clip has no features, or the processes cannot
             share a batch equally.
-        Left: a signal asked the training run to exit early; the next call resumes from its checkpoint.
+        Preempted: a signal asked the training run to exit early; the next call resumes from its checkpoint.
     """
     if encoder == "untrained":
         seed_everything(config.seed, "stage1", dataset)
@@ -78,7 +78,7 @@ def train_stage1(
     settings |= {"seed": config.seed, "precision": config.training.precision, "compile": config.training.compile}
     files = [*series, *trials, *labels, *features, sc_mbm, Path(config.video_llama.connectors)]
     checkpoints = Checkpoints("stage1", work_dir, settings, files)
-    with leaving.listening(), process_group() as device:
+    with preemption.handling_signals(), process_group() as device:
         x_NLD = video_tokens(config, features, table["stim_file"].tolist(), device)
         seed_everything(config.seed, "stage1", dataset)
         training = Stage1(config, dataset, windows, x_NLD, new_encoder(config, sc_mbm), table["stim_file"], checkpoints, device)

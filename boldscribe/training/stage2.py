@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.conditions import ADAPTATIONS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
@@ -31,8 +31,8 @@ from boldscribe.token_files import read_fmri_tokens
 from boldscribe.training.adaptation import MemoryBank, Target, adaptation_losses
 from boldscribe.training.checkpoints import Checkpoints
 from boldscribe.training.distributed import check_divisible, gather, n_processes, process_group, rank, share, total, whole_batch
+from boldscribe.training.learning_rate import warmup_cosine
 from boldscribe.training.optimisation import Optimisation
-from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import check_source_only, source_trials
 
 
@@ -76,7 +76,7 @@ def train_stage2(
     Raises:
         UserError: the input includes a label or caption of a target subject or tokens of another role, a record has no caption or
             tokens, or the processes cannot share a batch equally.
-        Left: a signal asked the training run to exit early; the next call resumes from its checkpoint.
+        Preempted: a signal asked the training run to exit early; the next call resumes from its checkpoint.
     """
     s, v = config.stage2, config.video_llama
     check_divisible(s.batch_size * s.accumulate, "stage2.batch_size x stage2.accumulate")
@@ -87,7 +87,7 @@ def train_stage2(
     settings = {"stage2": s.model_dump() | {"adaptation": adaptation}, "prompt": v.prompt, "dtype": v.dtype, "seed": config.seed}
     models = [Path(v.connectors), *sorted(model_folder(v.llm, "llm", models_dir).glob("*.safetensors"))]
     checkpoints = Checkpoints("stage2", work_dir, settings, [*trials, *labels, *captions, tokens, target_tokens, *models])
-    with leaving.listening(), process_group() as device:
+    with preemption.handling_signals(), process_group() as device:
         training = Stage2(config, dataset, source, z_target, load_llm(config, models_dir), checkpoints, device, adaptation)
         training.run()
     if rank() > 0:

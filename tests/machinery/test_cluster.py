@@ -105,8 +105,8 @@ def test_partitions_are_read_as_slurm_prints_them_and_taken_by_its_plugin(tmp_pa
 
 def test_a_wrong_site_file_says_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "site.yaml"
-    file.write_text("leave_before: soon\nacount: neuro\n")
-    with pytest.raises(UserError, match=r"leave_before: found 'soon'(.|\n)*acount: found 'neuro'(.|\n)*init --cluster --force"):
+    file.write_text("signal_before: soon\nacount: neuro\n")
+    with pytest.raises(UserError, match=r"signal_before: found 'soon'(.|\n)*acount: found 'neuro'(.|\n)*init --cluster --force"):
         load_site(file)
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [")

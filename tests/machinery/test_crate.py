@@ -27,7 +27,7 @@ GPU = {"model": "Test GPU", "memory_gib": 80.0, "driver": "1.2", "cuda": "12.8",
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree of three jobs: a folder, an array made from it and from an asset, and a table made from that."""
-    from boldscribe.provenance.assets import asset_lock
+    from boldscribe.provenance.asset_lock import asset_lock
     from boldscribe.provenance.naming import path_of
 
     root = tmp_path_factory.mktemp("run") / "results"

@@ -94,7 +94,7 @@ def imported_at_start(program: str) -> set[str]:
 def needed_by(rule: str) -> set[str]:
     """All packages that a rule's program needs, and what they require."""
     needed = set(packages_of(rule)) | set(_required(frozenset(imported_at_start(rule)))[0])
-    if any(part.startswith("boldscribe.models.embedded.") for part in current_fingerprint(rule).parts):
+    if any(part.startswith("boldscribe.models.embedded_models.") for part in current_fingerprint(rule).parts):
         needed |= WEIGHTS.keys()
     return needed - {"python"} - OPTIONAL
 

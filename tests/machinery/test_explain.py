@@ -10,7 +10,7 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.provenance.explain import explain
 from boldscribe.provenance.record import Job, record
-from boldscribe.provenance.run import write_run
+from boldscribe.provenance.run_files import write_run
 from tests.conftest import ROOT
 
 Trials = list[tuple[str, int]]  # subjects, and how many trials they have

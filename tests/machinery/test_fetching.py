@@ -17,7 +17,7 @@ from boldscribe.fetching.datasets import Selection, fetch
 from boldscribe.fetching.http import Fetcher
 from boldscribe.fetching.manifest import Entry, Manifest, read_manifest, write_manifest
 from boldscribe.fetching.verified import verified_files
-from boldscribe.provenance.assets import manifest as provenance_manifest
+from boldscribe.provenance.asset_lock import manifest as provenance_manifest
 from tests.file_server import FileServer
 
 HAD = Path(__file__).parents[2] / "data" / "manifests" / "ds004488-1.1.1.parquet"

@@ -25,9 +25,9 @@ from boldscribe.config import Config, load_config
 from boldscribe.errors import UserError
 from boldscribe.fetching import weights as weights_module
 from boldscribe.fetching.archives import unpack
-from boldscribe.fetching.containers import fetch_container, origin_of, registry_digest
+from boldscribe.fetching.container_images import fetch_container, origin_of, registry_digest
 from boldscribe.fetching.http import Fetcher
-from boldscribe.fetching.templates import fetch_templates, templateflow_home, templates
+from boldscribe.fetching.template_files import fetch_templates, templateflow_home, templates
 from boldscribe.fetching.weights import configured_weights, fetch_weights
 from boldscribe.models.hub_folder import stated_revisions
 from boldscribe.preprocessing import containers as containers_module

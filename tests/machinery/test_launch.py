@@ -12,7 +12,7 @@ import pytest
 from boldscribe.config import Config
 from boldscribe.training.launch import free_port
 from tests.conftest import ROOT
-from tests.machinery.test_leaving import LIMIT, exits, left_by, small_training, without_slurm
+from tests.machinery.test_preemption import LIMIT, exits, left_by, small_training, without_slurm
 from tests.machinery.test_resume import same_files
 from tests.training_fixtures import stage1_inputs
 
@@ -23,7 +23,7 @@ LAUNCH = (sys.executable, "-m", "boldscribe.training.launch")
 def test_two_processes_leave_after_the_same_step_and_go_on_to_the_same_bytes(number: signal.Signals, tmp_path: Path) -> None:
     two = (*LAUNCH, "--processes", "2", "--")
     assert left_by(number, tmp_path / "left", 60, *two) == {signal.SIGURG: 75, signal.SIGTERM: 143}[number]
-    assert exits(tmp_path / "left") == [f"left: {number.name}"], "the first process alone writes to the ledger"
+    assert exits(tmp_path / "left") == [f"preempted: {number.name}"], "the first process alone writes to the ledger"
     steps = [int((tmp_path / "left" / "work" / f"step.{rank}").read_text()) for rank in (0, 1)]
     saved = max(int(path.stem) for path in (tmp_path / "left" / "work").rglob("*.safetensors"))
     assert steps == [saved - 1, saved - 1] and saved < 60

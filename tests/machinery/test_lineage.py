@@ -10,7 +10,7 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.provenance.ledger import folder_of
 from boldscribe.provenance.record import Job, record
-from boldscribe.provenance.run import write_run
+from boldscribe.provenance.run_files import write_run
 from boldscribe.reporting.lineage import audited, write_lineage
 from tests.conftest import ROOT
 from tests.html_checker import HtmlChecker

@@ -26,12 +26,12 @@ from boldscribe.operations.accounting import Account, sacct
 from boldscribe.operations.causes import Evidence, diagnose
 from boldscribe.operations.failures import Failure, summary
 from boldscribe.operations.jobs import Job, known_jobs, read_jobs, save_jobs, write_jobs
+from boldscribe.operations.local_steps import steps
 from boldscribe.operations.logs import Attempt, controller_errors, last_attempt
 from boldscribe.operations.messages import NOTIFY, failure_message, notify, success_message
 from boldscribe.operations.progress import Progress
 from boldscribe.operations.schedule import Need, Room, duration, longest_chain, makespan
 from boldscribe.operations.status import DONE, FAILED, QUEUED, RUNNING, WAITING, Overview, State, survey
-from boldscribe.operations.steps import steps
 from boldscribe.operations.table import cell
 from boldscribe.provenance.deployment import absence
 from boldscribe.provenance.record import Job as Recorded
@@ -294,7 +294,7 @@ def text_of(text: str) -> Attempt:
          "GPU memory full", "batch_size"),
         (Evidence("s", "failed: RuntimeError", text_of("RuntimeError: No CUDA GPUs are available\n")), "GPU or driver", "nvidia-smi"),
         (Evidence("s", "failed: SystemExit", text_of("epoch 3\n")), "stopped", "Run the same command"),
-        (Evidence("s", "left: SIGURG", text_of("epoch 3\n")), "stopped", "asked by SIGURG to exit"),
+        (Evidence("s", "preempted: SIGURG", text_of("epoch 3\n")), "stopped", "asked by SIGURG to exit"),
         (Evidence("s", "", text_of(f"error: {absence('stage1', ['peft', 'torch'])}\n")), "missing package", "boldscribe doctor"),
         (Evidence("s", "failed: KeyError", text_of(real("{}['subject']"))), "unknown", "KeyError: 'subject'"),
     ],

@@ -25,10 +25,10 @@ from boldscribe.config_files import write_config
 from boldscribe.errors import UserError
 from boldscribe.operations.jobs import Job, planned_jobs, save_jobs
 from boldscribe.operations.schedule import longest_chain, needs_of
-from boldscribe.planning import free, queue
+from boldscribe.planning import free, slurm_partitions
 from boldscribe.planning.costs import COSTS, Cost, read_costs
 from boldscribe.planning.counting import count
-from boldscribe.planning.design import design_of, designs_of
+from boldscribe.planning.dataset_counts import design_of, designs_of
 from boldscribe.planning.stages import Line, make_plan
 from boldscribe.planning.wall import wall
 from boldscribe.provenance.ledger import add_entry
@@ -43,7 +43,7 @@ SLURM = Path(__file__).parent / "slurm_outputs"
 @pytest.fixture(autouse=True)
 def without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans are for this machine alone, whether or not there is a Slurm here."""
-    monkeypatch.setattr(queue, "look", lambda: None)
+    monkeypatch.setattr(slurm_partitions, "look", lambda: None)
 
 
 def changed(config: Config, **changes: object) -> Config:
@@ -190,13 +190,13 @@ def test_a_machine_that_is_too_small_is_told(paper_jobs: list[Job], monkeypatch:
     assert not alone["GPUs of the largest job"].fits and "takes longer" in alone["cores of the largest job"].note
 
 
-def slurm(*changes: tuple[str, str]) -> list[queue.Partition]:
+def slurm(*changes: tuple[str, str]) -> list[slurm_partitions.Partition]:
     """What Slurm printed of two nodes, less one of them's GPUs where `changes` say so."""
     partitions, nodes = ((SLURM / f"{name}.txt").read_text() for name in ("partitions", "nodes"))
     for old, new in changes:
         assert old in partitions + nodes
         partitions, nodes = partitions.replace(old, new), nodes.replace(old, new)
-    return queue.parse(partitions, nodes, "gpu\ncpu,gpu\n")
+    return slurm_partitions.parse(partitions, nodes, "gpu\ncpu,gpu\n")
 
 
 def test_what_slurm_says_of_partitions_and_nodes() -> None:
@@ -207,20 +207,20 @@ def test_what_slurm_says_of_partitions_and_nodes() -> None:
     }  # fmt: skip
     node = found["gpu"].nodes[0]
     assert (node.cpus, node.cpus_free, node.gpus, node.gpus_free, node.memory_free, node.models) == (2, 1, 2, 1, 19593, {"fake"})
-    assert queue.row(found["pair"]) == ["pair", "24 h", "0 of 2", "2 of 4", "2 of 4 (fake)", "2 CPUs, 24 GB, 2 GPUs", "0"]
+    assert slurm_partitions.row(found["pair"]) == ["pair", "24 h", "0 of 2", "2 of 4", "2 of 4 (fake)", "2 CPUs, 24 GB, 2 GPUs", "0"]
     down = slurm(("State=IDLE", "State=IDLE+DRAIN"))[0]
-    assert not down.nodes[0].up and queue.row(down)[2:4] == ["0 of 1", "0 of 2"]
+    assert not down.nodes[0].up and slurm_partitions.row(down)[2:4] == ["0 of 1", "0 of 2"]
 
 
 def test_what_rules_ask_for_is_held_against_partitions(paper_jobs: list[Job], tmp_path: Path) -> None:
     big = ("CPUTot=2", "CPUTot=64"), ("RealMemory=23593", "RealMemory=250000")
     config = Config()
     plan = make_plan(config, tmp_path, cores=2, jobs=paper_jobs)
-    asked = {a.rule: a for a in queue.asks(paper_jobs)}
+    asked = {a.rule: a for a in slurm_partitions.asks(paper_jobs)}
     assert str(asked["stage2"]) == "8 CPUs, 96.0 GB, 24 h, 1 GPU" and asked["captions"].memory == 64000 and "fetch_model" not in asked
     assert str(asked["decode"]) == "8 CPUs, 64.0 GB, 10 h, 1 GPU", "all conditions of a data set, in turn"
 
-    def judged(slurm: list[queue.Partition], **site: object) -> dict[str, free.Verdict]:
+    def judged(slurm: list[slurm_partitions.Partition], **site: object) -> dict[str, free.Verdict]:
         jobs = [replace(job, gpu_model=str(site.get("gpu_model") or "")) if job.gpus else job for job in paper_jobs]
         found = free.verdicts(config, replace(plan, jobs=jobs), tmp_path, slurm, Site.model_validate(site))
         return {v.what: v for v in found if v.what.startswith("jobs of")}
@@ -246,7 +246,7 @@ def test_what_a_site_asks_for_is_in_the_jobs(tmp_path: Path) -> None:
         (tmp_path / "site.yaml").write_text(json.dumps(site))
         asked = (
             "from boldscribe.config import load_config; from boldscribe.operations.jobs import planned_jobs; "
-            "from boldscribe.planning.queue import asks; "
+            "from boldscribe.planning.slurm_partitions import asks; "
             f"print([(a.rule, a.gpus, a.model, str(a)) for a in asks(planned_jobs(load_config('config.yaml', {str(DEMO)!r})))])"
         )
         command = [sys.executable, "-c", asked]

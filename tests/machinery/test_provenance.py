@@ -18,14 +18,14 @@ import pytest
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.files import atomic, load_array, save_array, sha256_of
-from boldscribe.provenance.assets import asset_lock, manifest, manifest_of
+from boldscribe.provenance.asset_lock import asset_lock, manifest, manifest_of
 from boldscribe.provenance.audit import audit
 from boldscribe.provenance.digests import digest, record_path
 from boldscribe.provenance.ledger import add_entry, close, folder_of, read_ledger
 from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, record
 from boldscribe.provenance.redaction import redact
-from boldscribe.provenance.run import write_run
+from boldscribe.provenance.run_files import write_run
 from tests.conftest import PATIENCE, ROOT
 
 
@@ -158,7 +158,7 @@ def test_a_cancelled_job_is_in_the_ledger(tmp_path: Path) -> None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
-    assert [e["exit"] for e in read_ledger(tmp_path).entries] == ["left: SIGTERM"]
+    assert [e["exit"] for e in read_ledger(tmp_path).entries] == ["preempted: SIGTERM"]
 
 
 def test_what_a_step_opens_without_having_declared_it_is_recorded(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from boldscribe.cli import main
-from boldscribe.cluster.leaving import Left
+from boldscribe.cluster.preemption import Preempted
 from boldscribe.provenance.digests import record_path
 from boldscribe.provenance.ledger import add_entry, read_ledger
 from boldscribe.provenance.record import Job, record
@@ -149,12 +149,17 @@ def test_a_training_that_left_is_added_up_and_a_failure_is_not(tmp_path: Path) -
         usage = {"wall_seconds": wall, "cpu_seconds": 2 * wall, "memory_mib": wall, "requested_mib": 100, "gpus": gpus, **more}
         return {"rule": "stage1", "wildcards": {"dataset": dataset}, "exit": exit_, "outputs": [], "usage": usage}
 
-    ends = [entry("failed: UserError", 50, 1), entry("left: SIGURG", 10, 100), entry("left: SIGTERM", 20, None)]
+    ends = [entry("failed: UserError", 50, 1), entry("preempted: SIGURG", 10, 100), entry("preempted: SIGTERM", 20, None)]
     ends += [entry("completed", 5, 7), entry("completed", 40, 1, "urgen", gpus=[])]
     for i, found in enumerate(ends):
         add_entry(tmp_path, {**found, "ended": f"2026-01-01T00:00:{i:02d}"})
     (row,) = table(tmp_path)
-    assert {name: float(row[name]) for name in ("jobs", "left", "failed", "gpus")} == {"jobs": 2, "left": 2, "failed": 1, "gpus": 1}
+    assert {name: float(row[name]) for name in ("jobs", "preempted", "failed", "gpus")} == {
+        "jobs": 2,
+        "preempted": 2,
+        "failed": 1,
+        "gpus": 1,
+    }
     assert (float(row["wall_seconds"]), float(row["longest_seconds"]), float(row["cpu_seconds"])) == (75, 40, 150)
     assert (float(row["memory_mib"]), row["memory_percent"], float(row["gpu_energy_joules"])) == (40, "40", 107)
     assert float(row["gpu_utilisation_percent"]) == pytest.approx((100 + 400 + 25) / 35, abs=0.05)
@@ -164,7 +169,7 @@ def test_a_training_that_left_is_added_up_and_a_failure_is_not(tmp_path: Path) -
 
 
 def test_usage_of_a_step_that_left_is_in_the_ledger(tmp_path: Path) -> None:
-    with pytest.raises(Left), record(Job("stage1", tmp_path, {}, {})):
-        raise Left(signal.SIGTERM)
+    with pytest.raises(Preempted), record(Job("stage1", tmp_path, {}, {})):
+        raise Preempted(signal.SIGTERM)
     (entry,) = read_ledger(tmp_path).entries
-    assert entry["exit"] == "left: SIGTERM" and entry["usage"]["wall_seconds"] < 30
+    assert entry["exit"] == "preempted: SIGTERM" and entry["usage"]["wall_seconds"] < 30

@@ -10,7 +10,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from boldscribe.losses import entropy_separation_loss, neighbourhood_clustering_loss, neighbourhood_probabilities
-from boldscribe.sections.training import Stage2
+from boldscribe.sections.training import Stage2Settings
 from boldscribe.training.adaptation import MemoryBank, Target, adaptation_losses
 
 RNG = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def dance_losses(f: Array, own: list[int], memory: Array, prototypes: Array, *, 
 
 def test_the_dance_preset_computes_what_the_original_code_does() -> None:
     f, memory, prototypes, own = features(6, 5), features(11, 5), features(8, 5), [4, 0, 10, 7, 2, 9]
-    settings = Stage2(preset="dance", es_margin=0.4)
+    settings = Stage2Settings(preset="dance", es_margin=0.4)
     bank = MemoryBank(torch.tensor(memory))
     target = torch.tensor(f)
     got = adaptation_losses(settings, Target(target, target, torch.tensor(own)), bank, torch.tensor(prototypes))
@@ -87,13 +87,13 @@ def test_adaptation_can_be_left_out_in_part() -> None:
     bank, prototypes = MemoryBank(torch.tensor(features(6, 5))), torch.tensor(features(3, 5))
     target = Target(f, f, torch.tensor([0, 1, 2, 3]))
     for adaptation, acting in (("none", set()), ("nc", {"neighbourhood"}), ("es", {"entropy"}), ("both", {"neighbourhood", "entropy"})):
-        losses = adaptation_losses(Stage2(adaptation=adaptation, es_margin=0.01), target, bank, prototypes)
+        losses = adaptation_losses(Stage2Settings(adaptation=adaptation, es_margin=0.01), target, bank, prototypes)
         assert {name for name, value in losses.items() if value != 0} == acting
 
 
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     f, own = torch.tensor(features(6, 5)), torch.tensor([4, 0, 5, 7, 2, 3])
-    bank, prototypes, settings = MemoryBank(torch.tensor(features(9, 5))), torch.tensor(features(3, 5)), Stage2(es_margin=0.01)
+    bank, prototypes, settings = MemoryBank(torch.tensor(features(9, 5))), torch.tensor(features(3, 5)), Stage2Settings(es_margin=0.01)
     whole = adaptation_losses(settings, Target(f, f, own), bank, prototypes)
     parts = [adaptation_losses(settings, Target(f[i : i + 3], f, own, i), bank, prototypes) for i in (0, 3)]
     for name, value in whole.items():
@@ -129,7 +129,7 @@ def test_entropy_separation_drives_entropy_away_from_the_threshold() -> None:
 
 @pytest.mark.parametrize("preset", ["paper", "dance"])
 def test_gradients_equal_difference_quotients(preset: str) -> None:
-    settings = Stage2(preset=preset, nc_temperature=0.5, es_margin=0.01)
+    settings = Stage2Settings(preset=preset, nc_temperature=0.5, es_margin=0.01)
     bank, own = MemoryBank(torch.tensor(features(7, 5))), torch.tensor([6, 0, 3])
 
     def loss(f_BD: Tensor, prototypes_CD: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from boldscribe.doctor import examine
 from boldscribe.errors import UserError
 from boldscribe.evaluation.notes import references
 from boldscribe.files import load_array, save_array
-from boldscribe.models import assets, video_text
-from boldscribe.models.assets import provide
+from boldscribe.models import asset_folders, video_text
+from boldscribe.models.asset_folders import provide
 from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former
 from boldscribe.models.video_text import FramesAs, Timing, VideoTextModel
-from boldscribe.provenance import assets as locks
+from boldscribe.provenance import asset_lock
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.naming import ROOT, name_of
@@ -165,7 +165,7 @@ def test_folders_that_are_not_the_configured_model_are_refused(
     copy("cached").rename(snapshot)
     refused(snapshot, f"commit: found {'e' * 40}")
     with pytest.raises(UserError, match="found 'captioner', for which no weights are configured"):
-        assets.source(demo, "captioner")
+        asset_folders.source(demo, "captioner")
 
 
 def test_models_that_transformers_cannot_run_by_itself_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_lock_and_configuration_name_one_revision(
     folders: dict[str, Path], demo: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = folders["smolvlm"] / "config.json"
-    row = locks.Asset("tiny/config.json", "f" * 40, name_of(file, ROOT / "results"), "-", 1, "0" * 64, "-", False)
-    monkeypatch.setattr(locks, "asset_lock", lambda: {row.path: row})
+    row = asset_lock.Asset("tiny/config.json", "f" * 40, name_of(file, ROOT / "results"), "-", 1, "0" * 64, "-", False)
+    monkeypatch.setattr(asset_lock, "asset_lock", lambda: {row.path: row})
     with pytest.raises(UserError, match=f"tiny/config.json: version: found {'f' * 40}, expected {REVISION} as configured"):
         provide(configured(demo, folders["smolvlm"]), "captioner", tmp_path / "out")
 

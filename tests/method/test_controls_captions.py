@@ -12,7 +12,7 @@ from sacrebleu.metrics import BLEU
 
 from boldscribe.config import Config
 from boldscribe.decoding import best_captions as best
-from boldscribe.decoding import captions
+from boldscribe.decoding import chosen_captions
 from boldscribe.decoding.decode import writer
 from boldscribe.decoding.task import Task
 from boldscribe.errors import UserError
@@ -100,7 +100,7 @@ def test_many_captions_cost_no_more_and_the_choice_is_still_among_the_best(d: Si
 
 def test_the_constant_caption_beats_random_ones_and_both_have_the_instructions_style(d: SimpleNamespace) -> None:
     constant, random = (writer(name)(d.task(name)) for name in ("constant", "random"))
-    assert random == captions.random_caption(d.task("random")), "the seed decides"
+    assert random == chosen_captions.random_caption(d.task("random")), "the seed decides"
     by_instruction = d.source.groupby("instruction")["text"].agg(set)
     for texts in (constant, random):
         assert all(t in by_instruction[i] for t, i in zip(texts, d.test["instruction"], strict=True))
@@ -110,14 +110,16 @@ def test_the_constant_caption_beats_random_ones_and_both_have_the_instructions_s
 
 
 def test_a_class_gets_its_best_caption_of_the_instruction(d: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
-    texts = captions.true_class(d.task("trueclass"))
+    texts = chosen_captions.true_class(d.task("trueclass"))
     for text, action, instruction in zip(texts, d.test["action"], d.test["instruction"], strict=True):
         alike = d.source[(d.source["action"] == action) & (d.source["instruction"] == instruction)]
         assert len(alike) >= best.ENOUGH and text in set(alike["text"])
-    assert captions.predicted_class(d.task("predictedclass")) == texts, "the planted tokens tell actions apart, whosever they are"
+    assert chosen_captions.predicted_class(d.task("predictedclass")) == texts, "the planted tokens tell actions apart, whosever they are"
     with caplog.at_level(logging.WARNING):
-        unseen = captions.best_of_class(d.task("trueclass"), ["something else"] * len(d.test))
-    assert "24 of 24 trials show an action that no source trial shows" in caplog.text and unseen == captions.constant(d.task("constant"))
+        unseen = chosen_captions.best_of_class(d.task("trueclass"), ["something else"] * len(d.test))
+    assert "24 of 24 trials show an action that no source trial shows" in caplog.text and unseen == chosen_captions.constant(
+        d.task("constant")
+    )
 
 
 def test_a_class_with_few_captions_of_an_instruction_takes_in_those_of_others(d: SimpleNamespace) -> None:
@@ -137,7 +139,7 @@ def test_the_best_captions_of_another_instruction_are_told(d: SimpleNamespace) -
     table = pd.read_parquet(d.files["best_captions"][0])
     d.files["best_captions"] = [write(d.root, "other", table[table["instruction"] == INSTRUCTIONS[0]])]
     with pytest.raises(UserError, match=f"found no caption for {INSTRUCTIONS[1]!r}".replace("?", r"\?")):
-        captions.constant(d.task("constant"))
+        chosen_captions.constant(d.task("constant"))
 
 
 def test_the_nearest_source_trial_is_found_whatever_the_subjects_own_part(d: SimpleNamespace, tmp_path: Path) -> None:
@@ -154,10 +156,10 @@ def test_the_nearest_source_trial_is_found_whatever_the_subjects_own_part(d: Sim
     d.files["train_tokens"] = [write_tokens(tmp_path, "train", d.source, of_source.astype(np.float32))]
     d.source["text"] = [f"{subject} {trial}" for subject, trial in d.source[["subject", "trial"]].to_numpy()]
     d.files["source_captions"] = [write(tmp_path, "captions", d.source[["subject", "trial", "stim_file", "instruction", "text"]])]
-    assert captions.nearest(d.task("nearest")) == d.source["text"].iloc[partner].tolist()
+    assert chosen_captions.nearest(d.task("nearest")) == d.source["text"].iloc[partner].tolist()
     d.files["source_captions"] = [write(tmp_path, "captions", d.source.iloc[1:][["subject", "trial", "instruction", "text"]])]
     with pytest.raises(UserError, match="found none for 1 of 48 source trials with fMRI tokens"):
-        captions.nearest(d.task("nearest"))
+        chosen_captions.nearest(d.task("nearest"))
 
 
 def test_a_caption_of_a_target_subject_is_refused(d: SimpleNamespace) -> None:
@@ -171,20 +173,20 @@ def test_a_caption_of_a_target_subject_is_refused(d: SimpleNamespace) -> None:
 
 
 def test_the_captioners_second_answers_are_matched_by_trial(d: SimpleNamespace) -> None:
-    assert captions.captioned_again(d.task("captioner")) == d.test["text"].tolist()
+    assert chosen_captions.captioned_again(d.task("captioner")) == d.test["text"].tolist()
     d.files["captions_again"] = [write(d.root, "few", d.test[["subject", "trial", "text"]].iloc[1:])]
     with pytest.raises(UserError, match="found no row for 1 of 24 trials"):
-        captions.captioned_again(d.task("captioner"))
+        chosen_captions.captioned_again(d.task("captioner"))
 
 
 def test_a_trial_without_description_is_named(d: SimpleNamespace) -> None:
     labels = pd.read_parquet(d.files["test_labels"][0])
     with pytest.raises(UserError, match="found no column 'description'"):
-        captions.described(d.task("human"))
+        chosen_captions.described(d.task("human"))
     described = labels.assign(description=[f"clip {name}" for name in labels["stim_file"]])
     d.files["test_labels"] = [write(d.root, "described", described)]
-    assert captions.described(d.task("human")) == [f"clip {name}" for name in d.test["stim_file"]]
+    assert chosen_captions.described(d.task("human")) == [f"clip {name}" for name in d.test["stim_file"]]
     described.loc[(described["subject"] == "04") & (described["trial"] == 13), "description"] = " "
     d.files["test_labels"] = [write(d.root, "described", described)]
     with pytest.raises(UserError, match=r"found none for 1 of 24 test trials \(sub-04 trial 13\)"):
-        captions.described(d.task("human"))
+        chosen_captions.described(d.task("human"))

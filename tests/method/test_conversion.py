@@ -18,19 +18,19 @@ from transformers import AutoModelForCausalLM, Blip2VisionConfig, LlamaConfig, L
 from boldscribe.cli import main
 from boldscribe.errors import UserError
 from boldscribe.models.conversion import llm
+from boldscribe.models.conversion.convert_sc_mbm import convert_sc_mbm
+from boldscribe.models.conversion.convert_video_llama import assemble, convert_video_llama, expected_shapes, read_part
 from boldscribe.models.conversion.llm import check_llm, provide_llm
-from boldscribe.models.conversion.sc_mbm import convert_sc_mbm
 from boldscribe.models.conversion.shapes import check_shapes
-from boldscribe.models.conversion.video_llama import assemble, convert_video_llama, expected_shapes, read_part
 from boldscribe.models.pickled_weights import Checkpoint, TrainingConfig, read_checkpoint
-from boldscribe.sections.models import QFormer, ScMbm, VideoLlama
+from boldscribe.sections.models import QFormerSettings, ScMbmSettings, VideoLlamaSettings
 from tests import published_checkpoints as published
 from tests.published_checkpoints import Sizes, State
 
 SMALL = Sizes(8, 12, 3, 2, 14, 28, 6, 2, 2, 2, 3, 16)
 VISION = Blip2VisionConfig(hidden_size=8, intermediate_size=12, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14)
-CONFIG = VideoLlama(q_former=QFormer(n_queries=3, hidden_size=6, image_layers=2, video_layers=2, n_heads=2))
-ENCODER = ScMbm(dim=8, depth=2, n_heads=2, decoder_dim=8, decoder_depth=1)
+CONFIG = VideoLlamaSettings(q_former=QFormerSettings(n_queries=3, hidden_size=6, image_layers=2, video_layers=2, n_heads=2))
+ENCODER = ScMbmSettings(dim=8, depth=2, n_heads=2, decoder_dim=8, decoder_depth=1)
 
 
 def write_llama(folder: Path, width: int = 16) -> Path:
@@ -129,7 +129,7 @@ def test_the_true_sizes_fit_with_nothing_missing_or_unknown() -> None:
         "--eva": {f"visual_encoder.{k}": v for k, v in published.eva(published_sizes, published.meta).items()},
     }
     assert 1.0e9 < published.n_parameters(states["--eva"]) < 1.05e9, "EVA-CLIP g/14 has 1.01 billion weights"
-    expected = expected_shapes(VideoLlama(), Blip2VisionConfig(), 4096)
+    expected = expected_shapes(VideoLlamaSettings(), Blip2VisionConfig(), 4096)
     checkpoints = [Checkpoint(Path(name), state) for name, state in states.items()]
     sources, _ = assemble(checkpoints, expected, 39)
     check_shapes(expected, sources)
@@ -192,7 +192,7 @@ def test_files_of_other_families_and_sizes_are_told_apart(files: dict[str, Path]
 def test_a_13b_part_with_a_7b_language_model_is_said_in_words(
     files: dict[str, Path], llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("boldscribe.models.conversion.video_llama.check_llm", lambda folder: 4096)
+    monkeypatch.setattr("boldscribe.models.conversion.convert_video_llama.check_llm", lambda folder: 4096)
     wide = {**published.trained(SMALL), "llama_proj.weight": torch.ones(5120, 6), "llama_proj.bias": torch.ones(5120)}
     torch.save({"model": wide}, files["checkpoint"])
     words = r"expected \(4096, 6\): the file was made for a 13B language model, but .*llm is a 7B language model; use a checkpoint"

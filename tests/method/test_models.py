@@ -17,12 +17,12 @@ from boldscribe.errors import UserError
 from boldscribe.models.adaptor import add_adaptors, count_parameters, load_adaptors
 from boldscribe.models.fmri_encoder import FmriEncoder, load_encoder, new_encoder, save_encoder
 from boldscribe.models.sc_mbm import Attention, MaskedAutoencoder
-from boldscribe.models.sc_mbm import ScMbm as Encoder
-from boldscribe.models.tokenizer import Tokenizer as TokenizerModule
-from boldscribe.sections.models import Adaptor, ScMbm, Tokenizer
+from boldscribe.models.sc_mbm import ScMbmSettings as Encoder
+from boldscribe.models.tokenizer import TokenizerSettings as TokenizerModule
+from boldscribe.sections.models import AdaptorSettings, ScMbmSettings, TokenizerSettings
 
-SMALL = ScMbm(dim=16, depth=2, n_heads=2, decoder_dim=8, decoder_depth=1, mask_ratio=0.5)
-GRID = Tokenizer(grid=(8, 8, 4), channels=[4, 6])
+SMALL = ScMbmSettings(dim=16, depth=2, n_heads=2, decoder_dim=8, decoder_depth=1, mask_ratio=0.5)
+GRID = TokenizerSettings(grid=(8, 8, 4), channels=[4, 6])
 
 
 def test_attention_equals_torchs_own() -> None:
@@ -87,7 +87,7 @@ def test_only_masked_voxels_that_were_measured_are_scored() -> None:
 
 
 def test_the_decoder_is_mind_vis() -> None:
-    decoder = MaskedAutoencoder(ScMbm(depth=1), GRID, 2).decoder
+    decoder = MaskedAutoencoder(ScMbmSettings(depth=1), GRID, 2).decoder
     *blocks, norm = decoder
     assert len(blocks) == 8 and isinstance(norm, nn.LayerNorm) and norm.normalized_shape == (512,)
     assert {(block.attention.n_heads, block.mlp.expand.out_features) for block in blocks} == {(16, 512)}
@@ -98,7 +98,7 @@ def adapted(activation: str = "gelu") -> tuple[nn.Module, PeftModel]:
     plain = Encoder(SMALL)
     copy = Encoder(SMALL)
     copy.load_state_dict(plain.state_dict())
-    return plain, add_adaptors(copy, Adaptor(rank=3, activation=activation, scale=2.0))
+    return plain, add_adaptors(copy, AdaptorSettings(rank=3, activation=activation, scale=2.0))
 
 
 def test_adaptors_start_as_nothing_and_are_all_that_trains() -> None:
@@ -146,12 +146,12 @@ def test_adaptors_come_back_from_pefts_own_files(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
     assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "NONLINEAR_ADAPTOR"
-    again = load_adaptors(plain, tmp_path, Adaptor(rank=3, scale=2.0))
+    again = load_adaptors(plain, tmp_path, AdaptorSettings(rank=3, scale=2.0))
     x = torch.randn(2, 5, 16)
     torch.testing.assert_close(again(x), model(x))
     assert not torch.allclose(again(x), Encoder(SMALL)(x))
     with pytest.raises(UserError, match=r"adaptor\.scale: found 2\.0, expected 1\.0 as configured"):
-        load_adaptors(plain, tmp_path, Adaptor(rank=3))
+        load_adaptors(plain, tmp_path, AdaptorSettings(rank=3))
     plain_peft = "import sys; from peft import PeftConfig; PeftConfig.from_pretrained(sys.argv[1])"
     refused = subprocess.run([sys.executable, "-c", plain_peft, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
     assert refused.returncode and "NONLINEAR_ADAPTOR" in refused.stderr, "plain PEFT does not take them for linear ones"
@@ -195,5 +195,5 @@ def test_an_encoder_comes_back_as_it_was_saved(demo: Config, pretrained: Path, t
 
 def test_weights_of_another_shape_are_refused_in_words(demo: Config, pretrained: Path) -> None:
     wider = demo.model_copy(update={"sc_mbm": demo.sc_mbm.model_copy(update={"dim": 64})})
-    with pytest.raises(UserError, match=r"sc_mbm\.safetensors: weights do not fit Tokenizer .* pretrain again"):
+    with pytest.raises(UserError, match=r"sc_mbm\.safetensors: weights do not fit TokenizerSettings .* pretrain again"):
         new_encoder(wider, pretrained)

@@ -13,15 +13,13 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.models.conversion.sc_mbm import convert_sc_mbm
-from boldscribe.models.conversion.video_llama import convert_video_llama
+from boldscribe.models.conversion.convert_sc_mbm import convert_sc_mbm
+from boldscribe.models.conversion.convert_video_llama import convert_video_llama
 from boldscribe.models.q_former import QFormer
 from boldscribe.models.sc_mbm import ScMbm
 from boldscribe.models.video_llama import encode_frames, load_encoder, load_frame_tokens, load_projection, load_video_q_former
 from boldscribe.models.visual_encoder import EvaClip, load_visual_encoder
-from boldscribe.sections.models import QFormer as QFormerConfig
-from boldscribe.sections.models import ScMbm as ScMbmConfig
-from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
+from boldscribe.sections.models import QFormerSettings, ScMbmSettings, VideoLlamaSettings
 from tests import published_checkpoints as published
 from tests.timm_block import Block
 
@@ -29,7 +27,7 @@ SIZES = published.Sizes(32, 48, 3, 4, 14, 42, 24, 4, 2, 3, 5, 16)
 VISION = Blip2VisionConfig(
     hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, image_size=42, patch_size=14, initializer_range=0.1
 )
-Q_FORMER = QFormerConfig(n_queries=5, hidden_size=24, image_layers=4, video_layers=2, n_heads=3)
+Q_FORMER = QFormerSettings(n_queries=5, hidden_size=24, image_layers=4, video_layers=2, n_heads=3)
 
 
 def images(frames: torch.Tensor) -> torch.Tensor:
@@ -68,7 +66,7 @@ def converted(demo: Config, parts: dict[str, dict[str, torch.Tensor]], llama: Pa
         folder / "out",
         blip2=folder / "blip2.pth",
         eva=folder / "eva_vit_g.pth",
-        config=VideoLlamaConfig(q_former=Q_FORMER),
+        config=VideoLlamaSettings(q_former=Q_FORMER),
         vision=VISION,
     )
     paths = {"visual_encoder": str(folder / "out/visual_encoder"), "connectors": str(folder / "out/connectors.safetensors")}
@@ -149,7 +147,7 @@ def test_post_layernorm_keeps_its_precision(converted: Config, parts: dict[str, 
 @pytest.mark.parametrize("ratio", [1.0, 4.0])
 def test_sc_mbm_blocks_equal_timms(ratio: float, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = ScMbmConfig(dim=16, depth=3, n_heads=4, mlp_ratio=ratio, decoder_dim=8, decoder_depth=1)
+    config = ScMbmSettings(dim=16, depth=3, n_heads=4, mlp_ratio=ratio, decoder_dim=8, decoder_depth=1)
     state = published.sc_mbm(16, 3, ratio)
     torch.save({"model": state, "epoch": 3}, tmp_path / "fmri_encoder.pth")
     convert_sc_mbm(tmp_path / "fmri_encoder.pth", config, tmp_path / "out")

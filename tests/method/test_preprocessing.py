@@ -21,8 +21,8 @@ from scipy import ndimage
 from boldscribe.config import Config, parse_config
 from boldscribe.errors import UserError
 from boldscribe.images import image_data, load_image, repetition_time, save_image
-from boldscribe.models.embedded import package_file
-from boldscribe.preprocessing import confounds, quality, steps, susceptibility
+from boldscribe.models.embedded_models import package_file
+from boldscribe.preprocessing import confounds, quality_figure, steps, susceptibility
 from boldscribe.preprocessing.embedded import preprocess_subject
 from boldscribe.preprocessing.engine import preprocess
 from boldscribe.preprocessing.field_maps import PhaseDifference, field_map_of
@@ -320,7 +320,7 @@ def test_quality_figure(derivatives: Path, tmp_path: Path) -> None:
     table = pd.read_csv(func / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", na_values="n/a")
     template = load_template(*output_grid(8))
     drawings = [
-        quality.draw(tmp_path / f"{i}.png", t, series, mask, volumes, template, TR, f"{stem}_bold.nii.gz").read_bytes()
+        quality_figure.draw(tmp_path / f"{i}.png", t, series, mask, volumes, template, TR, f"{stem}_bold.nii.gz").read_bytes()
         for i, t in enumerate((table, table))
     ]
     assert drawings[0] == drawings[1]

@@ -14,7 +14,7 @@ from boldscribe.bold.batches import Batches
 from boldscribe.config import Config, check_experiment
 from boldscribe.errors import UserError
 from boldscribe.files import save_array
-from boldscribe.models.assets import provide
+from boldscribe.models.asset_folders import provide
 from boldscribe.models.fmri_encoder import new_encoder
 from boldscribe.models.sc_mbm import ScMbm
 from boldscribe.training.pretrain import pretrain_sc_mbm

@@ -30,7 +30,7 @@ from boldscribe.reporting.evidence import leakage
 from boldscribe.reporting.figures import PALETTE
 from boldscribe.reporting.gallery import examples
 from boldscribe.reporting.page import CITATION, write_report
-from boldscribe.reporting.trials import pack_trials
+from boldscribe.reporting.trial_table import pack_trials
 from tests.conftest import ROOT
 from tests.html_checker import HtmlChecker
 from tests.report_results import METRICS, write_results

@@ -27,7 +27,7 @@ from boldscribe.evaluation.tables import make_tables
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.files import write_json
 from boldscribe.operations.jobs import Job, planned_jobs
-from boldscribe.planning.design import designs_of
+from boldscribe.planning.dataset_counts import designs_of
 from boldscribe.planning.stages import make_plan
 from boldscribe.provenance.guard import Guard
 from boldscribe.provenance.reading import reading

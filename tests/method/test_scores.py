@@ -14,10 +14,10 @@ from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from boldscribe.errors import UserError
-from boldscribe.evaluation.batches import equal_batches
 from boldscribe.evaluation.bertscore import BertScore, load_bert_score
 from boldscribe.evaluation.bleu import COUNTS, corpus_bleu, sentence_bleu
 from boldscribe.evaluation.caption_metrics import Cider, meteor, words
+from boldscribe.evaluation.fixed_batches import equal_batches
 from boldscribe.evaluation.scores import TEXT_SCORES, score
 from boldscribe.sections.training import Evaluation
 

@@ -9,7 +9,7 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.evaluation.reading import read_signatures
+from boldscribe.evaluation.score_tables import read_signatures
 from boldscribe.evaluation.scores import statistics_columns, write_scores
 from boldscribe.files import sha256_of
 from boldscribe.sections.training import Evaluation

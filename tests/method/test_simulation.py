@@ -13,9 +13,9 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.simulation.anatomy import Anatomy, tissues_at, world_points
 from boldscribe.simulation.bold import head_motion, rigid_matrix, simulate_run
 from boldscribe.simulation.dataset import plan, simulate_stimuli, simulate_subject
+from boldscribe.simulation.phantom import Anatomy, tissues_at, world_points
 from boldscribe.simulation.responses import FEATURES, common_layout, feature_matrix, subject_maps, time_courses
 from boldscribe.simulation.scenes import VOCABULARY, draw_scenes
 from boldscribe.simulation.truth import layout_of, responsive_voxels

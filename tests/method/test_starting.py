@@ -19,7 +19,7 @@ from boldscribe.bids import validate_raw
 from boldscribe.cli import main
 from boldscribe.config import Config, check_experiment, load_config, paper_datasets, parse_config
 from boldscribe.images import save_image
-from boldscribe.planning.design import design_of
+from boldscribe.planning.dataset_counts import design_of
 from boldscribe.starting import proposal
 from boldscribe.starting.survey import Survey, split_of
 from boldscribe.starting.validator import validate

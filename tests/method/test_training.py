@@ -13,8 +13,8 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.stimuli.features import video_tokens
 from boldscribe.training.checkpoints import Checkpoints, fingerprint
+from boldscribe.training.learning_rate import warmup_cosine
 from boldscribe.training.pretrain import pretrain_sc_mbm
-from boldscribe.training.schedule import warmup_cosine
 from boldscribe.training.source import source_trials
 from boldscribe.training.stage1 import quality, retrieval_rank, split_clips, train_stage1
 from tests.training_fixtures import stage1_inputs

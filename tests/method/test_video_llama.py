@@ -10,8 +10,8 @@ from torch.nn.functional import log_softmax
 
 from boldscribe.config import Config
 from boldscribe.errors import UserError
-from boldscribe.models.assets import provide
-from boldscribe.models.embedded import unpack
+from boldscribe.models.asset_folders import provide
+from boldscribe.models.embedded_models import unpack
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import bert_state, video_q_former
 from boldscribe.models.sentence_encoder import SentenceEncoder

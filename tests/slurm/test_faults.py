@@ -34,7 +34,7 @@ def test_a_job_out_of_memory_is_tried_again_with_more_and_passes(on_slurm: OnSlu
 
 
 def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(on_slurm: OnSlurm) -> None:
-    on_slurm.site(leave_before=0)
+    on_slurm.site(signal_before=0)
     longer = ["--config", "stage1={epochs: 400, patience: 400}"]
     try:
         output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=1+9*(attempt-1)", *longer))
@@ -49,7 +49,7 @@ def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(o
 
 
 def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(on_slurm: OnSlurm) -> None:
-    on_slurm.site(leave_before=60)
+    on_slurm.site(signal_before=60)
     longer = ["--config", "stage1={epochs: 400, patience: 400}"]
     try:
         output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=2", *longer))
@@ -59,7 +59,7 @@ def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(on_slurm: 
     (job,) = re.findall(r"submitted with SLURM jobid (\d+)", output)
     assert accounted(job, "State") == ["COMPLETED"]
     ends = [e["exit"] for e in read_ledger(on_slurm.results).entries if e["rule"] == "stage1"]
-    assert ends[-2:] == ["left: SIGURG", "completed"]
+    assert ends[-2:] == ["preempted: SIGURG", "completed"]
 
 
 def test_a_users_mistake_is_not_tried_again_and_told(on_slurm: OnSlurm) -> None:

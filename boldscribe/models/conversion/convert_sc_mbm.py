@@ -21,7 +21,7 @@ from boldscribe.models.conversion.names import family
 from boldscribe.models.conversion.shapes import Source, check_shapes, some
 from boldscribe.models.pickled_weights import Checkpoint, TrainingConfig, read_checkpoint
 from boldscribe.models.sc_mbm import ScMbm, size_problems
-from boldscribe.sections.models import ScMbm as ScMbmConfig
+from boldscribe.sections.models import ScMbmSettings
 
 RENAMES = (
     (r"\.attn\.qkv\.", ".attention.qkv."),
@@ -38,7 +38,7 @@ NOT_USED = (
 )
 
 
-def convert_sc_mbm(path: Path, config: ScMbmConfig, out: Path) -> dict[str, Any]:
+def convert_sc_mbm(path: Path, config: ScMbmSettings, out: Path) -> dict[str, Any]:
     """Convert an encoder and write both files or none.
 
     Args:
@@ -81,7 +81,7 @@ def convert_sc_mbm(path: Path, config: ScMbmConfig, out: Path) -> dict[str, Any]
     return report
 
 
-def expected_shapes(config: ScMbmConfig) -> dict[str, Size]:
+def expected_shapes(config: ScMbmSettings) -> dict[str, Size]:
     """Shape of every tensor of the encoder by our names, with query, key and value combined as published."""
     with torch.device("meta"):
         shapes = {name: t.shape for name, t in ScMbm(config).state_dict().items()}
@@ -124,14 +124,14 @@ def _sorted_out(checkpoint: Checkpoint) -> tuple[dict[str, Source], dict[str, li
     return sources, not_used
 
 
-def _check_sizes(sources: dict[str, Source], config: ScMbmConfig, path: Path) -> None:
+def _check_sizes(sources: dict[str, Source], config: ScMbmSettings, path: Path) -> None:
     if "norm.weight" not in sources or "blocks.0.mlp.expand.weight" not in sources:
         raise UserError(str(path), "missing norm.weight or blocks.0.mlp.fc1.weight; expected a complete encoder")
     if problems := size_problems({name: source.tensor.shape for name, source in sources.items()}, config):
         raise UserError(str(path), *problems)
 
 
-def _heads(checkpoint: Checkpoint, config: ScMbmConfig) -> dict[str, Any]:
+def _heads(checkpoint: Checkpoint, config: ScMbmSettings) -> dict[str, Any]:
     """Report the number of heads, checked against the file's configuration if it states one; shapes do not reveal it."""
     stated = vars(checkpoint.beside["config"]).get("num_heads") if isinstance(checkpoint.beside.get("config"), TrainingConfig) else None
     if stated not in (None, config.n_heads):

@@ -1,6 +1,6 @@
 """A training that stops in the middle of a step until it is told to go on, so that a signal can be sent there.
 
-`python -m tests.leaving_training STAGE ARGUMENTS STEP FOLDER`: at optimiser step STEP, process R writes FOLDER/reached.R, and goes on
+`python -m tests.preempted_training STAGE ARGUMENTS STEP FOLDER`: at optimiser step STEP, process R writes FOLDER/reached.R, and goes on
 when FOLDER/go is there. FOLDER/saved lists the steps after which checkpoints were written; FOLDER is the results tree, too.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.config import Config
 from boldscribe.provenance.record import Job, record
 from boldscribe.training import optimisation
@@ -52,10 +52,10 @@ def main(stage: str, arguments: Path, at: int, folder: Path) -> None:
     if rank() > 0:
         try:
             TRAIN[stage](config, "had", **paths)
-        except leaving.Left:
-            leaving.end_last()
+        except preemption.Preempted:
+            preemption.wait_for_first_process()
         return
-    leaving.end_on_sigterm()
+    preemption.exit_on_sigterm()
     outputs = {name: [paths[name]] for name in ("output_dir", "weights", "curve") if name in paths}
     with record(Job(stage, folder, {}, outputs, {"dataset": "had"})):
         TRAIN[stage](config, "had", **paths)

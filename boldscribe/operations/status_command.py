@@ -66,8 +66,8 @@ def status(results: Path | None, configs: tuple[Path, ...], failures: bool, watc
 
     from boldscribe.operations import failures as failing
     from boldscribe.operations import table
+    from boldscribe.operations.local_steps import workflow_folder
     from boldscribe.operations.status import DONE, config_of, survey
-    from boldscribe.operations.steps import workflow_folder
 
     folder = workflow_folder()
     results = results or _latest(folder, configs)

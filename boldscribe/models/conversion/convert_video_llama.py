@@ -20,7 +20,7 @@ from boldscribe.models.conversion.names import family, reason_not_needed, target
 from boldscribe.models.conversion.shapes import Source, check_shapes, some
 from boldscribe.models.pickled_weights import Checkpoint, read_checkpoint
 from boldscribe.models.video_llama import Connectors
-from boldscribe.sections.models import VideoLlama as VideoLlamaConfig
+from boldscribe.sections.models import VideoLlamaSettings
 
 VISUAL, NORM = "visual_encoder.", "visual_encoder.post_layernorm."
 # For each option: the pattern of a key that its file must have, and the names of such files.
@@ -48,7 +48,7 @@ def convert_video_llama(
     *,
     blip2: Path | None = None,
     eva: Path | None = None,
-    config: VideoLlamaConfig | None = None,
+    config: VideoLlamaSettings | None = None,
     vision: Blip2VisionConfig | None = None,
 ) -> dict[str, Any]:
     """Convert the weights and write all of them or nothing.
@@ -74,7 +74,7 @@ def convert_video_llama(
     width = check_llm(llm)
     given = {"--checkpoint": checkpoint, "--blip2": blip2, "--eva": eva}
     checkpoints = [read_part(option, path) for option, path in given.items() if path is not None]
-    expected = expected_shapes(config or VideoLlamaConfig(), vision, width)
+    expected = expected_shapes(config or VideoLlamaSettings(), vision, width)
     sources, fates = assemble(checkpoints, expected, vision.num_hidden_layers)
     _check_llm_size(sources["llama_proj.weight"], width, llm)
     check_shapes(expected, sources)
@@ -114,7 +114,7 @@ def read_part(option: str, path: Path) -> Checkpoint:
     return checkpoint
 
 
-def expected_shapes(config: VideoLlamaConfig, vision: Blip2VisionConfig, llm_width: int) -> dict[str, Size]:
+def expected_shapes(config: VideoLlamaSettings, vision: Blip2VisionConfig, llm_width: int) -> dict[str, Size]:
     """Shape of every tensor to fill; `qkv.bias` is split into `qkv.bias[q]` and `qkv.bias[v]`, its first and last third."""
     with torch.device("meta"):
         modules = {VISUAL: Blip2VisionModel(vision), "": Connectors(config, vision.hidden_size, llm_width)}

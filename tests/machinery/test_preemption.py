@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from boldscribe.cluster import leaving
+from boldscribe.cluster import preemption
 from boldscribe.config import Config
 from boldscribe.provenance.digests import record_path
 from boldscribe.provenance.ledger import new_failures, read_ledger
@@ -53,7 +53,7 @@ def start(stage: str, config: Config, arguments: dict[str, Any], folder: Path, *
     folder.mkdir(exist_ok=True)
     path = folder / "arguments.json"
     path.write_text(json.dumps({**arguments, "config": config.model_dump(by_alias=True, mode="json")}, default=str))
-    command = [*(launch or (sys.executable, "-m")), "tests.leaving_training", stage, str(path), str(STEP[stage]), str(folder)]
+    command = [*(launch or (sys.executable, "-m")), "tests.preempted_training", stage, str(path), str(STEP[stage]), str(folder)]
     return subprocess.Popen(command, cwd=ROOT, env=without_slurm(), **options)
 
 
@@ -89,7 +89,7 @@ def test_a_training_that_left_in_mid_epoch_ends_bit_by_bit_as_one_that_did_not(
     assert process.wait(LIMIT) == {signal.SIGURG: 75, signal.SIGTERM: 143}[number]
     reader.kill()
     assert (left / "saved").read_text().split() == ["1", str(STEP[stage] + 1)], "saved after the step in which the signal came"
-    assert [entry["exit"] for entry in read_ledger(left).entries] == [f"left: {number.name}"]
+    assert [entry["exit"] for entry in read_ledger(left).entries] == [f"preempted: {number.name}"]
     assert not list(new_failures(left, stage))
 
     begun = []
@@ -131,9 +131,9 @@ def test_what_left_twice_has_its_first_attempt_and_the_result_of_one_that_did_no
     assert small_training(tmp_path / "whole", 60).wait(LIMIT) == 0
     results = [tmp_path / name / "results" / "out.txt" for name in ("left", "whole")]
     assert results[0].read_bytes() == results[1].read_bytes()
-    assert exits(tmp_path / "left") == ["left: SIGURG", "left: SIGTERM", "completed"]
+    assert exits(tmp_path / "left") == ["preempted: SIGURG", "preempted: SIGTERM", "completed"]
     activity = json.loads(record_path(results[0]).read_text())["activity"]
-    assert (activity["attempt"], activity["left"]) == (1, 2)
+    assert (activity["attempt"], activity["preempted"]) == (1, 2)
 
 
 NO_TRAINING = """
@@ -162,6 +162,6 @@ def test_a_job_that_gets_nowhere_before_its_limit_is_not_queued_again(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4294967000")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("asked Slurm"))
-    leaving.queue_again(leaving.Left(signal.SIGURG, gained=False))
+    preemption.requeue(preemption.Preempted(signal.SIGURG, gained=False))
     assert "needs a longer `runtime`" in caplog.text
-    leaving.queue_again(leaving.Left(signal.SIGTERM, gained=True))
+    preemption.requeue(preemption.Preempted(signal.SIGTERM, gained=True))

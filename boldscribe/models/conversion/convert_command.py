@@ -26,7 +26,7 @@ def convert() -> None:
 @user_errors
 def video_llama(checkpoint: Path, blip2: Path | None, eva: Path | None, llm: Path, out: Path) -> None:
     """Convert Video-LLaMA: visual encoder, connectors and language model."""
-    from boldscribe.models.conversion.video_llama import convert_video_llama
+    from boldscribe.models.conversion.convert_video_llama import convert_video_llama
 
     report = convert_video_llama(checkpoint, llm, out, blip2=blip2, eva=eva)
     for source in report["sources"]:
@@ -48,7 +48,7 @@ def video_llama(checkpoint: Path, blip2: Path | None, eva: Path | None, llm: Pat
 def sc_mbm(file: Path, out: Path, config: Path) -> None:
     """Convert the fMRI encoder of MinD-Vis or MinD-Video: its blocks and final norm."""
     from boldscribe.config import load_config
-    from boldscribe.models.conversion.sc_mbm import convert_sc_mbm
+    from boldscribe.models.conversion.convert_sc_mbm import convert_sc_mbm
 
     report = convert_sc_mbm(file, load_config(config).sc_mbm, out)
     click.echo(f"{file}: {len(report['used'])} tensors used")

@@ -15,7 +15,7 @@ from rich.table import Table
 from boldscribe.errors import UserError
 from boldscribe.provenance.audit import VERDICTS, Audit, Finding, audit
 from boldscribe.provenance.difference import Difference
-from boldscribe.provenance.run import results_of
+from boldscribe.provenance.run_files import results_of
 
 DISTRUSTED = ("tampered", "unrecorded", "orphan")
 EXIT_DISTRUSTED, EXIT_OTHERWISE = 4, 3

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from boldscribe.cluster.commands import cluster_options, write_site
+from boldscribe.cluster.init_cluster import cluster_options, write_site
 from boldscribe.errors import UserError, user_errors
 
 if TYPE_CHECKING:

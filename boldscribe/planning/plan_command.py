@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from boldscribe.planning.free import Verdict
-    from boldscribe.planning.queue import Partition
+    from boldscribe.planning.slurm_partitions import Partition
     from boldscribe.planning.stages import Line, Plan
 
 PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
@@ -55,7 +55,7 @@ def plan(configs: tuple[Path, ...], results: Path | None, at_once: int | None, a
 
     from boldscribe.cluster.site import load_site
     from boldscribe.config import load_config
-    from boldscribe.planning import queue
+    from boldscribe.planning import slurm_partitions
     from boldscribe.planning.free import cores, verdicts
     from boldscribe.planning.stages import make_plan
     from boldscribe.planning.wall import wall
@@ -63,16 +63,16 @@ def plan(configs: tuple[Path, ...], results: Path | None, at_once: int | None, a
     config = load_config(PAPER, *configs)
     results = results or Path(config.paths.results)
     made = make_plan(config, results, cores(), at_once)
-    partitions, site = queue.look(), load_site()
+    partitions, site = slurm_partitions.look(), load_site()
     judged = verdicts(config, made, results, partitions, site)
-    duration = wall(config, made, results, queue.usable(partitions, site) if partitions else None, at_once)
+    duration = wall(config, made, results, slurm_partitions.usable(partitions, site) if partitions else None, at_once)
     if as_json:
         content = {
             "lines": [asdict(line) for line in made.lines],
             "total": asdict(made.total()),
             "assumed": made.assumed,
             "verdicts": [asdict(v) for v in judged],
-            "partitions": None if partitions is None else [queue.as_json(p) for p in partitions],
+            "partitions": None if partitions is None else [slurm_partitions.as_json(p) for p in partitions],
             "wall": asdict(duration),
         }
         click.echo(json.dumps(content, indent=1))
@@ -80,7 +80,7 @@ def plan(configs: tuple[Path, ...], results: Path | None, at_once: int | None, a
         console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
         print_plan(made, console)
         if partitions:
-            print_partitions(partitions, queue.usable(partitions, site), console)
+            print_partitions(partitions, slurm_partitions.usable(partitions, site), console)
         print_verdicts(judged, console)
         console.print(duration.sentence(), highlight=False)
     sys.exit(0 if all(v.fits for v in judged) else 1)
@@ -154,7 +154,7 @@ def print_partitions(partitions: Sequence[Partition], used: Sequence[Partition],
     from rich import box
     from rich.table import Table
 
-    from boldscribe.planning.queue import row
+    from boldscribe.planning.slurm_partitions import row
 
     table = Table(title="Slurm's partitions now (free of total)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in ("partition", "time limit", "nodes", "CPUs", "GPUs", "largest node", "jobs waiting", "used"):

@@ -18,7 +18,7 @@ OPTIONS = (
     click.option("--embedded-gpus", type=click.IntRange(min=0), help="GPUs for each GPU rule of the embedded default; none by default."),
     click.option("--constraint", help="Features that nodes must have."),
     click.option(
-        "--leave-before", type=click.IntRange(min=0), help="Training runs exit this many seconds before their limit; 300 by default."
+        "--signal-before", type=click.IntRange(min=0), help="Training runs exit this many seconds before their limit; 300 by default."
     ),
     click.option("--scratch", help="Folder on a node's own disk, e.g. '$TMPDIR'."),
     click.option("--experiment", multiple=True, help="Configuration to use if --configfile gives none; may be repeated."),

@@ -22,9 +22,9 @@ from boldscribe.files import save_array
 from boldscribe.preprocessing.confounds import cosines
 from boldscribe.preprocessing.template import SPACE, output_grid
 from boldscribe.reproducible import generator
-from boldscribe.simulation.anatomy import EPI_INTENSITY, Tissues, tissues_at, world_points
 from boldscribe.simulation.bold import BACKGROUND_NOISE, signal_change
 from boldscribe.simulation.dataset import frame_times
+from boldscribe.simulation.phantom import EPI_INTENSITY, Tissues, tissues_at, world_points
 from boldscribe.simulation.responses import PEAK_RESPONSE, feature_matrix, response_delay, subject_maps, time_courses
 from boldscribe.simulation.scenes import Scene
 from boldscribe.simulation.truth import layout_of

@@ -201,8 +201,8 @@ def weights(configs: Sequence[Path], asset: str | None, revision: str | None, en
 def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_run: bool) -> None:
     """Fetch fMRIPrep's templates to the folder preprocessing.templateflow_home."""
     from boldscribe.config import load_config
-    from boldscribe.fetching.templates import fetch_templates, templateflow_home
-    from boldscribe.fetching.templates import templates as table
+    from boldscribe.fetching.template_files import fetch_templates, templateflow_home
+    from boldscribe.fetching.template_files import templates as table
     from boldscribe.fetching.transfer import gigabytes, lacking
 
     folder = templateflow_home(load_config(*configs))
@@ -225,7 +225,7 @@ def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_
 def containers(configs: Sequence[Path], engine: Any, registry: str | None, dry_run: bool) -> None:
     """Fetch fMRIPrep's image by digest: as a file for apptainer, or to docker's store."""
     from boldscribe.config import load_config
-    from boldscribe.fetching.containers import fetch_container
+    from boldscribe.fetching.container_images import fetch_container
 
     config = load_config(*configs)
     if (chosen := engine or config.preprocessing.engine) not in ("apptainer", "docker"):

@@ -3,7 +3,7 @@
 SIGURG (`sbatch --signal=URG@SECONDS`) announces the time limit, and the training run is requeued. Where Slurm refuses that, and outside
 Slurm, it ends with exit code 75, and Snakemake's `retries` start a new attempt. Shells, `tee` and Snakemake ignore SIGURG, and so does
 every step that is not a training run. SIGTERM means that the job was preempted, after which Slurm requeues it, or cancelled on purpose.
-In both cases the ledger records `left`, since nothing has failed (docs/preemption.md).
+In both cases the ledger records `preempted`, since nothing has failed (docs/preemption.md).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-QUEUED_AGAIN = os.EX_TEMPFAIL  # 75, "try again later"
+REQUEUED = os.EX_TEMPFAIL  # 75, "try again later"
 SCONTROL_TIMEOUT = 60  # s
 LAST_TO_END = 60  # s that the other processes of a training run wait for the first one to end
 
-_asked: signal.Signals | None = None
+_pending: signal.Signals | None = None
 
 
-class Left(SystemExit):
+class Preempted(SystemExit):
     """Exit of a step that a signal ended before its work was done; not a failure.
 
     Args:
@@ -37,54 +37,54 @@ class Left(SystemExit):
 
     def __init__(self, number: signal.Signals, gained: bool = False) -> None:
         self.number, self.gained = number, gained
-        super().__init__(QUEUED_AGAIN if number is signal.SIGURG else 128 + number)
+        super().__init__(REQUEUED if number is signal.SIGURG else 128 + number)
 
     def __str__(self) -> str:
-        return f"left: {self.number.name}"
+        return f"preempted: {self.number.name}"
 
 
-def end_on_sigterm() -> None:
-    """Make SIGTERM end this process by `Left`, so that open resources are closed and the ledger records the exit."""
+def exit_on_sigterm() -> None:
+    """Make SIGTERM end this process by `Preempted`, so that open resources are closed and the ledger records the exit."""
     signal.signal(signal.SIGTERM, _end)
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def handling_signals() -> Iterator[None]:
     """Handle SIGURG from here on, even before a training run has reached its first step."""
     with _handled(signal.SIGURG):
         yield
 
 
 @contextmanager
-def until_the_step_ends() -> Iterator[None]:
-    """Defer SIGTERM as well as SIGURG; `asked` reports both."""
+def deferring_signals() -> Iterator[None]:
+    """Defer SIGTERM as well as SIGURG; `pending_signal` reports both."""
     with _handled(signal.SIGTERM), _handled(signal.SIGURG):
         yield
 
 
-def asked() -> signal.Signals | None:
+def pending_signal() -> signal.Signals | None:
     """Return the signal that asked this process to exit early, SIGTERM before SIGURG; None if there was none."""
-    return _asked
+    return _pending
 
 
-def leave(number: signal.Signals, gained: bool) -> NoReturn:
-    """Exit by `Left`; further signals do not interrupt what is still to be written.
+def exit_early(number: signal.Signals, gained: bool) -> NoReturn:
+    """Exit by `Preempted`; further signals do not interrupt what is still to be written.
 
     Raises:
-        Left: always.
+        Preempted: always.
     """
     for ignored in (signal.SIGTERM, signal.SIGURG):
         signal.signal(ignored, signal.SIG_IGN)
-    let_go_of_closed_pipes()
-    raise Left(number, gained)
+    redirect_closed_pipes()
+    raise Preempted(number, gained)
 
 
-def queue_again(left: Left) -> None:
+def requeue(preempted: Preempted) -> None:
     """Ask Slurm to requeue this job if it exited for the time limit and made progress; without progress it would never finish."""
     log = logging.getLogger(__name__)
-    if left.number is not signal.SIGURG:
+    if preempted.number is not signal.SIGURG:
         return
-    if not left.gained:
+    if not preempted.gained:
         log.warning("no step was completed before the time limit approached: not requeued; such a job needs a longer `runtime`")
     elif job := os.environ.get("SLURM_JOB_ID"):
         command = ["scontrol", "requeue", job]
@@ -99,7 +99,7 @@ def queue_again(left: Left) -> None:
             log.warning("Slurm does not requeue job %s: %s", job, refused)
 
 
-def end_last() -> None:
+def wait_for_first_process() -> None:
     """Wait for the first process of a training run, which saves and records for all; the launcher then ends this process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(LAST_TO_END)
@@ -116,7 +116,7 @@ class Tolerant:
         try:
             return self._stream.write(text)
         except BrokenPipeError:
-            let_go_of_closed_pipes()
+            redirect_closed_pipes()
             return len(text)
 
     def flush(self) -> None:
@@ -124,13 +124,13 @@ class Tolerant:
         try:
             self._stream.flush()
         except BrokenPipeError:
-            let_go_of_closed_pipes()
+            redirect_closed_pipes()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def let_go_of_closed_pipes() -> None:
+def redirect_closed_pipes() -> None:
     """Redirect standard output and error to the null device if they are pipes without a reader, where writing would fail."""
     for stream in (sys.__stdout__, sys.__stderr__):
         try:
@@ -146,24 +146,24 @@ def let_go_of_closed_pipes() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    leave(signal.Signals(number), gained=False)
+    exit_early(signal.Signals(number), gained=False)
 
 
-def _ask(number: int, frame: FrameType | None) -> None:
-    global _asked
-    if _asked is not signal.SIGTERM:
-        _asked = signal.Signals(number)
+def _note(number: int, frame: FrameType | None) -> None:
+    global _pending
+    if _pending is not signal.SIGTERM:
+        _pending = signal.Signals(number)
 
 
 @contextmanager
 def _handled(number: signal.Signals) -> Iterator[None]:
-    """Handle the signal by `_ask` in this block; afterwards restore the previous handler, unless `leave` has been called."""
-    global _asked
-    before = signal.signal(number, _ask)
+    """Handle the signal by `_note` in this block; afterwards restore the previous handler, unless `exit_early` has been called."""
+    global _pending
+    before = signal.signal(number, _note)
     try:
         yield
     finally:
-        if signal.getsignal(number) is _ask:
+        if signal.getsignal(number) is _note:
             signal.signal(number, before)
-        if before is not _ask:
-            _asked = None
+        if before is not _note:
+            _pending = None

@@ -16,8 +16,8 @@ from boldscribe.training.distributed import process_group, rank
 from boldscribe.training.optimisation import Optimisation
 
 
-@program("stage1", inputs={}, outputs={"out": "what was learnt"}, work=True, resources=("steps",), shut=True)
-def main(config: Config, inputs: Files, outputs: Files, work: Path, steps: int) -> None:
+@program("stage1", inputs={}, outputs={"out": "what was learnt"}, work=True, wildcards=("steps",), shut=True)
+def main(config: Config, inputs: Files, outputs: Files, work: Path, steps: str) -> None:
     """Train."""
     with preemption.handling_signals(), process_group():
         weight = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
@@ -26,7 +26,7 @@ def main(config: Config, inputs: Files, outputs: Files, work: Path, steps: int) 
             purpose=("stage1",),
             parameters={"weight": weight},
             rate=lambda step: 0.1,
-            steps=steps,
+            steps=int(steps),
             weight_decay=0.0,
             grad_clip=None,
             checkpoints=Checkpoints("stage1", work, {}, []),

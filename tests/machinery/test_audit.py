@@ -39,7 +39,7 @@ def test_a_finished_run_is_verified_in_full_and_fast_and_nothing_is_planned(toy:
     [
         pytest.param(IDENTIFICATION, "TOLERANCE = 1e-6", "TOLERANCE = 1e-5", AFTER_SCORES, id="function"),
         pytest.param(IDENTIFICATION, "import numpy as np\n", "# a remark\nimport numpy as np  # another\n", set(), id="comment"),
-        pytest.param(IDENTIFICATION, '"""Identification: is', '"""Is', set(), id="docstring"),
+        pytest.param(IDENTIFICATION, '"""Identification: whether', '"""Whether', set(), id="docstring"),
         pytest.param("workflow_scripts/tables.py", "from boldscribe", "# a remark\nfrom boldscribe", set(), id="comment in a program"),
         pytest.param(EXPERIMENT, SETTINGS, f"{SETTINGS}\nconnectors: {{n_clips: 99}}", set(), id="unused key"),
         pytest.param(EXPERIMENT, SETTINGS, SETTINGS.replace("200", "500"), AFTER_TABLES, id="used key"),

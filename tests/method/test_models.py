@@ -17,8 +17,8 @@ from boldscribe.errors import UserError
 from boldscribe.models.adaptor import add_adaptors, count_parameters, load_adaptors
 from boldscribe.models.fmri_encoder import FmriEncoder, load_encoder, new_encoder, save_encoder
 from boldscribe.models.sc_mbm import Attention, MaskedAutoencoder
-from boldscribe.models.sc_mbm import ScMbmSettings as Encoder
-from boldscribe.models.tokenizer import TokenizerSettings as TokenizerModule
+from boldscribe.models.sc_mbm import ScMbm
+from boldscribe.models.tokenizer import Tokenizer
 from boldscribe.sections.models import AdaptorSettings, ScMbmSettings, TokenizerSettings
 
 SMALL = ScMbmSettings(dim=16, depth=2, n_heads=2, decoder_dim=8, decoder_depth=1, mask_ratio=0.5)
@@ -36,7 +36,7 @@ def test_attention_equals_torchs_own() -> None:
 
 
 def test_cubes_are_the_voxels_under_each_token() -> None:
-    tokenizer = TokenizerModule(GRID, n_volumes=2, dim=16)
+    tokenizer = Tokenizer(GRID, n_volumes=2, dim=16)
     bold = torch.arange(2 * 8 * 8 * 4, dtype=torch.float32).view(1, 2, 8, 8, 4)
     cubes = tokenizer.cubes(bold)
     assert cubes.shape == (1, tokenizer.n_tokens, 2 * 4**3)
@@ -95,8 +95,8 @@ def test_the_decoder_is_mind_vis() -> None:
 
 def adapted(activation: str = "gelu") -> tuple[nn.Module, PeftModel]:
     torch.manual_seed(0)
-    plain = Encoder(SMALL)
-    copy = Encoder(SMALL)
+    plain = ScMbm(SMALL)
+    copy = ScMbm(SMALL)
     copy.load_state_dict(plain.state_dict())
     return plain, add_adaptors(copy, AdaptorSettings(rank=3, activation=activation, scale=2.0))
 
@@ -149,7 +149,7 @@ def test_adaptors_come_back_from_pefts_own_files(tmp_path: Path) -> None:
     again = load_adaptors(plain, tmp_path, AdaptorSettings(rank=3, scale=2.0))
     x = torch.randn(2, 5, 16)
     torch.testing.assert_close(again(x), model(x))
-    assert not torch.allclose(again(x), Encoder(SMALL)(x))
+    assert not torch.allclose(again(x), ScMbm(SMALL)(x))
     with pytest.raises(UserError, match=r"adaptor\.scale: found 2\.0, expected 1\.0 as configured"):
         load_adaptors(plain, tmp_path, AdaptorSettings(rank=3))
     plain_peft = "import sys; from peft import PeftConfig; PeftConfig.from_pretrained(sys.argv[1])"
@@ -195,5 +195,5 @@ def test_an_encoder_comes_back_as_it_was_saved(demo: Config, pretrained: Path, t
 
 def test_weights_of_another_shape_are_refused_in_words(demo: Config, pretrained: Path) -> None:
     wider = demo.model_copy(update={"sc_mbm": demo.sc_mbm.model_copy(update={"dim": 64})})
-    with pytest.raises(UserError, match=r"sc_mbm\.safetensors: weights do not fit TokenizerSettings .* pretrain again"):
+    with pytest.raises(UserError, match=r"sc_mbm\.safetensors: weights do not fit Tokenizer .* pretrain again"):
         new_encoder(wider, pretrained)

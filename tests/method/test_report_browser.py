@@ -73,10 +73,12 @@ def opened(browser: Any, report: Path) -> Iterator[Opener]:
 
 
 def scrolled_through(page: Any) -> None:
-    """Look at all of the page, so that all that waits to be seen is loaded."""
-    for top in range(0, page.evaluate("document.documentElement.scrollHeight"), 500):
+    """Scroll to the end of the page, which grows meanwhile, so that all lazy images are loaded."""
+    top = 0
+    while top < page.evaluate("document.documentElement.scrollHeight"):
         page.evaluate(f"scrollTo({{top: {top}, behavior: 'instant'}})")
         page.wait_for_timeout(10)
+        top += 500
     assert page.evaluate("Promise.all([...document.images].map((image) => image.decode().then(() => image.naturalWidth > 0)))")
 
 

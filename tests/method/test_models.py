@@ -16,8 +16,7 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.models.adaptor import add_adaptors, count_parameters, load_adaptors
 from boldscribe.models.fmri_encoder import FmriEncoder, load_encoder, new_encoder, save_encoder
-from boldscribe.models.sc_mbm import Attention, MaskedAutoencoder
-from boldscribe.models.sc_mbm import ScMbm
+from boldscribe.models.sc_mbm import Attention, MaskedAutoencoder, ScMbm
 from boldscribe.models.tokenizer import Tokenizer
 from boldscribe.sections.models import AdaptorSettings, ScMbmSettings, TokenizerSettings
 

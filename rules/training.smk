@@ -15,7 +15,8 @@ use rule step as pretrain_sc_mbm with:
         weights=f"{R}/sc_mbm/{{dataset}}/sc_mbm.safetensors",
         curve=f"{R}/sc_mbm/{{dataset}}/curve.parquet",
     params:
-        run=LAUNCH,
+        run=launch,
+        processes=PROCESSES,
     log:
         f"{R}/logs/pretrain_sc_mbm/{{dataset}}.log",
     threads: CORES
@@ -43,7 +44,8 @@ use rule step as stage1 with:
     output:
         folder=directory(f"{R}/stage1/{{dataset}}/{{encoder}}"),
     params:
-        run=LAUNCH,
+        run=launch,
+        processes=PROCESSES,
     log:
         f"{R}/logs/stage1/{{dataset}}_encoder-{{encoder}}.log",
     threads: CORES
@@ -94,7 +96,8 @@ use rule step as stage2 with:
     output:
         folder=directory(f"{R}/stage2/{{dataset}}/{{bridge}}"),
     params:
-        run=LAUNCH,
+        run=launch,
+        processes=PROCESSES,
     log:
         f"{R}/logs/stage2/{{dataset}}_bridge-{{bridge}}.log",
     threads: CORES

@@ -134,7 +134,7 @@ def _packages() -> Check:
 
 
 def _full_scale(config: Config | None) -> dict[str, float | None]:
-    """What the paper's experiment needs: cores and memory (GB) of its largest job, disk (GB); None where no plan can be made."""
+    """Return what the paper's experiment needs: cores and memory (GB) of its largest job, disk (GB); None where no plan can be made."""
     from boldscribe.planning.stages import make_plan
 
     try:

@@ -8,8 +8,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 from filelock import FileLock
@@ -114,7 +115,7 @@ class Checkout:
         """Run its experiment, or ask about it; targets come first."""
         return self.run(*SNAKEMAKE, *arguments, *TINY[:2], f"tests/{self.experiment}/experiment.yaml", check=check)
 
-    def copy(self, folder: Path) -> "Checkout":
+    def copy(self, folder: Path) -> Self:
         """The checkout with its results and with what Snakemake knows of them, elsewhere; models, which are large, are linked."""
 
         def copy(source: str, target: str) -> None:
@@ -124,7 +125,7 @@ class Checkout:
                 shutil.copy2(source, target)
 
         shutil.copytree(self.root, folder, symlinks=True, copy_function=copy)
-        return Checkout(folder, dict(self.variables), self.experiment)
+        return replace(self, root=folder, variables=dict(self.variables))
 
 
 def copy_code(folder: Path) -> Path:

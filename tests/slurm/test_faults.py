@@ -33,32 +33,35 @@ def test_a_job_out_of_memory_is_tried_again_with_more_and_passes(on_slurm: OnSlu
     assert on_slurm.stage1_weights() == on_slurm.weights
 
 
-def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(on_slurm: OnSlurm) -> None:
-    on_slurm.site(signal_before=0)
-    longer = ["--config", "stage1={epochs: 400, patience: 400}"]
-    try:
-        output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=1+9*(attempt-1)", *longer))
-    finally:
-        on_slurm.site()
+@pytest.fixture(scope="module")
+def over_time(on_slurm: OnSlurm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[OnSlurm, str]]:
+    """Two runs at the same time, in copies, whose Stage I reaches its limit: one is killed there, one warned before; with their output."""
+    runs = {}
+    for name, signal_before, minutes in (("killed", 0, "1+9*(attempt-1)"), ("warned", 60, "2")):
+        copy = on_slurm.copy(tmp_path_factory.mktemp(name) / "checkout")
+        copy.forget_stage1()
+        copy.site(signal_before=signal_before)
+        longer = ["--config", "stage1={epochs: 400, patience: 400}"]
+        runs[name] = copy, copy.start(STAGE1, "--set-resources", f"stage1:runtime={minutes}", *longer)
+    return {name: (copy, finish(run)) for name, (copy, run) in runs.items()}
+
+
+def test_a_job_over_its_time_is_tried_again_with_more_and_goes_on_where_it_was(over_time: dict[str, tuple[OnSlurm, str]]) -> None:
+    killed, output = over_time["killed"]
     first, second = re.findall(r"submitted with SLURM jobid (\d+)", output)
     assert accounted(first, "State", "Timelimit") == ["TIMEOUT", "00:01:00"]
     assert accounted(second, "State", "Timelimit") == ["COMPLETED", "00:10:00"]
-    log = (on_slurm.results / "logs" / "stage1" / "had_encoder-model.log").read_text()
+    log = (killed.results / "logs" / "stage1" / "had_encoder-model.log").read_text()
     steps = [int(n) for n in re.findall(r"stage1: +\d+%\|[^|]*\| (\d+)/400", log.split("===")[-1])]
     assert steps and steps[0] > 0, "the second attempt does not begin at the first step"
 
 
-def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(on_slurm: OnSlurm) -> None:
-    on_slurm.site(signal_before=60)
-    longer = ["--config", "stage1={epochs: 400, patience: 400}"]
-    try:
-        output = finish(on_slurm.start(STAGE1, "--set-resources", "stage1:runtime=2", *longer))
-    finally:
-        on_slurm.site()
+def test_a_training_leaves_before_its_limit_and_slurm_queues_it_again(over_time: dict[str, tuple[OnSlurm, str]]) -> None:
+    warned, output = over_time["warned"]
     assert AGAIN not in output, "no attempt of Snakemake's is spent on it"
     (job,) = re.findall(r"submitted with SLURM jobid (\d+)", output)
     assert accounted(job, "State") == ["COMPLETED"]
-    ends = [e["exit"] for e in read_ledger(on_slurm.results).entries if e["rule"] == "stage1"]
+    ends = [e["exit"] for e in read_ledger(warned.results).entries if e["rule"] == "stage1"]
     assert ends[-2:] == ["preempted: SIGURG", "completed"]
 
 

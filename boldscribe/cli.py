@@ -86,17 +86,12 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
 
 @main.command()
 @click.option("--write", is_flag=True, help="Write config.yaml and schemas/ in the checkout.")
-@click.option("--slices", type=click.Path(path_type=Path), metavar="RESULTS", help="Write rules/settings.yaml from the records of a run.")
 @user_errors
-def config(write: bool, slices: Path | None) -> None:
+def config(write: bool) -> None:
     """Print the paper's configuration with the meaning and source of every key."""
     from boldscribe.config_files import config_yaml, generated_files
-    from boldscribe.provenance.slices import DECLARATION, declaration
 
-    if slices is not None:
-        DECLARATION.write_text(declaration(slices))
-        click.echo(DECLARATION.relative_to(ROOT))
-    elif not write:
+    if not write:
         click.echo(config_yaml(), nl=False)
     else:
         for path, content in generated_files(ROOT).items():

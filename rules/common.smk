@@ -21,7 +21,7 @@ from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.run_files import write_run
-from boldscribe.provenance.slices import declared_slice
+from boldscribe.provenance.slices import slice_of
 
 if workflow.is_main_process:
     look_around(Path.cwd())

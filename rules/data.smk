@@ -55,8 +55,6 @@ use rule step as fetch_model with:
         script=ancient("workflow_scripts/fetch_model.py"),
     output:
         model=directory(f"{R}/models/{{asset}}"),
-    params:
-        settings=settings("fetch_model/{asset}"),
     log:
         f"{R}/logs/fetch_model/{{asset}}.log",
     resources:

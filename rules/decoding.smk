@@ -52,8 +52,6 @@ use rule step as captions_again with:
         models=models(*CAPTIONER),
     output:
         captions=f"{R}/stimuli/{{dataset}}/test-{{shard}}_captions_again.parquet",
-    params:
-        settings=settings("captions_again" if OWN_CAPTIONS else "captions_again/video_text"),
     log:
         f"{R}/logs/captions_again/{{dataset}}_{{shard}}.log",
     threads: CORES if OWN_CAPTIONS else 8

@@ -2,18 +2,15 @@
 
 
 def settings(step):
-    """Return a function for the settings that a step reads (rules/settings.yaml); a changed one reruns only the steps that read it."""
-
-    def values(wildcards):
-        return settings_of(step.format(**dict(wildcards.items())), wildcards.get("dataset"))
-
-    return values
+    """Return a function for the settings that a step reads (SETTINGS of its program); a changed one reruns only the steps that read it."""
+    return lambda wildcards: settings_of(step, wildcards.get("dataset"), wildcards.get("asset"))
 
 
 @cache
-def settings_of(step, dataset):
-    """Return the settings of a step's jobs on a data set as JSON, computed once instead of for each job."""
-    return json.dumps(declared_slice(experiment, step, dataset), sort_keys=True)
+def settings_of(step, dataset, asset):
+    """Return the settings of a step's jobs on a data set or asset as JSON, computed once instead of for each job."""
+    wildcards = {name: value for name, value in (("dataset", dataset), ("asset", asset)) if value}
+    return json.dumps(slice_of(experiment, step, wildcards), sort_keys=True)
 
 
 def code(program):

@@ -58,8 +58,6 @@ use rule step as captions with:
         models=models(*CAPTIONER),
     output:
         captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
-    params:
-        settings=settings("captions" if OWN_CAPTIONS else "captions/video_text"),
     log:
         f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
     threads: CORES if OWN_CAPTIONS else 8

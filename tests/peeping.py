@@ -23,7 +23,7 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.forkserver import hand_over
 from boldscribe.provenance import landlock
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
 
 def by_c(path: Path) -> Any:
@@ -99,8 +99,8 @@ WAYS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@program("stage1", inputs={"inputs": "declared"}, outputs={"out": "what came of it"}, wildcards=("line", "kept"), shut=True)
-def main(config: Config, inputs: Files, outputs: Files, line: str, kept: str) -> None:
+@program("stage1", settings="paths.results", shut=True)
+def main(config: Config, line: str, kept: str, inputs: Inputs, out: Output) -> None:
     """Try; with `kept: no`, the first refusal is raised, as by a library that keeps nothing to itself."""
     found = {}
     for way, file in json.loads(os.environ["TRIES"]):
@@ -112,7 +112,7 @@ def main(config: Config, inputs: Files, outputs: Files, line: str, kept: str) ->
             if kept == "no":
                 raise
     Path(config.paths.results, "stage1", "tried.json").write_text(json.dumps(found))
-    outputs.one("out").write_text("made")
+    out.write_text("made")
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ import torch
 
 from boldscribe.cluster import preemption
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Output, program
 from boldscribe.training.checkpoints import Checkpoints
 from boldscribe.training.distributed import process_group, rank
 from boldscribe.training.optimisation import Optimisation
 
 
-@program("stage1", inputs={}, outputs={"out": "what was learnt"}, work=True, wildcards=("steps",), shut=True)
-def main(config: Config, inputs: Files, outputs: Files, work: Path, steps: str) -> None:
+@program("stage1", shut=True)
+def main(config: Config, steps: str, out: Output, work: Path) -> None:
     """Train."""
     with preemption.handling_signals(), process_group():
         weight = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
@@ -40,7 +40,7 @@ def main(config: Config, inputs: Files, outputs: Files, work: Path, steps: str) 
             time.sleep(0.05)
             (work / f"step.{rank()}").write_text(str(step))
     if rank() == 0:
-        outputs.one("out").write_text(f"{weight.tolist()} {training.curve}")
+        out.write_text(f"{weight.tolist()} {training.curve}")
 
 
 if __name__ == "__main__":

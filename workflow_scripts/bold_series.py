@@ -1,22 +1,27 @@
 """Mask, denoise and z-score a subject's runs. Run by hand: `python -m workflow_scripts.bold_series --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "derivatives": "the subject's folder of derivatives",
-    "raw": "events: the subject's raw data, or the manifest of the data set",
-    "checked": "what the check found",
-}
-OUTPUTS = {
-    "series": "cleaned series (.npy)",
-    "voxels": "place of each voxel in the grid (.npy), next to the series",
-    "displacement": "framewise displacement (.npy), next to the series",
-}
+SETTINGS = (
+    "bold.clip_sigma bold.motion bold.signal bold.smoothing_fwhm bold.tissue datasets.*.adapter datasets.*.bids_dir "
+    "datasets.*.description_column datasets.*.lead_in datasets.*.session datasets.*.stimulus_column datasets.*.stimulus_manifest "
+    "datasets.*.task preprocessing.resolution preprocessing.space"
+)
 
 
-@program("bold_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+@program("bold_series", settings=SETTINGS)
+def main(
+    config: Config,
+    dataset: str,
+    subject: str,
+    derivatives: Input,
+    raw: Inputs,
+    checked: Input,
+    series: Output,
+    voxels: Output,
+    displacement: Output,
+) -> None:
     """Mask, denoise and z-score a subject's runs."""
     from boldscribe.bids.checked import read_checked
     from boldscribe.bold.series import write_series
@@ -26,9 +31,9 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: s
         config.datasets[dataset],
         dataset,
         subject,
-        inputs.one("derivatives").parent,
-        outputs.one("series"),
-        lead_in=read_checked(inputs.one("checked")).lead_in,
+        derivatives.parent,
+        series,
+        lead_in=read_checked(checked).lead_in,
     )
 
 

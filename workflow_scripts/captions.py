@@ -2,29 +2,37 @@
 
 from boldscribe.config import Config
 from boldscribe.models import share_llm
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "trials": "trial indices (.parquet)",
-    "labels": "labels (.parquet)",
-    "clips": "tokens of the clips for Video-LLaMA, their frames for a video-text model (.npy)",
-    "models": "model folders",
+SETTINGS = {
+    "video_llama": (
+        "captioner.hub_name captioner.kind captioner.revision seed video_llama.batch_size video_llama.connectors "
+        "video_llama.do_sample video_llama.dtype video_llama.llm video_llama.max_new_tokens video_llama.prompt "
+        "video_llama.q_former.hidden_size video_llama.q_former.n_heads video_llama.q_former.n_queries "
+        "video_llama.q_former.video_layers video_llama.stop video_llama.temperature video_llama.top_p"
+    ),
+    "video_text": (
+        "captioner.batch_size captioner.dtype captioner.frames_as captioner.hub_name captioner.kind captioner.model "
+        "captioner.revision seed video_llama.do_sample video_llama.max_new_tokens video_llama.temperature video_llama.top_p"
+    ),
 }
-OUTPUTS = {"captions": "pseudo-captions (.parquet)"}
+BY = "captioner.kind"  # which of them
 
 
-@program("captions", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), share=share_llm)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
+@program("captions", settings=SETTINGS, by=BY, share=share_llm)
+def main(
+    config: Config, dataset: str, split: str, shard: str, trials: Inputs, labels: Inputs, clips: Input, models: Inputs, captions: Output
+) -> None:
     """Caption the clips of a shard: one answer to each record's instruction."""
     from boldscribe.stimuli.captions import write_captions
 
     write_captions(
         config,
-        trials=inputs["trials"],
-        labels=inputs["labels"],
-        clips=inputs.one("clips"),
-        models_dir=inputs["models"][0].parent,
-        output=outputs.one("captions"),
+        trials=trials,
+        labels=labels,
+        clips=clips,
+        models_dir=models[0].parent,
+        output=captions,
     )
 
 

@@ -1,19 +1,24 @@
 """Check a raw data set before compute is spent. Run by hand: `python -m workflow_scripts.check_dataset --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {"raw": "raw data, or the manifest of the data set"}
-OUTPUTS = {"report": "what was checked, as JSON"}
+SETTINGS = (
+    "bold.delay bold.n_volumes bold.signal datasets.*.adaptation_runs datasets.*.adapter datasets.*.bids_dir "
+    "datasets.*.derivatives_dir datasets.*.description_column datasets.*.lead_in datasets.*.leave_out datasets.*.session "
+    "datasets.*.split datasets.*.stimuli_dir datasets.*.stimulus_column datasets.*.stimulus_manifest datasets.*.strict_test_share "
+    "datasets.*.task datasets.*.test_runs datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine "
+    "preprocessing.resolution preprocessing.space seed stimuli.largest_broken_share"
+)
 
 
-@program("check_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), resources=("threads",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, threads: int) -> None:
+@program("check_dataset", settings=SETTINGS)
+def main(config: Config, dataset: str, raw: Inputs, report: Output, threads: int) -> None:
     """Check a raw data set before compute is spent."""
     from boldscribe.bids import validate_raw
     from boldscribe.files import write_json
 
-    write_json(outputs.one("report"), validate_raw(config, dataset, threads))
+    write_json(report, validate_raw(config, dataset, threads))
 
 
 if __name__ == "__main__":

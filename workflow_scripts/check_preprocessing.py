@@ -1,18 +1,22 @@
 """Check that fMRIPrep can run, before its jobs are queued. Run by hand: `python -m workflow_scripts.check_preprocessing --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Output, program
 
-OUTPUTS = {"report": "what was found, as JSON"}
+SETTINGS = (
+    "datasets.*.bids_dir paths.results preprocessing.engine preprocessing.fmriprep_digest preprocessing.fmriprep_image "
+    "preprocessing.resolution preprocessing.space"
+)
+WHEREABOUTS = "preprocessing.fmriprep_command preprocessing.fmriprep_sif preprocessing.freesurfer_license preprocessing.templateflow_home"
 
 
-@program("check_preprocessing", inputs={}, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("check_preprocessing", settings=SETTINGS, whereabouts=WHEREABOUTS)
+def main(config: Config, dataset: str, report: Output) -> None:
     """Check that fMRIPrep can run, before its jobs are queued."""
     from boldscribe.files import write_json
     from boldscribe.preprocessing.fmriprep import check
 
-    write_json(outputs.one("report"), check(config, dataset))
+    write_json(report, check(config, dataset))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """Check ready derivatives that only pretraining reads. Run by hand: `python -m workflow_scripts.check_pretraining --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Output, program
 
-INPUTS: dict[str, str] = {}
-OUTPUTS = {"grid": "the grid that all of them are on, as JSON"}
+SETTINGS = (
+    "bold.motion bold.n_volumes bold.tissue datasets preprocessing.engine preprocessing.resolution preprocessing.space pretraining "
+    "tokenizer.grid"
+)
 
 
-@program("check_pretraining", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("check_pretraining", settings=SETTINGS)
+def main(config: Config, dataset: str, grid: Output) -> None:
     """Check every header of a pretraining-only data set before hours of compute are spent."""
     from boldscribe.bold.ready import check_pretraining_set
     from boldscribe.files import write_json
 
-    write_json(outputs.one("grid"), check_pretraining_set(config, dataset))
+    write_json(grid, check_pretraining_set(config, dataset))
 
 
 if __name__ == "__main__":

@@ -2,37 +2,26 @@
 
 from boldscribe.config import Config
 from boldscribe.models import share_llm
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {
-    "trials": "trial indices of the target subjects",
-    "tokens": "fMRI tokens of their test trials",
-    "adapt_tokens": "fMRI tokens of their adaptation trials",
-    "train_tokens": "fMRI tokens of the source trials",
-    "stage2": "folder of Stage II",
-    "models": "model folders",
-    "series": "cleaned series of the target subjects",
-    "voxels": "places of their voxels, next to the series",
-    "source_series": "cleaned series of the source subjects",
-    "source_voxels": "places of their voxels, next to the series",
-    "source_trials": "trial indices of the source subjects",
-    "source_labels": "labels of the source subjects",
-    "source_captions": "captions of the source clips",
-    "best_captions": "best source caption of each instruction and action",
-    "source_features": "features of the source clips",
-    "test_labels": "labels of the target subjects",
-    "captions_again": "second captions of the test clips",
-}
-OUTPUTS = {"decoded": "texts (.parquet)"}
+INPUTS = (
+    "trials tokens adapt_tokens train_tokens stage2 models series voxels source_series source_voxels source_trials source_labels "
+    "source_captions best_captions source_features test_labels captions_again"
+)
+SETTINGS = (
+    "datasets.*.train_subjects datasets.*.validation_subjects decoding.batch_size decoding.max_new_tokens seed video_llama.connectors "
+    "video_llama.dtype video_llama.llm video_llama.prompt video_llama.q_former.hidden_size video_llama.q_former.n_heads "
+    "video_llama.q_former.n_queries video_llama.q_former.video_layers video_llama.stop"
+)
 
 
-@program("decode", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "condition"), shut=True, share=share_llm)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, condition: str) -> None:
+@program("decode", settings=SETTINGS, inputs=INPUTS, shut=True, share=share_llm)
+def main(config: Config, dataset: str, condition: str, decoded: Output, **inputs: Inputs) -> None:
     """Decode the target subjects' test trials under one condition."""
     from boldscribe.decoding.decode import Task, decode
 
-    files = {name: inputs[name] for name in INPUTS if inputs[name]}
-    decode(Task(config, dataset, condition, inputs["trials"], files), outputs.one("decoded"))
+    files = {name: paths for name, paths in inputs.items() if paths}
+    decode(Task(config, dataset, condition, inputs["trials"], files), decoded)
 
 
 if __name__ == "__main__":

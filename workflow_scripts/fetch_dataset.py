@@ -1,21 +1,23 @@
 """Fetch a measured data set, and check that it exists. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Output, program
 
-INPUTS: dict[str, str] = {}
-OUTPUTS = {"marker": "what was found, with the digest of each raw file, as JSON"}
+SETTINGS = (
+    "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.manifest datasets.*.simulated datasets.*.stimuli_dir "
+    "datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine"
+)
 
 
-@program("fetch_dataset", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",), network=True)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("fetch_dataset", settings=SETTINGS, network=True)
+def main(config: Config, dataset: str, marker: Output) -> None:
     """Fetch the missing files of a measured data set, and check that it exists."""
     from boldscribe.bids import raw_manifest
     from boldscribe.fetching.datasets import complete_dataset
     from boldscribe.files import write_json
 
     source = complete_dataset(config, dataset)
-    write_json(outputs.one("marker"), raw_manifest(config, dataset) | {"source": source})
+    write_json(marker, raw_manifest(config, dataset) | {"source": source})
 
 
 if __name__ == "__main__":

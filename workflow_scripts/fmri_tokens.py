@@ -1,30 +1,39 @@
 """Encode all trials of a role with the frozen encoder of Stage I. Run by hand: `python -m workflow_scripts.fmri_tokens --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "series": "cleaned series of the role's subjects",
-    "voxels": "places of their voxels, next to the series",
-    "trials": "their trial indices",
-    "stage1": "folder of Stage I",
-    "models": "model folders",
-}
-OUTPUTS = {"tokens": "fMRI tokens (.npy)"}
+SETTINGS = (
+    "adaptor.activation adaptor.rank adaptor.scale bold.n_volumes sc_mbm.depth sc_mbm.dim sc_mbm.mlp_ratio sc_mbm.n_heads "
+    "stage1.dropout stimuli.n_frames tokenizer.channels tokenizer.grid tokenizer.token_maps training.precision video_llama.connectors "
+    "video_llama.q_former.hidden_size video_llama.q_former.n_heads video_llama.q_former.n_queries video_llama.q_former.video_layers"
+)
 
 
-@program("fmri_tokens", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "encoder", "data", "role"), shut=True)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, encoder: str, data: str, role: str) -> None:
+@program("fmri_tokens", settings=SETTINGS, shut=True)
+def main(
+    config: Config,
+    dataset: str,
+    encoder: str,
+    data: str,
+    role: str,
+    series: Inputs,
+    voxels: Inputs,
+    trials: Inputs,
+    stage1: Input,
+    models: Inputs,
+    tokens: Output,
+) -> None:
     """Encode all trials of a role with the frozen encoder of Stage I."""
     from boldscribe.encoding import write_fmri_tokens
 
     write_fmri_tokens(
         config,
         role,
-        series=inputs["series"],
-        trials=inputs["trials"],
-        stage1_dir=inputs.one("stage1"),
-        output=outputs.one("tokens"),
+        series=series,
+        trials=trials,
+        stage1_dir=stage1,
+        output=tokens,
     )
 
 

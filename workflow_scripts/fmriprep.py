@@ -3,26 +3,38 @@
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Files, Inputs, Output, program
 
-INPUTS = {
-    "raw": "the subject's raw data, or the manifest of the data set",
-    "transforms": "the subject's folder of ready transforms, with the engine 'minimal'",
-    "checked": "what the check found",
-    "preflight": "what the check of fMRIPrep found, for the engines that run it",
-}
-OUTPUTS = {"out": "the subject's folder of derivatives"}
+SETTINGS = (
+    "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.session datasets.*.task paths.results preprocessing.engine "
+    "preprocessing.fmriprep_digest preprocessing.fmriprep_image preprocessing.resolution preprocessing.space "
+    "preprocessing.susceptibility"
+)
+WHEREABOUTS = "preprocessing.fmriprep_command preprocessing.fmriprep_sif preprocessing.freesurfer_license preprocessing.templateflow_home"
 
 
-@program("fmriprep", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"), work=True, resources=("threads", "memory_mb"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str, work: Path, threads: int, memory_mb: int) -> None:
+@program("fmriprep", settings=SETTINGS, whereabouts=WHEREABOUTS)
+def main(
+    config: Config,
+    dataset: str,
+    subject: str,
+    raw: Inputs,
+    transforms: Inputs,
+    checked: Inputs,
+    preflight: Inputs,
+    out: Output,
+    work: Path,
+    threads: int,
+    memory_mb: int,
+    files: Files,
+) -> None:
     """Preprocess one subject with the configured engine."""
     from boldscribe.preprocessing.engine import preprocess
 
-    done = preprocess(config, dataset, subject, outputs.one("out").parent, work, threads=threads, memory_mb=memory_mb)
-    outputs.use("dataset_files", done.dataset_files)
-    inputs.use("template", done.templates)
-    inputs.container = done.container
+    done = preprocess(config, dataset, subject, out.parent, work, threads=threads, memory_mb=memory_mb)
+    files.make("dataset_files", done.dataset_files)
+    files.use("template", done.templates)
+    files.container = done.container
 
 
 if __name__ == "__main__":

@@ -2,19 +2,23 @@
 
 from boldscribe.config import Config
 from boldscribe.content_cache import ContentCache
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {
-    "raw": "folder of the clips, or the manifest of the data set",
-    "trials": "trial indices (.parquet)",
-    "labels": "labels (.parquet)",
-}
-OUTPUTS = {"frames": "frames (.npy)"}
+SETTINGS = "datasets.*.bids_dir datasets.*.stimuli_dir stimuli.n_frames stimuli.reader stimuli.shards stimuli.size"
 
 
-@program("frames", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"), resources=("threads",), cache=True)
+@program("frames", settings=SETTINGS)
 def main(
-    config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str, threads: int, cache: ContentCache | None
+    config: Config,
+    dataset: str,
+    split: str,
+    shard: str,
+    raw: Inputs,
+    trials: Inputs,
+    labels: Inputs,
+    frames: Output,
+    threads: int,
+    cache: ContentCache | None,
 ) -> None:
     """Extract the frames of a shard of clips."""
     from boldscribe.stimuli.shards import write_frames
@@ -24,9 +28,9 @@ def main(
         dataset,
         split,
         int(shard),
-        trials=inputs["trials"],
-        labels=inputs["labels"],
-        output=outputs.one("frames"),
+        trials=trials,
+        labels=labels,
+        output=frames,
         workers=threads,
         cache=cache,
     )

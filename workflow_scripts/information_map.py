@@ -1,35 +1,43 @@
 """Map the information about the clips in the brain. Run by hand: `python -m workflow_scripts.information_map --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "series": "cleaned series of the target subjects",
-    "voxels": "places of their voxels, next to the series",
-    "trials": "their trial indices",
-    "labels": "their labels",
-    "features": "frozen video features of the test clips",
-    "stage1": "folder of Stage I",
-    "models": "model folders",
-}
-OUTPUTS = {"map": "map in the grid of the series (NIfTI)", "about": "description and checks of the map (JSON)"}
+SETTINGS = (
+    "adaptor.activation adaptor.rank adaptor.scale bold.n_volumes datasets.*.validation_subjects sc_mbm.depth sc_mbm.dim "
+    "sc_mbm.mlp_ratio sc_mbm.n_heads seed stage1.dropout stimuli.n_frames tokenizer.channels tokenizer.grid tokenizer.token_maps "
+    "training.precision video_llama.connectors video_llama.q_former.hidden_size video_llama.q_former.n_heads "
+    "video_llama.q_former.n_queries video_llama.q_former.video_layers"
+)
 
 
-@program("information_map", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("information_map", settings=SETTINGS)
+def main(
+    config: Config,
+    dataset: str,
+    series: Inputs,
+    voxels: Inputs,
+    trials: Inputs,
+    labels: Inputs,
+    features: Inputs,
+    stage1: Input,
+    models: Inputs,
+    map: Output,
+    about: Output,
+) -> None:
     """Map the information about the clips in the brain."""
     from boldscribe.evaluation.information_map import write_information_map
 
     write_information_map(
         config,
         dataset,
-        series=inputs["series"],
-        trials=inputs["trials"],
-        labels=inputs["labels"],
-        features=inputs["features"],
-        stage1_dir=inputs.one("stage1"),
-        image=outputs.one("map"),
-        about=outputs.one("about"),
+        series=series,
+        trials=trials,
+        labels=labels,
+        features=features,
+        stage1_dir=stage1,
+        image=map,
+        about=about,
     )
 
 

@@ -1,19 +1,14 @@
 """Report what the test trials share with training. Run by hand: `python -m workflow_scripts.leakage --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {
-    "trials": "trial indices of all subjects",
-    "labels": "labels of all subjects",
-    "source_captions": "captions of the source clips",
-    "test_captions": "captions of the test clips",
-}
-OUTPUTS = {"json": "counts and findings (.json)", "md": "the same in words (.md)"}
+INPUTS = ("trials", "labels", "source_captions", "test_captions")
+SETTINGS = "datasets.*.split datasets.*.title datasets.*.train_subjects datasets.*.validation_subjects"
 
 
-@program("leakage", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("leakage", settings=SETTINGS, inputs=INPUTS)
+def main(config: Config, dataset: str, json: Output, md: Output, **inputs: Inputs) -> None:
     """Report what the test trials share with training."""
     from boldscribe.evaluation.leakage import write_leakage
 
@@ -21,8 +16,8 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
         config,
         dataset,
         **{name: inputs[name] for name in INPUTS},
-        json=outputs.one("json"),
-        md=outputs.one("md"),
+        json=json,
+        md=md,
     )
 
 

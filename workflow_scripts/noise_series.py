@@ -1,14 +1,23 @@
 """Draw noise that replaces a subject's BOLD. Run by hand: `python -m workflow_scripts.noise_series --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {"series": "cleaned series", "voxels": "places of its voxels, next to the series", "trials": "trial index"}
-OUTPUTS = {"noise": "series of noise", "noise_voxels": "places of its voxels", "noise_trials": "trial index that points to it"}
+SETTINGS = "seed"
 
 
-@program("noise_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"), shut=True)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+@program("noise_series", settings=SETTINGS, shut=True)
+def main(
+    config: Config,
+    dataset: str,
+    subject: str,
+    series: Input,
+    voxels: Inputs,
+    trials: Input,
+    noise: Output,
+    noise_voxels: Output,
+    noise_trials: Output,
+) -> None:
     """Draw noise that replaces a subject's BOLD."""
     from boldscribe.bold.noise import write_noise_series
 
@@ -16,10 +25,10 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: s
         config,
         dataset,
         subject,
-        series=inputs.one("series"),
-        trials=inputs.one("trials"),
-        noise=outputs.one("noise"),
-        noise_trials=outputs.one("noise_trials"),
+        series=series,
+        trials=trials,
+        noise=noise,
+        noise_trials=noise_trials,
     )
 
 

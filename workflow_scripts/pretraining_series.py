@@ -1,27 +1,31 @@
 """Clean the series of a pretraining-only subject. Run by hand: `python -m workflow_scripts.pretraining_series --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "derivatives": "the subject's folder of derivatives",
-    "manifest": "manifest of the derivatives",
-    "checked": "the grid that they were found on",
-}
-OUTPUTS = {
-    "series": "cleaned series (.npy)",
-    "voxels": "place of each voxel in the grid (.npy), next to the series",
-    "displacement": "framewise displacement (.npy), next to the series",
-}
+SETTINGS = (
+    "bold.clip_sigma bold.motion bold.signal bold.smoothing_fwhm bold.tissue preprocessing.resolution preprocessing.space "
+    "pretraining.*.seconds_per_volume pretraining.*.session pretraining.*.task"
+)
 
 
-@program("pretraining_series", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+@program("pretraining_series", settings=SETTINGS)
+def main(
+    config: Config,
+    dataset: str,
+    subject: str,
+    derivatives: Input,
+    manifest: Inputs,
+    checked: Inputs,
+    series: Output,
+    voxels: Output,
+    displacement: Output,
+) -> None:
     """Mask, denoise and z-score the runs of a pretraining-only subject."""
     from boldscribe.bold.series import write_series
 
-    design, folder = config.pretraining[dataset], inputs.one("derivatives").parent
-    write_series(config, design, dataset, subject, folder, outputs.one("series"), seconds_per_volume=design.seconds_per_volume)
+    design, folder = config.pretraining[dataset], derivatives.parent
+    write_series(config, design, dataset, subject, folder, series, seconds_per_volume=design.seconds_per_volume)
 
 
 if __name__ == "__main__":

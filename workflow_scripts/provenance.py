@@ -1,18 +1,17 @@
 """Close the ledger and write the provenance page. Run by hand: `python -m workflow_scripts.provenance --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {"report": "the report, the last of the results"}
-OUTPUTS = {"html": "the page"}
+SETTINGS = ""
 
 
-@program("provenance", inputs=INPUTS, outputs=OUTPUTS)
-def main(config: Config, inputs: Files, outputs: Files) -> None:
+@program("provenance", settings=SETTINGS)
+def main(config: Config, report: Inputs, html: Output) -> None:
     """Close the ledger and write a browsable page with the origin of each result."""
     from boldscribe.reporting.lineage import write_lineage
 
-    write_lineage(outputs.one("html"))
+    write_lineage(html)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,17 @@
 """Measure how well responses to the same clip agree: the noise ceiling. Run by hand: `python -m workflow_scripts.reliability --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {
-    "series": "cleaned series of all subjects",
-    "voxels": "places of their voxels, next to the series",
-    "trials": "their trial indices",
-    "labels": "their labels",
-}
-OUTPUTS = {"reliability": "agreement of responses to the same clip (.csv)"}
+SETTINGS = ""
 
 
-@program("reliability", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("reliability", settings=SETTINGS)
+def main(config: Config, dataset: str, series: Inputs, voxels: Inputs, trials: Inputs, labels: Inputs, reliability: Output) -> None:
     """Measure how well responses to the same clip agree: the noise ceiling."""
     from boldscribe.evaluation.reliability import write_reliability
 
-    write_reliability(dataset, series=inputs["series"], trials=inputs["trials"], labels=inputs["labels"], output=outputs.one("reliability"))
+    write_reliability(dataset, series=series, trials=trials, labels=labels, output=reliability)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,23 @@
 """Write the report. Run by hand: `python -m workflow_scripts.report --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {
-    "tables": "tables",
-    "differences": "differences",
-    "tests": "tests",
-    "left_out": "excluded trials",
-    "markdown": "tables as Markdown, to download",
-    "latex": "tables as LaTeX, to download",
-    "scores": "scores of all conditions",
-    "labels": "labels of all subjects",
-    "frames": "frames of the test clips",
-    "stages": "folders of Stage I and II",
-    "sc_mbm": "pretraining curves",
-    "retrieval": "Stage I retrieval",
-    "maps": "information maps",
-    "reliability": "reliability of responses to repeated clips",
-    "quality": "data quality",
-    "leakage": "leakage reports (.json)",
-}
-OUTPUTS = {"html": "the page"}
+INPUTS = "tables differences tests left_out markdown latex scores labels frames stages sc_mbm retrieval maps reliability quality leakage"
+SETTINGS = (
+    "captioner.alignment_target captioner.hub_name captioner.kind captioner.revision datasets.(names) datasets.*.description_column "
+    "datasets.*.fold_of datasets.*.leave_out datasets.*.table datasets.*.title datasets.*.train_subjects "
+    "datasets.*.validation_subjects decoding.controls evaluation.bertscore_model evaluation.bootstrap_samples evaluation.permutations "
+    "evaluation.significance seed simulation.snr stage2.adaptation video_llama.do_sample"
+)
 
 
-@program("report", inputs=INPUTS, outputs=OUTPUTS, wildcards=())
-def main(config: Config, inputs: Files, outputs: Files) -> None:
+@program("report", settings=SETTINGS, inputs=INPUTS)
+def main(config: Config, html: Output, **inputs: Inputs) -> None:
     """Write the report."""
     from boldscribe.reporting.page import write_report
 
-    write_report(config, {name: inputs[name] for name in INPUTS}, outputs.one("html"))
+    write_report(config, inputs, html)
 
 
 if __name__ == "__main__":

@@ -4,29 +4,26 @@ Run by hand: `python -m workflow_scripts.retrieval --help`.
 """
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {
-    "tokens": "fMRI tokens of the test trials, by each encoder",
-    "labels": "labels of the target subjects' trials",
-    "features": "frozen video features of the test clips",
-    "models": "model folders",
-}
-OUTPUTS = {"csv": "retrieval by subject, encoder and metric (CSV)"}
+SETTINGS = (
+    "datasets.*.validation_subjects evaluation.permutations seed video_llama.connectors video_llama.q_former.hidden_size "
+    "video_llama.q_former.n_heads video_llama.q_former.n_queries video_llama.q_former.video_layers"
+)
 
 
-@program("retrieval", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("retrieval", settings=SETTINGS)
+def main(config: Config, dataset: str, tokens: Inputs, labels: Inputs, features: Inputs, models: Inputs, csv: Output) -> None:
     """Score how well fMRI tokens retrieve the clips of target subjects' test trials."""
     from boldscribe.evaluation.retrieval import write_retrieval
 
     write_retrieval(
         config,
         dataset,
-        tokens=inputs["tokens"],
-        labels=inputs["labels"],
-        features=inputs["features"],
-        csv=outputs.one("csv"),
+        tokens=tokens,
+        labels=labels,
+        features=features,
+        csv=csv,
     )
 
 

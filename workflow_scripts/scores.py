@@ -1,27 +1,23 @@
 """Score the decoded texts of a data set. Run by hand: `python -m workflow_scripts.scores --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {"decoded": "texts of each condition", "captions": "reference captions of the test shards", "models": "model folders"}
-OUTPUTS = {
-    "scores": "scores of each condition, subject and trial",
-    "pairs": "scores of each text against each reference of its instruction",
-}
+SETTINGS = "evaluation.bertscore_baseline evaluation.bertscore_layer evaluation.bertscore_model evaluation.identification_ways"
 
 
-@program("scores", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("scores", settings=SETTINGS)
+def main(config: Config, dataset: str, decoded: Inputs, captions: Inputs, models: Inputs, scores: Output, pairs: Output) -> None:
     """Score the decoded texts of a data set."""
     from boldscribe.evaluation.scores import write_scores
 
     write_scores(
         config,
-        decoded=inputs["decoded"],
-        captions=inputs["captions"],
-        models_dir=inputs["models"][0].parent,
-        scores=outputs.one("scores"),
-        pairs=outputs.one("pairs"),
+        decoded=decoded,
+        captions=captions,
+        models_dir=models[0].parent,
+        scores=scores,
+        pairs=pairs,
     )
 
 

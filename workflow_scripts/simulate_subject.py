@@ -1,20 +1,23 @@
 """Simulate one subject's T1w and BOLD while watching the clips. Run by hand: `python -m workflow_scripts.simulate_subject --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Files, Inputs, Output, program
 
-INPUTS = {"stimuli": "folder of rendered clips"}
-OUTPUTS = {"out": "the subject's folder"}
+SETTINGS = (
+    "datasets.*.bids_dir datasets.*.simulated.runs datasets.*.simulated.shared_clips datasets.*.simulated.subjects "
+    "datasets.*.simulated.trials_per_run datasets.*.task seed simulation.clip_seconds simulation.repetition_time simulation.snr "
+    "simulation.stimulus_onset_asynchrony simulation.t1w_voxel_size simulation.voxel_size"
+)
 
 
-@program("simulate_subject", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+@program("simulate_subject", settings=SETTINGS)
+def main(config: Config, dataset: str, subject: str, stimuli: Inputs, out: Output, files: Files) -> None:
     """Simulate one subject's T1w and BOLD while watching the clips."""
     from boldscribe.preprocessing.template import template_files
     from boldscribe.simulation.dataset import simulate_subject
 
     simulate_subject(config, dataset, subject)
-    inputs.use("template", template_files())
+    files.use("template", template_files())
 
 
 if __name__ == "__main__":

@@ -3,23 +3,31 @@
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "series": "cleaned series of the source subjects",
-    "voxels": "places of their voxels, next to the series",
-    "trials": "their trial indices",
-    "labels": "their labels",
-    "features": "tokens of their clips",
-    "sc_mbm": "pretrained weights",
-    "models": "model folders",
-}
-OUTPUTS = {"folder": "trained encoder"}
 STAGED = ("series",)  # read in every epoch
+SETTINGS = (
+    "adaptor bold.n_volumes datasets.*.train_subjects sc_mbm seed stage1 stimuli.n_frames tokenizer training.compile "
+    "training.precision video_llama.connectors video_llama.q_former.hidden_size video_llama.q_former.n_heads "
+    "video_llama.q_former.n_queries video_llama.q_former.video_layers"
+)
 
 
-@program("stage1", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "encoder"), work=True, stage=STAGED, shut=True)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, encoder: str, work: Path) -> None:
+@program("stage1", settings=SETTINGS, stage=STAGED, shut=True)
+def main(
+    config: Config,
+    dataset: str,
+    encoder: str,
+    series: Inputs,
+    voxels: Inputs,
+    trials: Inputs,
+    labels: Inputs,
+    features: Inputs,
+    sc_mbm: Input,
+    models: Inputs,
+    folder: Output,
+    work: Path,
+) -> None:
     """Stage I: align the fMRI tokens with the video tokens of the same clip."""
     from boldscribe.training.stage1 import train_stage1
 
@@ -27,12 +35,12 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str, encoder: s
         config,
         dataset,
         encoder,
-        series=inputs["series"],
-        trials=inputs["trials"],
-        labels=inputs["labels"],
-        features=inputs["features"],
-        sc_mbm=inputs.one("sc_mbm"),
-        output_dir=outputs.one("folder"),
+        series=series,
+        trials=trials,
+        labels=labels,
+        features=features,
+        sc_mbm=sc_mbm,
+        output_dir=folder,
         work_dir=work,
     )
 

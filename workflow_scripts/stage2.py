@@ -4,21 +4,28 @@ from pathlib import Path
 
 from boldscribe.config import Config
 from boldscribe.models import share_llm
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "trials": "trial indices of the source subjects",
-    "labels": "their labels",
-    "captions": "their pseudo-captions",
-    "tokens": "fMRI tokens of their trials",
-    "target_tokens": "fMRI tokens of the target subjects' adaptation trials",
-    "models": "model folders",
-}
-OUTPUTS = {"folder": "trained bridge"}
+SETTINGS = (
+    "datasets.*.train_subjects datasets.*.validation_subjects seed stage2 video_llama.connectors video_llama.dtype video_llama.llm "
+    "video_llama.prompt video_llama.q_former.hidden_size video_llama.stop"
+)
 
 
-@program("stage2", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "bridge"), work=True, shut=True, share=share_llm)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, bridge: str, work: Path) -> None:
+@program("stage2", settings=SETTINGS, shut=True, share=share_llm)
+def main(
+    config: Config,
+    dataset: str,
+    bridge: str,
+    trials: Inputs,
+    labels: Inputs,
+    captions: Inputs,
+    tokens: Input,
+    target_tokens: Input,
+    models: Inputs,
+    folder: Output,
+    work: Path,
+) -> None:
     """Stage II: train the bridge through the frozen LLM, with domain adaptation."""
     from boldscribe.training.stage2 import train_stage2
 
@@ -26,13 +33,13 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str, bridge: st
         config,
         dataset,
         bridge,
-        trials=inputs["trials"],
-        labels=inputs["labels"],
-        captions=inputs["captions"],
-        tokens=inputs.one("tokens"),
-        target_tokens=inputs.one("target_tokens"),
-        models_dir=inputs["models"][0].parent,
-        output_dir=outputs.one("folder"),
+        trials=trials,
+        labels=labels,
+        captions=captions,
+        tokens=tokens,
+        target_tokens=target_tokens,
+        models_dir=models[0].parent,
+        output_dir=folder,
         work_dir=work,
     )
 

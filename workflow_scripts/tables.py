@@ -4,43 +4,48 @@ Run by hand: `python -m workflow_scripts.tables --help`.
 """
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
-INPUTS = {
-    "scores": "scores of all subjects and conditions",
-    "pairs": "scores of each text against the reference of each trial with the same instruction",
-    "labels": "labels of all subjects",
-    "excluded": "excluded trials of all subjects",
-    "leakage": "what test trials share with training; a strict run that shares any clip or source gets no table",
-}
-OUTPUTS = {
-    "csv": "table as CSV",
-    "md": "table as Markdown",
-    "tex": "table as LaTeX",
-    "differences": "model minus controls (CSV)",
-    "tests": "permutation tests (CSV)",
-    "left_out": "excluded trials, with the reason (CSV)",
-}
+SETTINGS = (
+    "captioner.alignment_target captioner.hub_name captioner.kind captioner.revision datasets.*.description_column datasets.*.fold_of "
+    "datasets.*.leave_out datasets.*.table datasets.*.title datasets.*.train_subjects datasets.*.validation_subjects "
+    "decoding.controls evaluation.bertscore_model evaluation.bootstrap_samples evaluation.permutations evaluation.significance seed "
+    "simulation.snr stage2.adaptation video_llama.do_sample"
+)
 
 
-@program("tables", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset",))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+@program("tables", settings=SETTINGS)
+def main(
+    config: Config,
+    dataset: str,
+    scores: Inputs,
+    pairs: Inputs,
+    labels: Inputs,
+    excluded: Inputs,
+    leakage: Inputs,
+    csv: Output,
+    md: Output,
+    tex: Output,
+    differences: Output,
+    tests: Output,
+    left_out: Output,
+) -> None:
     """Make the paper's table of a data set, next to the published values and the controls."""
     from boldscribe.evaluation.tables import make_tables
 
     make_tables(
         config,
         dataset,
-        scores=inputs["scores"],
-        pairs=inputs["pairs"],
-        labels=inputs["labels"],
-        excluded=inputs["excluded"],
-        csv=outputs.one("csv"),
-        md=outputs.one("md"),
-        tex=outputs.one("tex"),
-        differences=outputs.one("differences"),
-        tests=outputs.one("tests"),
-        left_out=outputs.one("left_out"),
+        scores=scores,
+        pairs=pairs,
+        labels=labels,
+        excluded=excluded,
+        csv=csv,
+        md=md,
+        tex=tex,
+        differences=differences,
+        tests=tests,
+        left_out=left_out,
     )
 
 

@@ -1,23 +1,29 @@
 """Index a subject's trials, with labels in a separate file. Run by hand: `python -m workflow_scripts.trials --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {
-    "raw": "the subject's raw data, or the manifest of the data set",
-    "series": "cleaned series (.npy)",
-    "displacement": "framewise displacement (.npy), next to the series",
-    "checked": "what the check found",
-}
-OUTPUTS = {
-    "trials": "trial index (.parquet)",
-    "labels": "stimulus, action and source of each trial (.parquet)",
-    "excluded": "excluded trials, with the reason (.parquet)",
-}
+SETTINGS = (
+    "bold.delay bold.framewise_displacement bold.n_volumes bold.signal datasets.*.adaptation_runs datasets.*.adapter "
+    "datasets.*.bids_dir datasets.*.description_column datasets.*.fold_of datasets.*.missing_responses datasets.*.session "
+    "datasets.*.stimulus_column datasets.*.stimulus_manifest datasets.*.task datasets.*.test_runs datasets.*.train_subjects "
+    "datasets.*.validation_subjects seed video_llama.instructions"
+)
 
 
-@program("trials", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "subject"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+@program("trials", settings=SETTINGS)
+def main(
+    config: Config,
+    dataset: str,
+    subject: str,
+    raw: Inputs,
+    series: Input,
+    displacement: Inputs,
+    checked: Input,
+    trials: Output,
+    labels: Output,
+    excluded: Output,
+) -> None:
     """Index a subject's trials, with labels in a separate file."""
     from boldscribe.bold.trials import write_trials
 
@@ -25,11 +31,11 @@ def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: s
         config,
         dataset,
         subject,
-        series=inputs.one("series"),
-        checked=inputs.one("checked"),
-        trials=outputs.one("trials"),
-        labels=outputs.one("labels"),
-        excluded=outputs.one("excluded"),
+        series=series,
+        checked=checked,
+        trials=trials,
+        labels=labels,
+        excluded=excluded,
     )
 
 

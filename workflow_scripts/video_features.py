@@ -1,18 +1,20 @@
 """Encode frames with the frozen visual encoder and image Q-Former. Run by hand: `python -m workflow_scripts.video_features --help`."""
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Input, Inputs, Output, program
 
-INPUTS = {"frames": "frames (.npy)", "models": "model folders"}
-OUTPUTS = {"features": "tokens (.npy)"}
+SETTINGS = (
+    "video_llama.connectors video_llama.q_former.hidden_size video_llama.q_former.image_layers video_llama.q_former.n_heads "
+    "video_llama.q_former.n_queries video_llama.visual_encoder"
+)
 
 
-@program("video_features", inputs=INPUTS, outputs=OUTPUTS, wildcards=("dataset", "split", "shard"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, split: str, shard: str) -> None:
+@program("video_features", settings=SETTINGS)
+def main(config: Config, dataset: str, split: str, shard: str, frames: Input, models: Inputs, features: Output) -> None:
     """Encode frames with the frozen visual encoder and image Q-Former."""
     from boldscribe.stimuli.features import write_features
 
-    write_features(config, frames=inputs.one("frames"), models_dir=inputs["models"][0].parent, output=outputs.one("features"))
+    write_features(config, frames=frames, models_dir=models[0].parent, output=features)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from boldscribe.provenance.program import Files
 
 
-def share_llm(config: Config, inputs: Files) -> None:
+def share_llm(config: Config, files: Files) -> None:
     """Load the LLM if it is among a step's inputs, for this process and its forks (`program(..., share=share_llm)`)."""
-    if folders := [folder for folder in inputs["models"] if folder.name == "llm"]:
+    if folders := [folder for folder in files["models"] if folder.name == "llm"]:
         from boldscribe.models.video_llama import load_llm
 
         load_llm(config, folders[0].parent)

@@ -100,6 +100,10 @@ class Code:
         parts |= {p.relative_to(ROOT).as_posix(): hashlib.sha256(self._read(p)).hexdigest()[:16] for p in files}
         return Fingerprint(json_digest(parts), dict(sorted(parts.items())), frozenset(packages))
 
+    def statements(self, module: str, name: str) -> list[ast.stmt]:
+        """Return the statements that bind a name in a module of the project; empty if none does."""
+        return self._module(module).definitions.get(name, []) if exists(module) else []
+
     def _module(self, name: str) -> Module:
         if name not in self._modules:
             self._modules[name] = parse_module(name, self._read)

@@ -27,7 +27,6 @@ from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.ledger import add_entry, folder_of, new_entries, new_failures
 from boldscribe.provenance.naming import name_of
 from boldscribe.provenance.redaction import redact
-from boldscribe.provenance.slices import portable, without_parts
 from boldscribe.provenance.versions import code_version
 from boldscribe.usage import measured
 
@@ -43,7 +42,7 @@ class Job:
         results: root of the results tree.
         inputs, outputs: paths by the names that the rule gives them.
         wildcards: values that distinguish this job from others of the rule.
-        config_read: dotted configuration key → value; grows while the step runs.
+        settings: dotted name → value of those that the step reads.
         container: image and digest of the container that did the work, if any.
         guarded_by: what denies it undeclared labels, captions and clips (`boldscribe.provenance.guard`).
         staged: inputs that were read from copies on the node's local disk, with their size (bytes) and copying time (s).
@@ -54,7 +53,7 @@ class Job:
     inputs: Mapping[str, Sequence[Path]]
     outputs: Mapping[str, Sequence[Path]]
     wildcards: Mapping[str, str] = field(default_factory=dict)
-    config_read: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     container: dict[str, str | None] | None = None
     staged: dict[str, Any] | None = None
     guarded_by: Sequence[str] = ()
@@ -151,7 +150,6 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
     used = materials(job)  # including those that the step found while it ran
     if changed := [m["path"] for name, found in start.materials.items() for m in found if m not in used[name]]:
         raise UserError(job.rule, f"input {', '.join(changed)} changed while the step ran; run it again")
-    read = {key: job.config_read[key] for key in without_parts(job.config_read)}
     return {
         "activity": {
             "rule": job.rule,
@@ -167,7 +165,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
         },
         "materials": used,
         "code": start.code,
-        "config": {key: portable(value, job.results) for key, value in read.items()},
+        "config": dict(job.settings),
         "environment": {
             "lock_sha256": lock_digest(),
             "packages": start.packages,
@@ -175,7 +173,7 @@ def _common(job: Job, start: _Start, access: Access) -> dict[str, Any]:
             "container": job.container,
         },
         "hardware": hardware(),
-        "randomness": randomness(job.rule, [read["seed"]] if "seed" in read else []),
+        "randomness": randomness(job.rule, [job.settings["seed"]] if "seed" in job.settings else []),
         "data_access": access.summary() | {"guarded_by": sorted(job.guarded_by)},
     }
 

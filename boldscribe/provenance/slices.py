@@ -1,51 +1,64 @@
-"""Settings that each step reads: declared in `rules/settings.yaml`, observed in records, looked up in a configuration.
+"""The settings that each step reads: declared in its program, passed to it, recorded, and looked up in a configuration.
 
-Snakemake must know before a step runs what it will read, so that a changed key reruns exactly the steps that read it. A test checks the
-declaration against the records of a run (`boldscribe config --slices RESULTS` regenerates it from them).
+A program states its settings as SETTINGS, dotted names with spaces between them; or, if they depend on a wildcard or a setting, as a table,
+with the name of that as BY. Snakemake reruns a step when one of them changes, and the step gets these and no others (`Section`).
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from boldscribe.config import Config
 from boldscribe.provenance.naming import ROOT
+from boldscribe.sections.base import NAMES
 
-DECLARATION = ROOT / "rules" / "settings.yaml"
 ABSENT = "(no such key)"
+
+Settings = str | Mapping[str, str]
 
 
 @cache
-def declared_slices() -> dict[str, dict[str, list[str]]]:
-    """Return step → `reads` (the keys that its program reads) and `other_engines` (those it reads with other engines than the demo's).
+def declared(step: str) -> tuple[Settings, str]:
+    """Return SETTINGS and BY of a step's program, from its source: importing all programs would take Snakemake too long."""
+    found: dict[str, Any] = {"SETTINGS": "", "BY": ""}
+    for statement in ast.parse((ROOT / "workflow_scripts" / f"{step}.py").read_text()).body:
+        if isinstance(statement, ast.Assign) and isinstance(name := statement.targets[0], ast.Name) and name.id in found:
+            found[name.id] = ast.literal_eval(statement.value)
+    return found["SETTINGS"], found["BY"]
 
-    `datasets.*.task` is a key of the rule's own data set, or of all data sets if the rule has none.
-    """
-    declared: dict[str, dict[str, list[str]]] = yaml.safe_load(DECLARATION.read_text())
-    return declared
 
-
-def declared_slice(config: Config, step: str, dataset: str | None = None) -> dict[str, Any]:
-    """Return key → value of the settings that a step's job reads.
+def keys_of(settings: Settings, by: str, config: Config, wildcards: Mapping[str, str]) -> list[str]:
+    """Return the dotted names of the settings of a job.
 
     Args:
+        settings, by: declared.
         config: the experiment.
-        step: name of the rule, or `RULE/ASSET`.
-        dataset: the job's data set, if it has one.
+        wildcards: of the job. `datasets.*.task` is a key of its data set (and of its folds), or of all data sets if it has none.
     """
-    declared = declared_slices()[step]
-    more = declared.get("other_engines", []) if config.preprocessing.engine != "embedded" else []
-    keys = [
-        key.replace(".*.", f".{name}.") if ".*." in key else key
-        for key in [*declared["reads"], *more]
-        for name in ([dataset] if dataset else config.datasets if ".*." in key else [""])
-    ]
-    return look_up(config, keys)
+    chosen = settings if isinstance(settings, str) else settings[wildcards[by] if by in wildcards else str(_found(config, by))]
+    dataset = wildcards.get("dataset")
+    names: dict[str, Iterable[str]] = {"datasets": config.datasets, "pretraining": config.pretraining}
+    if dataset in config.datasets:
+        names["datasets"] = [name for name in config.datasets if config.whole(name) == config.whole(dataset)]
+    elif dataset:
+        names["pretraining"] = [dataset]
+    return [key.replace(".*.", f".{n}.") for key in chosen.split() for n in (names[key.partition(".")[0]] if ".*." in key else [""])]
+
+
+def _found(config: Config, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def slice_of(config: Config, step: str, wildcards: Mapping[str, str]) -> dict[str, Any]:
+    """Return key → value of the settings of a step's job."""
+    return look_up(config, keys_of(*declared(step), config, wildcards))
 
 
 def look_up(config: Config, keys: Iterable[str]) -> dict[str, Any]:
@@ -56,7 +69,7 @@ def look_up(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 
 def _value(values: Any, parts: list[str], results: str) -> Any:
     for part in parts:
-        if part == "(names)":
+        if part == NAMES:
             return sorted(values)
         if not isinstance(values, Mapping) or part not in values:
             return ABSENT
@@ -71,52 +84,3 @@ def portable(value: Any, results: str | Path) -> Any:
     if isinstance(value, Mapping):
         return {k: portable(v, results) for k, v in value.items()}
     return [portable(v, results) for v in value] if isinstance(value, list | tuple) else value
-
-
-def without_parts(keys: Iterable[str]) -> list[str]:
-    """Return the sorted keys without those in a section that is among them."""
-    every = set(keys)
-    return sorted(k for k in every if not any(".".join(k.split(".")[:i]) in every for i in range(1, k.count(".") + 1)))
-
-
-def observed_slices(records: Iterable[Mapping[str, Any]], config: Config) -> dict[str, list[str]]:
-    """Return step → keys that its jobs read according to the records of a run; names of data sets are replaced by `*`.
-
-    A step is a rule, or `RULE/ASSET` for a rule whose jobs provide different assets.
-    """
-    observed: dict[str, set[str]] = {}
-    named: dict[str, Mapping[str, Any]] = {"datasets": config.datasets, "pretraining": config.pretraining}
-    for record in records:
-        activity = record["activity"]
-        keys = observed.setdefault("/".join([activity["rule"], *filter(None, [activity["wildcards"].get("asset")])]), set())
-        for key in record["config"]:
-            section, _, rest = key.partition(".")
-            name, _, last = rest.partition(".")
-            keys.add(f"{section}.*.{last}" if name in named.get(section, {}) and last else key)
-    return {rule: without_parts(keys) for rule, keys in sorted(observed.items())}
-
-
-HEADER = """\
-# The settings that each step reads. A changed key reruns the steps that read it, and no others; a test holds this list against the
-# records of a run, and `boldscribe config --slices RESULTS` writes it anew from them.
-#
-# datasets.*.x is key x of the job's own data set; other_engines: what is read with another preprocessing.engine than the demo's, added
-# by hand.
-
-"""
-
-
-def declaration(results: str | Path) -> str:
-    """Return new content of `rules/settings.yaml` from the records of a run, keeping `other_engines` and steps without a record.
-
-    Raises:
-        UserError: no run was started there.
-    """
-    from boldscribe.provenance.run_files import current_config
-    from boldscribe.provenance.tree import read_tree
-
-    records = [output.record for output in read_tree(results).outputs.values() if output.record]
-    slices = dict(declared_slices())
-    for step, keys in observed_slices(records, current_config(results)).items():
-        slices[step] = {"reads": keys, **{k: v for k, v in slices.get(step, {}).items() if k == "other_engines"}}
-    return HEADER + yaml.safe_dump(dict(sorted(slices.items())), sort_keys=False, width=120, default_flow_style=None)

@@ -55,16 +55,8 @@ def pretrain_sc_mbm(
     index = pd.concat([pd.read_parquet(p) for p in trials])
     check_source_only(config, dataset, index)
     windows = pretraining_windows(config, dataset, series, further)
-    settings = {
-        "sc_mbm": config.sc_mbm.model_dump(),
-        "tokenizer": config.tokenizer.model_dump(),
-        "n_volumes": config.bold.n_volumes,
-        "seed": config.seed,
-        "precision": config.training.precision,
-        "compile": config.training.compile,
-    }
     start = [Path(config.sc_mbm.checkpoint)] if config.sc_mbm.checkpoint else []
-    checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, settings, [*series, *further, *start])
+    checkpoints = Checkpoints("pretrain_sc_mbm", work_dir, config.model_dump(mode="json"), [*series, *further, *start])
     with preemption.handling_signals(), process_group() as device:
         seed_everything(config.seed, "sc_mbm", dataset)
         model = MaskedAutoencoder(config.sc_mbm, config.tokenizer, config.bold.n_volumes)

@@ -74,10 +74,8 @@ def train_stage1(
     check_divisible(config.stage1.batch_size, "stage1.batch_size", config.stage1.accumulate)
     table = source_trials(config, dataset, trials, labels)
     windows = Windows(series, table, config.tokenizer.grid)
-    settings = {n: getattr(config, n).model_dump() for n in ("stage1", "adaptor", "tokenizer", "sc_mbm")}
-    settings |= {"seed": config.seed, "precision": config.training.precision, "compile": config.training.compile}
     files = [*series, *trials, *labels, *features, sc_mbm, Path(config.video_llama.connectors)]
-    checkpoints = Checkpoints("stage1", work_dir, settings, files)
+    checkpoints = Checkpoints("stage1", work_dir, config.model_dump(mode="json"), files)
     with preemption.handling_signals(), process_group() as device:
         x_NLD = video_tokens(config, features, table["stim_file"].tolist(), device)
         seed_everything(config.seed, "stage1", dataset)

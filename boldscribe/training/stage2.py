@@ -84,7 +84,7 @@ def train_stage2(
     source = source_data(table, tokens)
     z_target = adaptation_tokens(config, dataset, target_tokens)
     adaptation = bridge if bridge in ADAPTATIONS else s.adaptation
-    settings = {"stage2": s.model_dump() | {"adaptation": adaptation}, "prompt": v.prompt, "dtype": v.dtype, "seed": config.seed}
+    settings = config.model_dump(mode="json") | {"adaptation": adaptation}
     models = [Path(v.connectors), *sorted(model_folder(v.llm, "llm", models_dir).glob("*.safetensors"))]
     checkpoints = Checkpoints("stage2", work_dir, settings, [*trials, *labels, *captions, tokens, target_tokens, *models])
     with preemption.handling_signals(), process_group() as device:

@@ -30,17 +30,17 @@ def load(folder: str) -> int:
 PROGRAM = """
 import os
 
-from boldscribe.provenance.program import program
+from boldscribe.provenance.program import Input, Output, program
 from library import load
 
 
-def share(config, inputs):
-    load(str(inputs.one("models")))
+def share(config, files):
+    load(str(files["models"][0]))
 
 
-@program("tables", inputs={"models": "folders"}, outputs={"out": "who loaded"}, share=share)
-def main(config, inputs, outputs):
-    outputs.one("out").write_text(f"{load(str(inputs.one('models')))} {os.getppid()}")
+@program("tables", share=share)
+def main(config, models: Input, out: Output):
+    out.write_text(f"{load(str(models))} {os.getppid()}")
 
 
 if __name__ == "__main__":

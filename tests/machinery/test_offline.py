@@ -22,15 +22,15 @@ import socket, subprocess, sys, urllib.request
 import requests
 IMPORTS
 from boldscribe.processes import in_processes
-from boldscribe.provenance.program import program
+from boldscribe.provenance.program import Inputs, Output, program
 
 def look_up(host):
     return socket.getaddrinfo(host, 443)
 
-@program("scores", inputs={"models": "folders"}, outputs={"scores": "a file"}, wildcards=("dataset", "subject"), network=NETWORK)
-def main(config, inputs, outputs, dataset, subject):
+@program("scores", network=NETWORK)
+def main(config, dataset: str, subject: str, models: Inputs, scores: Output):
     ATTEMPT
-    outputs.one("scores").write_text("done")
+    scores.write_text("done")
 
 if __name__ == "__main__":
     main()

@@ -139,12 +139,12 @@ def test_what_left_twice_has_its_first_attempt_and_the_result_of_one_that_did_no
 NO_TRAINING = """
 import os, signal, sys
 from pathlib import Path
-from boldscribe.provenance.program import program
+from boldscribe.provenance.program import Output, program
 
-@program("tables", inputs={}, outputs={"out": "output"})
-def main(config, inputs, outputs):
+@program("tables")
+def main(config, out: Output):
     os.kill(os.getpid(), signal.SIGURG)
-    outputs.one("out").write_text("written all the same")
+    out.write_text("written all the same")
 
 main()
 """

@@ -22,7 +22,6 @@ from boldscribe.provenance.asset_lock import asset_lock, manifest, manifest_of
 from boldscribe.provenance.audit import audit
 from boldscribe.provenance.digests import digest, record_path
 from boldscribe.provenance.ledger import add_entry, close, folder_of, read_ledger
-from boldscribe.provenance.reading import reading
 from boldscribe.provenance.record import Job, record
 from boldscribe.provenance.redaction import redact
 from boldscribe.provenance.run_files import write_run
@@ -37,27 +36,6 @@ def make(results: Path, output: str, *inputs: str, text: str = "", rule: str = "
         (results / output).write_text(text + "".join((results / name).read_text() for name in inputs))
     content: dict[str, Any] = json.loads(record_path(results / output).read_text())
     return content
-
-
-def test_reading_notes_exactly_the_keys_that_were_asked_for() -> None:
-    read: dict[str, object] = {}
-    config = reading(Config(), read)
-    assert config.stage1.alpha == Config().stage1.alpha
-    assert config.stage2.lambda_ == Config().stage2.lambda_
-    assert config.datasets["had"].task == "action"
-    assert config.conditions("had")[:3] == ["model", "llm", "mean"], "by a method, which reads keys too"
-    assert list(config.datasets) == ["had", "urgen"]
-    by_conditions = {
-        "decoding.controls",
-        "stage2.adaptation",
-        "datasets.had.validation_subjects",
-        "datasets.had.description_column",
-        "datasets.had.fold_of",
-        "datasets.had.leave_out",
-    }
-    assert set(read) == {"stage1.alpha", "stage2.lambda", "datasets.had.task", "datasets.(names)", *by_conditions}
-    config.adaptor.model_dump()
-    assert read["adaptor"] == Config().adaptor.model_dump()
 
 
 def test_a_record_holds_what_was_made_from_what_by_what(tmp_path: Path) -> None:
@@ -138,10 +116,10 @@ def test_an_input_that_changes_while_a_step_runs_stops_it(tmp_path: Path) -> Non
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from boldscribe.provenance.program import program
+from boldscribe.provenance.program import Output, program
 
-@program("tables", inputs={}, outputs={"out": "output"}, wildcards=())
-def main(config, inputs, outputs):
+@program("tables")
+def main(config, out: Output):
     Path(sys.argv[-1] + ".started").touch()
     time.sleep(60)
 

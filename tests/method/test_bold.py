@@ -27,7 +27,7 @@ from boldscribe.bold.windows import Windows
 from boldscribe.config import Config, parse_config
 from boldscribe.errors import UserError
 from boldscribe.images import save_image
-from boldscribe.provenance.reading import reading
+from tests.as_step import as_step
 
 SPACE, TR, N_VOLUMES, SHAPE = "MNI152NLin2009cAsym", 2.0, 60, (7, 8, 6)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -450,14 +450,15 @@ def canonical_response(onset: float, times: np.ndarray) -> np.ndarray:
 
 def test_series_of_responses(root: Path) -> None:
     """One row per trial, found again by its index; with an onset convention that leaves a lead-in out."""
-    config = reading(experiment(root, signal="lss", n_volumes=1), {})  # as a step has it
+    whole = experiment(root, signal="lss", n_volumes=1)
+    config, job = as_step(whole, "bold_series", dataset="had"), as_step(whole, "trials", dataset="had")
     path = root / "bold/sub-01_bold.npy"
     write_series(config, config.datasets["had"], "had", "01", root / "derivatives", path, lead_in=2.0)
     betas_NV, header = np.load(path), json.loads(path.with_suffix(".json").read_text())
     assert betas_NV.shape[0] == 8 and header["axes"][0] == "trial" and header["runs"][1]["first_volume"] == 4
     assert np.abs(betas_NV[:4].astype(float).mean(axis=0)).max() < 1e-2
     paths = [root / f"01_{name}.parquet" for name in ("trials", "labels", "excluded")]
-    write_trials(config, "had", "01", series=path, checked=checked(root, lead_in=2.0), trials=paths[0], labels=paths[1], excluded=paths[2])
+    write_trials(job, "had", "01", series=path, checked=checked(root, lead_in=2.0), trials=paths[0], labels=paths[1], excluded=paths[2])
     trials = pd.read_parquet(paths[0])
     assert trials["first_volume"].tolist() == list(range(8)) and trials["onset"].tolist()[:2] == [12.04, 16.0]
     with pytest.raises(UserError, match="signal is 'lss', which gives one response per trial, but n_volumes is 3"):

@@ -25,14 +25,13 @@ from boldscribe.provenance import asset_lock
 from boldscribe.provenance.environment import packages_of
 from boldscribe.provenance.fingerprint import current_fingerprint
 from boldscribe.provenance.naming import ROOT, name_of
-from boldscribe.provenance.reading import reading
-from boldscribe.provenance.slices import declared_slices, without_parts
 from boldscribe.reproducible import seed_everything
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.scenes import VOCABULARY, Scene
 from boldscribe.stimuli.captioners import timings
 from boldscribe.stimuli.captions import COLUMNS, write_captions
 from boldscribe.stimuli.shards import write_frames
+from tests.as_step import as_step
 from tests.video_text_models import FAMILIES, REVISION, write_model
 
 NEEDS_TORCHVISION = pytest.mark.skipif(not is_torchvision_available(), reason="torchvision does not load beside torch's CPU build")
@@ -224,12 +223,11 @@ def test_frames_carry_the_times_of_their_clips(shard: dict[str, Any], tmp_path: 
 
 
 def test_captions_of_a_shard_by_another_model(shard: dict[str, Any], demo: Config, folders: dict[str, Path], tmp_path: Path) -> None:
-    config, read = configured(demo, folders["qwen2_5_vl"]), {}
+    config = configured(demo, folders["qwen2_5_vl"])
+    own = as_step(config, "captions", dataset="had", split="test", shard="000")
     tables = {"trials": shard["trials"], "labels": shard["labels"]}
     for name in ("first", "again"):
-        observed: dict[str, Any] = {}
-        write_captions(reading(config, observed), **tables, clips=shard["frames"], models_dir=tmp_path, output=tmp_path / f"{name}.parquet")
-        read = observed
+        write_captions(own, **tables, clips=shard["frames"], models_dir=tmp_path, output=tmp_path / f"{name}.parquet")
     assert (tmp_path / "first.parquet").read_bytes() == (tmp_path / "again.parquet").read_bytes()
     table = pd.read_parquet(tmp_path / "first.parquet")
     assert list(table) == COLUMNS and len(table) == 5 and (table["text"].str.len() > 0).all()
@@ -237,10 +235,7 @@ def test_captions_of_a_shard_by_another_model(shard: dict[str, Any], demo: Confi
     origin = table.attrs["captioner"]
     assert origin["author"] == f"tests/tiny (revision {REVISION})" and origin["frames_as"] == "images"
     assert origin["architecture"] == "Qwen2_5_VLForConditionalGeneration" and origin["revision_stated_by_folder"] == []
-    assert without_parts(read) == declared_slices()["captions/video_text"]["reads"], "rules/settings.yaml says what is read"
-    provided: dict[str, Any] = {}
-    provide(reading(config, provided), "captioner", tmp_path / "out")
-    assert without_parts(provided) == declared_slices()["fetch_model/captioner"]["reads"]
+    provide(as_step(config, "fetch_model", asset="captioner"), "captioner", tmp_path / "out")
 
 
 @pytest.mark.parametrize("do_sample", [False, True])

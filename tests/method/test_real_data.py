@@ -31,8 +31,8 @@ from boldscribe.evaluation.trials_used import left_out_sentence, overlap_sentenc
 from boldscribe.fetching.datasets import complete_dataset
 from boldscribe.fetching.manifest import Entry, Manifest, write_manifest
 from boldscribe.images import save_image
-from boldscribe.provenance.reading import reading
 from boldscribe.sections.data import Dataset
+from tests.as_step import as_step
 from tests.conftest import PATIENCE
 from tests.file_server import FileServer
 from tests.had_layout import SLICE_TIMES, Had
@@ -77,19 +77,19 @@ def experiment(data: Had, **dataset: Any) -> Config:
 @pytest.fixture(scope="module")
 def report(early: Had) -> dict[str, Any]:
     """What the preflight finds in the earlier version."""
-    return validate_raw(reading(experiment(early), {}), "had")
+    return validate_raw(as_step(experiment(early), "check_dataset", dataset="had"), "had")
 
 
 def to_trials(config: Config, folder: Path, subject: str, report: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Series and trials of a subject from what the preflight found, as the rules run them, with their settings watched."""
-    config = reading(config, {})
+    """Series and trials of a subject from what the preflight found, as the rules run them, each with its own settings."""
+    config, job = as_step(config, "bold_series", dataset="had"), as_step(config, "trials", dataset="had")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checked.json").write_text(json.dumps(report))
     series = folder / f"sub-{subject}_bold.npy"
     design = config.datasets["had"]
     write_series(config, design, "had", subject, Path(design.derivatives_dir or ""), series, lead_in=report["lead_in"])
     paths = {name: folder / f"sub-{subject}_{name}.parquet" for name in ("trials", "labels", "excluded")}
-    write_trials(config, "had", subject, series=series, checked=folder / "checked.json", **paths)
+    write_trials(job, "had", subject, series=series, checked=folder / "checked.json", **paths)
     trials, labels, excluded = (pd.read_parquet(path) for path in paths.values())
     return trials, labels, excluded
 

@@ -25,12 +25,12 @@ from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.evaluation.verdicts import verdicts
-from boldscribe.provenance.reading import reading
 from boldscribe.reporting.evidence import leakage
 from boldscribe.reporting.figures import PALETTE
 from boldscribe.reporting.gallery import examples
 from boldscribe.reporting.page import CITATION, write_report
 from boldscribe.reporting.trial_table import pack_trials
+from tests.as_step import as_step
 from tests.conftest import ROOT
 from tests.html_checker import HtmlChecker
 from tests.report_results import METRICS, write_results
@@ -53,7 +53,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> str:
     config, files = results
     output = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(reading(config, {}), files, output)
+    write_report(as_step(config, "report"), files, output)
     return output.read_text()
 
 

@@ -13,7 +13,6 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.preprocessing.fmriprep.options import Allotment, Places, arguments
-from boldscribe.provenance.reading import whereabouts
 from boldscribe.sections.data import Preprocessing
 
 INSIDE = Places(Path("/data"), Path("/out"), Path("/scratch"), Path("/opt/freesurfer/license.txt"))
@@ -45,8 +44,8 @@ def command(config: Config, dataset: str, subject: str, places: Places, allotmen
         # positional arguments first: the wrapper's parser takes those after its options for fMRIPrep's
         return [sys.executable, "-m", "fmriprep_docker", *own[:3], *_wrapper_options(config, places), *own[3:]]
     if engine == "apptainer":
-        return [*_apptainer(whereabouts(config.preprocessing), places), *arguments(config, design, subject, INSIDE, allotment)]
-    return [whereabouts(config.preprocessing).fmriprep_command, *arguments(config, design, subject, places, allotment)]
+        return [*_apptainer(config.preprocessing, places), *arguments(config, design, subject, INSIDE, allotment)]
+    return [config.preprocessing.fmriprep_command, *arguments(config, design, subject, places, allotment)]
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -54,7 +53,7 @@ def environment(config: Config) -> dict[str, str]:
     if config.preprocessing.engine != "bare":
         return dict(os.environ)
     others = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    home = whereabouts(config.preprocessing).templateflow_home
+    home = config.preprocessing.templateflow_home
     return others | ({"TEMPLATEFLOW_HOME": str(Path(home).absolute()), **TEMPLATES_AS_THEY_ARE} if home else {})
 
 
@@ -110,7 +109,7 @@ def _wrapper_options(config: Config, places: Places) -> list[str]:
         "--network",
         "none",
     ]
-    if home := whereabouts(config.preprocessing).templateflow_home:
+    if home := config.preprocessing.templateflow_home:
         folder = mountable(Path(home).absolute(), "preprocessing.templateflow_home", ":,=")
         options += ["--patch", f"{PATCH}={folder}", "--env", "TEMPLATEFLOW_HOME", f"{PKG_PATH}/{PATCH}"]
     for name, value in TEMPLATES_AS_THEY_ARE.items():

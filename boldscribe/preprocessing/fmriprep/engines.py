@@ -12,7 +12,6 @@ from boldscribe.config import Config
 from boldscribe.errors import UserError
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.preprocessing.fmriprep.command import apptainer_program, environment, image_reference, repository
-from boldscribe.provenance.reading import whereabouts
 
 OTHERS = "or choose another preprocessing.engine"
 # names the image that a .sif was built from, if it was built by digest
@@ -51,7 +50,7 @@ def check_engine(config: Config) -> str:
         return f"docker {ask('docker', 'info', '--format', '{{.ServerVersion}}', remedy=remedy)}"
     if engine == "apptainer":
         return ask(apptainer_program(), "--version", remedy=f"install apptainer or load its module, {OTHERS}")
-    return f"{whereabouts(config.preprocessing).fmriprep_command}: {_bare_version(config)}"
+    return f"{config.preprocessing.fmriprep_command}: {_bare_version(config)}"
 
 
 def check_image(config: Config) -> str:
@@ -116,7 +115,7 @@ def _docker_image(config: Config) -> str:
 
 
 def _apptainer_image(config: Config) -> str:
-    sif, pinned = Path(whereabouts(config.preprocessing).fmriprep_sif).absolute(), pinned_digest(config)
+    sif, pinned = Path(config.preprocessing.fmriprep_sif).absolute(), pinned_digest(config)
     repo = repository(config.preprocessing.fmriprep_image)
     remedy = f"run `apptainer build {sif.name} docker://{repo}@{pinned}` (as `boldscribe fetch containers` does)"
     if not sif.is_file() or not sif.stat().st_size:
@@ -143,4 +142,4 @@ def _recorded_digest(sif: Path, remedy: str) -> str | None:
 
 def _bare_version(config: Config) -> str:
     remedy = f"set preprocessing.fmriprep_command to the program in fMRIPrep's own environment, {OTHERS}"
-    return ask(whereabouts(config.preprocessing).fmriprep_command, "--version", remedy=remedy, env=environment(config)).splitlines()[-1]
+    return ask(config.preprocessing.fmriprep_command, "--version", remedy=remedy, env=environment(config)).splitlines()[-1]

@@ -16,7 +16,6 @@ from boldscribe.errors import UserError
 from boldscribe.preprocessing.fmriprep.engines import check_daemon_memory, check_engine, check_image, memory_mb
 from boldscribe.preprocessing.fmriprep.options import Allotment
 from boldscribe.preprocessing.fmriprep.templates import check_templates
-from boldscribe.provenance.reading import whereabouts
 
 # below this, fMRIPrep's wrapper warns that it may fail
 LEAST_MEMORY_MB = 8000
@@ -90,7 +89,7 @@ def license_file(config: Config) -> Path:
     Raises:
         UserError: none configured, it does not exist, or it is empty.
     """
-    configured = whereabouts(config.preprocessing).freesurfer_license or os.environ.get("FS_LICENSE")
+    configured = config.preprocessing.freesurfer_license or os.environ.get("FS_LICENSE")
     remedy = "it is free on registration with FreeSurfer: set the key or the FS_LICENSE variable, or choose the engine 'embedded'"
     if not configured or not Path(configured).is_file():
         raise UserError("preprocessing.freesurfer_license", f"found {configured!r}, expected FreeSurfer's licence file; {remedy}")

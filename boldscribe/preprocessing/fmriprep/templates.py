@@ -10,7 +10,6 @@ from pathlib import Path
 
 from boldscribe.bids import resolution_label
 from boldscribe.errors import UserError
-from boldscribe.provenance.reading import whereabouts
 from boldscribe.sections.data import Preprocessing
 
 # Space → edges of its voxels (mm). `res-N` is an index of the template, which equals the edge for these but not for all:
@@ -75,7 +74,7 @@ def check_templates(settings: Preprocessing) -> str:
         UserError: see `check_space`; the folder does not exist; missing or placeholder files, by name; no folder is configured and
             the image does not bundle the space.
     """
-    asked, folder = check_space(settings), whereabouts(settings).templateflow_home
+    asked, folder = check_space(settings), settings.templateflow_home
     if folder is None and settings.engine == "bare":
         return f"{asked}, from TemplateFlow's own folder, not checked"
     if folder is None:

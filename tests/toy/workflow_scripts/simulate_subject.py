@@ -3,14 +3,16 @@
 import numpy as np
 
 from boldscribe.config import Config
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Output, program
 from boldscribe.reproducible import generator
 
+SETTINGS = "seed"
 
-@program("simulate_subject", inputs={}, outputs={"out": "folder of the subject"}, wildcards=("dataset", "subject"))
-def main(config: Config, inputs: Files, outputs: Files, dataset: str, subject: str) -> None:
+
+@program("simulate_subject", settings=SETTINGS)
+def main(config: Config, dataset: str, subject: str, out: Output) -> None:
     """Draw a subject."""
-    folder = outputs.one("out") / "func"
+    folder = out / "func"
     folder.mkdir(parents=True)
     rng = generator(config.seed, dataset, subject)
     for run in (1, 2):

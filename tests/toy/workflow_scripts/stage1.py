@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from boldscribe.config import Config
 from boldscribe.files import load_array
-from boldscribe.provenance.program import Files, program
+from boldscribe.provenance.program import Inputs, Output, program
 
 
 def shrunk(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -13,19 +13,16 @@ def shrunk(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights * 0.9
 
 
-@program(
-    "stage1",
-    inputs={"series": "series of the subjects", "models": "model folders"},
-    outputs={"folder": "the weights"},
-    wildcards=("dataset",),
-    shut=True,
-)
-def main(config: Config, inputs: Files, outputs: Files, dataset: str) -> None:
+SETTINGS = "seed"
+
+
+@program("stage1", settings=SETTINGS, shut=True)
+def main(config: Config, dataset: str, series: Inputs, models: Inputs, folder: Output) -> None:
     """Weigh the voxels."""
-    model = next(folder for folder in inputs["models"] if folder.name == "llm")
-    mean = np.mean([load_array(path)[0].mean(0) for path in inputs["series"]], axis=0)
-    outputs.one("folder").mkdir(parents=True)
-    np.save(outputs.one("folder") / "weights.npy", shrunk(np.load(model / "weights.npy") + mean))
+    model = next(folder for folder in models if folder.name == "llm")
+    mean = np.mean([load_array(path)[0].mean(0) for path in series], axis=0)
+    folder.mkdir(parents=True)
+    np.save(folder / "weights.npy", shrunk(np.load(model / "weights.npy") + mean))
 
 
 if __name__ == "__main__":

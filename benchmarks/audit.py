@@ -18,9 +18,9 @@ import click
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.provenance.ledger import close
-from boldscribe.provenance.record import Job, record
-from boldscribe.provenance.run_files import write_run
+from boldscribe.machinery.provenance.ledger import close
+from boldscribe.machinery.provenance.record import Job, record
+from boldscribe.machinery.provenance.run_files import write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 PER_JOB = 100

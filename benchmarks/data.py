@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measuring import ROOT, machine, seconds
-from boldscribe.bids import find_runs, read_events
-from boldscribe.bold.windows import Windows
-from boldscribe.config import load_config
-from boldscribe.files import save_array
+from boldscribe.config import Config
+from boldscribe.data.events import read_events
+from boldscribe.data.layout import find_runs
+from boldscribe.data.windows import Windows
+from boldscribe.machinery.files import save_array
 
 GRID, VOLUMES, BRAIN, SUBJECTS, RUNS, TRIALS = (97, 115, 97), 156, 235_000, 30, 12, 60
 EVENTS = "onset\tduration\ttrial_type\tresponse\tresponse_time\tstim_file\n"
@@ -105,7 +106,7 @@ def compare(title: str, named: dict[str, Callable[[], object]], repeats: int) ->
 def main(repeats: int) -> None:
     """Print the tables."""
     print(machine())
-    config = load_config(ROOT / "config.yaml")
+    config = Config.load(ROOT / "config.yaml")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         nifti, array = make_run(folder)

@@ -25,8 +25,8 @@ import pandas as pd
 import psutil
 
 from boldscribe.conditions import CONDITIONS
-from boldscribe.provenance.ledger import read_ledger
-from boldscribe.usage_table import usage_by_rule
+from boldscribe.machinery.provenance.ledger import read_ledger
+from boldscribe.machinery.usage_table import usage_by_rule
 
 ROOT = Path(__file__).resolve().parents[1]
 PR_SET_CHILD_SUBREAPER = 36

@@ -23,7 +23,7 @@ import click
 import yaml
 from tqdm import tqdm
 
-from boldscribe.config import load_config
+from boldscribe.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = 10  # how much larger the larger experiments are
@@ -75,7 +75,7 @@ def _children() -> float:
 
 def more_subjects(times: int) -> dict[str, object]:
     """Configuration over the paper's, with so many times its source and target subjects."""
-    sets = load_config(ROOT / "config.yaml").datasets
+    sets = Config.load(ROOT / "config.yaml").datasets
     datasets = {}
     for name, settings in sets.items():
         source, target = len(settings.train_subjects) * times, len(settings.validation_subjects) * times
@@ -88,7 +88,7 @@ def commands(folder: Path) -> dict[str, Timed]:
     """The commands, by what they are called in the table; makes the clone, the configurations and the bare workflow."""
     clone, bare = folder / "clone", folder / "bare"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-    shards = load_config(ROOT / "config.yaml").stimuli.shards
+    shards = Config.load(ROOT / "config.yaml").stimuli.shards
     for name, changes in {"subjects": more_subjects(TIMES), "shards": {"stimuli": {"shards": shards * TIMES}}}.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(changes))
     plan = ["-n", "-q", "rules"]

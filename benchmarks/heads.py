@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from boldscribe.images import save_image
+from boldscribe.data.images import apply_affine, save_image
 from boldscribe.preprocessing.itk import grid_points
-from boldscribe.preprocessing.motion import apply_affine, rigid
+from boldscribe.preprocessing.motion import rigid
 
 Array = NDArray[np.float64]
 CENTRE = np.array([0.0, -18.0, 10.0])

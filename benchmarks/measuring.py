@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from boldscribe.config import Config, load_config
-from boldscribe.files import save_array
+from boldscribe.config import Config
+from boldscribe.machinery.files import save_array
 from boldscribe.models.device import best_device
 from boldscribe.models.embedded_models import unpack
 from boldscribe.models.prompted_llm import PromptedLlm
@@ -40,7 +40,7 @@ scale_option = click.option(
 
 def settings(scale: str, folder: Path, encoder_width: int = 1408, llm_width: int = 4096) -> Config:
     """The configuration of a scale; at full scale with connectors of random weights, written to `folder`."""
-    config = load_config(*(ROOT / name for name in SCALES[scale]))
+    config = Config.load(*(ROOT / name for name in SCALES[scale]))
     if scale == "reduced":
         return config
     torch.manual_seed(0)

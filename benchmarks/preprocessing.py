@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks import heads
-from boldscribe.files import sha256_of
-from boldscribe.preprocessing.template import Template
+from boldscribe.data.template import Template
+from boldscribe.machinery.files import sha256_of
 
 RESOLUTION = 2.0
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ def preprocess_run(raw: Path, work: Path) -> tuple[dict[str, dict[str, Path]], d
 
 def correct_distorted(raw: Path, work: Path, anatomy: dict[str, Path]) -> dict[str, dict[str, Path]]:
     """Run 02 up to coregistration, with and without its field map."""
-    from boldscribe.images import load_image
+    from boldscribe.data.images import load_image
     from boldscribe.preprocessing import steps
     from boldscribe.preprocessing.embedded import read_run
     from boldscribe.preprocessing.field_maps import PhaseDifference
@@ -93,7 +93,7 @@ def correct_distorted(raw: Path, work: Path, anatomy: dict[str, Path]) -> dict[s
 
 def ants_motion(raw: Path, n: int) -> tuple[list[int], Array, float]:
     """`ants.motion_correction` (BOLDRigid) of n volumes: which, matrices from reference to volume, seconds per volume."""
-    from boldscribe.images import image_data, load_image
+    from boldscribe.data.images import image_data, load_image
     from boldscribe.preprocessing.itk import affine_matrix, ants, to_ants
 
     image = load_image(raw / "sub-01/func/sub-01_task-action_run-01_bold.nii.gz", 4)
@@ -156,13 +156,13 @@ def report(
     files: dict[str, dict[str, Path]], distorted: dict[str, dict[str, Path]], reference: tuple[list[int], Array, float], n: int
 ) -> None:
     """Print errors and overlaps."""
-    from boldscribe.images import image_data, load_image
+    from boldscribe.data.images import image_data, load_image
+    from boldscribe.data.template import load_template, output_grid
     from boldscribe.preprocessing.confounds import CERTAIN_TISSUE
     from boldscribe.preprocessing.itk import affine_matrix, grid_points
     from boldscribe.preprocessing.motion import apply_affine
     from boldscribe.preprocessing.resampling import inside, sample
     from boldscribe.preprocessing.susceptibility import Distortion
-    from boldscribe.preprocessing.template import load_template, output_grid
 
     shape, affine = output_grid(RESOLUTION)
     template, points = load_template(shape, affine), grid_points(shape, affine).T

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from boldscribe.provenance.ledger import read_ledger
+from boldscribe.machinery.provenance.ledger import read_ledger
 
 
 def shares(results: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from boldscribe.reporting.page import write_report
+from boldscribe.report.page import write_report
 from tests.report_results import write_results
 
 REPEATS = 5

@@ -17,12 +17,12 @@ import torch
 from pycocoevalcap.cider.cider_scorer import CiderScorer, cook_refs, cook_test
 from torch import nn
 
-from boldscribe.config import load_config
+from boldscribe.config import Config
 from boldscribe.decoding.brain import load_bridge
 from boldscribe.evaluation.caption_metrics import Cider, words
 from boldscribe.models.products import OneDnnLinear
+from boldscribe.models.token_files import read_fmri_tokens
 from boldscribe.models.video_llama import load_llm
-from boldscribe.token_files import read_fmri_tokens
 
 ROWS, WIDTHS = 48, (576, 1536)  # of the demo's LLM: prompts at once, and its MLP
 
@@ -48,7 +48,7 @@ def products() -> tuple[float, float]:
 
 def answers(results: Path, dataset: str) -> tuple[float, float, float]:
     """Times of transformers' loop and of ours for the test trials of a data set, and the share of equal texts."""
-    config = load_config(results / "config.yaml")
+    config = Config.load(results / "config.yaml")
     llm, bridge = load_llm(config, results / "models"), load_bridge(results / "stage2" / dataset / "model")
     z_NLD, rows = read_fmri_tokens(results / "fmri_tokens" / dataset / "encoder-model_data-fmri_role-test_tokens.npy", "test")
     trials = pd.concat([pd.read_parquet(file) for file in (results / "trials" / dataset).glob("*_trials.parquet")])

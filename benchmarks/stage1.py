@@ -29,7 +29,7 @@ from benchmarks.measuring import (
     settings,
     visual_encoder,
 )
-from boldscribe.bold.windows import Windows
+from boldscribe.data.windows import Windows
 from boldscribe.models.device import best_device
 from boldscribe.models.fmri_encoder import new_encoder
 from boldscribe.models.sc_mbm import MaskedAutoencoder

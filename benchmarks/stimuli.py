@@ -22,9 +22,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from boldscribe.config import Config, load_config
-from boldscribe.content_cache import ContentCache
-from boldscribe.processes import cores, in_processes
+from boldscribe.config import Config
+from boldscribe.machinery.content_cache import ContentCache
+from boldscribe.machinery.processes import cores, in_processes
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.scenes import Scene, draw_scenes
 from boldscribe.stimuli.clips import broken_clips
@@ -132,7 +132,7 @@ def main(n: int, repeats: int, folder: Path | None) -> None:
 
     with tempfile.TemporaryDirectory() as work:
         clips = make_clips(folder or Path(work) / "clips", n)
-        config = load_config(ROOT / "config.yaml")
+        config = Config.load(ROOT / "config.yaml")
         dataset = config.datasets["had"].model_copy(update={"stimuli_dir": str(clips[0].parent)})
         stimuli = config.stimuli.model_copy(update={"shards": 1})
         config = config.model_copy(update={"datasets": {"had": dataset}, "stimuli": stimuli})

@@ -9,18 +9,18 @@ from typing import Any
 import click
 
 from boldscribe import __version__
-from boldscribe.config import Config, load_config
-from boldscribe.errors import UserError, user_errors
 from boldscribe.fetching.fetch_commands import fetch
+from boldscribe.machinery.errors import UserError, user_errors
+from boldscribe.machinery.files import ROOT
+from boldscribe.machinery.offline import forbid_network, is_offline
+from boldscribe.machinery.runs.status_command import status
+from boldscribe.machinery.usage_table import usage
 from boldscribe.models.conversion.convert_command import convert
-from boldscribe.offline import forbid_network, is_offline
-from boldscribe.operations.status_command import status
 from boldscribe.planning.plan_command import plan
 from boldscribe.power.power_command import power
 from boldscribe.starting.init_command import init
-from boldscribe.usage_table import usage
+from boldscribe.workflow import Config
 
-ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
 
 
@@ -61,7 +61,7 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
     """Write raw BIDS data sets with rendered clips and simulated BOLD, for which the right answer is known."""
     from boldscribe.simulation.dataset import simulate_stimuli, simulate_subject
 
-    config = load_config(*configs)
+    config = Config.load(*configs)
     changes: dict[str, Any] = {}
     if seed is not None:
         changes["seed"] = seed
@@ -89,7 +89,7 @@ def simulate(configs: tuple[Path, ...], datasets: tuple[str, ...], results: Path
 @user_errors
 def config(write: bool) -> None:
     """Print the paper's configuration with the meaning and source of every key."""
-    from boldscribe.config_files import config_yaml, generated_files
+    from boldscribe.config.config_files import config_yaml, generated_files
 
     if not write:
         click.echo(config_yaml(), nl=False)
@@ -111,7 +111,7 @@ def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
     PATHS are results trees, or files and folders in them, which are checked with everything that they were made from. Exit code: 0,
     all verified; 3, something is stale, uncommitted or unpinned; 4, something is tampered with, unrecorded or an orphan.
     """
-    from boldscribe.provenance.audit_commands import audit_json, audited, console, exit_code, print_audit
+    from boldscribe.machinery.provenance.audit_commands import audit_json, audited, console, exit_code, print_audit
 
     found = []
     for results, _, findings in audited(paths, fast):
@@ -132,10 +132,18 @@ def audit(paths: tuple[Path, ...], fast: bool, as_json: bool) -> None:
 @user_errors
 def explain(path: Path, row: str | None, column: str | None, condition: str, brief: bool) -> None:
     """Trace a result, or a cell of a table, down to raw data."""
-    from boldscribe.provenance import explain as lineage
-    from boldscribe.provenance.audit_commands import console
+    from boldscribe.machinery.provenance.audit_commands import console
 
-    console().print(lineage.explain(path, row=row, column=column, condition=condition, brief=brief))
+    if row is None and column is None:
+        from boldscribe.machinery.provenance.explain import explain
+
+        console().print(explain(path, brief=brief))
+    elif row is None or column is None:
+        raise UserError(str(path), "a cell is identified by --row and --column together; give both")
+    else:
+        from boldscribe.evaluation.explained_cell import explain_cell
+
+        console().print(explain_cell(path, row, column, condition, brief))
 
 
 @main.command()
@@ -144,8 +152,8 @@ def explain(path: Path, row: str | None, column: str | None, condition: str, bri
 @user_errors
 def diff(a: Path, b: Path) -> None:
     """Explain why the runs in the results trees A and B differ: from a number to its first cause."""
-    from boldscribe.provenance.audit_commands import console, print_difference
-    from boldscribe.provenance.difference import compare
+    from boldscribe.machinery.provenance.audit_commands import console, print_difference
+    from boldscribe.machinery.provenance.difference import compare
 
     print_difference(compare(a, b), console())
 
@@ -156,7 +164,7 @@ def diff(a: Path, b: Path) -> None:
 @user_errors
 def crate(results: Path, folder: Path) -> None:
     """Export the run in RESULTS as a Workflow Run RO-Crate to FOLDER."""
-    from boldscribe.provenance.crate import write_crate
+    from boldscribe.machinery.provenance.crate import write_crate
 
     click.echo(write_crate(results, folder))
 

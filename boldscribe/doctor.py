@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from boldscribe.cluster.site import SITE
-from boldscribe.config import Config, load_config
-from boldscribe.installation import embedded_weights, locked_packages
-from boldscribe.sections.data import FMRIPREP
+from boldscribe.config import Config
+from boldscribe.config.data_settings import FMRIPREP
+from boldscribe.machinery.cluster.site import SITE
+from boldscribe.machinery.files import ROOT
+from boldscribe.machinery.installation import damaged_files, locked_packages
 
-ROOT = Path(__file__).resolve().parents[1]
 GB = 1e9
 DEMO = {"cores": 2, "memory": 4, "disk": 8}  # as measured (docs/demo.md)
 FULL_GPU = 24  # GB, for the paper's models in 16 bits
@@ -113,7 +113,7 @@ def print_report(checks: Sequence[Check], console: Console | None = None) -> Non
 
 def _config() -> Config:
     path = ROOT / "config.yaml"
-    return load_config(path) if path.exists() else Config()
+    return Config.load(path) if path.exists() else Config()
 
 
 def _python() -> Check:
@@ -197,7 +197,9 @@ def _gpu() -> Check:
 
 
 def _embedded() -> Check:
-    problems = embedded_weights()
+    from boldscribe.models.embedded_models import WEIGHTS
+
+    problems = damaged_files(WEIGHTS)
     if problems:
         return Check("embedded weights", "missing", "; ".join(problems), "run `make setup` again, or reinstall the named package")
     return Check("embedded weights", "ok", "all present, with the digests stated by their packages")

@@ -6,28 +6,29 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from boldscribe import forkserver
-from boldscribe.cluster.controller import look_around, take_over
-from boldscribe.cluster.requests import Requests
-from boldscribe.cluster.retries import spare_mistakes
 from boldscribe.conditions import CONDITIONS, DATA_OF, ENCODER_OF, needed
-from boldscribe.config import check_experiment, parse_config
-from boldscribe.errors import UserError
-from boldscribe.fetching.manifest import manifest_path
-from boldscribe.files import json_digest
-from boldscribe.operations import hooks
-from boldscribe.operations.jobs import write_jobs
+from boldscribe.config import check_experiment
+from boldscribe.machinery import forkserver
+from boldscribe.machinery.cluster.controller import look_around, take_over
+from boldscribe.machinery.cluster.requests import Requests
+from boldscribe.machinery.cluster.retries import spare_mistakes
+from boldscribe.machinery.download.manifest import manifest_path
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import json_digest
+from boldscribe.machinery.provenance.environment import packages_of
+from boldscribe.machinery.provenance.fingerprint import current_fingerprint
+from boldscribe.machinery.provenance.run_files import write_run
+from boldscribe.machinery.runs import hooks
+from boldscribe.machinery.runs.jobs import write_jobs
+from boldscribe.machinery.steps.slices import slice_of
 from boldscribe.preprocessing.containers import pinned_digest
-from boldscribe.provenance.environment import packages_of
-from boldscribe.provenance.fingerprint import current_fingerprint
-from boldscribe.provenance.run_files import write_run
-from boldscribe.provenance.slices import slice_of
+from boldscribe.workflow import Config
 
 if workflow.is_main_process:
     look_around(Path.cwd())
 
 try:
-    experiment = parse_config(config, "config.yaml with --configfile and --config")
+    experiment = Config.parse(config, "config.yaml with --configfile and --config")
     check_experiment(experiment)
 except UserError as error:
     raise WorkflowError(str(error))
@@ -83,7 +84,7 @@ def start_on_site():
         take_over(Path.cwd(), on_slurm)
         spare_mistakes(workflow.rules, workflow.execution_settings.retries, Path(R))
         if on_slurm:
-            from boldscribe.cluster.submissions import check_partitions, hear_of_cancelled_jobs
+            from boldscribe.machinery.cluster.submissions import check_partitions, hear_of_cancelled_jobs
 
             check_partitions(workflow)
             hear_of_cancelled_jobs()

@@ -5,10 +5,10 @@ import os
 
 from snakemake.exceptions import WorkflowError
 
-from boldscribe.cluster.site import SITE as SITE_FILE
-from boldscribe.cluster.site import load_site
-from boldscribe.errors import UserError
-from boldscribe.processes import prepare_environment
+from boldscribe.machinery.cluster.site import SITE as SITE_FILE
+from boldscribe.machinery.cluster.site import load_site
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.processes import prepare_environment
 
 gc.set_threshold(50_000)  # planning creates many objects but no garbage: collection took a tenth of its time
 prepare_environment()

@@ -3,8 +3,8 @@
 import ast
 
 from boldscribe.config import Config
-from boldscribe.provenance.slices import declared, keys_of
-from boldscribe.sections.base import restricted
+from boldscribe.machinery.section import restricted
+from boldscribe.machinery.steps.slices import declared, keys_of
 from tests.conftest import ROOT
 
 

@@ -15,10 +15,10 @@ from typing import Self
 import pytest
 from filelock import FileLock
 
-from boldscribe.config import Config, load_config
-from boldscribe.forkserver import VARIABLE
+from boldscribe.machinery.forkserver import VARIABLE
+from boldscribe.machinery.runs.jobs import Job, planned_jobs
 from boldscribe.models.embedded_models import package_file, unpack
-from boldscribe.operations.jobs import Job, planned_jobs
+from boldscribe.workflow import Config
 
 pytest_plugins = ["tests.training_fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,7 @@ TINY = ["--configfile", "profiles/demo/experiment.yaml", "tests/tiny/experiment.
 @pytest.fixture(scope="session")
 def demo() -> Config:
     """The demo's configuration."""
-    return load_config(ROOT / "config.yaml", ROOT / "profiles" / "demo" / "experiment.yaml")
+    return Config.load(ROOT / "config.yaml", ROOT / "profiles" / "demo" / "experiment.yaml")
 
 
 @pytest.fixture(scope="session")

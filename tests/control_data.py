@@ -14,7 +14,7 @@ from boldscribe.config import Config
 from boldscribe.decoding import brain
 from boldscribe.decoding.decode import writer
 from boldscribe.decoding.task import Task, inputs_of
-from boldscribe.files import save_array
+from boldscribe.machinery.files import save_array
 
 INSTRUCTIONS = ["Describe the video.", "What happens?"]
 SOURCE, TARGETS = ("01", "02"), ("03", "04")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from boldscribe.forkserver import VARIABLE, hand_over
+from boldscribe.machinery.forkserver import VARIABLE, hand_over
 
 
 def wait() -> None:

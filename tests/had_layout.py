@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from boldscribe.images import save_image
-from boldscribe.preprocessing.template import load_template, output_grid
+from boldscribe.data.images import save_image
+from boldscribe.data.template import load_template, output_grid
 from boldscribe.simulation.render import write_clip
 
 VERBS = ("Playing", "Riding", "Washing", "Throwing", "Painting", "Cutting", "Climbing", "Making", "Cleaning", "Fixing")

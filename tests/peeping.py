@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.forkserver import hand_over
-from boldscribe.provenance import landlock
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.forkserver import hand_over
+from boldscribe.machinery.steps import landlock
+from boldscribe.machinery.steps.program import Inputs, Output, program
 
 
 def by_c(path: Path) -> Any:

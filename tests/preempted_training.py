@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from boldscribe.cluster import preemption
 from boldscribe.config import Config
-from boldscribe.provenance.record import Job, record
+from boldscribe.machinery.cluster import preemption
+from boldscribe.machinery.provenance.record import Job, record
 from boldscribe.training import optimisation
 from boldscribe.training.distributed import rank
 from boldscribe.training.optimisation import Optimisation

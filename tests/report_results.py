@@ -13,7 +13,7 @@ from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
 from boldscribe.evaluation.published import published_scores
 from boldscribe.evaluation.score_tables import SIGNATURES
-from boldscribe.files import save_array
+from boldscribe.machinery.files import save_array
 
 SUBJECTS = ("05", "06")
 MEANS = ("bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r", "cider", "meteor", "sentence_similarity")

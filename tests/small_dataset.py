@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boldscribe.images import save_image
+from boldscribe.data.images import save_image
 from boldscribe.simulation.render import write_clip
 
 EVENTS = "onset\tduration\ttrial_type\tstim_file\n4.0\t2\trunning\ta.mp4\n9.5\tn/a\tn/a\tn/a\n10.1\t2\tjumping\tb.mp4\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from boldscribe.cluster import preemption
 from boldscribe.config import Config
-from boldscribe.provenance.program import Output, program
+from boldscribe.machinery.cluster import preemption
+from boldscribe.machinery.steps.program import Output, program
 from boldscribe.training.checkpoints import Checkpoints
 from boldscribe.training.distributed import process_group, rank
 from boldscribe.training.optimisation import Optimisation

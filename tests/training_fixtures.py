@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.files import save_array
+from boldscribe.machinery.files import save_array
 
 TRIALS = 12
 
@@ -126,7 +126,7 @@ def trained(tiny: Config, data: SimpleNamespace, pretrained: Path) -> Path:
 @pytest.fixture(scope="session")
 def tokens(tiny: Config, data: SimpleNamespace, trained: Path) -> dict[str, Path]:
     """fMRI tokens of all three roles."""
-    from boldscribe.encoding import write_fmri_tokens
+    from boldscribe.models.encoding import write_fmri_tokens
 
     paths = {}
     for role, subjects in (("train", slice(0, 2)), ("adapt", slice(2, 3)), ("test", slice(2, 3))):

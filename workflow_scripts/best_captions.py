@@ -1,7 +1,6 @@
 """Choose the best source captions. Run by hand: `python -m workflow_scripts.best_captions --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = "datasets.*.train_subjects seed video_llama.instructions"
 

@@ -1,7 +1,6 @@
 """Mask, denoise and z-score a subject's runs. Run by hand: `python -m workflow_scripts.bold_series --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
     "bold.clip_sigma bold.motion bold.signal bold.smoothing_fwhm bold.tissue datasets.*.adapter datasets.*.bids_dir "
@@ -23,8 +22,8 @@ def main(
     displacement: Output,
 ) -> None:
     """Mask, denoise and z-score a subject's runs."""
-    from boldscribe.bids.checked import read_checked
-    from boldscribe.bold.series import write_series
+    from boldscribe.data.checked import read_checked
+    from boldscribe.data.series import write_series
 
     write_series(
         config,

@@ -1,8 +1,7 @@
 """Caption the clips of a shard: one answer to each record's instruction. Run by hand: `python -m workflow_scripts.captions --help`."""
 
-from boldscribe.config import Config
 from boldscribe.models import share_llm
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = {
     "video_llama": (

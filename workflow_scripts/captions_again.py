@@ -1,8 +1,7 @@
 """Caption the test clips of a shard again with another seed. Run by hand: `python -m workflow_scripts.captions_again --help`."""
 
-from boldscribe.config import Config
 from boldscribe.models import share_llm
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = {
     "video_llama": (

@@ -1,7 +1,6 @@
 """Check that fMRIPrep can run, before its jobs are queued. Run by hand: `python -m workflow_scripts.check_preprocessing --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Output, program
+from boldscribe.workflow import Config, Output, program
 
 SETTINGS = (
     "datasets.*.bids_dir paths.results preprocessing.engine preprocessing.fmriprep_digest preprocessing.fmriprep_image "
@@ -13,7 +12,7 @@ WHEREABOUTS = "preprocessing.fmriprep_command preprocessing.fmriprep_sif preproc
 @program("check_preprocessing", settings=SETTINGS, whereabouts=WHEREABOUTS)
 def main(config: Config, dataset: str, report: Output) -> None:
     """Check that fMRIPrep can run, before its jobs are queued."""
-    from boldscribe.files import write_json
+    from boldscribe.machinery.files import write_json
     from boldscribe.preprocessing.fmriprep import check
 
     write_json(report, check(config, dataset))

@@ -1,8 +1,7 @@
 """Decode the target subjects' test trials under one condition. Run by hand: `python -m workflow_scripts.decode --help`."""
 
-from boldscribe.config import Config
 from boldscribe.models import share_llm
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 INPUTS = (
     "trials tokens adapt_tokens train_tokens stage2 models series voxels source_series source_voxels source_trials source_labels "

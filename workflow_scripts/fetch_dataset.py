@@ -1,7 +1,6 @@
 """Fetch a measured data set, and check that it exists. Run by hand: `python -m workflow_scripts.fetch_dataset --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Output, program
+from boldscribe.workflow import Config, Output, program
 
 SETTINGS = (
     "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.manifest datasets.*.simulated datasets.*.stimuli_dir "
@@ -12,9 +11,9 @@ SETTINGS = (
 @program("fetch_dataset", settings=SETTINGS, network=True)
 def main(config: Config, dataset: str, marker: Output) -> None:
     """Fetch the missing files of a measured data set, and check that it exists."""
-    from boldscribe.bids import raw_manifest
+    from boldscribe.data.checks import raw_manifest
     from boldscribe.fetching.datasets import complete_dataset
-    from boldscribe.files import write_json
+    from boldscribe.machinery.files import write_json
 
     source = complete_dataset(config, dataset)
     write_json(marker, raw_manifest(config, dataset) | {"source": source})

@@ -1,8 +1,7 @@
 """Provide a model as a folder of safetensors. Run by hand: `python -m workflow_scripts.fetch_model --help`."""
 
-from boldscribe.config import Config
-from boldscribe.content_cache import ContentCache
-from boldscribe.provenance.program import Files, Output, program
+from boldscribe.machinery.content_cache import ContentCache
+from boldscribe.workflow import Config, Files, Output, program
 
 SETTINGS = {
     "bertscore_encoder": "evaluation.bertscore_layer evaluation.bertscore_model",

@@ -1,7 +1,6 @@
 """Encode all trials of a role with the frozen encoder of Stage I. Run by hand: `python -m workflow_scripts.fmri_tokens --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
     "adaptor.activation adaptor.rank adaptor.scale bold.n_volumes sc_mbm.depth sc_mbm.dim sc_mbm.mlp_ratio sc_mbm.n_heads "
@@ -25,7 +24,7 @@ def main(
     tokens: Output,
 ) -> None:
     """Encode all trials of a role with the frozen encoder of Stage I."""
-    from boldscribe.encoding import write_fmri_tokens
+    from boldscribe.models.encoding import write_fmri_tokens
 
     write_fmri_tokens(
         config,

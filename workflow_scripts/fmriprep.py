@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Files, Inputs, Output, program
+from boldscribe.workflow import Config, Files, Inputs, Output, program
 
 SETTINGS = (
     "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.session datasets.*.task paths.results preprocessing.engine "

@@ -1,8 +1,7 @@
 """Extract the frames of a shard of clips. Run by hand: `python -m workflow_scripts.frames --help`."""
 
-from boldscribe.config import Config
-from boldscribe.content_cache import ContentCache
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.machinery.content_cache import ContentCache
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = "datasets.*.bids_dir datasets.*.stimuli_dir stimuli.n_frames stimuli.reader stimuli.shards stimuli.size"
 

@@ -1,13 +1,12 @@
 """Map the information about the clips in the brain. Run by hand: `python -m workflow_scripts.information_map --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
-    "adaptor.activation adaptor.rank adaptor.scale bold.n_volumes datasets.*.validation_subjects sc_mbm.depth sc_mbm.dim "
-    "sc_mbm.mlp_ratio sc_mbm.n_heads seed stage1.dropout stimuli.n_frames tokenizer.channels tokenizer.grid tokenizer.token_maps "
-    "training.precision video_llama.connectors video_llama.q_former.hidden_size video_llama.q_former.n_heads "
-    "video_llama.q_former.n_queries video_llama.q_former.video_layers"
+    "adaptor.activation adaptor.rank adaptor.scale bold.n_volumes datasets.*.simulated datasets.*.validation_subjects "
+    "sc_mbm.depth sc_mbm.dim sc_mbm.mlp_ratio sc_mbm.n_heads seed stage1.dropout stimuli.n_frames tokenizer.channels "
+    "tokenizer.grid tokenizer.token_maps training.precision video_llama.connectors video_llama.q_former.hidden_size "
+    "video_llama.q_former.n_heads video_llama.q_former.n_queries video_llama.q_former.video_layers"
 )
 
 

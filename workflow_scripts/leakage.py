@@ -1,10 +1,9 @@
 """Report what the test trials share with training. Run by hand: `python -m workflow_scripts.leakage --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 INPUTS = ("trials", "labels", "source_captions", "test_captions")
-SETTINGS = "datasets.*.split datasets.*.title datasets.*.train_subjects datasets.*.validation_subjects"
+SETTINGS = "datasets.*.simulated datasets.*.split datasets.*.title datasets.*.train_subjects datasets.*.validation_subjects"
 
 
 @program("leakage", settings=SETTINGS, inputs=INPUTS)

@@ -1,7 +1,6 @@
 """Draw noise that replaces a subject's BOLD. Run by hand: `python -m workflow_scripts.noise_series --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = "seed"
 
@@ -19,7 +18,7 @@ def main(
     noise_trials: Output,
 ) -> None:
     """Draw noise that replaces a subject's BOLD."""
-    from boldscribe.bold.noise import write_noise_series
+    from boldscribe.data.noise import write_noise_series
 
     write_noise_series(
         config,

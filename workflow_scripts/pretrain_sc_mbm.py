@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Files, Inputs, Output, program
+from boldscribe.workflow import Config, Files, Inputs, Output, program
 
 STAGED = ("series", "further")  # read in every epoch
 SETTINGS = (
@@ -26,7 +25,7 @@ def main(
     files: Files,
 ) -> None:
     """Pretrain by masked brain modelling on BOLD of source subjects and of people who are in no table."""
-    from boldscribe.bold.placement import voxels_path
+    from boldscribe.data.placement import voxels_path
     from boldscribe.training.pretrain import pretrain_sc_mbm
     from boldscribe.training.pretraining_data import further_series
 

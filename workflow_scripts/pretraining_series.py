@@ -1,7 +1,6 @@
 """Clean the series of a pretraining-only subject. Run by hand: `python -m workflow_scripts.pretraining_series --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
     "bold.clip_sigma bold.motion bold.signal bold.smoothing_fwhm bold.tissue preprocessing.resolution preprocessing.space "
@@ -22,7 +21,7 @@ def main(
     displacement: Output,
 ) -> None:
     """Mask, denoise and z-score the runs of a pretraining-only subject."""
-    from boldscribe.bold.series import write_series
+    from boldscribe.data.series import write_series
 
     design, folder = config.pretraining[dataset], derivatives.parent
     write_series(config, design, dataset, subject, folder, series, seconds_per_volume=design.seconds_per_volume)

@@ -1,7 +1,6 @@
 """Close the ledger and write the provenance page. Run by hand: `python -m workflow_scripts.provenance --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = ""
 
@@ -9,7 +8,7 @@ SETTINGS = ""
 @program("provenance", settings=SETTINGS)
 def main(config: Config, report: Inputs, html: Output) -> None:
     """Close the ledger and write a browsable page with the origin of each result."""
-    from boldscribe.reporting.lineage import write_lineage
+    from boldscribe.report.lineage import write_lineage
 
     write_lineage(html)
 

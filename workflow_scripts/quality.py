@@ -1,7 +1,6 @@
 """Report the data quality of each subject. Run by hand: `python -m workflow_scripts.quality --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = "bold.framewise_displacement datasets.*.train_subjects datasets.*.validation_subjects"
 

@@ -1,7 +1,6 @@
 """Measure how well responses to the same clip agree: the noise ceiling. Run by hand: `python -m workflow_scripts.reliability --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = ""
 

@@ -1,21 +1,21 @@
 """Write the report. Run by hand: `python -m workflow_scripts.report --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 INPUTS = "tables differences tests left_out markdown latex scores labels frames stages sc_mbm retrieval maps reliability quality leakage"
 SETTINGS = (
-    "captioner.alignment_target captioner.hub_name captioner.kind captioner.revision datasets.(names) datasets.*.description_column "
-    "datasets.*.fold_of datasets.*.leave_out datasets.*.table datasets.*.title datasets.*.train_subjects "
-    "datasets.*.validation_subjects decoding.controls evaluation.bertscore_model evaluation.bootstrap_samples evaluation.permutations "
-    "evaluation.significance seed simulation.snr stage2.adaptation video_llama.do_sample"
+    "captioner.alignment_target captioner.hub_name captioner.kind captioner.revision datasets.(names) "
+    "datasets.*.description_column datasets.*.fold_of datasets.*.leave_out datasets.*.simulated datasets.*.table datasets.*.title "
+    "datasets.*.train_subjects datasets.*.validation_subjects decoding.controls evaluation.bertscore_model "
+    "evaluation.bootstrap_samples evaluation.permutations evaluation.significance seed simulation.snr stage2.adaptation "
+    "video_llama.do_sample"
 )
 
 
 @program("report", settings=SETTINGS, inputs=INPUTS)
 def main(config: Config, html: Output, **inputs: Inputs) -> None:
     """Write the report."""
-    from boldscribe.reporting.page import write_report
+    from boldscribe.report.page import write_report
 
     write_report(config, inputs, html)
 

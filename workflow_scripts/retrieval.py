@@ -3,8 +3,7 @@
 Run by hand: `python -m workflow_scripts.retrieval --help`.
 """
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = (
     "datasets.*.validation_subjects evaluation.permutations seed video_llama.connectors video_llama.q_former.hidden_size "

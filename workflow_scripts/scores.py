@@ -1,7 +1,6 @@
 """Score the decoded texts of a data set. Run by hand: `python -m workflow_scripts.scores --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = "evaluation.bertscore_baseline evaluation.bertscore_layer evaluation.bertscore_model evaluation.identification_ways"
 

@@ -3,8 +3,7 @@
 Run by hand: `python -m workflow_scripts.simulate_stimuli --help`.
 """
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Files, Output, program
+from boldscribe.workflow import Config, Files, Output, program
 
 SETTINGS = (
     "datasets.*.bids_dir datasets.*.simulated.runs datasets.*.simulated.shared_clips datasets.*.simulated.subjects "

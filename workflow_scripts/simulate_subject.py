@@ -1,7 +1,6 @@
 """Simulate one subject's T1w and BOLD while watching the clips. Run by hand: `python -m workflow_scripts.simulate_subject --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Files, Inputs, Output, program
+from boldscribe.workflow import Config, Files, Inputs, Output, program
 
 SETTINGS = (
     "datasets.*.bids_dir datasets.*.simulated.runs datasets.*.simulated.shared_clips datasets.*.simulated.subjects "
@@ -13,7 +12,7 @@ SETTINGS = (
 @program("simulate_subject", settings=SETTINGS)
 def main(config: Config, dataset: str, subject: str, stimuli: Inputs, out: Output, files: Files) -> None:
     """Simulate one subject's T1w and BOLD while watching the clips."""
-    from boldscribe.preprocessing.template import template_files
+    from boldscribe.data.template import template_files
     from boldscribe.simulation.dataset import simulate_subject
 
     simulate_subject(config, dataset, subject)

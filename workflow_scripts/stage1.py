@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 STAGED = ("series",)  # read in every epoch
 SETTINGS = (

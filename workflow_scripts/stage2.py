@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from boldscribe.config import Config
 from boldscribe.models import share_llm
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
     "datasets.*.train_subjects datasets.*.validation_subjects seed stage2 video_llama.connectors video_llama.dtype video_llama.llm "

@@ -3,14 +3,13 @@
 Run by hand: `python -m workflow_scripts.tables --help`.
 """
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = (
-    "captioner.alignment_target captioner.hub_name captioner.kind captioner.revision datasets.*.description_column datasets.*.fold_of "
-    "datasets.*.leave_out datasets.*.table datasets.*.title datasets.*.train_subjects datasets.*.validation_subjects "
-    "decoding.controls evaluation.bertscore_model evaluation.bootstrap_samples evaluation.permutations evaluation.significance seed "
-    "simulation.snr stage2.adaptation video_llama.do_sample"
+    "captioner.alignment_target captioner.hub_name captioner.kind captioner.revision datasets.*.description_column "
+    "datasets.*.fold_of datasets.*.leave_out datasets.*.simulated datasets.*.table datasets.*.title datasets.*.train_subjects "
+    "datasets.*.validation_subjects decoding.controls evaluation.bertscore_model evaluation.bootstrap_samples "
+    "evaluation.permutations evaluation.significance seed simulation.snr stage2.adaptation video_llama.do_sample"
 )
 
 

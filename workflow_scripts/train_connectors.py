@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = "connectors seed simulation stimuli video_llama"
 

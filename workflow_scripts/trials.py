@@ -1,7 +1,6 @@
 """Index a subject's trials, with labels in a separate file. Run by hand: `python -m workflow_scripts.trials --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
     "bold.delay bold.framewise_displacement bold.n_volumes bold.signal datasets.*.adaptation_runs datasets.*.adapter "
@@ -25,7 +24,7 @@ def main(
     excluded: Output,
 ) -> None:
     """Index a subject's trials, with labels in a separate file."""
-    from boldscribe.bold.trials import write_trials
+    from boldscribe.data.trials import write_trials
 
     write_trials(
         config,

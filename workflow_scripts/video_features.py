@@ -1,7 +1,6 @@
 """Encode frames with the frozen visual encoder and image Q-Former. Run by hand: `python -m workflow_scripts.video_features --help`."""
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Inputs, Output, program
+from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
     "video_llama.connectors video_llama.q_former.hidden_size video_llama.q_former.image_layers video_llama.q_former.n_heads "

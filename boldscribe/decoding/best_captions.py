@@ -18,8 +18,8 @@ from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from boldscribe.config import Config
 from boldscribe.decoding.task import ANY, asked, labelled, source_captions
 from boldscribe.evaluation.bleu import sentence_bleu
-from boldscribe.files import atomic
-from boldscribe.reproducible import generator
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.reproducible import generator
 
 # Candidates and references of each round: the candidates that score best against a few references are compared with more. This limits
 # the number of scored pairs to 36,000, however many captions there are.

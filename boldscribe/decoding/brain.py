@@ -13,12 +13,12 @@ from torch import nn
 
 from boldscribe.decoding.donors import Allowed, donors
 from boldscribe.decoding.task import Task
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.reproducible import seed_everything
 from boldscribe.models.device import best_device
+from boldscribe.models.token_files import tokens_of
 from boldscribe.models.video_llama import load_llm
 from boldscribe.models.weight_files import load_weights
-from boldscribe.reproducible import seed_everything
-from boldscribe.token_files import tokens_of
 
 Tokens = NDArray[np.float32]
 

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from boldscribe.decoding.task import ANY, Task, asked
-from boldscribe.errors import UserError
-from boldscribe.token_files import read_fmri_tokens, tokens_of
+from boldscribe.machinery.errors import UserError
+from boldscribe.models.token_files import read_fmri_tokens, tokens_of
 
 Directions = NDArray[np.float32]
 

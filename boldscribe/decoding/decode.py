@@ -7,7 +7,7 @@ from pathlib import Path
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.decoding.task import Task
-from boldscribe.files import atomic
+from boldscribe.machinery.files import atomic
 
 
 def decode(task: Task, output: Path) -> None:

@@ -18,11 +18,11 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from tqdm import tqdm
 
-from boldscribe.bold.placement import voxels_path
+from boldscribe.data.placement import voxels_path
 from boldscribe.decoding.brain import generate, rows_by_subject
 from boldscribe.decoding.task import Task
-from boldscribe.errors import UserError
-from boldscribe.files import load_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import load_array
 from boldscribe.models.device import best_device
 from boldscribe.stimuli.features import video_tokens
 from boldscribe.training.source import source_trials

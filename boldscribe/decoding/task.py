@@ -12,8 +12,8 @@ import pandas as pd
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.reproducible import generator
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.reproducible import generator
 from boldscribe.training.source import check_source_only
 
 # Inputs behind a name of `Condition.reads`, where it is not just the input of that name.

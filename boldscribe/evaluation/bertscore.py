@@ -29,9 +29,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer
 
-from boldscribe.errors import UserError
+from boldscribe.config.training_settings import Evaluation
 from boldscribe.evaluation.fixed_batches import equal_batches
-from boldscribe.sections.training import Evaluation
+from boldscribe.machinery.errors import UserError
 
 # Texts and pairs per batch: fixed, however much there is to score; a GPU needs more to be busy.
 BATCHES = {"cpu": (8, 64), "cuda": (64, 512)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 KEY = ["subject", "trial"]
 

@@ -27,18 +27,18 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from boldscribe.bold.batches import Batches
-from boldscribe.bold.placement import voxels_path
-from boldscribe.bold.windows import Series, Windows
 from boldscribe.config import Config
-from boldscribe.encoding import trials_of_role
-from boldscribe.errors import UserError
+from boldscribe.data.batches import Batches
+from boldscribe.data.images import save_image
+from boldscribe.data.placement import voxels_path
+from boldscribe.data.windows import Series, Windows
 from boldscribe.evaluation.retrieval import labelled
-from boldscribe.files import load_array, write_json
-from boldscribe.images import save_image
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import load_array, write_json
+from boldscribe.machinery.reproducible import generator
 from boldscribe.models.device import autocast, best_device
+from boldscribe.models.encoding import trials_of_role
 from boldscribe.models.fmri_encoder import load_encoder
-from boldscribe.reproducible import generator
 from boldscribe.simulation.phantom import tissues_at, world_points
 from boldscribe.simulation.truth import responsive_voxels
 from boldscribe.stimuli.features import video_tokens

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, write_json
-from boldscribe.sections.data import Dataset
+from boldscribe.config.data_settings import Dataset
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, write_json
 
 SECONDS_APART = 10.0  # clips of one video that begin this close together show nearly the same content (HAD has 140 such pairs)
 SHOWN = 5

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from boldscribe.bold.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, load_array
+from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, load_array
 
 REASONS = {"outside_run": OUTSIDE, "broken_clip": BROKEN, "no_response": UNANSWERED, "other_side_of_split": OTHER_SIDE}
 COLUMNS = [

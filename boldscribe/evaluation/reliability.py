@@ -19,10 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from boldscribe.bold.placement import voxels_path
-from boldscribe.errors import UserError
+from boldscribe.data.placement import voxels_path
 from boldscribe.evaluation.identification import identification
-from boldscribe.files import atomic, load_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, load_array
 
 Array = NDArray[np.float32]
 LEAST_STIMULI = 3  # with fewer, a correlation is meaningless

@@ -19,13 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic
 from boldscribe.losses import cosine_similarity
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.reproducible import generator
 from boldscribe.models.device import best_device
-from boldscribe.reproducible import generator
+from boldscribe.models.token_files import read_fmri_tokens
 from boldscribe.stimuli.features import video_tokens
-from boldscribe.token_files import read_fmri_tokens
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from boldscribe.errors import UserError
 from boldscribe.evaluation.statistics import Floats, metrics_of, trial_statistics
+from boldscribe.machinery.errors import UserError
 
 SIGNATURES = b"signatures"  # in the metadata of the scores' schema
 # Pairs are stored in single precision.

@@ -26,7 +26,7 @@ from boldscribe.evaluation.metrics import METRICS
 from boldscribe.evaluation.score_tables import SIGNATURES
 from boldscribe.evaluation.sentences import sentence_vectors
 from boldscribe.evaluation.signatures import metric_signatures
-from boldscribe.files import atomic
+from boldscribe.machinery.files import atomic
 from boldscribe.models.sentence_encoder import SentenceEncoder
 
 OF_PAIRS = {name: metric.pair for name, metric in METRICS.items() if metric.pair}

@@ -9,7 +9,7 @@ from sacrebleu.metrics import BLEU
 
 from boldscribe.evaluation.bertscore import BertScore
 from boldscribe.evaluation.metrics import METRICS, WORDS
-from boldscribe.files import sha256_of
+from boldscribe.machinery.files import sha256_of
 
 
 def metric_signatures(bert_score: BertScore, sentence_encoder: Path) -> dict[str, str]:

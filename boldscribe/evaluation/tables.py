@@ -24,8 +24,8 @@ from boldscribe.evaluation.statistics import Floats, metrics_of, rows
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.evaluation.typeset import Page, markdown
 from boldscribe.evaluation.verdicts import alarms, verdicts
-from boldscribe.files import atomic
-from boldscribe.reproducible import generator
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.reproducible import generator
 
 VALUES = [
     *("dataset", "row", "subject", "condition", "metric", "value", "low", "high", "low_trials", "high_trials", "n_trials", "note"),

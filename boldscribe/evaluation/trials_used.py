@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
 from boldscribe.evaluation.leakage import overlap
+from boldscribe.machinery.errors import UserError
 
 
 def trials_sentence(config: Config, dataset: str, labels: Sequence[Path], scored: pd.DataFrame, excluded: pd.DataFrame) -> str:

@@ -13,8 +13,8 @@ from typing import Literal
 import requests
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, sha256_of, write_json
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, sha256_of, write_json
 from boldscribe.preprocessing.containers import DIGEST, containers, pinned_digest
 
 DEFAULT_REGISTRY = "https://registry-1.docker.io"  # of images without a host in their name

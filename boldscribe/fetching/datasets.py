@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.fetching.annex import annex_get
-from boldscribe.fetching.http import Fetcher
-from boldscribe.fetching.manifest import Entry, Manifest, manifest_path, read_manifest
-from boldscribe.fetching.transfer import lacking, transfer
-from boldscribe.offline import is_offline
+from boldscribe.machinery.download.annex import annex_get
+from boldscribe.machinery.download.http import Fetcher
+from boldscribe.machinery.download.manifest import Entry, Manifest, manifest_path, read_manifest
+from boldscribe.machinery.download.transfer import lacking, transfer
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.offline import is_offline
 
 Backend = Literal["https", "git-annex", "datalad"]
 IMAGES = (".nii", ".nii.gz")

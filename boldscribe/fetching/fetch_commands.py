@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from boldscribe.errors import UserError, user_errors
+from boldscribe.machinery.errors import UserError, user_errors
+from boldscribe.machinery.files import ROOT
 
-CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
+CONFIG = ROOT / "config.yaml"
 path = click.Path(path_type=Path)
 
 
@@ -87,12 +88,12 @@ def _data(
     parallel: int,
     dry_run: bool,
 ) -> None:
-    from boldscribe.config import load_config
+    from boldscribe.config import Config
     from boldscribe.fetching.datasets import fetch as fetch_selection
     from boldscribe.fetching.datasets import select
 
     parts = (*parts, "derivatives") if derivatives else parts
-    config = load_config(*configs)
+    config = Config.load(*configs)
     if dataset not in config.whole_datasets:
         raise UserError("datasets", f"found no {dataset!r}, expected one of {', '.join(config.whole_datasets)}; correct the name")
     selection = select(config, dataset, parts=parts, subjects=_labels(subjects))
@@ -118,7 +119,7 @@ def files(manifest: Path, folder: Path, subjects: str | None, base_url: str | No
     """Fetch all files of a MANIFEST to FOLDER, such as derivatives that the configuration reads."""
     from boldscribe.fetching.datasets import Selection
     from boldscribe.fetching.datasets import fetch as fetch_selection
-    from boldscribe.fetching.manifest import PARTS, read_manifest
+    from boldscribe.machinery.download.manifest import PARTS, read_manifest
 
     listed = read_manifest(manifest)
     selection = Selection(listed, listed.selected(PARTS, _labels(subjects)), folder)
@@ -129,7 +130,8 @@ def files(manifest: Path, folder: Path, subjects: str | None, base_url: str | No
 
 def _announce(name: str, selection: Any, base_url: str | None) -> None:
     """Print data set, licence, amount to fetch, source and destination."""
-    from boldscribe.fetching.transfer import gigabytes, lacking
+    from boldscribe.machinery.download.transfer import lacking
+    from boldscribe.machinery.files import gigabytes
 
     source = selection.manifest.source
     click.echo(f"{name}: {source['accession']} {source['version']}, {source['name']}; licence: {source['licence'] or 'not stated'}")
@@ -149,9 +151,9 @@ def _announce(name: str, selection: Any, base_url: str | None) -> None:
 @user_errors
 def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: str | None, base_url: str | None) -> None:
     """List a data set's files from CLONE, a clone of its OpenNeuro repository with the branch git-annex; needs no file content."""
-    from boldscribe.fetching.manifest import write_manifest
-    from boldscribe.fetching.openneuro import build_manifest
-    from boldscribe.fetching.transfer import gigabytes
+    from boldscribe.machinery.download.manifest import write_manifest
+    from boldscribe.machinery.download.openneuro import build_manifest
+    from boldscribe.machinery.files import gigabytes
 
     made = build_manifest(clone, tag, only=only, base_url=base_url, git_url=git_url)
     if not made.files:
@@ -173,11 +175,11 @@ def weights(configs: Sequence[Path], asset: str | None, revision: str | None, en
     """Fetch model weights from one commit of their hub repository."""
     from dataclasses import replace
 
-    from boldscribe.config import load_config
+    from boldscribe.config import Config
     from boldscribe.fetching.weights import REVISION, configured_weights, fetch_weights
 
     rows = [
-        replace(row, revision=revision) if revision and row.asset == asset else row for row in configured_weights(load_config(*configs))
+        replace(row, revision=revision) if revision and row.asset == asset else row for row in configured_weights(Config.load(*configs))
     ]
     if revision and (not asset or not REVISION.fullmatch(revision)):
         raise UserError("--revision", f"found {revision!r}, expected 40 hexadecimal digits, together with --asset")
@@ -200,12 +202,13 @@ def weights(configs: Sequence[Path], asset: str | None, revision: str | None, en
 @user_errors
 def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_run: bool) -> None:
     """Fetch fMRIPrep's templates to the folder preprocessing.templateflow_home."""
-    from boldscribe.config import load_config
+    from boldscribe.config import Config
     from boldscribe.fetching.template_files import fetch_templates, templateflow_home
     from boldscribe.fetching.template_files import templates as table
-    from boldscribe.fetching.transfer import gigabytes, lacking
+    from boldscribe.machinery.download.transfer import lacking
+    from boldscribe.machinery.files import gigabytes
 
-    folder = templateflow_home(load_config(*configs))
+    folder = templateflow_home(Config.load(*configs))
     files = table()
     absent = lacking(list(files), folder)
     for licence in sorted({licence for _, licence in files.values()}):
@@ -224,10 +227,10 @@ def templates(configs: Sequence[Path], base_url: str | None, parallel: int, dry_
 @user_errors
 def containers(configs: Sequence[Path], engine: Any, registry: str | None, dry_run: bool) -> None:
     """Fetch fMRIPrep's image by digest: as a file for apptainer, or to docker's store."""
-    from boldscribe.config import load_config
+    from boldscribe.config import Config
     from boldscribe.fetching.container_images import fetch_container
 
-    config = load_config(*configs)
+    config = Config.load(*configs)
     if (chosen := engine or config.preprocessing.engine) not in ("apptainer", "docker"):
         click.echo(f"preprocessing.engine {chosen} uses no container")
         return
@@ -240,7 +243,7 @@ def containers(configs: Sequence[Path], engine: Any, registry: str | None, dry_r
 @user_errors
 def unpack_command(archive: Path, folder: Path) -> None:
     """Unpack ARCHIVE, a downloaded tar or zip file, to the new FOLDER; nothing is written outside it."""
-    from boldscribe.fetching.archives import unpack
+    from boldscribe.machinery.download.archives import unpack
 
     unpack(archive, folder)
     click.echo(folder)
@@ -253,9 +256,9 @@ def unpack_command(archive: Path, folder: Path) -> None:
 @user_errors
 def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
     """Fetch everything that the configured experiment reads: data sets with a manifest, weights, templates, containers."""
-    from boldscribe.config import load_config
+    from boldscribe.config import Config
 
-    config = load_config(*configs)
+    config = Config.load(*configs)
     common: dict[str, Any] = {"configs": configs, "dry_run": dry_run}
     jobs: dict[str, Callable[[], None]] = {}
     for name in config.whole_datasets:
@@ -284,10 +287,10 @@ def missing_command(configs: Sequence[Path]) -> None:
 
     Exit code: 0, nothing is missing; 1, something is missing.
     """
-    from boldscribe.config import load_config
+    from boldscribe.config import Config
     from boldscribe.fetching.missing import config_options, missing
 
-    found = missing(load_config(*configs), config_options(configs))
+    found = missing(Config.load(*configs), config_options(configs))
     for one in found:
         click.echo(one)
     if found:

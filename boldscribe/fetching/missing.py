@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from boldscribe.config import Config, load_config
-from boldscribe.errors import UserError
+from boldscribe.config import Config
 from boldscribe.fetching.datasets import select
 from boldscribe.fetching.template_files import templateflow_home, templates
 from boldscribe.fetching.weights import configured_weights
-from boldscribe.offline import asset_of, is_offline
-from boldscribe.provenance.naming import ROOT
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import ROOT
+from boldscribe.machinery.offline import asset_of, is_offline
 
 BASELINE = "evaluation.bertscore_baseline"
 SHOWN = 6
@@ -70,7 +70,7 @@ def advise(host: str, configs: Sequence[Path], models: Sequence[str]) -> str:
         models: names of the model folders that the step reads; if any of them are missing, only those are listed.
     """
     kind, options = asset_of(host), config_options(configs)
-    found = [m for m in missing(load_config(*configs), options) if kind in (None, m.kind)]
+    found = [m for m in missing(Config.load(*configs), options) if kind in (None, m.kind)]
     found = [m for m in found if m.kind == "weights" and m.asset in models] or found
     if not found:
         command = f"boldscribe fetch {kind if kind not in (None, 'data') else 'all'}{options}"

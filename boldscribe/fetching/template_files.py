@@ -9,11 +9,11 @@ import csv
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.fetching.http import Fetcher
-from boldscribe.fetching.manifest import Entry
-from boldscribe.fetching.transfer import transfer
-from boldscribe.provenance.naming import ROOT
+from boldscribe.machinery.download.http import Fetcher
+from boldscribe.machinery.download.manifest import Entry
+from boldscribe.machinery.download.transfer import transfer
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import ROOT
 
 TABLE = ROOT / "data" / "templates.csv"
 COLUMNS = ["path", "bytes", "digest", "url", "licence"]

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.fetching.manifest import check_path
-from boldscribe.fetching.transfer import alone_in, gigabytes
-from boldscribe.fetching.verified import digests_of
+from boldscribe.machinery.download.manifest import check_path
+from boldscribe.machinery.download.transfer import alone_in, gigabytes
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import ROOT
+from boldscribe.machinery.provenance.asset_lock import COLUMNS as LOCK_COLUMNS
+from boldscribe.machinery.provenance.asset_lock import asset_lock
+from boldscribe.machinery.provenance.naming import name_of
+from boldscribe.machinery.provenance.verified import digests_of
 from boldscribe.models.hub_folder import stated_revisions
-from boldscribe.provenance.asset_lock import COLUMNS as LOCK_COLUMNS
-from boldscribe.provenance.asset_lock import asset_lock
-from boldscribe.provenance.naming import ROOT, name_of
 
 TABLE = ROOT / "data" / "models.csv"
 COLUMNS = ["asset", "key", "repo", "revision", "files", "licence", "gated"]

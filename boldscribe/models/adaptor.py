@@ -19,8 +19,8 @@ from peft.utils import PeftType, register_peft_method
 from torch import Tensor, nn
 from torch.nn.functional import gelu, relu, silu
 
-from boldscribe.errors import UserError
-from boldscribe.sections.models import AdaptorSettings
+from boldscribe.config.model_settings import AdaptorSettings
+from boldscribe.machinery.errors import UserError
 
 # The query projection of self-attention and both linear maps of the MLP, in SC-MBM's blocks and in the Q-Former's layers.
 TARGETS = (

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.content_cache import ContentCache
-from boldscribe.errors import UserError
+from boldscribe.machinery.content_cache import ContentCache
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.provenance.asset_lock import check_locked_version
 from boldscribe.models.embedded_models import unpack
 from boldscribe.models.hub_folder import check_hub_folder
 from boldscribe.models.sc_mbm import check_blocks
 from boldscribe.models.weight_files import check_weights
-from boldscribe.provenance.asset_lock import check_locked_version
 
 # In the embedded default, BERTScore and identification share one encoder.
 EMBEDDED_ASSET = {

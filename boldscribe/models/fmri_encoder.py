@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic
 from boldscribe.models.adaptor import METHOD, add_adaptors, load_adaptors
 from boldscribe.models.sc_mbm import ScMbm
 from boldscribe.models.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 log = logging.getLogger(__name__)
 

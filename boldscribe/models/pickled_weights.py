@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 # Classes of the `config` objects in MinD-Vis checkpoints, from its `code/config.py`; its scripts run with that folder on the path.
 CONFIG_CLASSES = ("Config_MAE_fMRI", "Config_MBM_fMRI", "Config_MBM_finetune", "Config_Generative_Model")

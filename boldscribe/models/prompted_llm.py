@@ -20,11 +20,10 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
+from boldscribe.config.model_settings import PLACEHOLDER, QUESTION, VideoLlamaSettings
 from boldscribe.losses import answer_loss
+from boldscribe.machinery.provenance.cache import state_of
 from boldscribe.models.products import with_onednn
-from boldscribe.provenance.cache import state_of
-from boldscribe.sections.base import PLACEHOLDER, QUESTION
-from boldscribe.sections.models import VideoLlamaSettings
 
 
 class PromptedLlm(nn.Module):

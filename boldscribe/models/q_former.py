@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
+from boldscribe.config.model_settings import QFormerSettings
 from boldscribe.models.weight_files import load_weights
-from boldscribe.sections.models import QFormerSettings
 
 
 class QFormer(nn.Module):

@@ -9,10 +9,10 @@ import torch
 from torch import Size, Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
-from boldscribe.errors import UserError
+from boldscribe.config.model_settings import ScMbmSettings, TokenizerSettings
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.tokenizer import Tokenizer
 from boldscribe.models.weight_files import fill, load_weights, shapes
-from boldscribe.sections.models import ScMbmSettings, TokenizerSettings
 
 PREFIX = "sc_mbm."
 CONVERT = "convert the published weights again (docs/weights.md)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from boldscribe.sections.models import TokenizerSettings
+from boldscribe.config.model_settings import TokenizerSettings
 
 
 class Tokenizer(nn.Module):

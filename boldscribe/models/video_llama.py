@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.config.model_settings import VideoLlamaSettings
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import QFormer, image_q_former, video_q_former
 from boldscribe.models.visual_encoder import VisualEncoder, load_visual_encoder
 from boldscribe.models.weight_files import M, fill, load_weights
-from boldscribe.sections.models import VideoLlamaSettings
 
 MAX_FRAMES = 32  # number of Video-LLaMA's frame positions
 

@@ -26,7 +26,7 @@ from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 log = logging.getLogger(__name__)
 

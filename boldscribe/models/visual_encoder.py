@@ -12,7 +12,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.weight_files import fill, load_weights
 
 REMEDY = "run the rule fetch_model again, or correct video_llama.visual_encoder"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from safetensors import SafetensorError, safe_open
 from torch import Size, Tensor, nn
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
 

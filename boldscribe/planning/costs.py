@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import ROOT
+from boldscribe.machinery.provenance.ledger import Usages
 from boldscribe.planning.counting import Amounts
-from boldscribe.provenance.ledger import Usages
 
-COSTS = Path(__file__).resolve().parents[2] / "data" / "costs.csv"
+COSTS = ROOT / "data" / "costs.csv"
 KINDS = ("measured", "published", "estimated")
 
 

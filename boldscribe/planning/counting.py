@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from boldscribe.conditions import CONDITIONS, needed
 from boldscribe.config import Config
-from boldscribe.operations.jobs import Job
+from boldscribe.machinery.runs.jobs import Job
 from boldscribe.planning.dataset_counts import Design
 
 VOXELS_AT_2_MM = 235_375  # brain voxels of MNI152NLin2009aSym

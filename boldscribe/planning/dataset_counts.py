@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.sections.data import Dataset
+from boldscribe.config.data_settings import Dataset
+from boldscribe.machinery.errors import UserError
 
 HAD_RUNS, HAD_TRIALS, HAD_VOLUMES = 12, 60, 156  # per subject; per run; per run (ds004488 1.1.1)
 
@@ -117,9 +117,9 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
     Raises:
         UserError: a subject has no runs, or events or the header of a BOLD image cannot be read.
     """
-    from boldscribe.bids import find_runs
-    from boldscribe.bids.events import stimulus_events
-    from boldscribe.images import load_image
+    from boldscribe.data.events import stimulus_events
+    from boldscribe.data.images import load_image
+    from boldscribe.data.layout import find_runs
 
     viewed = {}
     for subject in dataset.subjects:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import ROOT
 from boldscribe.planning.costs import Cost
 from boldscribe.planning.dataset_counts import Design
 
-ROOT = Path(__file__).resolve().parents[2]
 ANNEX_KEY = re.compile(r"^[A-Z0-9_]+-s(\d+)-")  # SHA256E-s143000000--digest.nii.gz
 
 

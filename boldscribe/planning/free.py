@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from boldscribe.cluster.site import Site
 from boldscribe.config import Config
-from boldscribe.planning.slurm_partitions import Ask, Partition, against, asks, remedy, usable
+from boldscribe.machinery.cluster.site import Site
+from boldscribe.machinery.runs.slurm_partitions import Ask, Partition, against, asks, remedy, usable
 from boldscribe.planning.stages import GB, Plan
 
 

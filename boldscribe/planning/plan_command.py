@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boldscribe.errors import user_errors
+from boldscribe.machinery.errors import user_errors
+from boldscribe.machinery.files import ROOT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from boldscribe.machinery.runs.slurm_partitions import Partition
     from boldscribe.planning.free import Verdict
-    from boldscribe.planning.slurm_partitions import Partition
     from boldscribe.planning.stages import Line, Plan
 
-PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
+PAPER = ROOT / "config.yaml"
 WIDTH = 120
 path = click.Path(path_type=Path)
 
@@ -43,7 +44,7 @@ def plan(configs: tuple[Path, ...], results: Path | None, at_once: int | None, a
     Exit code: 0 if it fits, 1 if something does not.
     """
     if sbatch:
-        from boldscribe.cluster.submissions import submissions
+        from boldscribe.machinery.cluster.submissions import submissions
 
         for line in submissions(configs):
             click.echo(f"{line.jobs:>5} x  {line.command}")
@@ -53,14 +54,14 @@ def plan(configs: tuple[Path, ...], results: Path | None, at_once: int | None, a
 
     from rich.console import Console
 
-    from boldscribe.cluster.site import load_site
-    from boldscribe.config import load_config
-    from boldscribe.planning import slurm_partitions
+    from boldscribe.config import Config
+    from boldscribe.machinery.cluster.site import load_site
+    from boldscribe.machinery.runs import slurm_partitions
     from boldscribe.planning.free import cores, verdicts
     from boldscribe.planning.stages import make_plan
     from boldscribe.planning.wall import wall
 
-    config = load_config(PAPER, *configs)
+    config = Config.load(PAPER, *configs)
     results = results or Path(config.paths.results)
     made = make_plan(config, results, cores(), at_once)
     partitions, site = slurm_partitions.look(), load_site()
@@ -154,7 +155,7 @@ def print_partitions(partitions: Sequence[Partition], used: Sequence[Partition],
     from rich import box
     from rich.table import Table
 
-    from boldscribe.planning.slurm_partitions import row
+    from boldscribe.machinery.runs.slurm_partitions import row
 
     table = Table(title="Slurm's partitions now (free of total)", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in ("partition", "time limit", "nodes", "CPUs", "GPUs", "largest node", "jobs waiting", "used"):

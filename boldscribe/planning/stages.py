@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from boldscribe.config import Config, load_config
-from boldscribe.errors import UserError
-from boldscribe.operations.jobs import Job, known_jobs, planned_jobs
+from boldscribe.config import Config
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.provenance.ledger import Usages, read_ledger, usage_of_jobs
+from boldscribe.machinery.runs.jobs import Job, known_jobs, planned_jobs
+from boldscribe.machinery.workflow import Need
 from boldscribe.planning.costs import Cost, Measured, measured, read_costs, rows_of
 from boldscribe.planning.counting import Amounts, count
 from boldscribe.planning.dataset_counts import Design, designs_of
 from boldscribe.planning.downloads import Fetched, raw_data, weights
-from boldscribe.provenance.ledger import Usages, read_ledger, usage_of_jobs
 
 GB = 1e9
 
@@ -51,6 +52,11 @@ class Line:
     job_seconds: float = 0
     known_from: str = ""
     sources: tuple[str, ...] = ()
+
+    @property
+    def need(self) -> Need:
+        """Needs of one of its jobs."""
+        return Need(self.job_seconds, self.threads, self.gpus)
 
 
 @dataclass(frozen=True)
@@ -118,13 +124,13 @@ def make_plan(
     return Plan(lines, [*recorded.aside, *assumed], jobs)
 
 
-def stage_lines(config: Config, jobs: Sequence[Job], results: Path, cores: int, at_once: int | None = None) -> list[Line]:
-    """Return the plan's lines of stages only: checking for missing downloads is skipped, which takes long with many files."""
+def estimates(config: Config, jobs: Sequence[Job], results: Path, cores: int, at_once: int | None = None) -> dict[tuple[str, str], Need]:
+    """Map data set (empty for none) and stage to what a job needs, without looking for missing downloads, which takes long."""
     costs, recorded = read_costs(), _recorded(results)
     lines: list[Line] = []
     for name in ("", *config.whole_datasets):
         lines += _lines(config, name, designs_of(config, name) if name else {}, jobs, recorded, costs, cores, at_once)
-    return lines
+    return {(line.dataset, line.stage): line.need for line in lines}
 
 
 def _lines(
@@ -160,7 +166,7 @@ def _recorded(results: Path) -> _Recorded:
     if not done:
         return _Recorded()
     try:
-        config = load_config(results / "config.yaml")
+        config = Config.load(results / "config.yaml")
         return _Recorded(config, known_jobs(config, results), done)
     except UserError as error:
         return _Recorded(aside=(f"{results}/ledger: ignored, since its experiment is unknown ({error})",))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import yaml
 
-from boldscribe.cluster.site import PROFILE
 from boldscribe.config import Config
-from boldscribe.operations.jobs import Job
-from boldscribe.operations.schedule import Need, Room, duration, longest_chain, makespan, needs_of
-from boldscribe.planning.slurm_partitions import Partition
-from boldscribe.planning.stages import Plan, stage_lines
-from boldscribe.processes import cores
+from boldscribe.machinery.cluster.site import PROFILE
+from boldscribe.machinery.processes import cores
+from boldscribe.machinery.runs.jobs import Job
+from boldscribe.machinery.runs.schedule import Room, duration, longest_chain, makespan, needs_of
+from boldscribe.machinery.runs.slurm_partitions import Partition
+from boldscribe.machinery.workflow import Need
+from boldscribe.planning.stages import Plan, estimates
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def wall(config: Config, plan: Plan, results: Path, partitions: Sequence[Partiti
         at_once: number of simultaneous jobs, as given to Snakemake; by default the profile's, or what the cores allow.
     """
     todo, most = plan.jobs, at_once if partitions is None else at_once or _profile_jobs()
-    needs = needs_of(todo, stage_lines(config, todo, results, cores(), most))
+    needs = needs_of(todo, estimates(config, todo, results, cores(), most))
     if partitions is None or most is None:
         room = Room(jobs=at_once or cores(), cores=cores())
         told = f"{cores()} cores" + (f" and {at_once} jobs at a time" if at_once else "")

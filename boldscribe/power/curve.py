@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from statsmodels.stats.proportion import proportion_confint
 
 from boldscribe.conditions import CONDITIONS
-from boldscribe.files import atomic
+from boldscribe.machinery.files import atomic
 
 DESIGN = ["source", "target", "trials", "snr"]
 ALL, ANY = "all null controls", "any null control"

@@ -8,8 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from boldscribe.config import Config, parse_config
-from boldscribe.errors import UserError
+from boldscribe.config import Config
+from boldscribe.machinery.errors import UserError
 
 DATASET = "power"
 RUNS = 2  # per subject; a target subject's first run is for adaptation, the second for the test
@@ -88,4 +88,4 @@ def experiment(base: Config, design: Design, seed: int, results: Path) -> Config
         }
     }
     raw["seed"], raw["paths"]["results"], raw["simulation"]["snr"], raw["stimuli"]["shards"] = seed, str(results), design.snr, 1
-    return parse_config(raw, "the fast configuration")
+    return Config.parse(raw, "the fast configuration")

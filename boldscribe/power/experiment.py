@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from boldscribe.bold.noise import write_noise_series
-from boldscribe.bold.placement import voxels_path
-from boldscribe.bold.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
 from boldscribe.conditions import CONDITIONS, DATA_OF, ENCODER_OF, NULLS, needed
 from boldscribe.config import Config
+from boldscribe.data.noise import write_noise_series
+from boldscribe.data.placement import voxels_path
+from boldscribe.data.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
 from boldscribe.decoding.best_captions import write_best_captions
 from boldscribe.decoding.decode import decode
 from boldscribe.decoding.task import Task, inputs_of
-from boldscribe.encoding import write_fmri_tokens
-from boldscribe.errors import UserError
 from boldscribe.evaluation.scores import write_scores
 from boldscribe.evaluation.tables import make_tables
-from boldscribe.files import atomic, load_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, load_array
+from boldscribe.models.encoding import write_fmri_tokens
 from boldscribe.power.design import DATASET
 from boldscribe.power.rendered_clips import Clips
 from boldscribe.simulation.dataset import plan

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from boldscribe.errors import user_errors
+from boldscribe.machinery.errors import user_errors
+from boldscribe.machinery.files import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FAST = (ROOT / "profiles" / "demo" / "experiment.yaml", Path(__file__).with_name("fast.yaml"))
 path = click.Path(path_type=Path)
 
@@ -39,16 +39,16 @@ def power(
 
     Runs whole simulated experiments, REPEATS of each combination, and writes power.csv and power.svg to the folder OUT.
     """
-    from boldscribe.config import load_config
-    from boldscribe.files import atomic
+    from boldscribe.config import Config
+    from boldscribe.machinery.files import atomic
+    from boldscribe.machinery.processes import cores, prepare_environment
     from boldscribe.power.curve import ALL, draw, probabilities
     from boldscribe.power.design import designs
     from boldscribe.power.repetitions import run_all
-    from boldscribe.processes import cores, prepare_environment
 
     prepare_environment()
     os.environ["TQDM_DISABLE"] = "1"  # in the processes of the experiments: their bars would mix with the overall one
-    config = load_config(*FAST, *configs)
+    config = Config.load(*FAST, *configs)
     if seed is not None:
         config = config.model_copy(update={"seed": seed})
     tests = run_all(config, designs(subjects, trials, snr), repeats, jobs or cores(), out)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from boldscribe.bold.trials import LABEL_TYPES, TRIAL_TYPES, draw_instructions
 from boldscribe.config import Config
-from boldscribe.files import atomic
+from boldscribe.data.trials import LABEL_TYPES, TRIAL_TYPES, draw_instructions
+from boldscribe.machinery.files import atomic
 from boldscribe.models.asset_folders import provide
 from boldscribe.power.design import DATASET
 from boldscribe.simulation.dataset import plan, simulate_stimuli

@@ -13,13 +13,13 @@ import pandas as pd
 
 from boldscribe import __version__
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, write_json
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, write_json
+from boldscribe.machinery.processes import in_processes
+from boldscribe.machinery.reproducible import derive_seed
 from boldscribe.power.design import Design, experiment
 from boldscribe.power.experiment import Experiment
 from boldscribe.power.rendered_clips import Clips, make_clips, provide_models
-from boldscribe.processes import in_processes
-from boldscribe.reproducible import derive_seed
 
 
 @dataclass(frozen=True)

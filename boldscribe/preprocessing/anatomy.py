@@ -11,9 +11,9 @@ from deepbet.bet import BrainExtraction
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from boldscribe.errors import UserError
+from boldscribe.data.template import Template
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing.itk import ants, grid_points, to_ants, transform_points
-from boldscribe.preprocessing.template import Template
 
 BRAIN_VOLUME = (0.6, 2.6)
 

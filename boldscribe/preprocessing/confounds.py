@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from nilearn.glm.first_level.design_matrix import create_cosine_drift
 from numpy.typing import NDArray
 
-from boldscribe.errors import UserError
+from boldscribe.data.drift import cosines
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing.motion import MOTION, PER_PARAMETER
 
 CERTAIN_TISSUE = 0.9
-HIGH_PASS_PERIOD = 128.0
 N_COMPONENTS = 5
 OUTLIER_DISPLACEMENT = 0.5
 OUTLIER_DVARS = 1.5
@@ -75,11 +74,6 @@ def dvars(series_VT: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[
     expected = float((np.sqrt(2 * (1 - ar1)) * robust_sd).mean())
     plain = np.sqrt(np.square(np.diff(scaled, axis=1)).mean(axis=0, dtype=np.float64))
     return np.concatenate([[np.nan], plain]), np.concatenate([[np.nan], plain / expected if expected > 0 else plain * 0])
-
-
-def cosines(n_volumes: int, tr: float) -> NDArray[np.float64]:
-    """Return discrete cosine regressors with periods above 128 s, (T, K), without the constant."""
-    return np.asarray(create_cosine_drift(1 / HIGH_PASS_PERIOD, np.arange(n_volumes) * tr)[:, :-1])
 
 
 def anatomical_components(

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.provenance.naming import ROOT
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import ROOT
 
 TABLE = ROOT / "data" / "containers.csv"
 COLUMNS = ["image", "version", "digest", "licence"]

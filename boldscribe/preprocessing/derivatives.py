@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from boldscribe import __version__
-from boldscribe.bids import entity_path
-from boldscribe.files import atomic, write_json
+from boldscribe.data.layout import entity_path
+from boldscribe.machinery.files import atomic, write_json
 
 GENERATOR = "Boldscribe embedded preprocessing"
 DISTORTION = "susceptibility distortion correction"

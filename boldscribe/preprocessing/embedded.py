@@ -11,15 +11,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from boldscribe.bids import entities, find_runs, find_t1w, metadata, resolution_label
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, write_json
-from boldscribe.images import load_image, repetition_time
+from boldscribe.data.images import load_image, repetition_time
+from boldscribe.data.layout import entities, find_runs, find_t1w, metadata, resolution_label
+from boldscribe.data.template import SPACE
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, write_json
 from boldscribe.preprocessing.derivatives import DISTORTION, NOT_DONE, SubjectFiles, write_dataset_description
 from boldscribe.preprocessing.field_maps import PhaseDifference, field_map_of
 from boldscribe.preprocessing.graph import Run, build_workflow, run_workflow
-from boldscribe.preprocessing.template import SPACE
 
 
 def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: Path, work_dir: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def preprocess(
     templates: list[Path] = []
     container: dict[str, str | None] | None = None
     if config.preprocessing.engine == "embedded":
+        from boldscribe.data.template import template_files
         from boldscribe.preprocessing.embedded import preprocess_subject
-        from boldscribe.preprocessing.template import template_files
 
         preprocess_subject(config, dataset, subject, output_dir, work_dir)
         templates = template_files()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boldscribe.bids import metadata
+from boldscribe.data.layout import metadata
 
 DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 

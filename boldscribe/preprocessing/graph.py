@@ -19,8 +19,8 @@ from nipype.interfaces.utility import Function
 from nipype.pipeline.engine import Node, Workflow
 from nipype.pipeline.engine.nodes import NodeExecutionError
 
-from boldscribe.errors import UserError
-from boldscribe.images import load_image
+from boldscribe.data.images import load_image
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing.field_maps import PhaseDifference
 
 ERROR_FILE = "user_error.json"

@@ -20,19 +20,19 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tqdm import tqdm
 
 from boldscribe import __version__
-from boldscribe.bids import entities, find_runs, metadata, resolution_label
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, atomic_folder, write_json
-from boldscribe.images import image_data, load_image, repetition_time, save_image
+from boldscribe.data.images import apply_affine, image_data, load_image, repetition_time, save_image
+from boldscribe.data.layout import entities, find_runs, metadata, resolution_label
+from boldscribe.data.template import output_grid
+from boldscribe.data.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, atomic_folder, write_json
 from boldscribe.preprocessing.confounds import certain_tissues, confounds_table
 from boldscribe.preprocessing.derivatives import BIDSIGNORE, SubjectFiles
 from boldscribe.preprocessing.itk import ants, grid_points, transform_points
-from boldscribe.preprocessing.motion import apply_affine, rigid_parameters
+from boldscribe.preprocessing.motion import rigid_parameters
 from boldscribe.preprocessing.resampling import correct_slice_timing, resample_run, sample
 from boldscribe.preprocessing.susceptibility import Distortion, Readout, distortion_of_field
-from boldscribe.preprocessing.template import output_grid
-from boldscribe.preprocessing.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
 
 GENERATOR = "Boldscribe resampling through ready transforms"
 TISSUE_METHOD = "Mean over voxels where the subject's own segmentation, resampled to template space, is above 0.9"

@@ -6,13 +6,13 @@ that a volume costs only a few interpolations. Friston et al. 1995 describe the 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
+
+from boldscribe.data.images import apply_affine
 
 Affine = NDArray[np.float64]
 Volume = NDArray[np.float32]
@@ -48,11 +48,6 @@ def rigid_parameters(matrix: Affine, centre: NDArray[np.float64]) -> NDArray[np.
     """Return the parameters of a rigid transform; the inverse of `rigid`."""
     translation = matrix[:3, :3] @ centre + matrix[:3, 3] - centre
     return np.concatenate([translation, Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz")])
-
-
-def apply_affine(affine: NDArray[Any], points_3N: NDArray[Any]) -> NDArray[np.float64]:
-    """Transform points given as columns."""
-    return np.asarray(affine[:3, :3] @ points_3N + affine[:3, 3:])
 
 
 def head_mask(volume: Volume) -> NDArray[np.bool_]:

@@ -15,9 +15,9 @@ from matplotlib.gridspec import GridSpec, GridSpecFromSubplotSpec
 from numpy.typing import NDArray
 from scipy.signal import detrend
 
+from boldscribe.data.template import Template
 from boldscribe.preprocessing.confounds import OUTLIER_DISPLACEMENT, OUTLIER_DVARS
 from boldscribe.preprocessing.motion import MOTION
-from boldscribe.preprocessing.template import Template
 
 CARPET_ROWS = 320
 LIMIT = 2.0  # SD

@@ -8,7 +8,8 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 from tqdm import tqdm
 
-from boldscribe.preprocessing.motion import MODE, apply_affine
+from boldscribe.data.images import apply_affine
+from boldscribe.preprocessing.motion import MODE
 from boldscribe.preprocessing.susceptibility import Distortion
 
 

@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from boldscribe.errors import UserError
-from boldscribe.images import image_data, load_image, save_image
+from boldscribe.data.images import apply_affine, image_data, load_image, save_image
+from boldscribe.data.template import load_template, output_grid
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing import anatomy as t1w_steps
 from boldscribe.preprocessing import confounds as confound_steps
 from boldscribe.preprocessing import susceptibility
 from boldscribe.preprocessing.coregistration import coregister
 from boldscribe.preprocessing.itk import grid_points, isotropic_grid
-from boldscribe.preprocessing.motion import apply_affine, head_mask, realign
+from boldscribe.preprocessing.motion import head_mask, realign
 from boldscribe.preprocessing.resampling import correct_slice_timing, resample_run, sample
-from boldscribe.preprocessing.template import load_template, output_grid
 
 SHORTEST_RUN = 20
 REFERENCE_VOLUMES = 20

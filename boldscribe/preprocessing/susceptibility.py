@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
+from boldscribe.data.images import apply_affine
 from boldscribe.preprocessing.itk import grid_points
-from boldscribe.preprocessing.motion import apply_affine
 
 Volume = NDArray[np.float32]
 TURN = 2 * np.pi

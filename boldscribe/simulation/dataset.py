@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from boldscribe import __version__
-from boldscribe.bids import entity_path
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, write_json
-from boldscribe.images import save_image
-from boldscribe.reproducible import generator
-from boldscribe.sections.data import Simulation
+from boldscribe.config.data_settings import Simulation
+from boldscribe.data.images import save_image
+from boldscribe.data.layout import entity_path
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, write_json
+from boldscribe.machinery.reproducible import generator
 from boldscribe.simulation.bold import head_motion, simulate_run
 from boldscribe.simulation.phantom import Anatomy, centred_affine, epi_image, t1w_image, tissues_at, world_points
 from boldscribe.simulation.render import render, write_clip

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from boldscribe.files import atomic
+from boldscribe.machinery.files import atomic
 from boldscribe.simulation.actors import Canvas, draw_action
 from boldscribe.simulation.backdrops import draw_backdrop
 from boldscribe.simulation.scenes import Scene

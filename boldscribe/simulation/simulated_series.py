@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from boldscribe.bold.placement import displacement_path, voxels_path
-from boldscribe.bold.series import clean, smooth
 from boldscribe.config import Config
-from boldscribe.files import save_array
-from boldscribe.preprocessing.confounds import cosines
-from boldscribe.preprocessing.template import SPACE, output_grid
-from boldscribe.reproducible import generator
+from boldscribe.data.drift import cosines
+from boldscribe.data.placement import displacement_path, voxels_path
+from boldscribe.data.series import clean, smooth
+from boldscribe.data.template import SPACE, output_grid
+from boldscribe.machinery.files import save_array
+from boldscribe.machinery.reproducible import generator
 from boldscribe.simulation.bold import BACKGROUND_NOISE, signal_change
 from boldscribe.simulation.dataset import frame_times
 from boldscribe.simulation.phantom import EPI_INTENSITY, Tissues, tissues_at, world_points

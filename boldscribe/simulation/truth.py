@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldscribe.config import Config
-from boldscribe.reproducible import generator
+from boldscribe.machinery.reproducible import generator
 from boldscribe.simulation.phantom import tissues_at, world_points
 from boldscribe.simulation.responses import common_layout, patches
 

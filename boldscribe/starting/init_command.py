@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from boldscribe.cluster.init_cluster import cluster_options, write_site
-from boldscribe.errors import UserError, user_errors
+from boldscribe.machinery.cluster.init_cluster import cluster_options, write_site
+from boldscribe.machinery.errors import UserError, user_errors
+from boldscribe.machinery.files import ROOT
 
 if TYPE_CHECKING:
     from boldscribe.starting.survey import Survey
 
-PAPER = Path(__file__).resolve().parents[2] / "config.yaml"
+PAPER = ROOT / "config.yaml"
 SHOWN = 25
 folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -56,7 +57,7 @@ def init(
         return
     if bids_dir is None or out is None:
         raise UserError("boldscribe init", "expected BIDS_DIR and --out, or --cluster")
-    from boldscribe.files import atomic
+    from boldscribe.machinery.files import atomic
     from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
@@ -135,8 +136,8 @@ def _onset_remark(found: Survey, onsets: list[float]) -> str:
 
 def _check(found: Survey, out: Path, name: str) -> None:
     """Run the BIDS validator, load the written configuration, and run the pipeline's own check of the data."""
-    from boldscribe.bids import validate_raw
-    from boldscribe.config import check_experiment, load_config
+    from boldscribe.config import Config, check_experiment
+    from boldscribe.data.checks import validate_raw
     from boldscribe.starting.validator import validate
 
     result = validate(found.root, headers=not found.unfetched)
@@ -144,7 +145,7 @@ def _check(found: Survey, out: Path, name: str) -> None:
     n_errors = sum(n for n, _ in result.errors.values())
     click.echo(f"  BIDS validator: {result.left_out or f'{n_errors} errors, {result.warnings} warnings'}")
     try:
-        config = load_config(PAPER, out)
+        config = Config.load(PAPER, out)
         check_experiment(config)
         if found.unfetched and config.preprocessing.engine != "derivatives":
             click.echo("  images and videos: not opened, since the images have not been fetched yet")

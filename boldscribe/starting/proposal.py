@@ -8,11 +8,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from boldscribe.bids import entities
-from boldscribe.config import Config, paper_datasets
-from boldscribe.errors import UserError
-from boldscribe.images import load_image
-from boldscribe.sections.data import Dataset
+from boldscribe.config import Config
+from boldscribe.config.data_settings import Dataset
+from boldscribe.config.experiment import paper_datasets
+from boldscribe.data.images import load_image
+from boldscribe.data.layout import entities
+from boldscribe.machinery.errors import UserError
 from boldscribe.starting.survey import Survey
 
 OWN_TABLE = 3  # for data sets other than the paper's, whose values are in its tables 1 and 2

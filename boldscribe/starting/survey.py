@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from boldscribe.bids import find_runs, find_t1w, metadata, run_label
-from boldscribe.bids.checks import locate_dataset
-from boldscribe.bids.events import NOTHING, TIMES
-from boldscribe.errors import UserError
-from boldscribe.sections.data import Dataset
+from boldscribe.config.data_settings import Dataset
+from boldscribe.data.checks import locate_dataset
+from boldscribe.data.events import NOTHING, TIMES
+from boldscribe.data.layout import find_runs, find_t1w, metadata, run_label
+from boldscribe.machinery.errors import UserError
 
 ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
 STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import load_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import load_array
 from boldscribe.models.device import best_device
 from boldscribe.models.hub_folder import check_hub_folder, stated_revisions
 from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former, model_folder

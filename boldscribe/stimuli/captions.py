@@ -8,8 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.files import atomic
-from boldscribe.reproducible import seed_everything
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.reproducible import seed_everything
 from boldscribe.stimuli.captioners import load_captioner
 from boldscribe.stimuli.shards import records
 

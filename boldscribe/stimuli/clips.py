@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from boldscribe.errors import UserError
-from boldscribe.processes import in_processes
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.processes import in_processes
 from boldscribe.stimuli.frames import check_frames
 
 

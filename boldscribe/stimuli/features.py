@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import load_array, save_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import load_array, save_array
 from boldscribe.models.device import best_device
 from boldscribe.models.video_llama import encode_frames, load_encoder, load_frame_tokens, load_video_q_former
 

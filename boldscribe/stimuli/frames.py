@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 FRAMES_OF_TOLERANCE = 2  # durations are rounded
 MISSING = "the video is missing; put it in place, or correct stim_file in the events"

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.content_cache import ContentCache
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, header_path, sha256_of, write_json
-from boldscribe.processes import in_processes
+from boldscribe.machinery.content_cache import ContentCache
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, header_path, sha256_of, write_json
+from boldscribe.machinery.processes import in_processes
 from boldscribe.stimuli.clips import missing_clips
 from boldscribe.stimuli.frames import MISSING, read_frames
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from boldscribe.config.training_settings import Stage2Settings
 from boldscribe.losses import (
     Reading,
     class_logits,
@@ -15,7 +16,6 @@ from boldscribe.losses import (
     neighbourhood_clustering_loss,
     neighbourhood_probabilities,
 )
-from boldscribe.sections.training import Stage2Settings
 
 
 class MemoryBank:

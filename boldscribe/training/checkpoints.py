@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from boldscribe.files import atomic
-from boldscribe.provenance.digests import recorded_digest
-from boldscribe.provenance.fingerprint import current_fingerprint
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.provenance.digests import recorded_digest
+from boldscribe.machinery.provenance.fingerprint import current_fingerprint
 
 KEPT = 2
 

@@ -23,14 +23,14 @@ from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
 from boldscribe.config import Config
-from boldscribe.files import atomic, load_array, save_array, sha256_of, write_json
+from boldscribe.machinery.files import atomic, load_array, save_array, sha256_of, write_json
+from boldscribe.machinery.provenance.versions import code_version
+from boldscribe.machinery.reproducible import derive_seed, generator, seed_everything
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.models.q_former import bert_state
 from boldscribe.models.sentence_encoder import SentenceEncoder
 from boldscribe.models.video_llama import Connectors, encode_frames, load_encoder, load_llm
 from boldscribe.models.weight_files import load_weights
-from boldscribe.provenance.versions import code_version
-from boldscribe.reproducible import derive_seed, generator, seed_everything
 from boldscribe.simulation.render import render
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
 from boldscribe.stimuli.frames import uniform_indices

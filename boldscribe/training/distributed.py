@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.device import best_device
 
 _on_cpu: list[dist.ProcessGroup] = []  # a second group of the processes, for messages that must not wait for a GPU

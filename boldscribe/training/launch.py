@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from boldscribe.errors import UserError, user_errors
-from boldscribe.forkserver import hand_over, withdraw
+from boldscribe.machinery.errors import UserError, user_errors
+from boldscribe.machinery.forkserver import hand_over, withdraw
 
 # Variables of the allocation. Slurm's others describe the step that the launcher itself runs in, and must not affect the next one.
 KEPT = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_CLUSTER_NAME", "SLURM_CONF", "SLURM_RESTART_COUNT")
@@ -92,7 +92,7 @@ def run_nodes(given: argparse.Namespace) -> NoReturn:
     # Slurm itself signals the processes on the nodes, and they determine the exit code.
     for number in (signal.SIGTERM, signal.SIGURG):
         signal.signal(number, signal.SIG_IGN)
-    from boldscribe.processes import cores
+    from boldscribe.machinery.processes import cores
 
     threads = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or str(cores())
     environment = {name: v for name, v in os.environ.items() if name in KEPT or not name.startswith(("SLURM_", "SRUN_", "CUDA_VISIBLE"))}

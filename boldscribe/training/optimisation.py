@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from boldscribe.cluster import preemption
-from boldscribe.files import atomic
-from boldscribe.reproducible import seed_everything
+from boldscribe.machinery.cluster import preemption
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.reproducible import seed_everything
 from boldscribe.training.checkpoints import Checkpoints, pack, unpack
 from boldscribe.training.distributed import average, average_gradients, barrier, largest, rank
 from boldscribe.training.learning_rate import adamw, set_learning_rate

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from boldscribe.bold.batches import Batches
-from boldscribe.bold.windows import Windows
-from boldscribe.cluster import preemption
 from boldscribe.config import Config
-from boldscribe.files import atomic
+from boldscribe.data.batches import Batches
+from boldscribe.data.windows import Windows
+from boldscribe.machinery.cluster import preemption
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.reproducible import generator, seed_everything
 from boldscribe.models.device import autocast
 from boldscribe.models.sc_mbm import MaskedAutoencoder, start_blocks
-from boldscribe.reproducible import generator, seed_everything
 from boldscribe.training.checkpoints import Checkpoints, trainable
 from boldscribe.training.distributed import check_divisible, process_group, rank, share, whole_batch
 from boldscribe.training.learning_rate import warmup_cosine

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import load_array
+from boldscribe.data.windows import Windows
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import load_array
 
 
 def pretraining_windows(config: Config, dataset: str, series: Sequence[Path], further: Sequence[Path]) -> Windows:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 
 def check_source_only(config: Config, dataset: str, table: pd.DataFrame, what: str = "trials") -> None:

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
 
-from boldscribe.bold.batches import Batches
-from boldscribe.bold.windows import Windows
-from boldscribe.cluster import preemption
 from boldscribe.config import Config
-from boldscribe.files import write_json
+from boldscribe.data.batches import Batches
+from boldscribe.data.windows import Windows
 from boldscribe.losses import clip_loss, cosine_similarity, l2_l1_loss, stage1_loss
+from boldscribe.machinery.cluster import preemption
+from boldscribe.machinery.files import write_json
+from boldscribe.machinery.reproducible import generator, seed_everything
 from boldscribe.models.adaptor import count_parameters
 from boldscribe.models.device import autocast
 from boldscribe.models.fmri_encoder import encode_in_batches, new_encoder, save_encoder
-from boldscribe.reproducible import generator, seed_everything
 from boldscribe.stimuli.features import video_tokens
 from boldscribe.training.checkpoints import Checkpoints, trainable
 from boldscribe.training.distributed import check_divisible, gather, gather_rows, process_group, rank, share, spread, whole_batch

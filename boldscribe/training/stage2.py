@@ -18,16 +18,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from boldscribe.cluster import preemption
 from boldscribe.conditions import ADAPTATIONS
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic
 from boldscribe.losses import class_logits, class_loss, stage2_loss
+from boldscribe.machinery.cluster import preemption
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic
+from boldscribe.machinery.reproducible import generator, seed_everything
 from boldscribe.models.prompted_llm import PromptedLlm
+from boldscribe.models.token_files import read_fmri_tokens
 from boldscribe.models.video_llama import load_llm, load_projection, model_folder
-from boldscribe.reproducible import generator, seed_everything
-from boldscribe.token_files import read_fmri_tokens
 from boldscribe.training.adaptation import MemoryBank, Target, adaptation_losses
 from boldscribe.training.checkpoints import Checkpoints
 from boldscribe.training.distributed import check_divisible, gather, n_processes, process_group, rank, share, total, whole_batch

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from boldscribe.config import load_config
-from boldscribe.operations.messages import NOTIFY
-from boldscribe.provenance.crate import write_crate
-from boldscribe.provenance.digests import digest
-from boldscribe.provenance.explain import read_cell
-from boldscribe.provenance.tree import read_tree
+from boldscribe.config import Config
+from boldscribe.evaluation.explained_cell import read_cell
+from boldscribe.machinery.provenance.crate import write_crate
+from boldscribe.machinery.provenance.digests import digest
+from boldscribe.machinery.provenance.tree import read_tree
+from boldscribe.machinery.runs.messages import NOTIFY
 from tests.auditing import audit, changed, edit, flip_byte, planned
 from tests.conftest import Checkout
 from tests.crate_validation import issues
@@ -34,7 +34,7 @@ def test_the_run_ends_in_tables_and_report(checkout: Checkout) -> None:
             assert (checkout.results / "tables" / f"{dataset}.{suffix}").stat().st_size > 200
         assert "imulated" in (checkout.results / "tables" / f"{dataset}.md").read_text()
         scores = pd.read_parquet(checkout.results / "scores" / f"{dataset}.parquet")
-        assert scores["condition"].unique().tolist() == load_config(checkout.results / "config.yaml").conditions(dataset)
+        assert scores["condition"].unique().tolist() == Config.load(checkout.results / "config.yaml").conditions(dataset)
         assert (scores.groupby("condition").size() == 12).all(), "every test trial is scored under every condition"
     assert "<html" in (checkout.results / "report.html").read_text()
 

@@ -15,15 +15,15 @@ import pytest
 import yaml
 from snakemake_executor_plugin_slurm.partitions import read_partition_file
 
-from boldscribe.cluster import controller
-from boldscribe.cluster.asking import Found, closed_partitions, partitions_of, proposal, site_text
-from boldscribe.cluster.queue import jobs_of
-from boldscribe.cluster.requests import Requests, minutes_of
-from boldscribe.cluster.retries import MISTAKE, Retries
-from boldscribe.cluster.site import Site, load_site, scratch_folder
-from boldscribe.cluster.submissions import unfit
-from boldscribe.errors import UserError
-from boldscribe.provenance.ledger import add_entry
+from boldscribe.machinery.cluster import controller
+from boldscribe.machinery.cluster.asking import Found, closed_partitions, partitions_of, proposal, site_text
+from boldscribe.machinery.cluster.queue import jobs_of
+from boldscribe.machinery.cluster.requests import Requests, minutes_of
+from boldscribe.machinery.cluster.retries import MISTAKE, Retries
+from boldscribe.machinery.cluster.site import Site, load_site, scratch_folder
+from boldscribe.machinery.cluster.submissions import unfit
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.provenance.ledger import add_entry
 
 # As `sinfo` printed them on three clusters of different kinds.
 SINFO = """cpu|1-00:00:00|120|48|190000+|(null)|up

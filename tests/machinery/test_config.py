@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boldscribe.config import Config, check_experiment, load_config, merge, parse_config
-from boldscribe.config_files import generated_files
-from boldscribe.errors import UserError
-from boldscribe.sections.base import Section
+from boldscribe.config import Config, check_experiment
+from boldscribe.config.config_files import generated_files
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.experiment import merge
+from boldscribe.machinery.section import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "profiles" / "demo" / "experiment.yaml"
@@ -21,7 +22,7 @@ def test_generated_files_equal_the_typed_configuration(path: Path) -> None:
 
 
 def test_config_yaml_gives_the_defaults_back() -> None:
-    assert load_config(ROOT / "config.yaml") == Config()
+    assert Config.load(ROOT / "config.yaml") == Config()
 
 
 def _sections(section: Section) -> list[Section]:
@@ -53,7 +54,7 @@ def sources(section: Section, prefix: str = "") -> dict[str, list[str]]:
 
 
 def test_no_source_leads_nowhere() -> None:
-    config = parse_config(merge({}, {"pretraining": {"more": {"derivatives_dir": "data/more", "subjects": ["01"]}}}))
+    config = Config.parse(merge({}, {"pretraining": {"more": {"derivatives_dir": "data/more", "subjects": ["01"]}}}))
     headings = re.split(r"(?m)^## (.+)$", (ROOT / "docs" / "survey.md").read_text())[1:]
     cells = {name.lower(): re.findall(r"(?m)^\| (`[^|]+`) \|", rows) for name, rows in zip(headings[::2], headings[1::2], strict=True)}
     listed = {name: set(re.findall(r"`(.+?)`", " ".join(of_name))) for name, of_name in cells.items()}
@@ -94,34 +95,34 @@ def test_no_source_leads_nowhere() -> None:
 )
 def test_a_mistake_is_named_with_key_and_value(change: dict[str, object], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        parse_config(change, "mine.yaml")
+        Config.parse(change, "mine.yaml")
     for word in ["mine.yaml", *words]:
         assert word in str(caught.value)
 
 
 def test_files_that_are_missing_or_not_yaml_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent\.yaml: the configuration file does not exist"):
-        load_config(tmp_path / "absent.yaml")
+        Config.load(tmp_path / "absent.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("seed: [1")
     with pytest.raises(UserError, match=r"broken\.yaml: not YAML"):
-        load_config(broken)
+        Config.load(broken)
 
 
 def test_the_demo_changes_values_only(tmp_path: Path) -> None:
-    demo = load_config(ROOT / "config.yaml", DEMO)
+    demo = Config.load(ROOT / "config.yaml", DEMO)
     assert demo.datasets["had"].bids_dir == "results/demo/raw/had", "simulated data are results"
     elsewhere = tmp_path / "elsewhere.yaml"
     elsewhere.write_text(yaml.safe_dump({"paths": {"results": "results/other"}}))
-    assert load_config(ROOT / "config.yaml", DEMO, elsewhere).datasets["urgen"].bids_dir == "results/other/raw/urgen"
+    assert Config.load(ROOT / "config.yaml", DEMO, elsewhere).datasets["urgen"].bids_dir == "results/other/raw/urgen"
 
 
 def test_a_data_set_that_is_null_is_left_out(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("datasets: {had: null, mine: {bids_dir: somewhere}}")
-    assert list(load_config(ROOT / "config.yaml", mine).datasets) == ["urgen", "mine"]
+    assert list(Config.load(ROOT / "config.yaml", mine).datasets) == ["urgen", "mine"]
     back = tmp_path / "back.yaml"
     back.write_text("datasets: {had: {title: again}}")
-    assert load_config(ROOT / "config.yaml", mine, back).datasets["had"].title == "again"
+    assert Config.load(ROOT / "config.yaml", mine, back).datasets["had"].title == "again"
     with pytest.raises(UserError, match="datasets: found none"):
-        check_experiment(parse_config({"datasets": {"had": None, "urgen": None}}))
+        check_experiment(Config.parse({"datasets": {"had": None, "urgen": None}}))

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from boldscribe.errors import UserError
-from boldscribe.files import save_array, sha256_of
-from boldscribe.provenance.crate import write_crate
-from boldscribe.provenance.record import Job, record
-from boldscribe.provenance.statement import statement
-from boldscribe.provenance.tree import read_tree
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array, sha256_of
+from boldscribe.machinery.provenance.crate import write_crate
+from boldscribe.machinery.provenance.record import Job, record
+from boldscribe.machinery.provenance.statement import statement
+from boldscribe.machinery.provenance.tree import read_tree
 from tests.crate_validation import issues
 
 ASSET = "all-minilm-l6-v2/config.json"
@@ -27,8 +27,8 @@ GPU = {"model": "Test GPU", "memory_gib": 80.0, "driver": "1.2", "cuda": "12.8",
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree of three jobs: a folder, an array made from it and from an asset, and a table made from that."""
-    from boldscribe.provenance.asset_lock import asset_lock
-    from boldscribe.provenance.naming import path_of
+    from boldscribe.machinery.provenance.asset_lock import asset_lock
+    from boldscribe.machinery.provenance.naming import path_of
 
     root = tmp_path_factory.mktemp("run") / "results"
     raw, series, table, report = root / "raw/had/sub-01", root / "bold/had/sub-01_bold.npy", root / "tables/had.csv", root / "report.html"
@@ -46,7 +46,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_array(series, np.zeros((2, 3), np.float16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "boldscribe.provenance.record.hardware", lambda: {"cpu": "c", "cores": 2, "memory_gib": 1, "machine": "", "gpu": [GPU]}
+            "boldscribe.machinery.provenance.record.hardware",
+            lambda: {"cpu": "c", "cores": 2, "memory_gib": 1, "machine": "", "gpu": [GPU]},
         )
         outputs = {"csv": [table], "html": [report]}
         with record(Job("tables", root, {"scores": [series]}, outputs, {"dataset": "had"}, {"evaluation.metrics": ["a", "b"]})):

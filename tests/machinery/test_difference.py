@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boldscribe.provenance.difference import Cause, compare
+from boldscribe.machinery.provenance.difference import Cause, compare
 from tests.auditing import edit, pretend_version
 from tests.conftest import Checkout
 

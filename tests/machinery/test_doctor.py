@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from boldscribe import installation
 from boldscribe.config import Config
 from boldscribe.doctor import Check, abilities, examine, print_report
+from boldscribe.machinery.installation import damaged_files, locked_packages
 from boldscribe.preprocessing.fmriprep import preflight
 
 
@@ -131,7 +131,7 @@ def test_paths_are_shown_whole_on_a_narrow_terminal() -> None:
 def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("# made by hand\nnumpy==2.4.6 \\\n    --hash=sha256:00\npandas==0.1 ; python_version > '3'\nno-such-package==1.0\n")
-    differing, n = installation.locked_packages(lock)
+    differing, n = locked_packages(lock)
     assert n == 3 and len(differing) == 2
     assert differing[0].startswith("pandas ") and differing[0].endswith(" instead of 0.1")
     assert differing[1] == "no-such-package 1.0 not installed"
@@ -147,11 +147,10 @@ def test_damaged_and_absent_weights_are_found(tmp_path: Path, monkeypatch: pytes
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
     (info / "RECORD").write_text(f"carrier/model.bin,sha256={stated},{len(content)}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(installation, "WEIGHTS", {"carrier": "carrier/model.bin"})
-    assert installation.embedded_weights() == []
+    carried = {"carrier": "carrier/model.bin"}
+    assert damaged_files(carried) == []
     (tmp_path / "carrier" / "model.bin").write_bytes(b"Weights")
-    assert "damaged" in installation.embedded_weights()[0]
+    assert "damaged" in damaged_files(carried)[0]
     (tmp_path / "carrier" / "model.bin").unlink()
-    assert installation.embedded_weights() == ["carrier contains no carrier/model.bin"]
-    monkeypatch.setattr(installation, "WEIGHTS", {"no-such-carrier": "x"})
-    assert installation.embedded_weights() == ["package no-such-carrier is not installed"]
+    assert damaged_files(carried) == ["carrier contains no carrier/model.bin"]
+    assert damaged_files({"no-such-carrier": "x"}) == ["package no-such-carrier is not installed"]

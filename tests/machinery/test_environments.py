@@ -14,10 +14,11 @@ import yaml
 from packaging.requirements import Requirement
 from rattler import MatchSpec
 
-from boldscribe.installation import WEIGHTS, canonical, locked_packages
-from boldscribe.provenance.environment import _installed, _required, packages_of
-from boldscribe.provenance.fingerprint import PROJECT, current_fingerprint
-from boldscribe.provenance.modules import exists, parse_module
+from boldscribe.machinery.installation import canonical, locked_packages
+from boldscribe.machinery.provenance.environment import _installed, _required, packages_of
+from boldscribe.machinery.provenance.fingerprint import PROJECT, current_fingerprint
+from boldscribe.machinery.provenance.modules import exists, parse_module
+from boldscribe.models.embedded_models import WEIGHTS
 from tests.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from boldscribe.errors import UserError
-from boldscribe.fetching import transfer
 from boldscribe.fetching.datasets import Selection, fetch
-from boldscribe.fetching.http import Fetcher
-from boldscribe.fetching.manifest import Entry, Manifest, read_manifest, write_manifest
-from boldscribe.fetching.verified import verified_files
-from boldscribe.provenance.asset_lock import manifest as provenance_manifest
+from boldscribe.machinery.download import transfer
+from boldscribe.machinery.download.http import Fetcher
+from boldscribe.machinery.download.manifest import Entry, Manifest, read_manifest, write_manifest
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.provenance.asset_lock import manifest as provenance_manifest
+from boldscribe.machinery.provenance.verified import verified_files
 from tests.file_server import FileServer
 
 HAD = Path(__file__).parents[2] / "data" / "manifests" / "ds004488-1.1.1.parquet"
@@ -72,12 +72,12 @@ def test_fetches_all_once(server, tiny):
     asked = len(server.requests)
     read = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("boldscribe.fetching.verified.digests_of", lambda *a, **k: read.append(a))
+        patch.setattr("boldscribe.machinery.provenance.verified.digests_of", lambda *a, **k: read.append(a))
         fetch(tiny, fetcher=quick())
     assert (len(server.requests), read) == (asked, [])
     # what was verified is not read again for the record of raw data either, and its digests are right
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("boldscribe.provenance.digests.sha256_of", lambda path: pytest.fail(f"{path} read"))
+        patch.setattr("boldscribe.machinery.provenance.digests.sha256_of", lambda path: pytest.fail(f"{path} read"))
         (recorded,) = provenance_manifest(tiny.folder).values()
     assert {f["path"]: f["sha256"] for f in recorded} == {path: hashlib.sha256(content).hexdigest() for path, content in WHOLE.items()}
 
@@ -247,8 +247,8 @@ def test_two_fetches_at_once(server, tiny):
     first.start()
     assert held.wait(20)
     code = (
-        "import sys; from pathlib import Path; from boldscribe.fetching.transfer import alone_in\n"
-        "from boldscribe.errors import UserError\n"
+        "import sys; from pathlib import Path; from boldscribe.machinery.download.transfer import alone_in\n"
+        "from boldscribe.machinery.errors import UserError\n"
         "try:\n    with alone_in(Path(sys.argv[1])): print('got it')\n"
         "except UserError as error: print(error)"
     )

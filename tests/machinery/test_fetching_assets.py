@@ -21,14 +21,14 @@ import yaml
 from click.testing import CliRunner
 
 from boldscribe.cli import main
-from boldscribe.config import Config, load_config
-from boldscribe.errors import UserError
+from boldscribe.config import Config
 from boldscribe.fetching import weights as weights_module
-from boldscribe.fetching.archives import unpack
 from boldscribe.fetching.container_images import fetch_container, origin_of, registry_digest
-from boldscribe.fetching.http import Fetcher
 from boldscribe.fetching.template_files import fetch_templates, templateflow_home, templates
 from boldscribe.fetching.weights import configured_weights, fetch_weights
+from boldscribe.machinery.download.archives import unpack
+from boldscribe.machinery.download.http import Fetcher
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.hub_folder import stated_revisions
 from boldscribe.preprocessing import containers as containers_module
 from boldscribe.preprocessing.containers import containers, pinned_digest
@@ -181,7 +181,7 @@ def test_no_weights(hub, table, tmp_path, monkeypatch):
 
 def test_the_tables_that_come_with_the_code():
     """Each row is whole; a commit or digest that nobody could establish is empty, and is refused before anything is fetched."""
-    rows = {row.asset: row for row in configured_weights(load_config(ROOT / "config.yaml"))}
+    rows = {row.asset: row for row in configured_weights(Config.load(ROOT / "config.yaml"))}
     assert {name for name, row in rows.items() if not row.revision} == {"video_llama_source"}
     assert rows["video_llama_source"].folder == Path("models/sources/Video-LLaMA-2-7B-Finetuned")
     assert not any(row.pickled for name, row in rows.items() if name != "video_llama_source")

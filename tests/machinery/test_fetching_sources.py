@@ -14,12 +14,12 @@ import yaml
 from click.testing import CliRunner
 
 from boldscribe.cli import main
-from boldscribe.config import load_config
-from boldscribe.errors import UserError
-from boldscribe.fetching.annex import annex_get
+from boldscribe.config import Config
 from boldscribe.fetching.datasets import complete_dataset, select
-from boldscribe.fetching.manifest import Entry, Manifest, read_manifest, write_manifest
-from boldscribe.fetching.openneuro import build_manifest
+from boldscribe.machinery.download.annex import annex_get
+from boldscribe.machinery.download.manifest import Entry, Manifest, read_manifest, write_manifest
+from boldscribe.machinery.download.openneuro import build_manifest
+from boldscribe.machinery.errors import UserError
 from tests.file_server import FileServer
 from tests.machinery.test_fetching import BOLD, FILES, SOURCE, entry, present
 
@@ -203,7 +203,7 @@ def test_commands(configured):
 def test_rule_completes_a_data_set(configured, monkeypatch):
     """The rule fetches what is lacking, and never replaces what is there."""
     folder, server = configured
-    config = load_config(folder / "config.yaml")
+    config = Config.load(folder / "config.yaml")
     complete_dataset(config, "tiny")
     assert BOLD in present(folder / "tiny")
     asked = len(server.requests)
@@ -289,7 +289,7 @@ def test_annex_backend(tmp_path, monkeypatch, program):
 def test_selection(configured):
     """Ready derivatives make the raw images needless, not the events."""
     folder, _ = configured
-    config = load_config(folder / "config.yaml")
+    config = Config.load(folder / "config.yaml")
     paths = {e.path for e in select(config, "tiny", images=False).entries}
     assert BOLD not in paths and BOLD.replace("bold.nii.gz", "events.tsv") in paths
 

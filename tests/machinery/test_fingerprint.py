@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from boldscribe.provenance import fingerprint, modules
-from boldscribe.provenance.fingerprint import Code, changed_parts
+from boldscribe.machinery.provenance import fingerprint, modules
+from boldscribe.machinery.provenance.fingerprint import Code, changed_parts
 from tests.conftest import ROOT
 
 PROGRAM = """
 from boldscribe.a import outer
 import boldscribe.b as b
-from boldscribe.provenance.program import program
+from boldscribe.machinery.steps.program import program
 
 @program("p")
 def main():
@@ -109,6 +109,6 @@ def test_every_program_of_the_project_has_one_that_holds_what_it_runs() -> None:
     assert (
         "boldscribe.losses.clip_loss" not in found["stage2"].parts and "boldscribe.losses.entropy_separation_loss" in found["stage2"].parts
     )
-    assert "boldscribe/reporting/page.html.j2" in found["report"].parts
+    assert "boldscribe/report/page.html.j2" in found["report"].parts
     assert "nltk" in found["scores"].packages and "nltk" not in found["decode"].packages
-    assert not any(part.startswith(("boldscribe.provenance", "boldscribe.config")) for f in found.values() for part in f.parts)
+    assert not any(part.startswith(("boldscribe.machinery.provenance", "boldscribe.config")) for f in found.values() for part in f.parts)

@@ -30,7 +30,7 @@ def load(folder: str) -> int:
 PROGRAM = """
 import os
 
-from boldscribe.provenance.program import Input, Output, program
+from boldscribe.workflow import Input, Output, program
 from library import load
 
 

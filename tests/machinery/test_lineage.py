@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.provenance.ledger import folder_of
-from boldscribe.provenance.record import Job, record
-from boldscribe.provenance.run_files import write_run
-from boldscribe.reporting.lineage import audited, write_lineage
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.provenance.ledger import folder_of
+from boldscribe.machinery.provenance.record import Job, record
+from boldscribe.machinery.provenance.run_files import write_run
+from boldscribe.report.lineage import audited, write_lineage
 from tests.conftest import ROOT
 from tests.html_checker import HtmlChecker
 

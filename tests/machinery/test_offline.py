@@ -11,9 +11,9 @@ import yaml
 from click.testing import CliRunner
 
 from boldscribe.cli import main
-from boldscribe.config import load_config
-from boldscribe.errors import UserError
+from boldscribe.config import Config
 from boldscribe.fetching.missing import check_assets, missing
+from boldscribe.machinery.errors import UserError
 from tests.conftest import PATIENCE, ROOT
 
 NODE = os.uname().nodename
@@ -21,8 +21,8 @@ STEP = """
 import socket, subprocess, sys, urllib.request
 import requests
 IMPORTS
-from boldscribe.processes import in_processes
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.machinery.processes import in_processes
+from boldscribe.workflow import Inputs, Output, program
 
 def look_up(host):
     return socket.getaddrinfo(host, 443)
@@ -167,7 +167,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
         ("preprocessing.fmriprep_sif", f"boldscribe fetch containers{options}"),
     ]
 
-    config = load_config(ROOT / "config.yaml", own)
+    config = Config.load(ROOT / "config.yaml", own)
     jobs = [("fetch_model", {"asset": asset}) for asset in ("llm", "sentence_encoder", "bertscore_encoder")]
     jobs += [("fetch_dataset", {"dataset": "had"}), ("scores", {"dataset": "had", "subject": "01"}), ("all", {})]
     with pytest.raises(UserError) as error:
@@ -180,7 +180,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
 
 def test_data_are_missing_where_no_job_may_fetch_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"datasets": {"had": {"bids_dir": str(tmp_path / "had")}}}))
-    config = load_config(ROOT / "config.yaml", tmp_path / "own.yaml")
+    config = Config.load(ROOT / "config.yaml", tmp_path / "own.yaml")
     assert "datasets.had" in {one.key for one in missing(config)}
     monkeypatch.setenv("BOLDSCRIBE_OFFLINE", "1")
     with pytest.raises(UserError, match=r"datasets\.had: found [\d,]+ of [\d,]+ files missing in .*`boldscribe fetch data had`"):

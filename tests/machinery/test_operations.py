@@ -17,25 +17,26 @@ import pytest
 from click.testing import CliRunner
 
 from boldscribe.cli import main
-from boldscribe.cluster.dryrun import planned
-from boldscribe.config import Config, merge, parse_config
-from boldscribe.config_files import write_config
-from boldscribe.errors import UserError
-from boldscribe.operations import hooks, progress
-from boldscribe.operations.accounting import Account, sacct
-from boldscribe.operations.causes import Evidence, diagnose
-from boldscribe.operations.failures import Failure, summary
-from boldscribe.operations.jobs import Job, known_jobs, read_jobs, save_jobs, write_jobs
-from boldscribe.operations.local_steps import steps
-from boldscribe.operations.logs import Attempt, controller_errors, last_attempt
-from boldscribe.operations.messages import NOTIFY, failure_message, notify, success_message
-from boldscribe.operations.progress import Progress
-from boldscribe.operations.schedule import Need, Room, duration, longest_chain, makespan
-from boldscribe.operations.status import DONE, FAILED, QUEUED, RUNNING, WAITING, Overview, State, survey
-from boldscribe.operations.table import cell
-from boldscribe.provenance.deployment import absence
-from boldscribe.provenance.record import Job as Recorded
-from boldscribe.provenance.record import record
+from boldscribe.config import Config
+from boldscribe.config.config_files import write_config
+from boldscribe.machinery.cluster.dryrun import planned
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.experiment import merge
+from boldscribe.machinery.provenance.deployment import absence
+from boldscribe.machinery.provenance.record import Job as Recorded
+from boldscribe.machinery.provenance.record import record
+from boldscribe.machinery.runs import hooks, progress
+from boldscribe.machinery.runs.accounting import Account, sacct
+from boldscribe.machinery.runs.causes import Evidence, diagnose
+from boldscribe.machinery.runs.failures import Failure, summary
+from boldscribe.machinery.runs.jobs import Job, known_jobs, read_jobs, save_jobs, write_jobs
+from boldscribe.machinery.runs.local_steps import steps
+from boldscribe.machinery.runs.logs import Attempt, controller_errors, last_attempt
+from boldscribe.machinery.runs.messages import NOTIFY, failure_message, notify, success_message
+from boldscribe.machinery.runs.progress import Progress
+from boldscribe.machinery.runs.schedule import Need, Room, duration, longest_chain, makespan
+from boldscribe.machinery.runs.status import DONE, FAILED, QUEUED, RUNNING, WAITING, Overview, State, survey
+from boldscribe.machinery.runs.table import cell
 from tests.conftest import ROOT
 
 OUTPUTS = Path(__file__).parent / "slurm_outputs"
@@ -46,7 +47,7 @@ NOW = datetime.now(UTC)
 @pytest.fixture
 def config(demo: Config, demo_jobs: list[Job], tmp_path: Path) -> Config:
     """The demo's experiment with a tree of its own, in which a run was started."""
-    changed = parse_config(merge(demo.model_dump(by_alias=True), {"paths": {"results": str(tmp_path / "results")}}))
+    changed = Config.parse(merge(demo.model_dump(by_alias=True), {"paths": {"results": str(tmp_path / "results")}}))
     write_config(changed, tmp_path / "results" / "config.yaml")
     save_jobs(changed, demo_jobs)
     return changed
@@ -110,7 +111,7 @@ def stand_in(folder: Path, **programs: str) -> str:
 
 
 def test_jobs_are_written_when_a_run_starts_and_kept_beside_those_of_a_run_of_a_part(demo: Config, tmp_path: Path) -> None:
-    own = parse_config(merge(demo.model_dump(by_alias=True), {"paths": {"results": str(tmp_path)}}))
+    own = Config.parse(merge(demo.model_dump(by_alias=True), {"paths": {"results": str(tmp_path)}}))
     changes = own.model_dump(mode="json", by_alias=True)
     stages = ("simulate_stimuli", "simulate_subject", "check_dataset", "fmriprep")
     with planned(changes=changes, targets=[f"{tmp_path}/derivatives/had/sub-02"]) as workflow:
@@ -256,9 +257,8 @@ def real(*code: str) -> str:
     return subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, cwd=ROOT).stderr
 
 
-OFFLINE = (
-    "import socket, sys; from boldscribe.errors import UserError; from boldscribe.offline import forbid_network; forbid_network('stage1')"
-)
+OFFLINE = "import socket, sys; from boldscribe.machinery.errors import UserError\n"
+OFFLINE += "from boldscribe.machinery.offline import forbid_network; forbid_network('stage1')"
 OFFLINE += "\ntry: socket.create_connection(('huggingface.co', 443))\nexcept UserError as error: sys.exit(f'error: {error}')"
 OVER_MEMORY = "slurmstepd-node1: error: StepId=5.batch exceeded memory limit (343719936 > 104857600), being killed\n"
 TIMED_OUT = "slurmstepd-node1: error: *** JOB 6 ON node1 CANCELLED AT 2026-11-26T06:43:59 DUE TO TIME LIMIT ***\n"

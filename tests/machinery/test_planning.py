@@ -19,19 +19,21 @@ import pytest
 from click.testing import CliRunner, Result
 
 from boldscribe.cli import main
-from boldscribe.cluster.site import Site
-from boldscribe.config import Config, merge, parse_config
-from boldscribe.config_files import write_config
-from boldscribe.errors import UserError
-from boldscribe.operations.jobs import Job, planned_jobs, save_jobs
-from boldscribe.operations.schedule import longest_chain, needs_of
-from boldscribe.planning import free, slurm_partitions
+from boldscribe.config import Config
+from boldscribe.config.config_files import write_config
+from boldscribe.machinery.cluster.site import Site
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.experiment import merge
+from boldscribe.machinery.provenance.ledger import add_entry
+from boldscribe.machinery.runs import slurm_partitions
+from boldscribe.machinery.runs.jobs import Job, planned_jobs, save_jobs
+from boldscribe.machinery.runs.schedule import longest_chain, needs_of
+from boldscribe.planning import free
 from boldscribe.planning.costs import COSTS, Cost, read_costs
 from boldscribe.planning.counting import count
 from boldscribe.planning.dataset_counts import design_of, designs_of
 from boldscribe.planning.stages import Line, make_plan
 from boldscribe.planning.wall import wall
-from boldscribe.provenance.ledger import add_entry
 from tests.small_dataset import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +49,7 @@ def without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def changed(config: Config, **changes: object) -> Config:
-    return parse_config(merge(config.model_dump(by_alias=True), changes))
+    return Config.parse(merge(config.model_dump(by_alias=True), changes))
 
 
 def line(
@@ -108,7 +110,7 @@ def test_what_cannot_be_known_is_said() -> None:
 def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "raw", subjects=3)
     split = {"train_subjects": ["01", "02"], "validation_subjects": ["03"], "adaptation_runs": ["1"], "test_runs": ["2"]}
-    config = parse_config({"datasets": {"mine": {"bids_dir": str(root), **split}}})
+    config = Config.parse({"datasets": {"mine": {"bids_dir": str(root), **split}}})
     design = design_of(config, "mine")
     assert design.trials == {"train": 8, "adapt": 2, "test": 2} and design.clips == {"train": 2, "test": 2, "all": 2}
     assert (design.source_runs, design.target_runs, design.volumes, design.assumed) == (4, 2, 20, ())
@@ -245,9 +247,9 @@ def test_what_a_site_asks_for_is_in_the_jobs(tmp_path: Path) -> None:
     ):
         (tmp_path / "site.yaml").write_text(json.dumps(site))
         asked = (
-            "from boldscribe.config import load_config; from boldscribe.operations.jobs import planned_jobs; "
-            "from boldscribe.planning.slurm_partitions import asks; "
-            f"print([(a.rule, a.gpus, a.model, str(a)) for a in asks(planned_jobs(load_config('config.yaml', {str(DEMO)!r})))])"
+            "from boldscribe.config import load_config; from boldscribe.machinery.runs.jobs import planned_jobs; "
+            "from boldscribe.machinery.runs.slurm_partitions import asks; "
+            f"print([(a.rule, a.gpus, a.model, str(a)) for a in asks(planned_jobs(Config.load('config.yaml', {str(DEMO)!r})))])"
         )
         command = [sys.executable, "-c", asked]
         environment = {**os.environ, "BOLDSCRIBE_SITE": str(tmp_path / "site.yaml")}

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from boldscribe.cluster import preemption
 from boldscribe.config import Config
-from boldscribe.provenance.digests import record_path
-from boldscribe.provenance.ledger import new_failures, read_ledger
+from boldscribe.machinery.cluster import preemption
+from boldscribe.machinery.provenance.digests import record_path
+from boldscribe.machinery.provenance.ledger import new_failures, read_ledger
 from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.stage1 import train_stage1
@@ -139,7 +139,7 @@ def test_what_left_twice_has_its_first_attempt_and_the_result_of_one_that_did_no
 NO_TRAINING = """
 import os, signal, sys
 from pathlib import Path
-from boldscribe.provenance.program import Output, program
+from boldscribe.workflow import Output, program
 
 @program("tables")
 def main(config, out: Output):

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, load_array, save_array, sha256_of
-from boldscribe.provenance.asset_lock import asset_lock, manifest, manifest_of
-from boldscribe.provenance.audit import audit
-from boldscribe.provenance.digests import digest, record_path
-from boldscribe.provenance.ledger import add_entry, close, folder_of, read_ledger
-from boldscribe.provenance.record import Job, record
-from boldscribe.provenance.redaction import redact
-from boldscribe.provenance.run_files import write_run
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, load_array, save_array, sha256_of
+from boldscribe.machinery.provenance.asset_lock import asset_lock, manifest, manifest_of
+from boldscribe.machinery.provenance.audit import audit
+from boldscribe.machinery.provenance.digests import digest, record_path
+from boldscribe.machinery.provenance.ledger import add_entry, close, folder_of, read_ledger
+from boldscribe.machinery.provenance.record import Job, record
+from boldscribe.machinery.provenance.redaction import redact
+from boldscribe.machinery.provenance.run_files import write_run
 from tests.conftest import PATIENCE, ROOT
 
 
@@ -41,7 +41,7 @@ def make(results: Path, output: str, *inputs: str, text: str = "", rule: str = "
 def test_a_record_holds_what_was_made_from_what_by_what(tmp_path: Path) -> None:
     make(tmp_path, "a.txt", text="in")
     content = make(
-        tmp_path, "b.txt", "a.txt", wildcards={"dataset": "had"}, config_read={"seed": 1, "adaptor": {"rank": 8}, "adaptor.rank": 8}
+        tmp_path, "b.txt", "a.txt", wildcards={"dataset": "had"}, settings={"seed": 1, "adaptor": {"rank": 8}, "adaptor.rank": 8}
     )
     assert content["subject"]["path"] == "b.txt" and content["subject"]["sha256"] == hashlib.sha256(b"in").hexdigest()
     assert content["materials"]["x"] == [
@@ -83,7 +83,7 @@ def test_nothing_enters_a_run_that_nobody_vouches_for(tmp_path: Path) -> None:
 
 def test_the_asset_lock_fits_what_is_installed() -> None:
     results = ROOT / "results"
-    from boldscribe.provenance.naming import path_of
+    from boldscribe.machinery.provenance.naming import path_of
 
     assert len(asset_lock()) >= 12
     for name, asset in asset_lock().items():
@@ -116,7 +116,7 @@ def test_an_input_that_changes_while_a_step_runs_stops_it(tmp_path: Path) -> Non
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from boldscribe.provenance.program import Output, program
+from boldscribe.workflow import Output, program
 
 @program("tables")
 def main(config, out: Output):
@@ -159,7 +159,7 @@ def test_nothing_private_reaches_a_record(tmp_path: Path, monkeypatch: pytest.Mo
         "preprocessing.freesurfer_license": "/licences/mine.txt",
         "message": f"on {socket.gethostname()}: failed",
     }
-    make(tmp_path, "a.txt", wildcards={"note": "canary-token-1234"}, config_read=private)
+    make(tmp_path, "a.txt", wildcards={"note": "canary-token-1234"}, settings=private)
     everything = "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
     assert "canary" not in everything and "mine.txt" not in everything
     assert socket.gethostname() not in everything and f"{home}/data" not in everything and f"/{getpass.getuser()}/" not in everything
@@ -173,9 +173,9 @@ def test_a_setting_that_was_redacted_is_not_taken_for_a_changed_one(tmp_path: Pa
         "preprocessing": {"freesurfer_license": "/licences/mine.txt"},
     }
     config = Config.model_validate(change | {"paths": {"results": str(tmp_path)}})
-    make(tmp_path, "a.txt", config_read=read)
+    make(tmp_path, "a.txt", settings=read)
     assert not [why for verdict, why in audit(tmp_path, config=config).findings["a.txt"].reasons if verdict == "stale"]
-    make(tmp_path, "a.txt", config_read={**read, "datasets.had.bids_dir": f"{Path.home()}/data/other"})
+    make(tmp_path, "a.txt", settings={**read, "datasets.had.bids_dir": f"{Path.home()}/data/other"})
     assert audit(tmp_path, config=config).findings["a.txt"].verdict == "stale"
 
 
@@ -186,7 +186,7 @@ def test_an_edited_output_hands_on_that_it_is_stale_but_an_unvouched_record_hand
         findings = audit(tmp_path, config=config).findings
         return {name: {v for v, _ in findings[name].reasons} - {"uncommitted", "unpinned"} for name in ("a.txt", "b.txt")}
 
-    make(tmp_path, "a.txt", text="a", config_read={"seed": 1})  # 42 today
+    make(tmp_path, "a.txt", text="a", settings={"seed": 1})  # 42 today
     make(tmp_path, "b.txt", "a.txt")
     assert verdicts() == {"a.txt": {"stale"}, "b.txt": {"stale"}}
     (tmp_path / "a.txt").write_text("edited")

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.training.distributed import check_divisible, whole_batch
 from boldscribe.training.optimisation import Optimisation
 from boldscribe.training.pretrain import pretrain_sc_mbm

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
-from boldscribe.bold.placement import voxels_path
-from boldscribe.cluster.staging import Scratch, staged
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import header_path, load_array, save_array
-from boldscribe.provenance.digests import file_state, record_path
+from boldscribe.data.placement import voxels_path
+from boldscribe.machinery.cluster.staging import Scratch, staged
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import header_path, load_array, save_array
+from boldscribe.machinery.provenance.digests import file_state, record_path
 from boldscribe.training.checkpoints import fingerprint
 from boldscribe.training.stage1 import train_stage1
 from tests.conftest import PATIENCE, ROOT
@@ -32,25 +32,23 @@ STEP = """
 import json, os, sys, time
 from pathlib import Path
 import numpy as np
-import boldscribe.provenance.program as steps
-from boldscribe.bold.placement import voxels_path
-from boldscribe.cluster.site import Site
-from boldscribe.files import load_array, write_json
+import boldscribe.machinery.steps.program as steps
+from boldscribe.data.placement import voxels_path
+from boldscribe.machinery.cluster.site import Site
+from boldscribe.machinery.files import load_array, write_json
+from boldscribe.workflow import Config, Files, Inputs, Output, program
 
 SCRATCH, PLACES = sys.argv.pop(), sys.argv.pop()
 steps.load_site = lambda: Site.model_validate({"scratch": SCRATCH})
 
-@steps.program("pretrain_sc_mbm", inputs={"series": "", "voxels": ""}, outputs={"sums": ""}, stage=("series", "further"))
-def main(config, inputs, outputs):
-    more = [Path(config.paths.results) / "further_bold.npy"]
-    inputs.use("further", more)
-    read = [*inputs["series"], *inputs["further"]]
+@program("pretrain_sc_mbm", settings="paths.results", stage=("series", "further"))
+def main(config: Config, series: Inputs, voxels: Inputs, sums: Output, files: Files):
+    read = [*series, *files.use("further", [Path(config.paths.results) / "further_bold.npy"])]
     Path(PLACES).write_text("\\n".join(map(str, read)))
     if "WAIT" in os.environ:
         sys.stdin.readline()
-    sums = [float(np.asarray(load_array(path)[0], float).sum()) for path in read]
-    voxels = [np.load(voxels_path(path)).tolist() for path in inputs["series"]]
-    write_json(outputs.one("sums"), [sums, voxels])
+    found = [float(np.asarray(load_array(path)[0], float).sum()) for path in read]
+    write_json(sums, [found, [np.load(voxels_path(path)).tolist() for path in series]])
 
 main()
 """
@@ -171,7 +169,7 @@ def test_a_copier_that_is_killed_leaves_nothing_half_written_that_counts(number:
         stream.truncate(1 << 30)  # takes no room, and a second to be copied
     record_path(source).write_text(json.dumps({"subject": {"files": [known(source, zeros(1 << 30))]}}))
     program = (
-        "import signal, sys\nfrom pathlib import Path\nfrom boldscribe.cluster.staging import staged\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom boldscribe.machinery.cluster.staging import staged\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         "with staged(Path(sys.argv[2]), {'series': [Path(sys.argv[1])]}, ['series']): pass"
     )
@@ -225,7 +223,7 @@ def test_a_file_that_changes_while_it_is_copied_is_no_copy(tmp_path: Path, caplo
 
 def test_room_is_made_from_copies_that_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a disk that holds four of the files: the least recently used goes first, and what is read stays."""
-    monkeypatch.setattr("boldscribe.cluster.staging.MARGIN_BYTES", 0)
+    monkeypatch.setattr("boldscribe.machinery.cluster.staging.MARGIN_BYTES", 0)
     size, scratch = 100_000, tmp_path / "scratch"
     paths = [tmp_path / f"{i}.bin" for i in range(5)]
     for path in paths:

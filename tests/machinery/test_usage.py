@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from boldscribe.cli import main
-from boldscribe.cluster.preemption import Preempted
-from boldscribe.provenance.digests import record_path
-from boldscribe.provenance.ledger import add_entry, read_ledger
-from boldscribe.provenance.record import Job, record
-from boldscribe.usage import MIB
+from boldscribe.machinery.cluster.preemption import Preempted
+from boldscribe.machinery.provenance.digests import record_path
+from boldscribe.machinery.provenance.ledger import add_entry, read_ledger
+from boldscribe.machinery.provenance.record import Job, record
+from boldscribe.machinery.usage import MIB
 
 BURN = """
 import time
@@ -118,8 +118,8 @@ class StandInNvml(ModuleType):
 
 def test_gpus_in_use_are_counted_and_those_of_others_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stand-in for NVML: this machine has no GPU."""
-    monkeypatch.setattr("boldscribe.usage.INTERVAL", 0.05)
-    monkeypatch.setattr("boldscribe.usage.SHARE", 1e6)
+    monkeypatch.setattr("boldscribe.machinery.usage.INTERVAL", 0.05)
+    monkeypatch.setattr("boldscribe.machinery.usage.SHARE", 1e6)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", StandInNvml(os.getpid()))
     (gpu,) = used_by(tmp_path, lambda: time.sleep(0.5))["gpus"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from boldscribe.provenance.fingerprint import current_fingerprint
+from boldscribe.machinery.provenance.fingerprint import current_fingerprint
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
+from boldscribe.config.training_settings import Stage2Settings
 from boldscribe.losses import entropy_separation_loss, neighbourhood_clustering_loss, neighbourhood_probabilities
-from boldscribe.sections.training import Stage2Settings
 from boldscribe.training.adaptation import MemoryBank, Target, adaptation_losses
 
 RNG = np.random.default_rng(0)

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boldscribe.bids import entity_path, find_runs, metadata, read_events, resolution_label, validate_raw
-from boldscribe.config import Config, parse_config
-from boldscribe.errors import UserError
-from boldscribe.images import load_image, missing_bytes, save_image
+from boldscribe.config import Config
+from boldscribe.data.checks import validate_raw
+from boldscribe.data.events import read_events
+from boldscribe.data.images import load_image, missing_bytes, save_image
+from boldscribe.data.layout import entity_path, find_runs, metadata, resolution_label
+from boldscribe.machinery.errors import UserError
 from boldscribe.simulation.render import write_clip
 
 TR = 2.0
@@ -36,7 +38,7 @@ def config(tmp_path: Path) -> Config:
             stem = root / f"sub-{subject}/func/sub-{subject}_task-action_run-{run}"
             save_image(f"{stem}_bold.nii.gz", rng.random((4, 5, 3, 20)), np.eye(4), tr=TR)
             Path(f"{stem}_events.tsv").write_text(EVENTS)
-    return parse_config(
+    return Config.parse(
         {
             "datasets": {
                 "had": {

@@ -15,18 +15,18 @@ import torch
 from nilearn.signal import clean as nilearn_clean
 from scipy import stats
 
-from boldscribe.bids import entity_path
-from boldscribe.bids.checked import Checked
-from boldscribe.bold.betas import separate_responses, trial_regressors
-from boldscribe.bold.placement import place_in_grid
-from boldscribe.bold.ready import check_pretraining_set, subject_manifest
-from boldscribe.bold.series import clean, smooth, write_series
-from boldscribe.bold.time_steps import average, time_steps
-from boldscribe.bold.trials import write_trials
-from boldscribe.bold.windows import Windows
-from boldscribe.config import Config, parse_config
-from boldscribe.errors import UserError
-from boldscribe.images import save_image
+from boldscribe.config import Config
+from boldscribe.data.betas import separate_responses, trial_regressors
+from boldscribe.data.checked import Checked
+from boldscribe.data.images import save_image
+from boldscribe.data.layout import entity_path
+from boldscribe.data.placement import place_in_grid
+from boldscribe.data.ready import check_pretraining_set, subject_manifest
+from boldscribe.data.series import clean, smooth, write_series
+from boldscribe.data.time_steps import average, time_steps
+from boldscribe.data.trials import write_trials
+from boldscribe.data.windows import Windows
+from boldscribe.machinery.errors import UserError
 from tests.as_step import as_step
 
 SPACE, TR, N_VOLUMES, SHAPE = "MNI152NLin2009cAsym", 2.0, 60, (7, 8, 6)
@@ -35,7 +35,7 @@ MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
 
 def experiment(root: Path, **bold: Any) -> Config:
-    return parse_config(
+    return Config.parse(
         {
             "datasets": {
                 "had": {
@@ -352,7 +352,7 @@ def pretraining(root: Path, **preprocessing: Any) -> Config:
     config["datasets"]["had"]["derivatives_dir"] = str(root / "derivatives")
     config["preprocessing"].update(preprocessing)
     extra = {"derivatives_dir": str(root / "hcp" / "derivatives"), "task": "action", "session": "action01", "subjects": ["07"]}
-    return parse_config(config | {"pretraining": {"hcp": extra}})
+    return Config.parse(config | {"pretraining": {"hcp": extra}})
 
 
 def rename(root: Path, run: str, old: str, new: str) -> None:

@@ -14,18 +14,18 @@ from transformers.utils import is_torchvision_available
 
 from boldscribe.config import Config
 from boldscribe.doctor import examine
-from boldscribe.errors import UserError
 from boldscribe.evaluation.notes import references
-from boldscribe.files import load_array, save_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import ROOT, load_array, save_array
+from boldscribe.machinery.provenance import asset_lock
+from boldscribe.machinery.provenance.environment import packages_of
+from boldscribe.machinery.provenance.fingerprint import current_fingerprint
+from boldscribe.machinery.provenance.naming import name_of
+from boldscribe.machinery.reproducible import seed_everything
 from boldscribe.models import asset_folders, video_text
 from boldscribe.models.asset_folders import provide
 from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former
 from boldscribe.models.video_text import FramesAs, Timing, VideoTextModel
-from boldscribe.provenance import asset_lock
-from boldscribe.provenance.environment import packages_of
-from boldscribe.provenance.fingerprint import current_fingerprint
-from boldscribe.provenance.naming import ROOT, name_of
-from boldscribe.reproducible import seed_everything
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.scenes import VOCABULARY, Scene
 from boldscribe.stimuli.captioners import timings

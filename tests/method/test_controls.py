@@ -18,7 +18,7 @@ from boldscribe.decoding import brain
 from boldscribe.decoding.decode import decode, writer
 from boldscribe.decoding.donors import donors
 from boldscribe.decoding.task import Task, inputs_of
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from tests.control_data import TARGETS, donors_of, names, task_for, trials_of, with_targets, write, write_tokens
 
 ROOT = Path(__file__).resolve().parents[2]

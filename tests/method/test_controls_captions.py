@@ -15,7 +15,7 @@ from boldscribe.decoding import best_captions as best
 from boldscribe.decoding import chosen_captions
 from boldscribe.decoding.decode import writer
 from boldscribe.decoding.task import Task
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from tests.control_data import INSTRUCTIONS, SOURCE, TARGETS, task_for, trials_of, with_targets, write, write_tokens
 
 ACTIONS = ["kicking a ball", "rowing a boat", "lifting a barbell"]

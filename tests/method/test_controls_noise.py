@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from boldscribe.bold import noise
-from boldscribe.bold.windows import Windows
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import save_array
+from boldscribe.data import noise
+from boldscribe.data.windows import Windows
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array
 from tests.control_data import trials_of, write
 
 

@@ -11,8 +11,8 @@ from sklearn.linear_model import Ridge
 from boldscribe.config import Config
 from boldscribe.decoding import ridge
 from boldscribe.decoding.task import Task
-from boldscribe.errors import UserError
-from boldscribe.files import save_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array
 from tests.control_data import trials_of
 
 GRID, VOLUMES = (4, 4, 4), 3

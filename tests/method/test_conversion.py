@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, Blip2VisionConfig, LlamaConfig, LlamaForCausalLM
 
 from boldscribe.cli import main
-from boldscribe.errors import UserError
+from boldscribe.config.model_settings import QFormerSettings, ScMbmSettings, VideoLlamaSettings
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.conversion import llm
 from boldscribe.models.conversion.convert_sc_mbm import convert_sc_mbm
 from boldscribe.models.conversion.convert_video_llama import assemble, convert_video_llama, expected_shapes, read_part
 from boldscribe.models.conversion.llm import check_llm, provide_llm
 from boldscribe.models.conversion.shapes import check_shapes
 from boldscribe.models.pickled_weights import Checkpoint, TrainingConfig, read_checkpoint
-from boldscribe.sections.models import QFormerSettings, ScMbmSettings, VideoLlamaSettings
 from tests import published_checkpoints as published
 from tests.published_checkpoints import Sizes, State
 

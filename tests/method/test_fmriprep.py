@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from nipype import Function, Node
 
-from boldscribe.config import Config, parse_config
-from boldscribe.errors import UserError
-from boldscribe.images import save_image
+from boldscribe.config import Config
+from boldscribe.data.images import save_image
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing import containers
 from boldscribe.preprocessing.engine import preprocess
 from boldscribe.preprocessing.fmriprep import Allotment, check, examine, preflight
@@ -60,7 +60,7 @@ def lab(tmp_path: Path, engines: Engines) -> Callable[..., Config]:
         (tmp_path / "templates" / file).write_bytes(b"image")
 
     def configured(engine: str = "apptainer", session: str | None = "action01", **preprocessing: Any) -> Config:
-        return parse_config(
+        return Config.parse(
             {
                 "datasets": {"had": {"bids_dir": str(raw), "session": session, "train_subjects": ["01"], "title": "Test"}},
                 "paths": {"results": str(tmp_path / "results")},

@@ -20,19 +20,19 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-import boldscribe.bids.checks
-from boldscribe.bids import validate_raw
+import boldscribe.data.checks
 from boldscribe.config import Config
+from boldscribe.data.checks import validate_raw
 from boldscribe.decoding.decode import Task, decode
-from boldscribe.encoding import write_fmri_tokens
-from boldscribe.errors import UserError
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.leakage import write_leakage
-from boldscribe.files import save_array
-from boldscribe.forkserver import VARIABLE
-from boldscribe.provenance import landlock
-from boldscribe.provenance.guard import Guard
-from boldscribe.provenance.record import Job, record
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array
+from boldscribe.machinery.forkserver import VARIABLE
+from boldscribe.machinery.provenance.record import Job, record
+from boldscribe.machinery.steps import landlock
+from boldscribe.machinery.steps.guard import Guard
+from boldscribe.models.encoding import write_fmri_tokens
 from boldscribe.training.pretrain import pretrain_sc_mbm
 from boldscribe.training.source import source_trials
 from boldscribe.training.stage1 import train_stage1
@@ -184,7 +184,7 @@ def steps(tree: SimpleNamespace) -> dict[str, tuple[str, dict[str, list[Path]], 
         ),
         "stage2": ("boldscribe.training.stage2.source_trials", stage2, lambda: train_stage2(config, "had", **stage2, **tokens, **work)),
         "fmri_tokens": (
-            "boldscribe.encoding.trials_of_role",
+            "boldscribe.models.encoding.trials_of_role",
             {k: target[k] for k in ("series", "trials")},
             lambda: write_fmri_tokens(
                 config, "test", series=target["series"], trials=target["trials"], stage1_dir=nowhere, output=root / "t.npy"
@@ -268,7 +268,7 @@ def test_a_strict_split_that_shares_a_clip_and_a_source_is_found(tmp_path: Path,
         return content
 
     assert report(tmp_path / "sound")["training"]["stimulus"]["count"] == 0
-    monkeypatch.setattr(boldscribe.bids.checks, "separate_sources", lambda *arguments: ([], []))
+    monkeypatch.setattr(boldscribe.data.checks, "separate_sources", lambda *arguments: ([], []))
     with pytest.raises(UserError) as raised:
         report(tmp_path / "leaky")
     assert "found 2 of 180 test trials whose clip or source video is used in training (1 clips, 1 other parts)" in str(raised.value)

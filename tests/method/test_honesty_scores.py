@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from boldscribe.bold.trials import EXCLUDED_TYPES
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.data.trials import EXCLUDED_TYPES
 from boldscribe.evaluation.scores import write_scores
 from boldscribe.evaluation.tables import make_tables
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.prompted_llm import PromptedLlm
 from boldscribe.simulation.scenes import describe, draw_scenes
 

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from boldscribe.bold.windows import Series
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.data.windows import Series
 from boldscribe.evaluation.information_map import agreement, expected_gradients, other_trials, targets, to_template, write_information_map
-from boldscribe.files import load_array, save_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import load_array, save_array
 
 RNG = np.random.default_rng
 GRID = (2, 6, 6, 6)  # volumes and voxels

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
 from boldscribe.evaluation.leakage import overlap, write_leakage
+from boldscribe.machinery.errors import UserError
 
 # subject, role, run, clip, source, where it starts (s)
 TRIALS = [

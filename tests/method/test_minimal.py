@@ -15,17 +15,17 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds
 from scipy import ndimage
 
-from boldscribe.bids import raw_manifest, validate_raw
-from boldscribe.bold.series import write_series
-from boldscribe.config import Config, check_experiment, parse_config
-from boldscribe.errors import UserError
-from boldscribe.images import save_image
+from boldscribe.config import Config, check_experiment
+from boldscribe.data.checks import raw_manifest, validate_raw
+from boldscribe.data.images import apply_affine, save_image
+from boldscribe.data.series import write_series
+from boldscribe.data.template import load_template, output_grid
+from boldscribe.data.transforms import read_affines, transform_problems
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing import minimal
 from boldscribe.preprocessing.engine import preprocess
 from boldscribe.preprocessing.itk import FLIP, ants, grid_points, transform_points
-from boldscribe.preprocessing.motion import apply_affine, rigid
-from boldscribe.preprocessing.template import load_template, output_grid
-from boldscribe.preprocessing.transforms import read_affines, transform_problems
+from boldscribe.preprocessing.motion import rigid
 from tests.method.test_preprocessing import CENTRE, head
 
 SPACE, RESOLUTION, TR, N_VOLUMES = "MNI152NLin2009cAsym", 6.0, 2.0, 24
@@ -166,7 +166,7 @@ def write_runs(root: Path, raw: Path) -> None:
 
 def experiment(root: Path, space: str = SPACE) -> Config:
     dataset = {"bids_dir": str(root / "raw"), "derivatives_dir": str(root / "ready"), "session": "action01", "train_subjects": ["01"]}
-    return parse_config({"datasets": {"had": dataset}, "preprocessing": {"engine": "minimal", "space": space, "resolution": RESOLUTION}})
+    return Config.parse({"datasets": {"had": dataset}, "preprocessing": {"engine": "minimal", "space": space, "resolution": RESOLUTION}})
 
 
 @pytest.fixture(scope="module")

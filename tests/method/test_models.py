@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn.functional import gelu, layer_norm
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.config.model_settings import AdaptorSettings, ScMbmSettings, TokenizerSettings
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.adaptor import add_adaptors, count_parameters, load_adaptors
 from boldscribe.models.fmri_encoder import FmriEncoder, load_encoder, new_encoder, save_encoder
 from boldscribe.models.sc_mbm import Attention, MaskedAutoencoder, ScMbm
 from boldscribe.models.tokenizer import Tokenizer
-from boldscribe.sections.models import AdaptorSettings, ScMbmSettings, TokenizerSettings
 
 SMALL = ScMbmSettings(dim=16, depth=2, n_heads=2, decoder_dim=8, decoder_depth=1, mask_ratio=0.5)
 GRID = TokenizerSettings(grid=(8, 8, 4), channels=[4, 6])

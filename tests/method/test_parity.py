@@ -12,14 +12,14 @@ from transformers import Blip2Config, Blip2Model, Blip2VisionConfig, LlamaConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.config.model_settings import QFormerSettings, ScMbmSettings, VideoLlamaSettings
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.conversion.convert_sc_mbm import convert_sc_mbm
 from boldscribe.models.conversion.convert_video_llama import convert_video_llama
 from boldscribe.models.q_former import QFormer
 from boldscribe.models.sc_mbm import ScMbm
 from boldscribe.models.video_llama import encode_frames, load_encoder, load_frame_tokens, load_projection, load_video_q_former
 from boldscribe.models.visual_encoder import EvaClip, load_visual_encoder
-from boldscribe.sections.models import QFormerSettings, ScMbmSettings, VideoLlamaSettings
 from tests import published_checkpoints as published
 from tests.timm_block import Block
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from boldscribe.conditions import NULLS
-from boldscribe.config import Config, load_config
-from boldscribe.errors import UserError
-from boldscribe.files import load_array, save_array
+from boldscribe.config import Config
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import load_array, save_array
 from boldscribe.power import repetitions
 from boldscribe.power.curve import ALL, ANY, draw, probabilities
 from boldscribe.power.design import DATASET, Design, designs, experiment
@@ -27,7 +27,7 @@ from boldscribe.simulation.simulated_series import write_simulated_series
 
 @pytest.fixture(scope="module")
 def fast() -> Config:
-    return load_config(*FAST)
+    return Config.load(*FAST)
 
 
 def simulated(config: Config, folder: Path, subject: str) -> NDArray[np.float32]:

@@ -18,17 +18,17 @@ from nilearn.interfaces.fmriprep import load_confounds
 from nipype.algorithms.confounds import compute_dvars
 from scipy import ndimage
 
-from boldscribe.config import Config, parse_config
-from boldscribe.errors import UserError
-from boldscribe.images import image_data, load_image, repetition_time, save_image
+from boldscribe.config import Config
+from boldscribe.data.images import apply_affine, image_data, load_image, repetition_time, save_image
+from boldscribe.data.template import SPACE, load_template, output_grid
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.embedded_models import package_file
 from boldscribe.preprocessing import confounds, quality_figure, steps, susceptibility
 from boldscribe.preprocessing.embedded import preprocess_subject
 from boldscribe.preprocessing.engine import preprocess
 from boldscribe.preprocessing.field_maps import PhaseDifference, field_map_of
-from boldscribe.preprocessing.motion import Realigner, apply_affine, realign, rigid, rigid_parameters
+from boldscribe.preprocessing.motion import Realigner, realign, rigid, rigid_parameters
 from boldscribe.preprocessing.resampling import correct_slice_timing, resample_run
-from boldscribe.preprocessing.template import SPACE, load_template, output_grid
 
 CENTRE = np.array([0.0, -18.0, 10.0])
 N_VOLUMES, TR = 24, 2.0
@@ -205,7 +205,7 @@ def test_output_grid_is_fmripreps() -> None:
 
 
 def experiment(root: Path, **preprocessing: Any) -> Config:
-    return parse_config(
+    return Config.parse(
         {
             "datasets": {"had": {"bids_dir": str(root / "raw"), "train_subjects": ["01"], "title": "Test"}},
             "preprocessing": {"engine": "embedded", "space": SPACE, "resolution": 8.0, **preprocessing},

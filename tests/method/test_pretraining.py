@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from boldscribe.bold.batches import Batches
 from boldscribe.config import Config, check_experiment
-from boldscribe.errors import UserError
-from boldscribe.files import save_array
+from boldscribe.data.batches import Batches
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array
 from boldscribe.models.asset_folders import provide
 from boldscribe.models.fmri_encoder import new_encoder
 from boldscribe.models.sc_mbm import ScMbm

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from boldscribe.bold.reasons import BROKEN, OUTSIDE
-from boldscribe.bold.trials import EXCLUDED_TYPES
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.data.reasons import BROKEN, OUTSIDE
+from boldscribe.data.trials import EXCLUDED_TYPES
 from boldscribe.evaluation.quality import COLUMNS, write_quality
-from boldscribe.files import save_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array
 
 
 @pytest.fixture

@@ -15,23 +15,23 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from boldscribe.bids import had, validate_raw
-from boldscribe.bids.event_checks import check_clips
-from boldscribe.bids.events import read_stimulus_manifest, stimulus_events
-from boldscribe.bids.preprocessed import preprocessed_runs, start_time
-from boldscribe.bold.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
-from boldscribe.bold.series import write_series
-from boldscribe.bold.splits import separate_sources
-from boldscribe.bold.trials import write_trials
 from boldscribe.cli import main
-from boldscribe.config import Config, parse_config
-from boldscribe.config_files import write_config
-from boldscribe.errors import UserError
+from boldscribe.config import Config
+from boldscribe.config.data_settings import Dataset
+from boldscribe.data import had
+from boldscribe.data.checks import validate_raw
+from boldscribe.data.event_checks import check_clips
+from boldscribe.data.events import read_stimulus_manifest, stimulus_events
+from boldscribe.data.images import save_image
+from boldscribe.data.preprocessed import preprocessed_runs, start_time
+from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
+from boldscribe.data.series import write_series
+from boldscribe.data.splits import separate_sources
+from boldscribe.data.trials import write_trials
 from boldscribe.evaluation.trials_used import left_out_sentence, overlap_sentence
 from boldscribe.fetching.datasets import complete_dataset
-from boldscribe.fetching.manifest import Entry, Manifest, write_manifest
-from boldscribe.images import save_image
-from boldscribe.sections.data import Dataset
+from boldscribe.machinery.download.manifest import Entry, Manifest, write_manifest
+from boldscribe.machinery.errors import UserError
 from tests.as_step import as_step
 from tests.conftest import PATIENCE
 from tests.file_server import FileServer
@@ -52,7 +52,7 @@ def late(tmp_path_factory: pytest.TempPathFactory) -> Had:
 
 
 def experiment(data: Had, **dataset: Any) -> Config:
-    return parse_config(
+    return Config.parse(
         {
             "datasets": {
                 "had": {
@@ -82,12 +82,12 @@ def report(early: Had) -> dict[str, Any]:
 
 def to_trials(config: Config, folder: Path, subject: str, report: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Series and trials of a subject from what the preflight found, as the rules run them, each with its own settings."""
+    derivatives = Path(config.datasets["had"].derivatives_dir or "")  # which their rule hands the series
     config, job = as_step(config, "bold_series", dataset="had"), as_step(config, "trials", dataset="had")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checked.json").write_text(json.dumps(report))
     series = folder / f"sub-{subject}_bold.npy"
-    design = config.datasets["had"]
-    write_series(config, design, "had", subject, Path(design.derivatives_dir or ""), series, lead_in=report["lead_in"])
+    write_series(config, config.datasets["had"], "had", subject, derivatives, series, lead_in=report["lead_in"])
     paths = {name: folder / f"sub-{subject}_{name}.parquet" for name in ("trials", "labels", "excluded")}
     write_trials(job, "had", subject, series=series, checked=folder / "checked.json", **paths)
     trials, labels, excluded = (pd.read_parquet(path) for path in paths.values())
@@ -113,7 +113,7 @@ def test_fetched_data_give_the_same_trials(early: Had, target: tuple[pd.DataFram
     files = {p.relative_to(early.root).as_posix(): p.read_bytes() for p in early.root.rglob("*") if p.is_file()}
     entries = [Entry(path, len(content), hashlib.sha256(content).digest(), None) for path, content in sorted(files.items())]
     config = experiment(Had(tmp_path / "had"), manifest=str(tmp_path / "had.parquet"))
-    write_config(config, tmp_path / "config.yaml")
+    config.write(tmp_path / "config.yaml")
     with FileServer(files).running() as server:
         write_manifest(Manifest({**SOURCE, "base_url": server.url}, tuple(entries)), tmp_path / "had.parquet")
         command = ["fetch", "data", "had", "--derivatives", "--config", str(tmp_path / "config.yaml")]
@@ -179,7 +179,7 @@ def test_lead_in_is_detected_and_never_assumed() -> None:
     with pytest.raises(UserError, match=r"found 7\.5 s for the first clip, expected 0 to 4 s .* or 12 to 16 s"):
         had.detect_lead_in({"a": 7.5})
     with pytest.raises(UserError, match="lead_in is 'detect', which is known of HAD alone"):
-        parse_config({"datasets": {"had": {"lead_in": "detect"}}})
+        Config.parse({"datasets": {"had": {"lead_in": "detect"}}})
 
 
 def test_names_of_clips() -> None:
@@ -196,7 +196,7 @@ def test_derivatives_in_native_space_are_refused_with_both_grids(early: Had, tmp
     save_image(native, np.zeros((83, 89, 77, 2)), affine, tr=2.0)
     config = experiment(early).model_dump()
     config["preprocessing"]["resolution"] = 2.0
-    settings = parse_config(config)
+    settings = Config.parse(config)
     with pytest.raises(UserError) as error:
         preprocessed_runs(tmp_path, "01", settings.datasets["had"], settings.preprocessing)
     found = "a grid of 83 x 89 x 77 voxels of 2 x 2 x 2 mm, axes RAS, first voxel at (-81.5, -118, -62) mm"
@@ -271,7 +271,7 @@ def test_strict_split_shares_no_source() -> None:
 
 
 def test_test_clips_of_a_known_video_are_counted(tmp_path: Path) -> None:
-    config = parse_config({"datasets": {"had": {"train_subjects": ["01"], "validation_subjects": ["03"]}}})
+    config = Config.parse({"datasets": {"had": {"train_subjects": ["01"], "validation_subjects": ["03"]}}})
     clips = {"01": [("a1", "A"), ("b1", "B")], "03": [("a2", "A"), ("c1", "C")]}
     paths = []
     for subject, rows in clips.items():

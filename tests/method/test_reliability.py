@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from boldscribe.errors import UserError
 from boldscribe.evaluation.reliability import ACROSS, NO_REPEATS, WITHIN, compare, write_reliability
-from boldscribe.files import save_array
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array
 
 CLIPS, VOXELS = 40, 300
 

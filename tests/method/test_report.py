@@ -23,13 +23,13 @@ from PIL import Image
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
-from boldscribe.errors import UserError
 from boldscribe.evaluation.verdicts import verdicts
-from boldscribe.reporting.evidence import leakage
-from boldscribe.reporting.figures import PALETTE
-from boldscribe.reporting.gallery import examples
-from boldscribe.reporting.page import CITATION, write_report
-from boldscribe.reporting.trial_table import pack_trials
+from boldscribe.machinery.errors import UserError
+from boldscribe.report.evidence import leakage
+from boldscribe.report.figures import PALETTE
+from boldscribe.report.gallery import examples
+from boldscribe.report.page import CITATION, write_report
+from boldscribe.report.trial_table import pack_trials
 from tests.as_step import as_step
 from tests.conftest import ROOT
 from tests.html_checker import HtmlChecker

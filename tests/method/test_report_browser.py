@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from boldscribe.reporting.page import write_report
+from boldscribe.report.page import write_report
 from tests.report_results import write_results
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed (requirements.in)")

@@ -9,7 +9,6 @@ import pytest
 from scipy.stats import binom, permutation_test
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
 from boldscribe.evaluation.retrieval import (
     COLUMNS,
     METRICS,
@@ -20,6 +19,7 @@ from boldscribe.evaluation.retrieval import (
     permuted_scores,
     write_retrieval,
 )
+from boldscribe.machinery.errors import UserError
 
 RNG = np.random.default_rng
 

@@ -16,22 +16,22 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boldscribe.bids import validate_raw
-from boldscribe.bids.checked import read_checked
-from boldscribe.bold.reasons import OTHER_SIDE
-from boldscribe.bold.trials import EXCLUDED_TYPES, draw_instructions
-from boldscribe.config import Config, check_experiment, merge, parse_config
-from boldscribe.config_files import write_config
-from boldscribe.errors import UserError
+from boldscribe.config import Config, check_experiment
+from boldscribe.data.checked import read_checked
+from boldscribe.data.checks import validate_raw
+from boldscribe.data.reasons import OTHER_SIDE
+from boldscribe.data.trials import EXCLUDED_TYPES, draw_instructions
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.evaluation.trials_used import trials_sentence
-from boldscribe.files import write_json
-from boldscribe.operations.jobs import Job, planned_jobs
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.experiment import merge
+from boldscribe.machinery.files import write_json
+from boldscribe.machinery.runs.jobs import Job, planned_jobs
+from boldscribe.machinery.steps.guard import Guard
+from boldscribe.machinery.steps.slices import slice_of
 from boldscribe.planning.dataset_counts import designs_of
 from boldscribe.planning.stages import make_plan
-from boldscribe.provenance.guard import Guard
-from boldscribe.provenance.slices import slice_of
-from boldscribe.reporting.page import write_report
+from boldscribe.report.page import write_report
 from tests.report_results import write_results
 from tests.scored import write_scored
 from tests.small_dataset import write_dataset
@@ -44,14 +44,14 @@ def rotated(subjects: int, leave_out: int | None, sources: int = 1, **settings: 
     labels = [f"{i:02d}" for i in range(1, subjects + 1)]
     split = {"train_subjects": labels[:sources], "validation_subjects": labels[sources:], "leave_out": leave_out}
     runs = {"adaptation_runs": ["01"], "test_runs": ["02"]}
-    return parse_config({"datasets": {"had": split | runs | settings}})
+    return Config.parse({"datasets": {"had": split | runs | settings}})
 
 
 def demo(**had: Any) -> Config:
     raw: dict[str, Any] = {}
     for file in ("config.yaml", "profiles/demo/experiment.yaml"):
         raw = merge(raw, yaml.safe_load((ROOT / file).read_text()))
-    return parse_config(merge(raw, {"datasets": {"had": had}}))
+    return Config.parse(merge(raw, {"datasets": {"had": had}}))
 
 
 @given(st.integers(2, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1), st.integers(0, n))))
@@ -75,10 +75,10 @@ def test_without_leave_out_a_data_set_is_its_own_only_fold() -> None:
 
 def test_a_written_configuration_reads_the_same_and_loses_its_folds_with_the_rotation(tmp_path: Path) -> None:
     config = rotated(6, 4)
-    write_config(config, tmp_path / "config.yaml")
+    config.write(tmp_path / "config.yaml")
     raw = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert list(raw["datasets"]) == ["had", "hadfold01", "hadfold02"] and parse_config(raw) == config
-    assert list(parse_config(merge(raw, {"datasets": {"had": {"leave_out": None}}})).datasets) == ["had"]
+    assert list(raw["datasets"]) == ["had", "hadfold01", "hadfold02"] and Config.parse(raw) == config
+    assert list(Config.parse(merge(raw, {"datasets": {"had": {"leave_out": None}}})).datasets) == ["had"]
     assert config.folds("had") == ["hadfold01", "hadfold02"] and config.whole("hadfold02") == "had"
 
 
@@ -93,7 +93,7 @@ def test_a_written_configuration_reads_the_same_and_loses_its_folds_with_the_rot
 def test_what_cannot_be_rotated_is_refused(leave_out: int, more: dict[str, Any], message: str) -> None:
     labels = {"train_subjects": ["01", "02"], "validation_subjects": ["03", "04"], "leave_out": leave_out}
     with pytest.raises(UserError, match=re.escape(message)):
-        parse_config({"datasets": {"had": labels, **more}})
+        Config.parse({"datasets": {"had": labels, **more}})
 
 
 def test_all_folds_have_the_same_conditions() -> None:
@@ -221,7 +221,7 @@ def test_the_table_over_all_folds_is_that_of_one_data_set_with_all_subjects_as_t
     pd.DataFrame(columns=list(EXCLUDED_TYPES)).astype(EXCLUDED_TYPES).to_parquet(excluded)
     made = {}
     for name, leave_out in (("plain", None), ("rotated", 1)):
-        config = parse_config(
+        config = Config.parse(
             {
                 **rotated(3, leave_out, sources=0).model_dump(mode="json", include={"datasets"}),
                 "decoding": {"controls": ["llm", "shuffled"]},
@@ -249,7 +249,7 @@ def test_the_table_over_all_folds_is_that_of_one_data_set_with_all_subjects_as_t
 def test_the_report_shows_a_rotated_data_set_as_one(tmp_path: Path) -> None:
     plain, files = write_results(tmp_path / "plain", conditions=("model", "llm", "shuffled"), datasets=("had",))
     raw = merge(plain.model_dump(mode="json"), {"datasets": {"had": {"train_subjects": [], "leave_out": 1}}})
-    config = parse_config(raw)
+    config = Config.parse(raw)
     of_folds: dict[str, list[Path]] = {}
     for kind, paths in files.items():
         whole = kind in ("tables", "differences", "tests", "left_out", "markdown", "latex")

@@ -13,13 +13,13 @@ from sacrebleu.metrics import BLEU
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from boldscribe.errors import UserError
+from boldscribe.config.training_settings import Evaluation
 from boldscribe.evaluation.bertscore import BertScore, load_bert_score
 from boldscribe.evaluation.bleu import COUNTS, corpus_bleu, sentence_bleu
 from boldscribe.evaluation.caption_metrics import Cider, meteor, words
 from boldscribe.evaluation.fixed_batches import equal_batches
 from boldscribe.evaluation.scores import TEXT_SCORES, score
-from boldscribe.sections.training import Evaluation
+from boldscribe.machinery.errors import UserError
 
 EMBEDDED = Evaluation(bertscore_model="embedded", bertscore_layer=6, bertscore_baseline=None, sentence_encoder="embedded")
 PREDICTIONS = ["A man plays squash in a gym.", "a dog", "A red figure jumps over the wall, twice.", "a man in a hat"]

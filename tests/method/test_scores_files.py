@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.config.training_settings import Evaluation
 from boldscribe.evaluation.score_tables import read_signatures
 from boldscribe.evaluation.scores import statistics_columns, write_scores
-from boldscribe.files import sha256_of
-from boldscribe.sections.training import Evaluation
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import sha256_of
 
 WAYS = [2, 3, 50]
 CONFIG = Config(

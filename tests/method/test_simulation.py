@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.simulation.bold import head_motion, rigid_matrix, simulate_run
 from boldscribe.simulation.dataset import plan, simulate_stimuli, simulate_subject
 from boldscribe.simulation.phantom import Anatomy, tissues_at, world_points

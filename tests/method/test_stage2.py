@@ -11,10 +11,10 @@ import torch
 from boldscribe.config import Config
 from boldscribe.decoding.brain import load_bridge
 from boldscribe.decoding.decode import decode
-from boldscribe.encoding import trials_of_role
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
+from boldscribe.models.encoding import trials_of_role
+from boldscribe.models.token_files import read_fmri_tokens
 from boldscribe.models.video_llama import load_llm
-from boldscribe.token_files import read_fmri_tokens
 from boldscribe.training.stage2 import adaptation_tokens, train_stage2
 from tests.control_data import task_for
 from tests.training_fixtures import TRIALS, stage2_inputs

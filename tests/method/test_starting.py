@@ -15,10 +15,10 @@ import yaml
 from click.testing import CliRunner, Result
 from snakemake.utils import update_config
 
-from boldscribe.bids import validate_raw
 from boldscribe.cli import main
-from boldscribe.config import Config, check_experiment, load_config, paper_datasets, parse_config
-from boldscribe.images import save_image
+from boldscribe.config import Config, check_experiment, paper_datasets
+from boldscribe.data.checks import validate_raw
+from boldscribe.data.images import save_image
 from boldscribe.planning.dataset_counts import design_of
 from boldscribe.starting import proposal
 from boldscribe.starting.survey import Survey, split_of
@@ -48,8 +48,8 @@ def written(root: Path) -> Config:
     """The paper's configuration under the one that was written, merged by Snakemake."""
     merged = yaml.safe_load((ROOT / "config.yaml").read_text())
     update_config(merged, yaml.safe_load((root.parent / "mine.yaml").read_text()))
-    config = parse_config(merged)
-    assert config == load_config(ROOT / "config.yaml", root.parent / "mine.yaml"), "merged alike"
+    config = Config.parse(merged)
+    assert config == Config.load(ROOT / "config.yaml", root.parent / "mine.yaml"), "merged alike"
     return config
 
 
@@ -206,7 +206,7 @@ def test_had_is_recognised(root: Path) -> None:
     dataset = written(root).datasets["had"]
     paper = paper_datasets()["had"]
     assert (dataset.adapter, dataset.lead_in, dataset.table, dataset.manifest) == ("had", "detect", 1, paper.manifest)
-    assert load_config(root.parent / "mine.yaml").datasets["had"] == dataset, "read alone, too"
+    assert Config.load(root.parent / "mine.yaml").datasets["had"] == dataset, "read alone, too"
     assert (dataset.session, dataset.bids_dir) == (None, str(root)), "not the values of config.yaml, over which it is merged"
 
 

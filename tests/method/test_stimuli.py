@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.content_cache import ContentCache
-from boldscribe.errors import UserError
-from boldscribe.files import header_path, load_array, sha256_of
-from boldscribe.processes import in_processes
+from boldscribe.machinery.content_cache import ContentCache
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import header_path, load_array, sha256_of
+from boldscribe.machinery.processes import in_processes
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
 from boldscribe.stimuli import frames as frames_module

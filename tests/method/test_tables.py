@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from sacrebleu.metrics import BLEU
 
-from boldscribe.bold.reasons import BROKEN
-from boldscribe.bold.trials import EXCLUDED_TYPES
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.data.reasons import BROKEN
+from boldscribe.data.trials import EXCLUDED_TYPES
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
 from boldscribe.evaluation.statistics import metrics_of
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.evaluation.typeset import columns_of
 from boldscribe.evaluation.verdicts import p_text
+from boldscribe.machinery.errors import UserError
 from tests.scored import write_scored
 
 CONTROLS = ["llm", "noise", "shuffled", "trueclass"]

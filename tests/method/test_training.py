@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.stimuli.features import video_tokens
 from boldscribe.training.checkpoints import Checkpoints, fingerprint
 from boldscribe.training.learning_rate import warmup_cosine

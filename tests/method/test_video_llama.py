@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import log_softmax
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.provenance.record import digest
 from boldscribe.models.asset_folders import provide
 from boldscribe.models.embedded_models import unpack
 from boldscribe.models.prompted_llm import PromptedLlm
@@ -23,7 +24,6 @@ from boldscribe.models.video_llama import (
     load_projection,
     load_video_q_former,
 )
-from boldscribe.provenance.record import digest
 from boldscribe.simulation.render import render
 from boldscribe.simulation.scenes import draw_scenes
 from boldscribe.stimuli.frames import uniform_indices

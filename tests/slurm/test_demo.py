@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from boldscribe.provenance.tree import read_tree
+from boldscribe.machinery.provenance.tree import read_tree
 from tests.conftest import PATIENCE, Checkout, new_checkout
 from tests.slurm.conftest import OnSlurm
 

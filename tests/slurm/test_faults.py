@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boldscribe.provenance.ledger import read_ledger
+from boldscribe.machinery.provenance.ledger import read_ledger
 from tests.conftest import PATIENCE, SNAKEMAKE
 from tests.slurm import cluster
 from tests.slurm.conftest import EXPERIMENT, STAGE1, OnSlurm, accounted, finish, wait_for

@@ -2,7 +2,7 @@
 
 import pytest
 
-from boldscribe.provenance.tree import read_tree
+from boldscribe.machinery.provenance.tree import read_tree
 from tests.conftest import SNAKEMAKE
 from tests.slurm.conftest import EXPERIMENT, OnSlurm, accounted, finish
 

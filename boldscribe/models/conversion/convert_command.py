@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from boldscribe.errors import user_errors
+from boldscribe.machinery.errors import user_errors
+from boldscribe.machinery.files import ROOT
 
-CONFIG = Path(__file__).resolve().parents[3] / "config.yaml"
+CONFIG = ROOT / "config.yaml"
 path = click.Path(path_type=Path)
 
 
@@ -47,10 +48,10 @@ def video_llama(checkpoint: Path, blip2: Path | None, eva: Path | None, llm: Pat
 @user_errors
 def sc_mbm(file: Path, out: Path, config: Path) -> None:
     """Convert the fMRI encoder of MinD-Vis or MinD-Video: its blocks and final norm."""
-    from boldscribe.config import load_config
+    from boldscribe.config import Config
     from boldscribe.models.conversion.convert_sc_mbm import convert_sc_mbm
 
-    report = convert_sc_mbm(file, load_config(config).sc_mbm, out)
+    report = convert_sc_mbm(file, Config.load(config).sc_mbm, out)
     click.echo(f"{file}: {len(report['used'])} tensors used")
     for reason, names in report["not_used"].items():
         click.echo(f"  {len(names)} not used: {reason}")

@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Size, Tensor
 
-from boldscribe.errors import UserError
-from boldscribe.files import atomic_folder, sha256_of, write_json
+from boldscribe.config.model_settings import ScMbmSettings
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic_folder, sha256_of, write_json
 from boldscribe.models.conversion.names import family
 from boldscribe.models.conversion.shapes import Source, check_shapes, some
 from boldscribe.models.pickled_weights import Checkpoint, TrainingConfig, read_checkpoint
 from boldscribe.models.sc_mbm import ScMbm, size_problems
-from boldscribe.sections.models import ScMbmSettings
 
 RENAMES = (
     (r"\.attn\.qkv\.", ".attention.qkv."),

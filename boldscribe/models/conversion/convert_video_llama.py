@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 from torch import Size, Tensor
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
-from boldscribe.errors import UserError
-from boldscribe.files import atomic_folder, sha256_of, write_json
+from boldscribe.config.model_settings import VideoLlamaSettings
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic_folder, sha256_of, write_json
 from boldscribe.models.conversion.llm import check_llm, provide_llm, weight_files
 from boldscribe.models.conversion.names import family, reason_not_needed, target
 from boldscribe.models.conversion.shapes import Source, check_shapes, some
 from boldscribe.models.pickled_weights import Checkpoint, read_checkpoint
 from boldscribe.models.video_llama import Connectors
-from boldscribe.sections.models import VideoLlamaSettings
 
 VISUAL, NORM = "visual_encoder.", "visual_encoder.post_layernorm."
 # For each option: the pattern of a key that its file must have, and the names of such files.

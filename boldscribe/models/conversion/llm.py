@@ -11,7 +11,7 @@ from huggingface_hub import save_torch_state_dict
 from torch import Size, Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.models.conversion.shapes import some
 from boldscribe.models.pickled_weights import read_checkpoint
 from boldscribe.models.weight_files import shapes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Size, Tensor
 
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 
 SHOWN = 6  # names in a message
 

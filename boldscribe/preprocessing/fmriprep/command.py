@@ -10,10 +10,10 @@ from pathlib import Path
 from fmriprep_docker.__main__ import PKG_PATH  # type: ignore[import-untyped]
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.config.data_settings import Preprocessing
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.preprocessing.fmriprep.options import Allotment, Places, arguments
-from boldscribe.sections.data import Preprocessing
 
 INSIDE = Places(Path("/data"), Path("/out"), Path("/scratch"), Path("/opt/freesurfer/license.txt"))
 TEMPLATES_INSIDE = "/templateflow"

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing.containers import pinned_digest
 from boldscribe.preprocessing.fmriprep.command import apptainer_program, environment, image_reference, repository
 

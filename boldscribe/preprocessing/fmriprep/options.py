@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boldscribe.bids import resolution_label
 from boldscribe.config import Config
-from boldscribe.sections.data import Dataset
+from boldscribe.config.data_settings import Dataset
+from boldscribe.data.layout import resolution_label
 
 # fMRIPrep does not benefit from more threads in one program of its workflow
 MOST_THREADS_PER_PROGRAM = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.errors import UserError
+from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing.fmriprep.engines import check_daemon_memory, check_engine, check_image, memory_mb
 from boldscribe.preprocessing.fmriprep.options import Allotment
 from boldscribe.preprocessing.fmriprep.templates import check_templates

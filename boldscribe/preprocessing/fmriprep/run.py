@@ -7,10 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from boldscribe.bids import find_preprocessed, find_runs
 from boldscribe.config import Config
-from boldscribe.errors import UserError
-from boldscribe.files import atomic, atomic_folder, write_json
+from boldscribe.data.layout import find_preprocessed, find_runs
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, atomic_folder, write_json
 from boldscribe.preprocessing.derivatives import BIDSIGNORE
 from boldscribe.preprocessing.fmriprep.command import command, environment
 from boldscribe.preprocessing.fmriprep.crashes import crash_summary

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from boldscribe.bids import resolution_label
-from boldscribe.errors import UserError
-from boldscribe.sections.data import Preprocessing
+from boldscribe.config.data_settings import Preprocessing
+from boldscribe.data.layout import resolution_label
+from boldscribe.machinery.errors import UserError
 
 # Space → edges of its voxels (mm). `res-N` is an index of the template, which equals the edge for these but not for all:
 # MNI152NLin6Asym's res-3 has voxels of 0.5 mm. fMRIPrep accepts any number and fails hours later.

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from boldscribe.config import Config
-from boldscribe.files import save_array
-from boldscribe.provenance.program import Input, Output, program
+from boldscribe.machinery.files import save_array
+from boldscribe.workflow import Config, Input, Output, program
 
 SETTINGS = "bold.clip_sigma"
 

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Files, Output, program
-from boldscribe.reproducible import generator
+from boldscribe.machinery.reproducible import generator
+from boldscribe.workflow import Config, Files, Output, program
 
 SETTINGS = {
     "llm": "seed",

@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 from pycocoevalcap.cider.cider_scorer import precook
 
-from boldscribe.config import Config
 from boldscribe.evaluation.identification import identification
-from boldscribe.files import load_array
-from boldscribe.provenance.program import Input, Output, program
+from boldscribe.machinery.files import load_array
+from boldscribe.workflow import Config, Input, Output, program
 
 SETTINGS = "evaluation.identification_ways"
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Output, program
-from boldscribe.reproducible import generator
+from boldscribe.machinery.reproducible import generator
+from boldscribe.workflow import Config, Output, program
 
 SETTINGS = "seed"
 

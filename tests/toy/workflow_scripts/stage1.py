@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from boldscribe.config import Config
-from boldscribe.files import load_array
-from boldscribe.provenance.program import Inputs, Output, program
+from boldscribe.machinery.files import load_array
+from boldscribe.workflow import Config, Inputs, Output, program
 
 
 def shrunk(weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from boldscribe.config import Config
-from boldscribe.provenance.program import Input, Output, program
+from boldscribe.workflow import Config, Input, Output, program
 
 TITLE = "Identification of"
 

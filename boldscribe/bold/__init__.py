@@ -1,1 +1,0 @@
-"""Cleaned series and trial windows from preprocessed BOLD."""

@@ -1,0 +1,1 @@
+"""BIDS data sets: layout, events, preflight, series, trials, windows."""

@@ -1,0 +1,178 @@
+"""Trials of a subject: windows and roles in one table, stimuli and actions in another."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from boldscribe.config import Config
+from boldscribe.config.data_settings import Dataset
+from boldscribe.data.checked import Checked, read_checked
+from boldscribe.data.events import stimulus_events
+from boldscribe.data.layout import find_runs
+from boldscribe.data.placement import displacement_path
+from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
+from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import atomic, load_array
+from boldscribe.machinery.reproducible import generator
+
+TRIAL_TYPES = {
+    "dataset": "string",
+    "subject": "string",
+    "run": "string",
+    "trial": "int64",
+    "onset": "float64",
+    "first_volume": "int64",
+    "n_volumes": "int64",
+    "role": "string",
+    "instruction": "string",
+    "high_motion": "float64",
+}
+LABEL_TYPES = {
+    "subject": "string",
+    "trial": "int64",
+    "stim_file": "string",
+    "action": "string",
+    "source": "string",
+    "start": "float64",
+    "description": "string",
+}
+EXCLUDED_TYPES = {"subject": "string", "run": "string", "trial": "int64", "role": "string", "reason": "string", "detail": "string"}
+
+
+def write_trials(
+    config: Config, dataset: str, subject: str, *, series: Path, checked: Path, trials: Path, labels: Path, excluded: Path
+) -> None:
+    """Write `sub-XX_trials.parquet`, `sub-XX_labels.parquet` and `sub-XX_excluded.parquet` (docs/data.md).
+
+    A window is `bold.n_volumes` volumes from the one nearest to onset + `bold.delay`; volume k is at StartTime + k TR. With
+    `bold.signal: lss` it is the trial's response, one row of the series. Trials are excluded, with the reason, if their window extends
+    beyond the end of the run, their clip cannot be decoded, they got no response (`missing_responses`), or the strict split keeps their
+    video source for the other side. Target subjects' runs that serve neither adaptation nor testing are ignored. Trials are numbered
+    before any exclusion, so that a number means the same under any setting.
+
+    Args:
+        config: the experiment (`bold`, `video_llama.instructions`, `seed`).
+        dataset: name in `config.datasets`.
+        subject: label without `sub-`.
+        series: `sub-XX_bold.npy`, with the runs in its header.
+        checked: findings of `check_dataset`.
+        trials, labels, excluded: outputs.
+
+    Raises:
+        UserError: a subject in neither role, runs without events or without series, onsets beyond the run, no trial left.
+    """
+    design = config.datasets[dataset]
+    findings = read_checked(checked)
+    _, header = load_array(series)
+    displacement, _ = load_array(displacement_path(series))
+    events = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
+    rows: list[dict[str, Any]] = []
+    for run in header["runs"]:
+        if run["run"] not in events:
+            raise UserError(
+                f"{design.bids_dir}/sub-{subject}",
+                f"events: found runs {', '.join(events) or 'none'}, expected run {run['run']} too, since it has BOLD; add its events.tsv",
+            )
+        rows += _run_trials(config, run, design, events[run["run"]], findings.lead_in, displacement)
+    for trial in rows:
+        trial["role"] = role(design, subject, trial["run"])
+    table = pd.DataFrame(rows)
+    table["dataset"], table["subject"], table["trial"] = dataset, subject, np.arange(len(table))
+    table["instruction"] = draw_instructions(config, config.whole(dataset), subject, len(table))
+    table["role"] = [trial["role"] for trial in rows]
+    reasons = [_reason_to_exclude(design, findings, dataset, trial) for trial in rows]
+    table["reason"], table["detail"] = [r for r, _ in reasons], [d for _, d in reasons]
+
+    table = table[table["role"] != ""]
+    kept, left_out = table[table["reason"] == ""], table[table["reason"] != ""]
+    for reason, count in left_out["reason"].value_counts().items():
+        logging.getLogger(__name__).warning("sub-%s: %d of %d trials excluded: %s", subject, count, len(table), reason)
+    if absent := {"train"} - set(kept["role"]) if subject in design.train_subjects else {"adapt", "test"} - set(kept["role"]):
+        raise UserError(
+            f"datasets.{config.whole(dataset)}",
+            f"sub-{subject}: found no trial for role {' and '.join(sorted(absent))} ({len(left_out)} of {len(table)} are excluded: "
+            f"{', '.join(sorted(set(left_out['reason']))) or 'no reason'}); correct adaptation_runs, test_runs, bold.delay, "
+            "bold.n_volumes, or the settings that exclude the trials",
+        )
+    for path, rows_of, types in ((trials, kept, TRIAL_TYPES), (labels, kept, LABEL_TYPES), (excluded, left_out, EXCLUDED_TYPES)):
+        with atomic(path) as part:
+            rows_of[list(types)].astype(types).reset_index(drop=True).to_parquet(part, index=False)
+
+
+def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: dict[str, Any]) -> tuple[str, str]:
+    """Return the reason to exclude a trial and a detail, both empty if it is kept; adaptation trials' clips and sources are not checked."""
+    kept_for_the_other = {"train": findings.kept_for_testing, "test": findings.kept_for_training}.get(trial["role"], {})
+    if trial["first_volume"] < 0:
+        return OUTSIDE, f"onset at {trial['onset']:.2f} s"
+    if trial["role"] != "adapt" and trial["stim_file"] in findings.broken_clips:
+        return BROKEN, findings.broken_clips[trial["stim_file"]]
+    if design.missing_responses == "exclude" and not trial["answered"]:
+        return UNANSWERED, ""
+    if trial["source"] in kept_for_the_other.get(dataset, []):
+        return OTHER_SIDE, trial["source"]
+    return "", ""
+
+
+def _run_trials(
+    config: Config, run: dict[str, Any], design: Dataset, path: Path, lead_in: float, displacement: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the rows of a run's trials; `first_volume` is -1 if the window leaves the run."""
+    length = run["duration"]
+    settings = config.bold
+    rows = []
+    for i, event in enumerate(stimulus_events(design, path, lead_in).to_dict("records")):
+        onset = event["onset"]
+        if not 0 <= onset < length:
+            raise UserError(
+                str(path), f"onset: found {onset:g} s, expected 0 to {length:g} s, the length of its run; correct the events, or the TR"
+            )
+        first = i if settings.signal == "lss" else first_volume(onset + settings.delay, run["start_time"], run["repetition_time"])
+        inside = first >= 0 and first + settings.n_volumes <= run["n_volumes"]
+        row = run["first_volume"] + first
+        moved = displacement[row : row + settings.n_volumes] > settings.framewise_displacement
+        rows.append(
+            {
+                "run": run["run"],
+                "onset": onset,
+                "first_volume": row if inside else -1,
+                "n_volumes": settings.n_volumes,
+                "high_motion": float(moved.mean()) if inside else 0.0,
+                **{name: event[name] for name in ("stim_file", "action", "source", "start", "description", "answered")},
+            }
+        )
+    return rows
+
+
+def first_volume(time: float, start_time: float, repetition_time: float) -> int:
+    """Return the index of the volume nearest to a time in its run; volume k is at StartTime + k TR (all s)."""
+    return math.floor((time - start_time) / repetition_time + 0.5)
+
+
+def role(dataset: Dataset, subject: str, run: str) -> str:
+    """Return the role of a run: `train` for source subjects; `adapt`, `test` or "" (neither) for target subjects.
+
+    Raises:
+        UserError: the subject is in neither list.
+    """
+    if subject in dataset.train_subjects:
+        return "train"
+    if subject not in dataset.validation_subjects:
+        raise UserError(
+            f"sub-{subject}", "found in neither train_subjects nor validation_subjects; add it to one of them in the configuration"
+        )
+    if run in dataset.adaptation_runs:
+        return "adapt"
+    return "test" if run in dataset.test_runs else ""
+
+
+def draw_instructions(config: Config, dataset: str, subject: str, n_trials: int) -> list[str]:
+    """Draw one instruction per trial at random (paper 3.2), the same in all folds of a data set."""
+    choices = config.video_llama.instructions
+    rng = generator(config.seed, "instruction", dataset, subject)
+    return [choices[i] for i in rng.integers(len(choices), size=n_trials)]

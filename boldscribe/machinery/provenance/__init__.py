@@ -1,0 +1,1 @@
+"""Records, the ledger, audits and crates."""

@@ -1,0 +1,1 @@
+"""Runs: jobs, their states, causes of failures, time left."""

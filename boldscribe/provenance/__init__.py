@@ -1,1 +1,0 @@
-"""Provenance: a record next to every output."""

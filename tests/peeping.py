@@ -23,7 +23,7 @@ from boldscribe.config import Config
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.forkserver import hand_over
 from boldscribe.machinery.steps import landlock
-from boldscribe.machinery.steps.program import Inputs, Output, program
+from boldscribe.workflow import Inputs, Output, program
 
 
 def by_c(path: Path) -> Any:

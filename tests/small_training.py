@@ -10,10 +10,10 @@ import torch
 
 from boldscribe.config import Config
 from boldscribe.machinery.cluster import preemption
-from boldscribe.machinery.steps.program import Output, program
 from boldscribe.training.checkpoints import Checkpoints
 from boldscribe.training.distributed import process_group, rank
 from boldscribe.training.optimisation import Optimisation
+from boldscribe.workflow import Output, program
 
 
 @program("stage1", shut=True)

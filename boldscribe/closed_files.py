@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.machinery.workflow import ClosedFiles, Places
+from boldscribe.machinery.registry import ClosedFiles, Places
 
 
 def raw_data(config: Config, listed: Collection[str]) -> Places:

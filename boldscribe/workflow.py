@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from boldscribe.closed_files import CLOSED
 from boldscribe.config import Config
+from boldscribe.machinery.registry import Need, Workflow, register
 from boldscribe.machinery.steps.program import Files, Input, Inputs, Output, program
-from boldscribe.machinery.workflow import Need, Workflow, register
 
 if TYPE_CHECKING:
     from boldscribe.machinery.runs.jobs import Job

@@ -24,8 +24,8 @@ from boldscribe.config.model_settings import (
 )
 from boldscribe.config.rotation import targets_of_folds, with_folds
 from boldscribe.config.training_settings import Decoding, Evaluation, Stage1Settings, Stage2Settings, Training
+from boldscribe.machinery.configuration import Experiment, Paths
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import Experiment, Paths
 from boldscribe.machinery.section import Label
 
 SIMULATED = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from boldscribe.config import Config
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.provenance.ledger import Usages, read_ledger, usage_of_jobs
+from boldscribe.machinery.registry import Need
 from boldscribe.machinery.runs.jobs import Job, known_jobs, planned_jobs
-from boldscribe.machinery.workflow import Need
 from boldscribe.planning.costs import Cost, Measured, measured, read_costs, rows_of
 from boldscribe.planning.counting import Amounts, count
 from boldscribe.planning.dataset_counts import Design, designs_of

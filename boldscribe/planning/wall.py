@@ -11,10 +11,10 @@ import yaml
 from boldscribe.config import Config
 from boldscribe.machinery.cluster.site import PROFILE
 from boldscribe.machinery.processes import cores
+from boldscribe.machinery.registry import Need
 from boldscribe.machinery.runs.jobs import Job
 from boldscribe.machinery.runs.schedule import Room, duration, longest_chain, makespan, needs_of
 from boldscribe.machinery.runs.slurm_partitions import Partition
-from boldscribe.machinery.workflow import Need
 from boldscribe.planning.stages import Plan, estimates
 
 

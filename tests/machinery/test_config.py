@@ -8,8 +8,8 @@ import yaml
 
 from boldscribe.config import Config, check_experiment
 from boldscribe.config.config_files import generated_files
+from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import merge
 from boldscribe.machinery.section import Section
 
 ROOT = Path(__file__).resolve().parents[2]

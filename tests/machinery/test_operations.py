@@ -18,10 +18,9 @@ from click.testing import CliRunner
 
 from boldscribe.cli import main
 from boldscribe.config import Config
-from boldscribe.config.config_files import write_config
 from boldscribe.machinery.cluster.dryrun import planned
+from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import merge
 from boldscribe.machinery.provenance.deployment import absence
 from boldscribe.machinery.provenance.record import Job as Recorded
 from boldscribe.machinery.provenance.record import record
@@ -48,7 +47,7 @@ NOW = datetime.now(UTC)
 def config(demo: Config, demo_jobs: list[Job], tmp_path: Path) -> Config:
     """The demo's experiment with a tree of its own, in which a run was started."""
     changed = Config.parse(merge(demo.model_dump(by_alias=True), {"paths": {"results": str(tmp_path / "results")}}))
-    write_config(changed, tmp_path / "results" / "config.yaml")
+    changed.write(tmp_path / "results" / "config.yaml")
     save_jobs(changed, demo_jobs)
     return changed
 

@@ -20,10 +20,9 @@ from click.testing import CliRunner, Result
 
 from boldscribe.cli import main
 from boldscribe.config import Config
-from boldscribe.config.config_files import write_config
 from boldscribe.machinery.cluster.site import Site
+from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import merge
 from boldscribe.machinery.provenance.ledger import add_entry
 from boldscribe.machinery.runs import slurm_partitions
 from boldscribe.machinery.runs.jobs import Job, planned_jobs, save_jobs
@@ -149,7 +148,7 @@ def test_runs_of_the_same_experiment_replace_the_seeds(demo: Config, tmp_path: P
     done(tmp_path, "stage1", 100, 90, 1000, dataset="had", variant="model")
     done(tmp_path, "decode", 30, 20, dataset="had", condition="model")
     done(tmp_path, "decode", 10, 10, dataset="had", condition="noise")
-    write_config(demo, tmp_path / "config.yaml")
+    demo.write(tmp_path / "config.yaml")
     save_jobs(changed(demo, paths={"results": str(tmp_path)}), jobs)
     trained, decoded = line(demo, jobs, "had", "stage1", tmp_path), line(demo, jobs, "had", "decode", tmp_path)
     assert trained.known_from == "measured here, n=1" and trained.memory == pytest.approx(1.048576)
@@ -247,7 +246,7 @@ def test_what_a_site_asks_for_is_in_the_jobs(tmp_path: Path) -> None:
     ):
         (tmp_path / "site.yaml").write_text(json.dumps(site))
         asked = (
-            "from boldscribe.config import load_config; from boldscribe.machinery.runs.jobs import planned_jobs; "
+            "from boldscribe.workflow import Config; from boldscribe.machinery.runs.jobs import planned_jobs; "
             "from boldscribe.machinery.runs.slurm_partitions import asks; "
             f"print([(a.rule, a.gpus, a.model, str(a)) for a in asks(planned_jobs(Config.load('config.yaml', {str(DEMO)!r})))])"
         )

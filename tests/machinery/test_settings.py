@@ -8,7 +8,7 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
-from boldscribe.machinery.experiment import merge
+from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.provenance.fingerprint import current_code
 from boldscribe.machinery.section import Section, UndeclaredSettingError, restricted
 from boldscribe.machinery.steps.slices import declared, keys_of, slice_of

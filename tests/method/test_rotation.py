@@ -23,8 +23,8 @@ from boldscribe.data.reasons import OTHER_SIDE
 from boldscribe.data.trials import EXCLUDED_TYPES, draw_instructions
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.evaluation.trials_used import trials_sentence
+from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import merge
 from boldscribe.machinery.files import write_json
 from boldscribe.machinery.runs.jobs import Job, planned_jobs
 from boldscribe.machinery.steps.guard import Guard

@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from snakemake.utils import update_config
 
 from boldscribe.cli import main
-from boldscribe.config import Config, check_experiment, paper_datasets
+from boldscribe.config import Config, check_experiment
+from boldscribe.config.experiment import paper_datasets
 from boldscribe.data.checks import validate_raw
 from boldscribe.data.images import save_image
 from boldscribe.planning.dataset_counts import design_of

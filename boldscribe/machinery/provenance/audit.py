@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from boldscribe.machinery.experiment import Experiment, look_up
+from boldscribe.machinery.configuration import Experiment, look_up
 from boldscribe.machinery.files import json_digest, sha256_of
 from boldscribe.machinery.provenance.access import unheard
 from boldscribe.machinery.provenance.asset_lock import asset_lock

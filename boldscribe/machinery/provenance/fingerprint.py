@@ -27,7 +27,7 @@ from boldscribe.machinery.provenance.cache import remembered, state_of
 from boldscribe.machinery.provenance.modules import Module, chain, exists, imported_modules, imports, parse_module, walk
 
 PROJECT = ("boldscribe", "workflow_scripts")
-APART = ("provenance", "steps", "cluster", "forkserver", "experiment", "section", "workflow")
+APART = ("provenance", "steps", "cluster", "forkserver", "configuration", "section", "registry")
 RECORDED_APART = (
     "boldscribe.config",
     "boldscribe.workflow",

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from boldscribe.machinery.configuration import Experiment, merge
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import Experiment, merge
 from boldscribe.machinery.files import ROOT, write_json
 from boldscribe.machinery.provenance.naming import name_of, path_of
-from boldscribe.machinery.workflow import the_workflow
+from boldscribe.machinery.registry import the_workflow
 
 OWN_FILES = ("config.yaml", "run.json", "jobs.json")  # in the results tree, written when a run starts
 

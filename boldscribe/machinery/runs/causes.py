@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from boldscribe.machinery.registry import the_workflow
 from boldscribe.machinery.runs.accounting import Account
 from boldscribe.machinery.runs.logs import Attempt
 from boldscribe.machinery.runs.schedule import duration
-from boldscribe.machinery.workflow import the_workflow
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from boldscribe.machinery.experiment import Experiment
+    from boldscribe.machinery.configuration import Experiment
     from boldscribe.machinery.runs.jobs import Job
     from boldscribe.machinery.runs.progress import Progress
 

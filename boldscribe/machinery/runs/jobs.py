@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from boldscribe.machinery.configuration import Experiment, merge
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import Experiment, merge
 from boldscribe.machinery.files import ROOT, json_digest, write_json
 
 NAME = "jobs.json"

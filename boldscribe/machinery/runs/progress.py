@@ -10,12 +10,12 @@ from math import inf
 from pathlib import Path
 from typing import Any, TextIO
 
-from boldscribe.machinery.experiment import Experiment
+from boldscribe.machinery.configuration import Experiment
 from boldscribe.machinery.processes import cores
+from boldscribe.machinery.registry import Need, the_workflow
 from boldscribe.machinery.runs.jobs import Job
 from boldscribe.machinery.runs.schedule import Room, duration, makespan, needs_of
 from boldscribe.machinery.runs.status import DONE, FAILED, QUEUED, RUNNING, Overview, survey
-from boldscribe.machinery.workflow import Need, the_workflow
 
 INTERVAL = 60.0  # seconds between two lines
 STEADY = 5  # jobs after which a run's pace is trusted

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
+from boldscribe.machinery.registry import Need
 from boldscribe.machinery.runs.jobs import Job
-from boldscribe.machinery.workflow import Need
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,17 @@ from typing import Any
 
 from boldscribe.machinery.cluster import queue as slurm
 from boldscribe.machinery.cluster.queue import QueuedJob
+from boldscribe.machinery.configuration import Experiment
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import Experiment
 from boldscribe.machinery.provenance.digests import record_path
 from boldscribe.machinery.provenance.ledger import read_ledger
+from boldscribe.machinery.registry import the_workflow
 from boldscribe.machinery.runs.accounting import Account, sacct
 from boldscribe.machinery.runs.causes import Evidence, diagnose
 from boldscribe.machinery.runs.failures import Failure
 from boldscribe.machinery.runs.jobs import Job, known_jobs
 from boldscribe.machinery.runs.local_steps import Step, steps
 from boldscribe.machinery.runs.logs import Attempt, controller_errors, controller_log, last_attempt, slurm_logs, tail, task_log
-from boldscribe.machinery.workflow import the_workflow
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "not yet")
 SLACK = timedelta(seconds=10)  # between a log's last line and the ledger's entry

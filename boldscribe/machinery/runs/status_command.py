@@ -135,7 +135,7 @@ def sentences(overview: Overview, folder: Path) -> Sequence[str]:
 
 def _latest(folder: Path, configs: Sequence[Path]) -> Path:
     """Return the results tree of configuration files, or else of the run that was started last."""
-    from boldscribe.machinery.workflow import the_workflow
+    from boldscribe.machinery.registry import the_workflow
 
     if configs:
         return Path(the_workflow().experiment.load(PAPER, *configs).paths.results)

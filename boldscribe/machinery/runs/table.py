@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from boldscribe.machinery.registry import the_workflow
 from boldscribe.machinery.runs.schedule import duration
 from boldscribe.machinery.runs.status import DONE, FAILED, QUEUED, RUNNING, WAITING, Overview, State
-from boldscribe.machinery.workflow import the_workflow
 
 STYLES = {DONE: "green", RUNNING: "cyan", QUEUED: "yellow", FAILED: "red", WAITING: "dim"}
 

@@ -18,13 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from boldscribe.machinery.configuration import Experiment
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import Experiment
 from boldscribe.machinery.files import ROOT, header_path
 from boldscribe.machinery.provenance.access import let_pandas_tell, unheard, unheard_now
 from boldscribe.machinery.provenance.digests import RECORD, record_path
+from boldscribe.machinery.registry import the_workflow
 from boldscribe.machinery.steps import landlock
-from boldscribe.machinery.workflow import the_workflow
 
 # Folders in the home folder that libraries create when they need them.
 MADE_LATER = (".cache", ".config", ".local", ".nv", ".triton")

@@ -30,19 +30,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from boldscribe.machinery.cluster import preemption
 from boldscribe.machinery.cluster.site import load_site, scratch_folder
+from boldscribe.machinery.configuration import Experiment, look_up
 from boldscribe.machinery.content_cache import ContentCache
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.experiment import Experiment, look_up
 from boldscribe.machinery.files import json_digest
 from boldscribe.machinery.offline import forbid_as_parent, forbid_network, is_offline, plainly
 from boldscribe.machinery.processes import cores
 from boldscribe.machinery.provenance.environment import check_packages, packages_of
 from boldscribe.machinery.provenance.fingerprint import current_fingerprint
 from boldscribe.machinery.provenance.record import Job, attempt_of, record
+from boldscribe.machinery.registry import the_workflow
 from boldscribe.machinery.section import restricted
 from boldscribe.machinery.steps.guard import Guard
 from boldscribe.machinery.steps.slices import Settings, keys_of
-from boldscribe.machinery.workflow import the_workflow
 
 if TYPE_CHECKING:
     from boldscribe.machinery.cluster.staging import Scratch

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from boldscribe.machinery.experiment import Experiment, look_up
+from boldscribe.machinery.configuration import Experiment, look_up
 from boldscribe.machinery.files import ROOT
 
 Settings = str | Mapping[str, str]

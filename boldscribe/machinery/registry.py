@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boldscribe.machinery.experiment import Experiment
+from boldscribe.machinery.configuration import Experiment
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from boldscribe.workflow import Config, Inputs, Output, program
 
-INPUTS = ("trials", "labels", "source_captions", "test_captions")
+INPUTS = "trials labels source_captions test_captions"
 SETTINGS = "datasets.*.simulated datasets.*.split datasets.*.title datasets.*.train_subjects datasets.*.validation_subjects"
 
 

@@ -2,19 +2,30 @@
 
 from boldscribe.workflow import Config, Inputs, Output, program
 
-INPUTS = "trials labels source_captions test_captions"
 SETTINGS = "datasets.*.simulated datasets.*.split datasets.*.title datasets.*.train_subjects datasets.*.validation_subjects"
 
 
-@program("leakage", settings=SETTINGS, inputs=INPUTS)
-def main(config: Config, dataset: str, json: Output, md: Output, **inputs: Inputs) -> None:
+@program("leakage", settings=SETTINGS)
+def main(
+    config: Config,
+    dataset: str,
+    trials: Inputs,
+    labels: Inputs,
+    source_captions: Inputs,
+    test_captions: Inputs,
+    json: Output,
+    md: Output,
+) -> None:
     """Report what the test trials share with training."""
     from boldscribe.evaluation.leakage import write_leakage
 
     write_leakage(
         config,
         dataset,
-        **{name: inputs[name] for name in INPUTS},
+        trials=trials,
+        labels=labels,
+        source_captions=source_captions,
+        test_captions=test_captions,
         json=json,
         md=md,
     )

@@ -260,8 +260,8 @@ def test_what_a_site_asks_for_is_in_the_jobs(tmp_path: Path) -> None:
 
 def test_the_least_time_of_a_run(demo: Config, demo_jobs: list[Job], tmp_path: Path) -> None:
     plan = make_plan(demo, tmp_path, cores=2, jobs=demo_jobs)
-    lines = [replace(entry, job_seconds=60.0) for entry in plan.lines]
-    chain = longest_chain(demo_jobs, needs_of(demo_jobs, lines))
+    minute = {(line.dataset, line.stage): replace(line.need, seconds=60.0) for line in plan.lines}
+    chain = longest_chain(demo_jobs, needs_of(demo_jobs, minute))
     rules = "simulate_stimuli simulate_subject check_dataset fmriprep bold_series trials frames video_features stage1 fmri_tokens stage2"
     assert [job.rule for job in chain] == [*rules.split(), "decode", "scores", "tables", "report", "provenance"]
     alone, many = wall(demo, plan, tmp_path, None, 1), wall(demo, plan, tmp_path, slurm(("CPUTot=2", "CPUTot=64")), 50)

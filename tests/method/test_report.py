@@ -182,7 +182,7 @@ def luminance(colour: str) -> float:
 
 def test_colours_stand_out_from_the_page() -> None:
     """WCAG 2.2: 4.5 to 1 for words (1.4.3), 3 to 1 for what is drawn (1.4.11)."""
-    css = (ROOT / "boldscribe" / "reporting" / "page.css").read_text()
+    css = (ROOT / "boldscribe" / "report" / "page.css").read_text()
     variables = re.findall(r"--([\w-]+): (#[0-9a-f]{6})", css)
     for i in (0, 1):
         surfaces = dict(variables[: len(variables) // 2] if i == 0 else variables[len(variables) // 2 :])

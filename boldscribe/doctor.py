@@ -218,17 +218,8 @@ def _connectors() -> Check:
 
 def _full_scale_files(config: Config) -> Iterator[Check]:
     """Check weights and data of the paper's experiment."""
-    weights = {
-        "LLM": config.video_llama.llm,
-        "visual encoder": config.video_llama.visual_encoder,
-        "connectors": config.video_llama.connectors,
-        "SC-MBM": config.sc_mbm.checkpoint,
-        "captioner": config.captioner.model if config.captioner.kind == "video_text" else None,
-        "BERTScore encoder": config.evaluation.bertscore_model,
-        "BERTScore baseline": config.evaluation.bertscore_baseline,
-        "sentence encoder": config.evaluation.sentence_encoder,
-    }
-    for name, place in weights.items():
+    for key, (_, place) in config.model_places.items():
+        name = key.partition(".")[2].replace("_", " ")
         if place in (None, "embedded"):
             yield Check(f"weights: {name}", "ok", place or "not used")
         elif not Path(place).exists():

@@ -88,6 +88,21 @@ class Config(Experiment):
         return with_folds(datasets)
 
     @property
+    def model_places(self) -> dict[str, tuple[str, str | None]]:
+        """Configuration key of each model → name of its asset, and its place: a folder or file, `embedded`, or None if it is not used."""
+        own = self.captioner.kind == "video_llama"
+        return {
+            "video_llama.llm": ("llm", self.video_llama.llm),
+            "video_llama.visual_encoder": ("visual_encoder", self.video_llama.visual_encoder),
+            "video_llama.connectors": ("connectors", self.video_llama.connectors),
+            "sc_mbm.checkpoint": ("sc_mbm", self.sc_mbm.checkpoint),
+            "captioner.model": ("captioner", None if own else self.captioner.model),
+            "evaluation.bertscore_model": ("bertscore_encoder", self.evaluation.bertscore_model),
+            "evaluation.bertscore_baseline": ("bertscore_encoder", self.evaluation.bertscore_baseline),
+            "evaluation.sentence_encoder": ("sentence_encoder", self.evaluation.sentence_encoder),
+        }
+
+    @property
     def whole_datasets(self) -> list[str]:
         """Names of the data sets that have their own files and table: all except folds."""
         return [name for name in self.datasets if self.datasets[name].fold_of is None]

@@ -139,19 +139,9 @@ def _data(config: Config, options: str) -> list[Missing]:
 
 
 def _weights(config: Config, options: str) -> list[Missing]:
-    wanted = [
-        ("llm", "video_llama.llm", config.video_llama.llm),
-        ("visual_encoder", "video_llama.visual_encoder", config.video_llama.visual_encoder),
-        ("connectors", "video_llama.connectors", config.video_llama.connectors),
-        ("sc_mbm", "sc_mbm.checkpoint", config.sc_mbm.checkpoint),
-        ("captioner", "captioner.model", config.captioner.model if config.captioner.kind == "video_text" else None),
-        ("bertscore_encoder", "evaluation.bertscore_model", config.evaluation.bertscore_model),
-        ("bertscore_encoder", BASELINE, config.evaluation.bertscore_baseline),
-        ("sentence_encoder", "evaluation.sentence_encoder", config.evaluation.sentence_encoder),
-    ]
     fetched = {row.asset: row for row in configured_weights(config)}
     found = []
-    for asset, key, place in wanted:
+    for key, (asset, place) in config.model_places.items():
         if place in (None, "embedded") or _is_there(place):
             continue
         row = fetched.get(asset)

@@ -102,21 +102,12 @@ def _size(path: Path) -> int | None:
 
 def weights(config: Config, costs: list[Cost]) -> Fetched:
     """Count the configured weights, container image and templates that are missing."""
-    wanted = {
-        "llm": config.video_llama.llm,
-        "visual_encoder": config.video_llama.visual_encoder,
-        "connectors": config.video_llama.connectors,
-        "sc_mbm": config.sc_mbm.checkpoint,
-        "captioner": config.captioner.model if config.captioner.kind == "video_text" else None,
-        "bertscore_model": config.evaluation.bertscore_model,
-        "sentence_encoder": config.evaluation.sentence_encoder,
-    }
-    engine = config.preprocessing.engine
-    if engine == "apptainer":
-        wanted["container"] = config.preprocessing.fmriprep_sif
+    wanted = {key: place for key, (_, place) in config.model_places.items()}
+    if config.preprocessing.engine == "apptainer":
+        wanted["preprocessing.fmriprep_sif"] = config.preprocessing.fmriprep_sif
     if config.preprocessing.runs_fmriprep:
-        wanted["templates"] = config.preprocessing.templateflow_home
-    absent = {asset for asset, path in wanted.items() if path not in (None, "embedded") and not os.path.lexists(str(path))}
+        wanted["preprocessing.templateflow_home"] = config.preprocessing.templateflow_home
+    absent = {key for key, place in wanted.items() if place not in (None, "embedded") and not os.path.lexists(str(place))}
     rows = [c for c in costs if c.stage == "weights" and c.variant in absent]
     size = sum(c.bytes_kept for c in rows)
     kinds = ", ".join(dict.fromkeys(c.kind for c in rows)) or "on disk"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,6 +19,9 @@ FRAMES_OF_TOLERANCE = 2  # durations are rounded,
 SECONDS_OF_TOLERANCE = 0.2  # and some containers do not state how long the last frame or sound is
 STATE_THEIR_DURATION = ("mov", "matroska", "avi", "flv", "asf")  # FFmpeg estimates that of others
 HIDING = ("mpeg4", "vp8", "vp9", "av1", "libdav1d")  # codecs whose packets may hold no frame, or one that is not shown
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # of Matroska
+BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mfra", b"mdat", b"sidx", b"free", b"skip", b"wide", b"uuid", b"udta")
+UNKNOWN_LENGTH = b"\xff" * 4
 FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # an object of Windows Media's header
 MISSING = "the video is missing; put it in place, or correct stim_file in the events"
 
@@ -61,30 +63,32 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if not path.is_file():
         raise UserError(str(path), MISSING)
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:  # titles may be in any encoding
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
                 raise UserError(str(path), "contains no video stream; correct stim_file in the events, or fetch the file again")
+            if stream.codec_context is None:
+                raise UserError(str(path), "codec: found one that FFmpeg cannot decode; convert the video to mp4, or fetch the file again")
             stream.thread_count = 1
             yield container, stream
     except av.FFmpegError as error:
         reason = f"cannot be read as video ({error.strerror}): truncated or not a video; fetch the file again"
         raise UserError(str(path), reason) from None
+    except IndexError:  # PyAV lists the streams when it opens the file
+        raise UserError(str(path), "a stream begins in the middle of the file; convert the video to mp4, or fetch it again") from None
 
 
 def read_timeline(path: Path) -> Timeline:
     """List a video's packets, and check that the file is whole: decoders take a truncated video for a shorter one.
 
     Raises:
-        UserError: as `open_video`; or the file holds no frames, or ends before the time that its header states.
+        UserError: as `open_video`; or the file holds no frames, or ends before the byte or the time that its header states.
     """
+    _check_bytes(path)
     with open_video(path) as (container, stream):
-        expected, found = stated_bytes(path), path.stat().st_size
-        if expected and found < expected:
-            raise UserError(str(path), f"bytes: found {found:,}, expected {expected:,} as the header states; fetch the file again")
         kind = container.format.name.split(",")[0]
         rate = float(stream.average_rate) if stream.average_rate else None
-        codec = stream.codec_context.name if stream.codec_context else None
+        codec = stream.codec_context.name
         stated = _stated_end(container, stream) if kind in STATE_THEIR_DURATION else None
         shown, ends = [], dict.fromkeys(range(len(container.streams)), 0)
         for packet in container.demux(stream) if stream.duration is not None else container.demux():
@@ -94,7 +98,8 @@ def read_timeline(path: Path) -> Timeline:
                 shown.append(packet.pts)
         end = max(ticks * float(container.streams[index].time_base or 0) for index, ticks in ends.items())
         times = sorted(shown) if None not in shown else []
-        counted, hides = kind == "mov" and codec in ("h264", "hevc"), codec in HIDING
+        counted = kind == "mov" and codec in ("h264", "hevc")
+        hides = codec in HIDING or (kind == "avi" and bool(stream.codec_context.has_b_frames))  # AVI states no times of presentation
         timeline = Timeline(len(shown), times, stream.time_base or Fraction(1), rate, kind, counted, hides)
     if not shown:
         raise UserError(str(path), "frames: found none, expected one or more; fetch the file again")
@@ -110,51 +115,59 @@ def _stated_end(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
-def stated_bytes(path: Path) -> int | None:
-    """Return the length of a file that its header states; None if it states none, as that of a live recording.
+def _check_bytes(path: Path) -> None:
+    """Check that a file has the length that it states.
 
-    Matroska and WebM state the length of their segment, AVI that of its RIFF list, Windows Media that of the file, MP4 and QuickTime that
-    of each box.
+    Matroska and WebM state the length of their segment, AVI that of its list, Windows Media that of the file, MP4 and QuickTime that of
+    each box. Live recordings, transport streams and GIF state nothing.
+
+    Raises:
+        UserError: the file is shorter.
     """
+    if not path.is_file():
+        raise UserError(str(path), MISSING)
+    expected, found = 0, path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4096)
-        if head[:4] == b"\x30\x26\xb2\x75" and (at := head.find(FILE_PROPERTIES)) > 0:
-            return int.from_bytes(head[at + 40 : at + 48], "little")
-        if head[:4] == b"\x1a\x45\xdf\xa3":
-            return _end_of_segment(head)
-        if head[:4] == b"RIFF":
-            return 8 + int.from_bytes(head[4:8], "little")
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return _end_of_boxes(file)
-    return None
+        if head[:4] == EBML:
+            expected = _end_of_segment(head)
+        elif head[:4] == b"RIFF" and head[4:8] != UNKNOWN_LENGTH:
+            expected = int.from_bytes(head[4:8], "little")  # some programs count the 8 bytes before it, others do not
+        elif (at := head.find(FILE_PROPERTIES)) > 0:
+            expected = int.from_bytes(head[at + 40 : at + 48], "little")
+        elif head[4:8] in BOXES:
+            expected = _end_of_boxes(file, found)
+    if found < expected:
+        raise UserError(str(path), f"bytes: found {found:,}, expected {expected:,} or more as the header states; fetch the file again")
 
 
-def _end_of_segment(head: bytes) -> int | None:
-    """Return where the segment of a Matroska file ends, from the file's first bytes."""
+def _end_of_segment(head: bytes) -> int:
+    """Return where the segment of a Matroska file ends, from the file's first bytes; 0 if it does not say."""
     length, at = _variable_integer(head, 4)
-    at += length or 0
-    if head[at : at + 4] != b"\x18\x53\x80\x67":
-        return None
+    at += length
+    if head[at : at + 4] != SEGMENT:
+        return 0
     length, at = _variable_integer(head, at + 4)
-    return None if length is None else at + length
+    return at + length if length else 0
 
 
-def _variable_integer(data: bytes, at: int) -> tuple[int | None, int]:
-    """Return an EBML integer, None if it is the one that means unknown, and the place behind it."""
-    width = 9 - data[at].bit_length()
-    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
-    return (None if value == (1 << 7 * width) - 1 else value), at + width
+def _variable_integer(data: bytes, at: int) -> tuple[int, int]:
+    """Return a length in Matroska's coding, 0 if it is the one that means unknown, and the place behind it."""
+    width = 9 - (data[at].bit_length() if at < len(data) else 1)
+    ones = (1 << 7 * width) - 1
+    value = int.from_bytes(data[at : at + width], "big") & ones
+    return (0 if value == ones else value), at + width
 
 
-def _end_of_boxes(file: BinaryIO) -> int:
-    """Return where the last top-level box of an MP4 file ends."""
-    at, end = 0, file.seek(0, SEEK_END)
+def _end_of_boxes(file: BinaryIO, end: int) -> int:
+    """Return where the last box of an MP4 file ends; what follows the boxes is not looked at."""
+    at = 0
     while at < end:
         file.seek(at)
         head = file.read(16)
         size = int.from_bytes(head[:4], "big")
         size = int.from_bytes(head[8:16], "big") if size == 1 else size
-        if size < 8:  # 0: to the end of the file; less is no box, but something appended
-            return end
+        if size < 8 or head[4:8] not in BOXES:  # size 0: to the end of the file
+            break
         at += size
     return at

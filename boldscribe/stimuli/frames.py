@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -67,18 +68,19 @@ def check_frames(path: Path) -> None:
     A decoder conceals undecodable parts with pixels of other frames, and marks the frame as damaged.
 
     Raises:
-        UserError: as `read_timeline`; or a frame cannot be decoded or is damaged, or decoding ends before the last packet's time.
+        UserError: as `read_timeline`; or a frame cannot be decoded or is damaged, or frames are missing.
     """
     timeline = read_timeline(path)
     decoded: list[int | None] = []
     damaged = 0
-    try:
-        with open_video(path) as (container, stream):
+    with open_video(path) as (container, stream):
+        try:
             for frame in container.decode(stream):
                 decoded.append(frame.pts)
                 damaged += frame.is_corrupt
-    except UserError as error:
-        raise UserError(str(path), f"frame {len(decoded)} of {timeline.n}: {error.problems[0]}") from None
+        except av.FFmpegError as error:
+            reason = f"frame {len(decoded)} of {timeline.n} cannot be decoded ({error.strerror}); fetch the file again"
+            raise UserError(str(path), reason) from None
     if damaged:
         raise UserError(str(path), f"{damaged} of {len(decoded)} frames are damaged; fetch the file again")
     expected = _frames_from(timeline, decoded[0]) if decoded else timeline.n
@@ -153,10 +155,11 @@ def _upright(image: Picture, frame: VideoFrame) -> Picture:
 def _by_decord(path: Path, n_frames: int, timeline: Timeline) -> tuple[dict[int, Picture], int] | None:
     """Read frames with decord; None if it fails, or its answer cannot be verified.
 
-    decord seeks to wrong frames behind a second key frame, turns pictures by rules of its own, and repeats frames that it cannot
-    decode. So it must state the same frames at the same times as FFmpeg, and no more than one key frame or else all are read in turn.
+    decord seeks to wrong frames behind a second key frame, turns some pictures and not others, and repeats frames that it cannot decode.
+    So it must state the same times as the packets and decode all that it reads, and with several key frames it reads all in turn.
     """
     import decord
+    from decord._ffi.base import DECORDLimitReachedError  # too many frames that it could not decode
 
     if timeline.container not in DECORD_READS or not timeline.times or _is_turned(path):
         return None
@@ -167,14 +170,12 @@ def _by_decord(path: Path, n_frames: int, timeline: Timeline) -> tuple[dict[int,
         expected = np.array([float((time - timeline.times[0]) * timeline.tick) for time in timeline.times])
         if n != timeline.n or np.abs(stated - stated[0] - expected).max() > DECORD_PRECISION:
             return None
-        wanted = np.unique(uniform_indices(n, n_frames))
+        wanted = sorted(set(uniform_indices(n, n_frames).tolist()))
         if len(video.get_key_indices()) == 1:
-            pictures = video.get_batch(wanted).asnumpy()
-        else:
-            images = [video.next() for _ in range(n)]
-            pictures = [images[index].asnumpy() for index in wanted]
-        return dict(zip(wanted.tolist(), pictures, strict=True)), n
-    except (decord.DECORDError, RuntimeError, IndexError, StopIteration):
+            return dict(zip(wanted, video.get_batch(wanted).asnumpy(), strict=True)), n
+        in_turn = ((index, video.next()) for index in range(n))
+        return {index: image.asnumpy() for index, image in in_turn if index in wanted}, n
+    except (decord.DECORDError, DECORDLimitReachedError, RuntimeError, IndexError, StopIteration):
         return None
 
 

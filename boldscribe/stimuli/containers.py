@@ -21,6 +21,7 @@ STATE_THEIR_DURATION = ("mov", "matroska", "avi", "flv", "asf")  # FFmpeg estima
 HIDING = ("mpeg4", "vp8", "vp9", "av1", "libdav1d")  # codecs whose packets may hold no frame, or one that is not shown
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # of Matroska
 BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mfra", b"mdat", b"sidx", b"free", b"skip", b"wide", b"uuid", b"udta")
+TRANSPORT_PACKETS = ((188, 0), (192, 4))  # length of a packet, and place of the letter G in it
 UNKNOWN_LENGTH = b"\xff" * 4
 FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # an object of Windows Media's header
 MISSING = "the video is missing; put it in place, or correct stim_file in the events"
@@ -90,19 +91,31 @@ def read_timeline(path: Path) -> Timeline:
         rate = float(stream.average_rate) if stream.average_rate else None
         codec = stream.codec_context.name
         stated = _stated_end(container, stream) if kind in STATE_THEIR_DURATION else None
-        shown, ends = [], dict.fromkeys(range(len(container.streams)), 0)
+        shown: list[int | None] = []
+        ends, damaged = dict.fromkeys(range(len(container.streams)), 0), 0
         for packet in container.demux(stream) if stream.duration is not None else container.demux():
             if packet.size and packet.pts is not None:
                 ends[packet.stream_index] = max(ends[packet.stream_index], packet.pts + (packet.duration or 0))
             if packet.size and packet.stream_index == stream.index and not packet.is_discard:
                 shown.append(packet.pts)
+                damaged += packet.is_corrupt
         end = max(ticks * float(container.streams[index].time_base or 0) for index, ticks in ends.items())
-        times = sorted(shown) if None not in shown else []
+        times = sorted(time for time in shown if time is not None)
         counted = kind == "mov" and codec in ("h264", "hevc")
         hides = codec in HIDING or (kind == "avi" and bool(stream.codec_context.has_b_frames))  # AVI states no times of presentation
-        timeline = Timeline(len(shown), times, stream.time_base or Fraction(1), rate, kind, counted, hides)
+        timeline = Timeline(
+            n=len(shown),
+            times=times if len(times) == len(shown) else [],
+            tick=stream.time_base or Fraction(1),
+            rate=rate,
+            container=kind,
+            counted=counted,
+            hides=hides,
+        )
     if not shown:
         raise UserError(str(path), "frames: found none, expected one or more; fetch the file again")
+    if damaged:
+        raise UserError(str(path), f"{damaged} of {len(shown)} packets are damaged; fetch the file again")
     if stated is not None and end < stated - timeline.tolerance:
         raise UserError(str(path), f"duration: found {end:.2f} s, expected {stated:.2f} s as the header states; fetch the file again")
     return timeline
@@ -119,7 +132,7 @@ def _check_bytes(path: Path) -> None:
     """Check that a file has the length that it states.
 
     Matroska and WebM state the length of their segment, AVI that of its list, Windows Media that of the file, MP4 and QuickTime that of
-    each box. Live recordings, transport streams and GIF state nothing.
+    each box; transport streams consist of packets of one length. Live recordings, MPEG program streams and GIF state nothing.
 
     Raises:
         UserError: the file is shorter.
@@ -137,8 +150,10 @@ def _check_bytes(path: Path) -> None:
             expected = int.from_bytes(head[at + 40 : at + 48], "little")
         elif head[4:8] in BOXES:
             expected = _end_of_boxes(file, found)
+        elif packet := next((size for size, at in TRANSPORT_PACKETS if head[at::size][:3] == b"GGG"), 0):
+            expected = -(-found // packet) * packet
     if found < expected:
-        raise UserError(str(path), f"bytes: found {found:,}, expected {expected:,} or more as the header states; fetch the file again")
+        raise UserError(str(path), f"bytes: found {found:,}, expected {expected:,} or more; fetch the file again")
 
 
 def _end_of_segment(head: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -129,7 +129,8 @@ def _decode(path: Path, indices: NDArray[np.int64], times: list[int]) -> tuple[d
             on_time = on_time and n <= len(times) and frame.pts == times[n - 1]
             if n - 1 in wanted:
                 # one converter and one thread for all: a frame's own takes ten times as long, and gives the same bytes
-                pictures[n - 1] = _upright(convert.reformat(frame, format="rgb24", threads=1).to_ndarray(), frame)
+                picture = np.asarray(convert.reformat(frame, format="rgb24", threads=1).to_ndarray(), np.uint8)
+                pictures[n - 1] = _upright(picture, frame)
             if on_time and n > indices[-1]:
                 return pictures, len(times)
     return pictures, n
@@ -137,7 +138,7 @@ def _decode(path: Path, indices: NDArray[np.int64], times: list[int]) -> tuple[d
 
 def _matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
     """Return a frame's display matrix, by which players turn it; None if it has none."""
-    found = frame.side_data.get("DISPLAYMATRIX")
+    found: Any = frame.side_data.get("DISPLAYMATRIX")
     return None if found is None else np.frombuffer(bytes(found), np.int32).reshape(3, 3)
 
 

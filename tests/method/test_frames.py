@@ -243,7 +243,7 @@ def test_sound_alone_is_refused(tmp_path: Path, cover: bool) -> None:
 
 
 def half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
+    return content[: len(content) // 2 + 7]
 
 
 def nearly_all(content: bytes) -> bytes:
@@ -261,6 +261,7 @@ def nearly_all(content: bytes) -> bytes:
         ("x.webm", "libvpx-vp9", {}),
         ("x.avi", "mpeg4", {}),
         ("x.wmv", "wmv2", {}),
+        ("x.ts", "mpeg2video", {}),
     ],
 )
 def test_a_truncated_video_is_not_taken_for_a_shorter_one(
@@ -271,7 +272,7 @@ def test_a_truncated_video_is_not_taken_for_a_shorter_one(
     whole.write_bytes(damage(content))
     found = broken_clips(tmp_path, [name], 1)
     assert [*found] == [name]
-    stated = f"bytes: found {len(damage(content)):,}, expected [0-9,]+ or more as the header states|cannot be read as video"
+    stated = f"bytes: found {len(damage(content)):,}, expected [0-9,]+ or more|cannot be read as video"
     assert re.match(stated, found[name]), found
     with pytest.raises(UserError, match=name):
         read_frames(whole, n_frames=4, size=48)

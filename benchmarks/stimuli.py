@@ -151,8 +151,8 @@ def main(n: int, repeats: int, folder: Path | None) -> None:
     print("| | frames/s per core | × bare decord | × bare PyAV | × the faster | clips/s, wall |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name in named:
-        bare = cpu["bare decord"], cpu["bare PyAV"]
-        ratios = " | ".join(f"{seconds / cpu[name]:.2f}" for seconds in (*bare, min(bare)))
+        loops = cpu["bare decord"], cpu["bare PyAV"]
+        ratios = " | ".join(f"{seconds / cpu[name]:.2f}" for seconds in (*loops, min(loops)))
         print(f"| {name} | {n * T / cpu[name]:.0f} | {ratios} | {n / wall[name]:.1f} |")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -16,6 +17,83 @@ from boldscribe.stimuli.frames import read_frames
 
 WIDTH, HEIGHT, BLOCK = 64, 48, 16
 BITS = 10  # 4 x 3 blocks: one white, one black, and ten of the number
+
+
+X265 = "log-level=none:pools=none:frame-threads=1"
+OPEN_GOPS = {"x264-params": "keyint=8:min-keyint=8:bframes=3:open-gop=1:scenecut=0"}
+
+
+class Coding(NamedTuple):
+    """Options of an encoder, by name, and the containers that its videos are put into."""
+
+    codec: str
+    containers: str
+    options: dict[str, dict[str, str]]
+    others: Mapping[str, Any] = MappingProxyType({})
+
+
+CODINGS = [
+    Coding(
+        "libx264",
+        "mp4 mkv mov avi ts flv",
+        {
+            "open": OPEN_GOPS,
+            "long": {"x264-params": "keyint=250:bframes=2"},
+            "intra": {"g": "1"},
+            "live": {"preset": "ultrafast", "tune": "zerolatency"},
+        },
+    ),
+    Coding(
+        "libx265", "mkv mp4 ts mov", {"open": {"x265-params": f"{X265}:keyint=8:min-keyint=8:open-gop=1"}, "long": {"x265-params": X265}}
+    ),
+    Coding("mpeg4", "avi mp4 mkv mov", {"b": {"bf": "2"}, "short": {"bf": "2", "g": "5"}, "p": {"bf": "0", "g": "5"}}),
+    Coding("mpeg2video", "ts mpg mkv avi mp4", {"b": {"bf": "2"}, "short": {"bf": "2", "g": "5"}}),
+    Coding("mpeg1video", "mpg", {"p": {}}, {"rate": 25}),
+    Coding("libvpx", "webm mkv avi", {"plain": {}, "hidden": {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "10"}}),
+    Coding("libvpx-vp9", "webm mkv mp4", {"plain": {}, "short": {"g": "10"}}),
+    Coding("libsvtav1", "mp4 webm mkv", {"plain": {"preset": "12", "svtav1-params": "lp=1"}}),
+    Coding("mjpeg", "avi mov mkv", {"plain": {}}, {"pix_fmt": "yuvj420p"}),
+    Coding("ffv1", "mkv avi", {"plain": {}}),
+    Coding("gif", "gif", {"plain": {}}, {"pix_fmt": "rgb8"}),
+    Coding("flv", "flv", {"plain": {}}),
+    Coding("wmv2", "wmv asf avi", {"plain": {}}),
+    Coding("msmpeg4", "avi", {"plain": {}}),
+    Coding("prores_ks", "mov", {"plain": {}}, {"pix_fmt": "yuv422p10le"}),
+]
+HELD = [*range(0, 20, 2), *range(20, 80, 3)]  # times of 30 frames: each is shown for 2 or 3 ticks
+KINDS = {
+    "held": {"times": HELD},
+    "late": {"first": 15},
+    "one": {"n": 1},
+    "three": {"n": 3},
+    "turned 90": {"turned": 90},
+    "turned 180": {"turned": 180},
+    "turned 270": {"turned": 270},
+    "mirrored": {"mirrored": True},
+    "turned and mirrored": {"turned": 90, "mirrored": True},
+    "longer sound": {"audio": "aac", "audio_seconds": 3},
+}
+OF_CONTAINERS = {
+    "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "index first.mp4": {"container_options": {"movflags": "faststart"}},
+    "no edit list.mp4": {"container_options": {"use_editlist": "0"}},
+    "early.mp4": {"first": -5},
+    "early.mov": {"first": -5},
+    "early.mkv": {"first": -5},
+    "held.avi": {"times": HELD},
+    "live.mkv": {"container_options": {"live": "1"}},
+    "no duration.flv": {"container_options": {"flvflags": "no_duration_filesize"}},
+    "late.flv": {"first": 15},
+}
+WEB = {
+    f"{codec}, {name}.webm": {"codec": codec, "audio": "libopus", **more}
+    for codec in ("libvpx", "libvpx-vp9")
+    for name, more in {
+        "longer sound": {"n": 60, "rate": 30, "audio_seconds": 2.2},
+        "much longer sound": {"audio_seconds": 4},
+        "live": {"audio_seconds": 2.2, "container_options": {"live": "1"}},
+    }.items()
+}
 
 
 def picture(number: int) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from boldscribe.stimuli.containers import FRAMES_OF_TOLERANCE, Timeline, open_vi
 Picture = NDArray[np.uint8]
 DECORD_READS = ("mov", "matroska", "avi", "flv")  # of others, such as MPEG transport streams, it loses frames
 DECORD_PRECISION = 0.002  # of its time stamps (s)
+DECORD_DIFFERENCE = 4.0  # of its first picture from PyAV's: two decoders round differently (mean over pixels, 0 to 255)
 
 
 def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
@@ -157,12 +158,13 @@ def _by_decord(path: Path, n_frames: int, timeline: Timeline) -> tuple[dict[int,
     """Read frames with decord; None if it fails, or its answer cannot be verified.
 
     decord seeks to wrong frames behind a second key frame, turns some pictures and not others, and repeats frames that it cannot decode.
-    So it must state the same times as the packets and decode all that it reads, and with several key frames it reads all in turn.
+    So it must state the same times as the packets, begin with the same picture and decode all that it reads, and with several key frames
+    it reads all in turn.
     """
     import decord
     from decord._ffi.base import DECORDLimitReachedError  # too many frames that it could not decode
 
-    if timeline.container not in DECORD_READS or not timeline.times or _is_turned(path):
+    if timeline.container not in DECORD_READS or not timeline.times:
         return None
     try:
         video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=1e-6)
@@ -173,17 +175,23 @@ def _by_decord(path: Path, n_frames: int, timeline: Timeline) -> tuple[dict[int,
             return None
         wanted = sorted(set(uniform_indices(n, n_frames).tolist()))
         if len(video.get_key_indices()) == 1:
-            return dict(zip(wanted, video.get_batch(wanted).asnumpy(), strict=True)), n
-        in_turn = ((index, video.next()) for index in range(n))
-        return {index: image.asnumpy() for index, image in in_turn if index in wanted}, n
+            pictures = dict(zip(wanted, video.get_batch(wanted).asnumpy(), strict=True))
+        else:
+            in_turn = ((index, video.next()) for index in range(n))
+            pictures = {index: image.asnumpy() for index, image in in_turn if index in wanted}
     except (decord.DECORDError, DECORDLimitReachedError, RuntimeError, IndexError, StopIteration):
         return None
+    return (pictures, n) if _is_first(path, pictures[0]) else None
 
 
-def _is_turned(path: Path) -> bool:
-    """Whether a video's first frame has a display matrix."""
+def _is_first(path: Path, picture: Picture) -> bool:
+    """Whether a picture is the first of a video, as PyAV decodes it, and no display matrix turns it."""
     with open_video(path) as (container, stream):
-        return any(_matrix(frame) is not None for frame in [next(container.decode(stream), None)] if frame is not None)
+        frame = next(container.decode(stream), None)
+        if frame is None or _matrix(frame) is not None:
+            return False
+        expected = frame.to_ndarray(format="rgb24").astype(int)
+    return expected.shape == picture.shape and np.abs(expected - picture).mean() < DECORD_DIFFERENCE
 
 
 def _resize(image: Picture, size: int) -> Picture:

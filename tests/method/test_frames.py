@@ -4,10 +4,9 @@ The reference is FFmpeg's libraries, which decode from the first frame to the la
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -19,84 +18,9 @@ from boldscribe.stimuli import frames as frames_module
 from boldscribe.stimuli.clips import broken_clips
 from boldscribe.stimuli.containers import read_timeline
 from boldscribe.stimuli.frames import _by_decord, check_frames, read_frames, uniform_indices
-from tests.coded_videos import decoded, number_in, picture, taken, write_coded
+from tests.coded_videos import CODINGS, KINDS, OF_CONTAINERS, OPEN_GOPS, WEB, decoded, number_in, picture, taken, write_coded
 
 READERS = ("pyav", "decord")
-X265 = "log-level=none:pools=none:frame-threads=1"
-OPEN_GOPS = {"x264-params": "keyint=8:min-keyint=8:bframes=3:open-gop=1:scenecut=0"}
-
-
-class Coding(NamedTuple):
-    """Options of an encoder, by name, and the containers that its videos are put into."""
-
-    codec: str
-    containers: str
-    options: dict[str, dict[str, str]]
-    others: Mapping[str, Any] = MappingProxyType({})
-
-
-CODINGS = [
-    Coding(
-        "libx264",
-        "mp4 mkv mov avi ts flv",
-        {
-            "open": OPEN_GOPS,
-            "long": {"x264-params": "keyint=250:bframes=2"},
-            "intra": {"g": "1"},
-            "live": {"preset": "ultrafast", "tune": "zerolatency"},
-        },
-    ),
-    Coding(
-        "libx265", "mkv mp4 ts mov", {"open": {"x265-params": f"{X265}:keyint=8:min-keyint=8:open-gop=1"}, "long": {"x265-params": X265}}
-    ),
-    Coding("mpeg4", "avi mp4 mkv mov", {"b": {"bf": "2"}, "short": {"bf": "2", "g": "5"}, "p": {"bf": "0", "g": "5"}}),
-    Coding("mpeg2video", "ts mpg mkv avi mp4", {"b": {"bf": "2"}, "short": {"bf": "2", "g": "5"}}),
-    Coding("mpeg1video", "mpg", {"p": {}}, {"rate": 25}),
-    Coding("libvpx", "webm mkv avi", {"plain": {}, "hidden": {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "10"}}),
-    Coding("libvpx-vp9", "webm mkv mp4", {"plain": {}, "short": {"g": "10"}}),
-    Coding("libsvtav1", "mp4 webm mkv", {"plain": {"preset": "12", "svtav1-params": "lp=1"}}),
-    Coding("mjpeg", "avi mov mkv", {"plain": {}}, {"pix_fmt": "yuvj420p"}),
-    Coding("ffv1", "mkv avi", {"plain": {}}),
-    Coding("gif", "gif", {"plain": {}}, {"pix_fmt": "rgb8"}),
-    Coding("flv", "flv", {"plain": {}}),
-    Coding("wmv2", "wmv asf avi", {"plain": {}}),
-    Coding("msmpeg4", "avi", {"plain": {}}),
-    Coding("prores_ks", "mov", {"plain": {}}, {"pix_fmt": "yuv422p10le"}),
-]
-HELD = [*range(0, 20, 2), *range(20, 80, 3)]  # times of 30 frames: each is shown for 2 or 3 ticks
-KINDS = {
-    "held": {"times": HELD},
-    "late": {"first": 15},
-    "one": {"n": 1},
-    "three": {"n": 3},
-    "turned 90": {"turned": 90},
-    "turned 180": {"turned": 180},
-    "turned 270": {"turned": 270},
-    "mirrored": {"mirrored": True},
-    "turned and mirrored": {"turned": 90, "mirrored": True},
-    "longer sound": {"audio": "aac", "audio_seconds": 3},
-}
-OF_CONTAINERS = {
-    "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
-    "index first.mp4": {"container_options": {"movflags": "faststart"}},
-    "no edit list.mp4": {"container_options": {"use_editlist": "0"}},
-    "early.mp4": {"first": -5},
-    "early.mov": {"first": -5},
-    "early.mkv": {"first": -5},
-    "held.avi": {"times": HELD},
-    "live.mkv": {"container_options": {"live": "1"}},
-    "no duration.flv": {"container_options": {"flvflags": "no_duration_filesize"}},
-    "late.flv": {"first": 15},
-}
-WEB = {
-    f"{codec}, {name}.webm": {"codec": codec, "audio": "libopus", **more}
-    for codec in ("libvpx", "libvpx-vp9")
-    for name, more in {
-        "longer sound": {"n": 60, "rate": 30, "audio_seconds": 2.2},
-        "much longer sound": {"audio_seconds": 4},
-        "live": {"audio_seconds": 2.2, "container_options": {"live": "1"}},
-    }.items()
-}
 
 
 def by_both(path: Path, n_frames: int) -> list[list[int | None] | str]:
@@ -145,6 +69,7 @@ def test_frames_are_those_of_decoding_in_sequence(tmp_path: Path, name: str, mad
         ("b.mp4", {"codec": "mpeg4", "codec_options": {"bf": "2"}}, True),
         ("no times.avi", {"codec": "mpeg4", "codec_options": {"bf": "2"}}, False),
         ("stream.ts", {"codec": "mpeg2video"}, False),
+        ("long.ts", {"codec": "libx265", "codec_options": {"x265-params": "log-level=none:pools=none"}}, False),
         ("cut.mp4", {"codec": "libx264", "first": -5}, False),
         ("turned.mp4", {"codec": "libx264", "turned": 180}, False),
         ("new.mp4", {"codec": "libsvtav1", "codec_options": {"svtav1-params": "lp=1"}}, False),
@@ -287,6 +212,15 @@ def test_a_video_that_ends_early_in_a_file_of_full_length_is_refused(tmp_path: P
     path.write_bytes(content[:middle] + bytes(len(content) - middle))
     with pytest.raises(UserError, match=r"(duration: found [01]\.\d\d s, expected 2\.\d\d s as the header states|can(not)? be decoded)"):
         check_frames(path)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_transport_stream_that_lost_packets_is_refused(tmp_path: Path, codec: str) -> None:
+    path = write_coded(tmp_path / "x.ts", codec)
+    content = path.read_bytes()
+    middle = len(content) // 376 * 188
+    path.write_bytes(content[:middle] + content[middle + 5 * 188 :])
+    assert broken_clips(tmp_path, ["x.ts"], 1)["x.ts"].endswith("packets are damaged; fetch the file again")
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video", "libvpx", "mjpeg"])

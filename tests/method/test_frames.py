@@ -215,6 +215,15 @@ def test_a_video_that_ends_early_in_a_file_of_full_length_is_refused(tmp_path: P
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_recording_that_begins_within_a_group_is_read_from_its_first_key_frame(tmp_path: Path, codec: str) -> None:
+    path = write_coded(tmp_path / "x.ts", codec, codec_options={"g": "6"})
+    content = path.read_bytes()
+    path.write_bytes(content[len(content) // 188 // 9 * 188 :])
+    assert decoded(path) == list(range(6, 30)) and by_both(path, 4) == [[6, 12, 18, 24]] * 2
+    assert broken_clips(tmp_path, ["x.ts"], 1) == {}
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
 def test_a_transport_stream_that_lost_packets_is_refused(tmp_path: Path, codec: str) -> None:
     path = write_coded(tmp_path / "x.ts", codec)
     content = path.read_bytes()

@@ -231,7 +231,9 @@ class Bold(Section):
 class Stimuli(Section):
     """Frames from videos."""
 
-    reader: Literal["decord", "pyav"] = key("decord", "video reader; PyAV is the fallback if decord fails", "Video-LLaMA")
+    reader: Literal["decord", "pyav"] = key(
+        "pyav", "video reader; decord decodes with an FFmpeg of 2018, and PyAV takes over where its frames cannot be verified", "ours"
+    )
     n_frames: int = key(8, "uniformly spaced frames per clip", "Video-LLaMA", ge=1, le=32)
     size: int = key(224, "edge of a frame (pixels)", "Video-LLaMA", ge=32)
     shards: int = key(8, "number of jobs for the clips of source subjects, and as many for those of target subjects", "ours", ge=1)

@@ -1,21 +1,24 @@
-"""T uniformly spaced frames of a video, read by decord, or by PyAV if decord fails."""
+"""T uniformly spaced frames of a video, each verified to be the one that FFmpeg's own decoding from the start has at its place."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
 from boldscribe.machinery.errors import UserError
+from boldscribe.stimuli.containers import FRAMES_OF_TOLERANCE, Timeline, open_video, read_timeline
 
-FRAMES_OF_TOLERANCE = 2  # durations are rounded
-MISSING = "the video is missing; put it in place, or correct stim_file in the events"
+Picture = NDArray[np.uint8]
+DECORD_READS = ("mov", "matroska", "avi", "flv")  # of others, such as MPEG transport streams, it loses frames
+DECORD_PRECISION = 0.002  # of its time stamps (s)
+DECORD_DIFFERENCE = 4.0  # of its first picture from PyAV's: two decoders round differently (mean over pixels, 0 to 255)
 
 
 def uniform_indices(n: int, n_frames: int) -> NDArray[np.int64]:
@@ -29,59 +32,35 @@ class ClipFrames(NamedTuple):
     Attributes:
         images: uint8 RGB (T, size, size, 3).
         indices: their indices in the video (T).
-        n: number of frames in the video.
+        n: number of frames in the video: those that can be decoded and are to be shown.
         rate: its frames per second; None if the file states no rate.
     """
 
-    images: NDArray[np.uint8]
+    images: Picture
     indices: list[int]
     n: int
     rate: float | None
 
 
-def read_frames(path: str | Path, *, n_frames: int, size: int, reader: Literal["decord", "pyav"] = "decord") -> ClipFrames:
-    """Read T uniformly spaced frames.
+def read_frames(path: str | Path, *, n_frames: int, size: int, reader: Literal["decord", "pyav"] = "pyav") -> ClipFrames:
+    """Read T uniformly spaced frames, the right way up.
 
     Args:
         path: video file.
         n_frames: T.
         size: edge length of the resized frames (pixels).
-        reader: library to read with; PyAV takes over if decord fails (AV1, and VP9 of some encoders).
+        reader: library to read with; PyAV takes over where decord fails or its answer cannot be verified.
 
     Raises:
-        UserError: as `check_video`, or neither reader can decode the file.
+        UserError: as `read_timeline`, or the file cannot be decoded.
     """
     path = Path(path)
-    n, rate = check_video(path)
-    frames = _by_decord(path, n_frames) if reader == "decord" else None
-    images, indices = frames if frames is not None else _by_pyav(path, n_frames, n)
-    return ClipFrames(np.stack([_resize(image, size) for image in images]), indices.tolist(), n, rate)
-
-
-def check_video(path: Path) -> tuple[int, float | None]:
-    """Check that a video is complete, without decoding it: the readers mistake a truncated video for a shorter one.
-
-    Returns:
-        its number of frames, and frames per second; None if the file states no rate.
-
-    Raises:
-        UserError: the file is missing, is not a video, or holds fewer frames than its header states.
-    """
-    if not path.is_file():
-        raise UserError(str(path), MISSING)
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stated = stream.frames or _frames_by_duration(container, stream)
-            rate = float(stream.average_rate) if stream.average_rate else None
-            found = sum(packet.size > 0 for packet in container.demux(stream))
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(
-            str(path), f"cannot be read as video ({_in_words(error)}): truncated or not a video; fetch the file again"
-        ) from None
-    if found == 0 or found < stated - FRAMES_OF_TOLERANCE:
-        raise UserError(str(path), f"frames: found {found}, expected {max(stated, 1)} as the header states; fetch the file again")
-    return found, rate
+    timeline = read_timeline(path)
+    by_decord = _by_decord(path, n_frames, timeline) if reader == "decord" else None
+    pictures, n = by_decord or _by_pyav(path, n_frames, timeline)
+    indices = uniform_indices(n, n_frames).tolist()
+    resized = {index: _resize(picture, size) for index, picture in pictures.items()}
+    return ClipFrames(np.stack([resized[index] for index in indices]), indices, n, timeline.rate)
 
 
 def check_frames(path: Path) -> None:
@@ -90,72 +69,132 @@ def check_frames(path: Path) -> None:
     A decoder conceals undecodable parts with pixels of other frames, and marks the frame as damaged.
 
     Raises:
-        UserError: as `check_video`; or a frame cannot be decoded or is damaged, or there are fewer frames than packets.
+        UserError: as `read_timeline`; or a frame cannot be decoded or is damaged, or frames are missing.
     """
-    expected, _ = check_video(path)
-    found = damaged = 0
-    try:
-        with av.open(str(path)) as container:
-            container.streams.video[0].thread_count = 1
-            for frame in container.decode(video=0):
-                found += 1
+    timeline = read_timeline(path)
+    decoded: list[int | None] = []
+    damaged = 0
+    with open_video(path) as (container, stream):
+        try:
+            for frame in container.decode(stream):
+                decoded.append(frame.pts)
                 damaged += frame.is_corrupt
-    except av.FFmpegError as error:
-        raise UserError(str(path), f"frame {found} of {expected} cannot be decoded ({_in_words(error)}); fetch the file again") from None
+        except av.FFmpegError as error:
+            reason = f"frame {len(decoded)} of {timeline.n} cannot be decoded ({error.strerror}); fetch the file again"
+            raise UserError(str(path), reason) from None
     if damaged:
-        raise UserError(str(path), f"{damaged} of {expected} frames are damaged; fetch the file again")
-    if found < expected - FRAMES_OF_TOLERANCE:
-        raise UserError(str(path), f"frames: {found} can be decoded, expected {expected}; fetch the file again")
+        raise UserError(str(path), f"{damaged} of {len(decoded)} frames are damaged; fetch the file again")
+    expected = _frames_from(timeline, decoded[0]) if decoded else timeline.n
+    if not decoded or len(decoded) < expected - FRAMES_OF_TOLERANCE:
+        raise UserError(str(path), f"frames: {len(decoded)} can be decoded, expected {expected}; fetch the file again")
 
 
-def _in_words(error: av.FFmpegError | IndexError) -> str:
-    """Return FFmpeg's message without number and path; an IndexError means that there is no first video stream."""
-    return error.strerror if isinstance(error, av.FFmpegError) else "it contains no video stream"
+def _frames_from(timeline: Timeline, first: int | None) -> int:
+    """Least number of frames that a whole video has from its first decodable one.
+
+    A video that was cut out of another without encoding may begin with frames that refer to ones before the cut. Nobody can decode them.
+    """
+    if timeline.hides:
+        return 1
+    return sum(time >= first for time in timeline.times) if first is not None and timeline.times else timeline.n
 
 
-def _frames_by_duration(container: InputContainer, stream: VideoStream) -> int:
-    """Estimate the frames of a container that states no count from its duration and mean rate; 0 if either is missing."""
-    return int(container.duration / av.time_base * stream.average_rate) if container.duration and stream.average_rate else 0
+def _by_pyav(path: Path, n_frames: int, timeline: Timeline) -> tuple[dict[int, Picture], int]:
+    """Read frames with PyAV; if the video has not as many frames as packets, it is decoded once more.
+
+    Returns:
+        pictures by index, and the number of frames in the video.
+    """
+    pictures, n = _decode(path, uniform_indices(timeline.n, n_frames), timeline.times if timeline.counted else [])
+    if n == 0:
+        raise UserError(str(path), f"frames: none of {timeline.n} can be decoded; fetch the file again")
+    return (pictures, n) if n == timeline.n else _decode(path, uniform_indices(n, n_frames), [])
 
 
-def _by_decord(path: Path, n_frames: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]] | None:
-    """Read frames with decord; None if it cannot read the file."""
-    import decord
-
-    try:
-        video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        indices = uniform_indices(len(video), n_frames)
-        return video.get_batch(indices).asnumpy(), indices
-    except (decord.DECORDError, RuntimeError, IndexError):
-        return None
-
-
-def _by_pyav(path: Path, n_frames: int, expected: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read frames with PyAV: decode all to count them, and convert the sampled ones to RGB.
+def _decode(path: Path, indices: NDArray[np.int64], times: list[int]) -> tuple[dict[int, Picture], int]:
+    """Decode from the start, in sequence, and convert the wanted frames to RGB.
 
     Args:
         path: video file.
-        n_frames: T.
-        expected: presumed number of frames; if it is wrong, the video is decoded once more.
+        indices: wanted frames.
+        times: time stamps of all frames, if they are known: while each frame has the one that it should have, the number of frames
+            need not be counted, and decoding ends with the last wanted frame.
+
+    Returns:
+        pictures by index, and the number of frames in the video.
     """
-    indices = uniform_indices(expected, n_frames)
-    taken, images, n = set(indices.tolist()), {}, 0
-    try:
-        with av.open(str(path)) as container:
-            container.streams.video[0].thread_count = 1
-            for n, frame in enumerate(container.decode(video=0), start=1):
-                if n - 1 in taken:
-                    images[n - 1] = frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(
-            str(path), f"cannot be decoded as video ({_in_words(error)}): truncated or not a video; fetch the file again"
-        ) from None
-    if n == 0:
-        raise UserError(str(path), "contains no frames; fetch the file again")
-    return _by_pyav(path, n_frames, n) if n != expected else (np.stack([images[i] for i in indices]), indices)
+    wanted, pictures, n, on_time = set(indices.tolist()), {}, 0, bool(times)
+    convert = VideoReformatter()
+    with open_video(path) as (container, stream):
+        for n, frame in enumerate(container.decode(stream), start=1):
+            on_time = on_time and n <= len(times) and frame.pts == times[n - 1]
+            if n - 1 in wanted:
+                # one converter and one thread for all: a frame's own takes ten times as long, and gives the same bytes
+                picture = np.asarray(convert.reformat(frame, format="rgb24", threads=1).to_ndarray(), np.uint8)
+                pictures[n - 1] = _upright(picture, frame)
+            if on_time and n > indices[-1]:
+                return pictures, len(times)
+    return pictures, n
 
 
-def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    if image.shape[:2] == (size, size):
+def _matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
+    """Return a frame's display matrix, by which players turn it; None if it has none."""
+    found: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if found is None else np.frombuffer(bytes(found), np.int32).reshape(3, 3)
+
+
+def _upright(image: Picture, frame: VideoFrame) -> Picture:
+    """Turn and mirror a picture as its display matrix asks, to the nearest quarter turn."""
+    matrix = _matrix(frame)
+    if matrix is None:
         return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    (a, b), (c, d) = matrix[:2, :2]  # a pixel at (x, y) is shown at (a x + c y, b x + d y)
+    if abs(b) > abs(a):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _by_decord(path: Path, n_frames: int, timeline: Timeline) -> tuple[dict[int, Picture], int] | None:
+    """Read frames with decord; None if it fails, or its answer cannot be verified.
+
+    decord seeks to wrong frames behind a second key frame, turns some pictures and not others, and repeats frames that it cannot decode.
+    So it must state the same times as the packets, begin with the same picture and decode all that it reads, and with several key frames
+    it reads all in turn.
+    """
+    import decord
+    from decord._ffi.base import DECORDLimitReachedError  # too many frames that it could not decode
+
+    if timeline.container not in DECORD_READS or not timeline.times:
+        return None
+    try:
+        video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=1e-6)
+        n = len(video)
+        stated = video.get_frame_timestamp(range(n))[:, 0]
+        expected = np.array([float((time - timeline.times[0]) * timeline.tick) for time in timeline.times])
+        if n != timeline.n or np.abs(stated - stated[0] - expected).max() > DECORD_PRECISION:
+            return None
+        wanted = sorted(set(uniform_indices(n, n_frames).tolist()))
+        if len(video.get_key_indices()) == 1:
+            pictures = dict(zip(wanted, video.get_batch(wanted).asnumpy(), strict=True))
+        else:
+            in_turn = ((index, video.next()) for index in range(n))
+            pictures = {index: image.asnumpy() for index, image in in_turn if index in wanted}
+    except (decord.DECORDError, DECORDLimitReachedError, RuntimeError, IndexError, StopIteration):
+        return None
+    return (pictures, n) if _is_first(path, pictures[0]) else None
+
+
+def _is_first(path: Path, picture: Picture) -> bool:
+    """Whether a picture is the first of a video, as PyAV decodes it, and no display matrix turns it."""
+    with open_video(path) as (container, stream):
+        frame = next(container.decode(stream), None)
+        if frame is None or _matrix(frame) is not None:
+            return False
+        expected = frame.to_ndarray(format="rgb24").astype(int)
+    return expected.shape == picture.shape and np.abs(expected - picture).mean() < DECORD_DIFFERENCE
+
+
+def _resize(image: Picture, size: int) -> Picture:
+    if image.shape[:2] == (size, size):
+        return np.ascontiguousarray(image)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((size, size), Image.Resampling.BILINEAR))

@@ -80,23 +80,9 @@ def test_both_readers_see_the_same(clip: Path) -> None:
     by_decord = read_frames(clip, n_frames=4, size=64, reader="decord").images
     by_pyav, index, n, rate = read_frames(clip, n_frames=4, size=64, reader="pyav")
     assert (index, n, rate) == ([0, 4, 8, 12], 16, 8.0)
-    assert np.abs(by_decord.astype(int) - by_pyav).max() <= 2
+    assert np.array_equal(by_decord, by_pyav)
     drawn = render(scene(), size=64, fps=8, seconds=2)[index]
     assert np.abs(by_pyav.astype(int) - drawn).mean() < 8, "compression aside, what was drawn"
-
-
-def test_pyav_takes_over_where_decord_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "av1.mp4"
-    images = render(scene(), size=64, fps=8, seconds=1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libsvtav1", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    assert frames_module._by_decord(path, 4) is None, "decord reads this AV1 file, so the test shows nothing; choose another"
-    got, index, _, _ = read_frames(path, n_frames=4, size=64, reader="decord")
-    assert np.abs(got.astype(int) - images[index]).mean() < 12
 
 
 def test_missing_truncated_and_foreign_files_are_named(clip: Path, tmp_path: Path) -> None:
@@ -107,25 +93,6 @@ def test_missing_truncated_and_foreign_files_are_named(clip: Path, tmp_path: Pat
         broken.write_bytes(content)
         with pytest.raises(UserError, match=r"broken\.mp4"):
             read_frames(broken, n_frames=4, size=64)
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "options"),
-    [("index_first.mp4", "mpeg4", {"movflags": "faststart"}), ("vp9.webm", "libvpx-vp9", {}), ("ffv1.mkv", "ffv1", {})],
-)
-def test_half_a_video_is_not_taken_for_a_shorter_one(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
-    path = tmp_path / name
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for image in render(scene(), size=64, fps=8, seconds=3):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    assert read_frames(path, n_frames=4, size=64).indices == [0, 6, 12, 18]
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
-    with pytest.raises(UserError, match=r"(frames: found|cannot be read)"):
-        read_frames(path, n_frames=4, size=64)
-    assert [*broken_clips(tmp_path, [name], 1)] == [name]
 
 
 def test_shards_hold_every_clip_of_their_role_once(tmp_path: Path) -> None:
@@ -164,7 +131,7 @@ def test_broken_clips_are_listed_with_a_reason_and_whole_ones_are_not(clip: Path
     found = broken_clips(tmp_path, [*files, "none.mp4"], workers)
     assert [*found] == [*broken_files(clip)]
     assert not any(str(tmp_path) in reason for reason in found.values())
-    assert found["wrong_count.mp4"].startswith("frames: found 0, expected 16 as the header states")
+    assert found["wrong_count.mp4"].startswith("frames: found none, expected one or more")
     assert found["hole.mp4"].startswith("frame ") and "cannot be decoded" in found["hole.mp4"]
     assert "frames are damaged" in found["flipped.mp4"]
     assert missing_clips(tmp_path, [*files, "none.mp4"]) == ["none.mp4"]
@@ -247,7 +214,7 @@ def test_frames_of_the_same_content_are_decoded_once(
 
     assert decodes("other.npy", made_by="other code") == 4
     stimuli = shard["config"].stimuli
-    for change in ({"size": 48}, {"n_frames": 2}, {"reader": "pyav"}):
+    for change in ({"size": 48}, {"n_frames": 2}, {"reader": "decord"}):
         config = shard["config"].model_copy(update={"stimuli": stimuli.model_copy(update=change)})
         assert decodes("other.npy", config=config) == 4, change
     (tmp_path / "clips" / "c.mp4").write_bytes((tmp_path / "clips" / "d.mp4").read_bytes())

@@ -12,8 +12,9 @@ import pandas as pd
 
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checks import locate_dataset
-from boldscribe.data.events import NOTHING, TIMES
-from boldscribe.data.layout import find_runs, find_t1w, metadata, run_label
+from boldscribe.data.events import TIMES
+from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, run_label
+from boldscribe.data.tables import read_table
 from boldscribe.machinery.errors import UserError
 
 ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
@@ -115,7 +116,7 @@ def _survey_subject(found: Survey, subject: str) -> None:
         return
     try:
         runs = find_runs(root, subject, found.session, found.task, space=None, desc=None)
-        events = find_runs(root, subject, found.session, found.task, "events", [".tsv"])
+        events = find_events(root, subject, found.session, found.task, runs)
     except UserError as error:
         found.problems.append(f"sub-{subject}: {error}")
         return
@@ -152,9 +153,9 @@ def _survey_sidecar(found: Survey, path: Path) -> None:
 def _survey_events(found: Survey, path: Path) -> None:
     """Survey columns, onsets and stimuli of a run's events."""
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        found.problems.append(f"{path}: not a tab-separated table ({error}); repair it")
+        table = read_table(path)
+    except UserError as error:
+        found.problems.append(str(error))
         return
     found.column = found.column or next((c for c in STIMULUS_COLUMNS if c in table), None)
     needed = [*TIMES, found.column or "stim_file"]
@@ -167,7 +168,7 @@ def _survey_events(found: Survey, path: Path) -> None:
             f"{path}: columns: found no trial_type, expected the action that each clip shows; add it, or name a stimulus_manifest"
         )
     column = found.column if found.column in table else None
-    shown = table[~table[column].str.strip().isin(NOTHING)] if column else table
+    shown = table[table[column].notna()] if column else table
     if "onset" in table and not (onsets := pd.to_numeric(shown["onset"], errors="coerce").dropna()).empty:
         found.first_onsets.append(float(onsets.min()))
     if not column:
@@ -175,7 +176,7 @@ def _survey_events(found: Survey, path: Path) -> None:
     if shown.empty:
         found.problems.append(f"{path}: {column}: found no row with a stimulus, expected one per trial")
     found.stimuli.update(shown[column])
-    kinds: Any = shown["trial_type"] if "trial_type" in shown else [""] * len(shown)
+    kinds: Any = shown["trial_type"].fillna("") if "trial_type" in shown else [""] * len(shown)
     for stimulus, kind in zip(shown[column], kinds, strict=True):
         found.actions.setdefault(stimulus, set()).add(kind)
 
@@ -209,7 +210,7 @@ def split_of(found: Survey) -> dict[str, list[str]]:
     common = [r for r in found.runs[targets[0]] if all(r in found.runs[t] for t in targets)] if targets else []
     n_test = max(1, round(len(common) / 4)) if len(common) > 1 else 0
     if not targets:
-        found.problems.append("subjects: found one with runs, expected at least two: one to train on and one to decode")
+        found.problems.append(f"subjects: found {len(subjects)} with runs, expected at least two: one to train on and one to decode")
     elif not n_test:
         there = "; ".join(f"sub-{t} has {', '.join(found.runs[t])}" for t in targets)
         found.problems.append(f"runs: found fewer than two that all target subjects have ({there}), expected one to adapt and one to test")

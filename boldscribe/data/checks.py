@@ -123,7 +123,7 @@ def inspect_raw(config: Config, dataset: str, workers: int = 1) -> tuple[dict[st
                 continue
             problems += repetition_time_problems(bold, images)
             if label in shown.get(subject, {}):
-                shown[subject][label], found = check_onsets(config.bold, bold, shown[subject][label])
+                shown[subject][label], found = check_onsets(config.bold, bold, repetition_time(load_image(bold, 4)), shown[subject][label])
                 problems += found
     problems += unusable_trials(design, shown)
     shown, respelled = spelled_as_files(design, shown)

@@ -13,7 +13,7 @@ import pandas as pd
 from boldscribe.config.data_settings import Bold, Dataset
 from boldscribe.data import had
 from boldscribe.data.events import described, read_events, renamed, run_events, with_onset, within_run
-from boldscribe.data.images import load_image, repetition_time
+from boldscribe.data.images import load_image
 from boldscribe.data.reasons import UNUSABLE
 from boldscribe.data.stimulus_files import links_that_lead_out, other_spellings
 from boldscribe.machinery.errors import UserError
@@ -95,19 +95,19 @@ def described_events(design: Dataset, events: Events, lead_in: float, problems: 
     return trials
 
 
-def check_onsets(settings: Bold, bold: Path, events: RunEvents) -> tuple[RunEvents, list[str]]:
+def check_onsets(settings: Bold, bold: Path, tr: float, events: RunEvents) -> tuple[RunEvents, list[str]]:
     """Mark the trials of a run whose onset is outside it.
 
     Args:
         settings: length and delay of the window.
         bold: image of the run.
+        tr: its repetition time (s).
         events: its trials (`described_events`).
 
     Returns:
         the trials, and a problem if the run is too short for its first trial's window.
     """
-    image = load_image(bold, 4)
-    n, tr = image.shape[3], repetition_time(image)
+    n = load_image(bold, 4).shape[3]
     events = replace(events, table=within_run(events.table, n * tr))
     onsets = with_onset(events.table)["onset"]
     needed = math.ceil((onsets.min() + settings.delay) / tr) + settings.n_volumes if len(onsets) else 0

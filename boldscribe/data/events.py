@@ -118,8 +118,8 @@ def renamed(events: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 
 def within_run(events: pd.DataFrame, duration: float) -> pd.DataFrame:
-    """Mark the trials of `stimulus_events` whose onset is outside a run of this duration (s)."""
-    outside = ((events["onset"] < 0) | (events["onset"] >= duration)) & (events["reason"] == "")
+    """Mark the trials of `stimulus_events` whose onset is outside a run of this duration (s), whatever else is wrong with them."""
+    outside = (events["onset"] < 0) | (events["onset"] >= duration)
     details = events["onset"].map(lambda onset: f"onset: found {onset:g} s, expected 0 to {duration:g} s")
     return events.assign(reason=events["reason"].mask(outside, NO_ONSET), detail=events["detail"].mask(outside, details))
 

@@ -165,14 +165,14 @@ def metadata(path: Path, root: str | Path) -> dict[str, Any]:
 
 
 def find_events(
-    root: str | Path, subject: str, session: str | None, task: str, runs: Iterable[str], **wanted: str | None
+    root: str | Path, subject: str, session: str | None, task: str, runs: Iterable[str], variant: Mapping[str, str | None] = {}
 ) -> dict[str, Path]:
     """Find the events of each run by the inheritance principle, by run label; runs without events are omitted.
 
     Args:
-        root: raw data set. Its images need not be there, so that entities other than these are free, unless `wanted` gives them.
+        root: raw data set. Its images need not be there, so that other entities of the events are free, unless `variant` gives them.
         runs: run labels.
-        wanted: further entities of the runs, by their keys in file names; None for entities that the runs do not have.
+        variant: further entities of the runs, by their keys in file names; None for entities that the runs do not have.
 
     Raises:
         UserError: two equally specific files.
@@ -182,7 +182,7 @@ def find_events(
     folders = [Path(root).joinpath(*parts[:i]) for i in range(len(parts) + 1)]
     found = {}
     for run in runs:
-        named = {"sub": subject, "ses": session, "task": task, "run": run, **wanted}
+        named = {"sub": subject, "ses": session, "task": task, "run": run, **variant}
         if fitting := inherited(folders, "events", ".tsv", named, free=True):
             if len(fitting[-1]) > 1:
                 first, second = fitting[-1][:2]
@@ -210,7 +210,7 @@ def inherited(
     found: list[list[Path]] = []
     for folder in folders:
         by_number: dict[int, list[Path]] = {}
-        for path in sorted(folder.glob(f"[!.]*{suffix}{extension}")):
+        for path in sorted(p for p in folder.glob(f"*{suffix}{extension}") if not p.name.startswith(".")):
             parts = name_parts(path)
             if path.name.removesuffix(extension).rpartition("_")[2] == suffix and all(
                 named[key] == value if key in named else free for key, value in parts.items()

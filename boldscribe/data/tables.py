@@ -90,11 +90,11 @@ def _decoded(path: Path) -> str:
             str(path), f"encoding: found UTF-16 (it starts with the bytes {content[:2].hex(' ').upper()}), expected UTF-8; save it as UTF-8"
         )
     content = content.removeprefix(b"\xef\xbb\xbf")
+    text, wrong = "", content.find(b"\0")
     try:
         text = content.decode()
-        wrong = content.find(b"\0")
     except UnicodeDecodeError as error:
-        wrong = error.start
+        wrong = wrong if wrong >= 0 else error.start
     if wrong >= 0:
         byte, line = content[wrong], content.count(b"\n", 0, wrong) + 1
         meaning = f" ({chr(byte)!r} in Latin-1)" if byte >= 0xA0 else ""

@@ -61,7 +61,7 @@ def init(
     from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
-    found = survey(bids_dir, task, session, column)
+    found = survey(bids_dir, task, session, column, derivatives)
     name = name or ("had" if found.had else label_of(bids_dir.resolve().name))
     if not (name.isascii() and name.isalnum()):
         raise UserError("--name", f"found {name!r}, expected only letters and digits")

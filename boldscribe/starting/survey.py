@@ -13,7 +13,7 @@ import pandas as pd
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checks import locate_dataset
 from boldscribe.data.events import TIMES
-from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, run_label
+from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, name_parts, run_label
 from boldscribe.data.tables import read_table
 from boldscribe.machinery.errors import UserError
 
@@ -41,6 +41,7 @@ class Survey:
         images: paths of T1w and BOLD images.
         unfetched: those that are links without content, as git-annex leaves them.
         problems: what is missing or wrong, one sentence each.
+        images_root: derivatives in which the runs are; None if the data set itself has BOLD.
     """
 
     root: Path
@@ -59,6 +60,12 @@ class Survey:
     images: list[Path] = field(default_factory=list)
     unfetched: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    images_root: Path | None = None
+
+    @property
+    def images_folder(self) -> Path:
+        """Folder of the runs."""
+        return self.images_root or self.root
 
     @property
     def complete(self) -> list[str]:
@@ -66,13 +73,16 @@ class Survey:
         return [s for s, runs in self.runs.items() if runs]
 
 
-def survey(root: Path, task: str | None = None, session: str | None = None, column: str | None = None) -> Survey:
+def survey(
+    root: Path, task: str | None = None, session: str | None = None, column: str | None = None, derivatives: Path | None = None
+) -> Survey:
     """Survey a raw BIDS data set without opening images.
 
     Args:
         root: root of the data set.
         task, session: BIDS labels, if there are several.
         column: column of the events that names the stimuli; by default the first of `STIMULUS_COLUMNS` that a run has.
+        derivatives: preprocessed data, whose runs count if the data set has events, but no BOLD.
 
     Raises:
         UserError: no BIDS data set, no BOLD in it, several tasks or sessions and none chosen, or a chosen one that does not exist.
@@ -80,20 +90,28 @@ def survey(root: Path, task: str | None = None, session: str | None = None, colu
     name = locate_dataset(Dataset(bids_dir=str(root)))["name"]
     description = json.loads((root / "dataset_description.json").read_text())
     found = Survey(root, name, had=HAD_NAME in name or ACCESSION in json.dumps(description), column=column)
-    bold = sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
+    if not (bold := _bold(root)) and derivatives is not None:
+        found.images_root, bold = derivatives, _bold(derivatives)
     if not bold:
-        raise UserError(str(root), "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; pass the root of a raw data set")
+        where = f"{root} or {derivatives}" if derivatives else str(root)
+        raise UserError(
+            where, "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; pass the root of a raw data set, or --derivatives"
+        )
     named = [dict(part.partition("-")[::2] for part in path.name.split("_")) for path in bold]
     found.task = _one("--task", "task", Counter(e.get("task", "") for e in named), task, found)
     of_task = [e for e in named if e.get("task") == found.task]
     found.session = _one("--session", "session", Counter(e.get("ses", "") for e in of_task), session, found) or None
-    for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
+    for folder in sorted(p for p in found.images_folder.glob("sub-*") if p.is_dir()):
         _survey_subject(found, folder.name.removeprefix("sub-"))
     found.unfetched = [path for path in found.images if not path.exists()]
     if found.unfetched:
         number = f"{len(found.unfetched)} of {len(found.images)} images"
         found.problems.insert(0, f"{root}: found {number} as links without content ({found.unfetched[0]}); fetch them")
     return found
+
+
+def _bold(root: Path) -> list[Path]:
+    return sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
 
 
 def _one(option: str, what: str, there: Counter[str], wanted: str | None, found: Survey) -> str:
@@ -115,7 +133,7 @@ def _survey_subject(found: Survey, subject: str) -> None:
         found.problems.append(f"sub-{subject}: expected only letters and digits in a label; rename the subject")
         return
     try:
-        runs = find_runs(root, subject, found.session, found.task, space=None, desc=None)
+        runs = _runs(found, subject)
         events = find_events(root, subject, found.session, found.task, runs)
     except UserError as error:
         found.problems.append(f"sub-{subject}: {error}")
@@ -126,7 +144,7 @@ def _survey_subject(found: Survey, subject: str) -> None:
         return
     t1w = find_t1w(root, subject)
     found.images += [*([t1w] if t1w else []), *runs.values()]
-    if t1w is None:
+    if t1w is None and found.images_root is None:
         found.problems.append(f"sub-{subject}: found no anat/*_T1w.nii.gz, expected one; without it nothing can be aligned to the template")
     if list(root.glob(f"sub-{subject}/**/fmap/*.nii*")):
         found.fieldmaps.append(subject)
@@ -138,9 +156,18 @@ def _survey_subject(found: Survey, subject: str) -> None:
             found.problems.append(f"{path}: found no events.tsv for the same run, expected one; add it")
 
 
+def _runs(found: Survey, subject: str) -> dict[str, Path]:
+    """Return a subject's runs: of the data set itself, or of the derivatives, in any of their spaces."""
+    if found.images_root is None:
+        return find_runs(found.root, subject, found.session, found.task, space=None, desc=None)
+    folder = found.images_root.joinpath(f"sub-{subject}", *([f"ses-{found.session}"] if found.session else []), "func")
+    paths = sorted(folder.glob(f"*_task-{found.task}_*desc-preproc_bold.nii*"))
+    return dict(sorted((run_label(name_parts(path).get("run")), path) for path in paths))
+
+
 def _survey_sidecar(found: Survey, path: Path) -> None:
     try:
-        tr = metadata(path, found.root).get("RepetitionTime")
+        tr = metadata(path, found.images_folder).get("RepetitionTime")
     except UserError as error:
         found.problems.append(str(error))
         return

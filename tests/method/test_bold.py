@@ -22,6 +22,7 @@ from boldscribe.data.images import save_image
 from boldscribe.data.layout import entity_path
 from boldscribe.data.placement import place_in_grid
 from boldscribe.data.ready import check_pretraining_set, subject_manifest
+from boldscribe.data.reasons import NO_ONSET
 from boldscribe.data.series import clean, smooth, write_series
 from boldscribe.data.time_steps import average, time_steps
 from boldscribe.data.trials import write_trials
@@ -342,8 +343,10 @@ def test_wrong_space(root: Path) -> None:
 def test_onset_beyond_run(root: Path) -> None:
     series(root, "01")
     raw_events(root, "01", "2", [10.0, 130.0])
-    with pytest.raises(UserError, match="onset: found 130 s, expected 0 to 120 s"):
-        index(root, "01")
+    trials, _ = index(root, "01")
+    left_out = pd.read_parquet(excluded(root / "01_trials.parquet"))
+    assert 10.0 in trials["onset"].tolist() and 130.0 not in trials["onset"].tolist()
+    assert [NO_ONSET, "onset: found 130 s, expected 0 to 120 s"] in left_out[["reason", "detail"]].to_numpy().tolist()
 
 
 def pretraining(root: Path, **preprocessing: Any) -> Config:

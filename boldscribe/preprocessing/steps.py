@@ -248,7 +248,7 @@ def figure(folder: Path, anatomy: Given, resampling: Given, confounds: Given, re
     from boldscribe.data.tables import read_numbers
     from boldscribe.preprocessing.quality_figure import draw
 
-    table = read_numbers(confounds["confounds"])
+    table = read_numbers(Path(confounds["confounds"]))
     template = load_template(*output_grid(resolution))
     images = {"mean BOLD": _volume(resampling["boldref"])[0], "T1w": _volume(anatomy["t1w_in_template"])[0]}
     brain = _volume(resampling["brain_mask"])[0] > 0

@@ -14,6 +14,7 @@ from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checks import locate_dataset
 from boldscribe.data.events import TIMES
 from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, name_parts, run_label
+from boldscribe.data.stimulus_files import clean_path, other_spellings
 from boldscribe.data.tables import read_table
 from boldscribe.machinery.errors import UserError
 
@@ -220,7 +221,9 @@ def compare_videos(found: Survey, folder: Path) -> tuple[list[str], list[str]]:
     if not folder.is_dir():
         raise UserError(str(folder), "the video folder does not exist; name it with --stimuli, or put the videos there")
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and p.exists()}
-    named = set(found.stimuli) if found.column == "stim_file" else set()
+    named = {path for name in found.stimuli if (path := clean_path(name))} if found.column == "stim_file" else set()
+    spelled = other_spellings(folder, named)
+    named = {spelled.get(name, name) for name in named}
     return sorted(n for n in named - there if not (folder / n).is_file()), sorted(there - named)
 
 

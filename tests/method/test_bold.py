@@ -466,3 +466,19 @@ def test_series_of_responses(root: Path) -> None:
     assert trials["first_volume"].tolist() == list(range(8)) and trials["onset"].tolist()[:2] == [12.04, 16.0]
     with pytest.raises(UserError, match="signal is 'lss', which gives one response per trial, but n_volumes is 3"):
         experiment(root, signal="lss", n_volumes=3)
+
+
+def test_events_outside_a_run_have_no_response(root: Path) -> None:
+    """Rows and trials agree in a run with odd onsets, one of them missing, and in a run without trials."""
+    odd = raw_events(root, "01", "1", [-4.0, 10.0, 14.0, 50.0, 130.0])
+    odd.write_text(odd.read_text().replace("14.0", "n/a"))
+    raw_events(root, "01", "2", [])
+    whole = experiment(root, signal="lss", n_volumes=1)
+    path = root / "bold/sub-01_bold.npy"
+    write_series(whole, whole.datasets["had"], "had", "01", root / "derivatives", path)
+    assert np.load(path).shape[0] == 2 and [run["n_volumes"] for run in json.loads(path.with_suffix(".json").read_text())["runs"]] == [2, 0]
+    files = {name: root / f"01_{name}.parquet" for name in ("trials", "labels", "excluded")}
+    write_trials(as_step(whole, "trials", dataset="had"), "had", "01", series=path, checked=checked(root), **files)
+    trials, left_out = pd.read_parquet(files["trials"]), pd.read_parquet(files["excluded"])
+    assert trials["first_volume"].tolist() == [0, 1] and trials["onset"].tolist() == [10.0, 50.0]
+    assert left_out["reason"].tolist() == [NO_ONSET] * 3

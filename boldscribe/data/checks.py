@@ -102,7 +102,7 @@ def inspect_raw(config: Config, dataset: str, workers: int = 1) -> tuple[dict[st
         `missing_responses` and `remarks` for readers of the results; and all problems, with which the findings are incomplete.
 
     Raises:
-        UserError: folders do not exist, the lead-in cannot be detected, or the strict split leaves no clip.
+        UserError: folders do not exist, or the strict split leaves no clip.
     """
     design = config.datasets[dataset]
     report = locate_dataset(design)
@@ -114,7 +114,12 @@ def inspect_raw(config: Config, dataset: str, workers: int = 1) -> tuple[dict[st
         problems += found
     report["runs"] = {subject: list(labels) for subject, labels in runs.items()}
     events = read_all_events(design, runs, problems)
-    lead_in = lead_in_of(design, onsets) if (onsets := first_onsets(events)) else 0.0
+    lead_in = 0.0
+    if onsets := first_onsets(events):
+        try:
+            lead_in = lead_in_of(design, onsets)
+        except UserError as error:
+            problems.append(str(error))
     shown = described_events(design, events, lead_in, problems)
     for subject, bolds in runs.items():
         for label, bold in bolds.items():

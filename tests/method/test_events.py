@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checks import validate_raw
+from boldscribe.data.event_checks import RunEvents, first_onsets
 from boldscribe.data.events import stimulus_events, with_onset, within_run
 from boldscribe.data.layout import find_events, metadata
 from boldscribe.data.placement import displacement_path
@@ -304,6 +306,26 @@ def test_each_kind_of_problem_has_its_line(tmp_path: Path) -> None:
     assert "sub-12_task-action_run-3_events.tsv: columns: found onset; expected also duration, stim_file" in columns
     assert types.startswith("33 times: ") and types.endswith(" and 30 more") and "found no trial_type, expected the action" in types
     assert types.count("_events.tsv") == 3
+
+
+def test_a_lead_in_that_cannot_be_detected_hides_no_other_problem(config: Config) -> None:
+    settings = config.model_dump()
+    settings["datasets"]["had"] |= {"adapter": "had", "lead_in": "detect"}
+    for subject in ("01", "02"):
+        for run in (1, 2):
+            name = "v_Archery_id_-Pi3uPQ3mzE_start_54.0_label_1.mp4"
+            events_of(config, subject, run).write_text(table(f"7.5\t2\t1\t{name}"))
+    problems = damaged(Config.parse(settings), lambda root: (root / "sub-02/anat/sub-02_T1w.nii.gz").unlink())
+    assert len(problems) == 3 and "found no anat" in problems[0] and "found 7.5 s for the first clip" in problems[1]
+    assert "do not exist there" in problems[2]
+
+
+def test_an_invalid_first_onset_does_not_mislead_the_lead_in(tmp_path: Path) -> None:
+    runs = {}
+    for run, onsets in {"01": [0.1, 4.0, 8.0], "02": [math.nan, 4.1, 8.1], "03": [-3.0, 4.1, 8.1]}.items():
+        runs[run] = RunEvents(tmp_path / run, pd.DataFrame({"onset": sorted(onsets)}))
+    assert first_onsets({"01": runs}) == {str(tmp_path / "01"): 0.1}
+    assert list(first_onsets({"01": {"03": runs["03"]}}).values()) == [4.1], "where there is nothing else"
 
 
 def test_problems_of_one_kind_differ_in_file_and_value_only() -> None:

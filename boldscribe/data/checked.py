@@ -9,6 +9,8 @@ from typing import Any
 
 from boldscribe.machinery.errors import UserError
 
+OPTIONAL = {"renamed_clips"}  # not written where there are none, as in nearly all data sets
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -19,16 +21,19 @@ class Checked:
         broken_clips: reason why a clip cannot be decoded, by `stim_file`.
         kept_for_training, kept_for_testing: video sources that the strict split assigns to one side, by name of the fold, or of the
             data set if it is not rotated.
+        renamed_clips: file by `stim_file` in the events, where its name is spelled differently (`other_spellings`).
     """
 
     lead_in: float = 0.0
     broken_clips: dict[str, str] = field(default_factory=dict)
     kept_for_training: dict[str, list[str]] = field(default_factory=dict)
     kept_for_testing: dict[str, list[str]] = field(default_factory=dict)
+    renamed_clips: dict[str, str] = field(default_factory=dict)
 
     def as_report(self) -> dict[str, Any]:
-        """Return the entries of the JSON."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """Return the entries of the JSON; `renamed_clips` only if there are any."""
+        entries = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in entries.items() if value or name not in OPTIONAL}
 
 
 def read_checked(path: Path) -> Checked:
@@ -39,7 +44,7 @@ def read_checked(path: Path) -> Checked:
     """
     try:
         report = json.loads(path.read_text())
-        return Checked(**{name: report[name] for name in Checked.__dataclass_fields__})
+        return Checked(**{name: report[name] for name in Checked.__dataclass_fields__ if name in report or name not in OPTIONAL})
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             str(path), f"does not contain the findings of check_dataset ({error!r}); delete it and run the stage again"

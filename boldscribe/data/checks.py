@@ -11,27 +11,28 @@ from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checked import Checked
 from boldscribe.data.event_checks import (
-    RunEvents,
     check_clips,
+    check_onsets,
     clips_to_read,
     described_events,
     first_onsets,
     missing_responses,
-    onset_problems,
     read_all_events,
     remarks,
     sources_of_both_sides,
+    spelled_as_files,
+    unusable_trials,
 )
 from boldscribe.data.events import lead_in_of
 from boldscribe.data.images import FETCH_AGAIN, image_data, load_image, missing_bytes, repetition_time
 from boldscribe.data.layout import find_runs, find_t1w, metadata
 from boldscribe.data.preprocessed import preprocessed_runs
+from boldscribe.data.problems import grouped
 from boldscribe.data.splits import separate_sources
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.provenance.asset_lock import manifest
 
 TR_RANGE = (0.2, 10.0)
-SHOWN = 25
 
 
 def locate_dataset(dataset: Dataset) -> dict[str, Any]:
@@ -67,13 +68,29 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
 
 
 def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, Any]:
-    """Check that every subject of a raw data set has what preprocessing and trials need.
+    """Check that a raw data set has what preprocessing and trials need (`inspect_raw`).
+
+    Returns:
+        the findings of `inspect_raw`.
+
+    Raises:
+        UserError: all problems at once, one line for each kind, with file, field, found value, expected value, and remedy.
+    """
+    report, problems = inspect_raw(config, dataset, workers)
+    if problems:
+        raise UserError(str(config.datasets[dataset].bids_dir), *grouped(problems))
+    return report
+
+
+def inspect_raw(config: Config, dataset: str, workers: int = 1) -> tuple[dict[str, Any], list[str]]:
+    """Inspect what preprocessing and trials need of every subject of a raw data set.
 
     Per subject: a T1w image, runs, and all runs named by the split. Per image: header, complete data, no NaN, and a plausible TR that
-    agrees between header and sidecar. Per run: enough volumes, events with their columns, onsets inside the run, and a trial whose
-    window fits. Every video that later steps read must exist and is decoded as they will decode it. The few that fail are listed, and
-    their trials are excluded. Videos shown only in adaptation runs are not opened. In a rotation this holds for each fold.
-    With the engine `derivatives`, raw images are not needed: the runs are those of the derivatives, with masks and confounds.
+    agrees between header and sidecar. Per run: enough volumes, events with their columns, and a trial whose window fits. Trials that
+    cannot be used are left out later, but not nearly all may be so. Every video that later steps read must exist and is decoded as they
+    will decode it. The few that fail are listed, and their trials are excluded. Videos shown only in adaptation runs are not opened. In
+    a rotation this holds for each fold. With the engine `derivatives`, raw images are not needed: the runs are those of the derivatives,
+    with masks and confounds.
 
     Args:
         config: the experiment.
@@ -82,34 +99,48 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
 
     Returns:
         the findings: `locate_dataset`'s content, `runs` of each subject, the attributes of `Checked`, and, by subject,
-        `missing_responses` and `remarks` for readers of the results.
+        `missing_responses` and `remarks` for readers of the results; and all problems, with which the findings are incomplete.
 
     Raises:
-        UserError: all problems at once, each with file, field, found value, expected value, and remedy.
+        UserError: folders do not exist, or the strict split leaves no clip.
     """
     design = config.datasets[dataset]
     report = locate_dataset(design)
     images = _images_folder(config, dataset)
-    events, problems = read_all_events(design)
-    lead_in = lead_in_of(design, onsets) if (onsets := first_onsets(events)) else 0.0
-    report["runs"] = {}
+    problems: list[str] = []
+    runs: dict[str, dict[str, Path]] = {}
     for subject in design.subjects:
-        runs, found = _subject_problems(config, design, subject, images)
-        for label, bold in runs.items():
-            found += _run_problems(config, bold, images, events.get(subject, {}).get(label), lead_in)
+        runs[subject], found = _subject_problems(config, design, subject, images)
         problems += found
-        report["runs"][subject] = list(runs)
+    report["runs"] = {subject: list(labels) for subject, labels in runs.items()}
+    events = read_all_events(design, runs, problems)
+    lead_in = 0.0
+    if onsets := first_onsets(events):
+        try:
+            lead_in = lead_in_of(design, onsets)
+        except UserError as error:
+            problems.append(str(error))
     shown = described_events(design, events, lead_in, problems)
+    for subject, bolds in runs.items():
+        for label, bold in bolds.items():
+            if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
+                problems += found
+                continue
+            problems += repetition_time_problems(bold, images)
+            if label in shown.get(subject, {}):
+                shown[subject][label], found = check_onsets(config.bold, bold, repetition_time(load_image(bold, 4)), shown[subject][label])
+                problems += found
+    problems += unusable_trials(design, shown)
+    shown, respelled = spelled_as_files(design, shown)
     folds = {name: config.datasets[name] for name in config.folds(dataset)}
     clips = sorted({clip for fold in folds.values() for clip in clips_to_read(fold, shown)})
     broken, found = check_clips(design.videos, clips, config.stimuli.largest_broken_share, workers)
     if problems := problems + found:
-        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise UserError(str(design.bids_dir), *problems[:SHOWN], *more)
+        return report, problems
     kept = {name: separate_sources(fold, name, config.seed, *sources_of_both_sides(fold, shown)) for name, fold in folds.items()}
     for_training, for_testing = ({name: sides[i] for name, sides in kept.items()} for i in (0, 1))
-    report |= Checked(lead_in, broken, for_training, for_testing).as_report()
-    return report | {"missing_responses": missing_responses(shown), "remarks": remarks(design, shown)}
+    report |= Checked(lead_in, broken, for_training, for_testing, respelled).as_report()
+    return report | {"missing_responses": missing_responses(shown), "remarks": remarks(design, shown, respelled)}, []
 
 
 def _images_folder(config: Config, dataset: str) -> Path:
@@ -129,7 +160,7 @@ def _images_folder(config: Config, dataset: str) -> Path:
 def _subject_problems(config: Config, design: Dataset, subject: str, images: Path) -> tuple[dict[str, Path], list[str]]:
     """Return a subject's runs by label, and the problems of the subject's folder."""
     root, ready = Path(design.bids_dir), config.preprocessing.engine == "derivatives"
-    for folder in {root, images}:
+    for folder in {images} if ready else {root, images}:
         if not (folder / f"sub-{subject}").is_dir():
             there = ", ".join(sorted(p.name for p in folder.glob("sub-*") if p.is_dir())) or "none"
             return {}, [f"{folder}: found no sub-{subject} (present: {there}); correct train_subjects or validation_subjects"]
@@ -158,16 +189,6 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
     return runs, problems
 
 
-def _run_problems(config: Config, bold: Path, images: Path, events: RunEvents | None, lead_in: float) -> list[str]:
-    """Return the problems of a run's image and of its events."""
-    # no NaN check for derivatives: their data are read next, before anything is computed
-    if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
-        return found
-    if events is None:
-        return [*repetition_time_problems(bold, images), f"{bold}: found no events.tsv for the same run, expected one; add it"]
-    return [*repetition_time_problems(bold, images), *onset_problems(config.bold, bold, events, lead_in)]
-
-
 def _t1w_problems(root: Path, subject: str) -> list[str]:
     t1w = find_t1w(root, subject)
     if t1w is None:
@@ -176,6 +197,7 @@ def _t1w_problems(root: Path, subject: str) -> list[str]:
 
 
 def _image_problems(path: Path, ndim: int, *, may_hold_nan: bool = True) -> list[str]:
+    """Return the problems of an image; without `may_hold_nan`, its values are not read, since the next step reads them first."""
     try:
         image = load_image(path, ndim)
         if lacking := missing_bytes(path, image):

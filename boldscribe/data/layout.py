@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bids.layout.writing import build_path
 from boldscribe.data.images import load_image
 from boldscribe.machinery.errors import UserError
 
+EQUALLY_SPECIFIC = "is as specific for"
 # pybids' own patterns have no `res` entity
 PATTERN = (
     "sub-{subject}[/ses-{session}]/{datatype}/sub-{subject}[_ses-{session}][_task-{task}][_run-{run}][_from-{from}][_to-{to}]"
@@ -117,6 +119,12 @@ def find_preprocessed(
         runs = {label: path for label, path in unlabelled.items() if np.allclose(zooms[path], resolution, atol=0.01)}
     if not runs:
         there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii.gz")})
+        if not there and any((root / f"sub-{subject}").rglob("func/*_xfm.*")):
+            raise UserError(
+                str(root / f"sub-{subject}"),
+                "preprocessed BOLD: found none, but transforms, as fMRIPrep's --level minimal or resampling writes them; expected "
+                f"task-{task}…desc-preproc_bold.nii.gz; resample the raw BOLD with these transforms (preprocessing.engine: minimal)",
+            )
         raise UserError(
             str(root / f"sub-{subject}"),
             f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
@@ -132,20 +140,87 @@ def find_t1w(root: str | Path, subject: str) -> Path | None:
 
 
 def metadata(path: Path, root: str | Path) -> dict[str, Any]:
-    """Merge a file's JSON sidecars by the inheritance principle: those closer to the file override those closer to the root.
+    """Merge a file's JSON sidecars by the inheritance principle: the more specific override the others.
 
     Raises:
-        UserError: a sidecar that is not JSON.
+        UserError: a sidecar that is not JSON; two that are equally specific and contradict each other.
     """
     path, root = path.absolute(), Path(root).absolute()
-    name_parts = path.name.split(".")[0].split("_")
     folders = [root, *reversed([p for p in path.parents if p.is_relative_to(root) and p != root])]
+    suffix = path.name.split(".")[0].rpartition("_")[2]
     merged: dict[str, Any] = {}
-    for folder in folders:
-        for sidecar in sorted(folder.glob(f"*{name_parts[-1]}.json"), key=lambda p: len(p.name)):
-            if set(sidecar.stem.split("_")) <= set(name_parts):
-                try:
-                    merged |= json.loads(sidecar.read_text())
-                except (OSError, ValueError, TypeError) as error:
-                    raise UserError(str(sidecar), f"not a JSON object: {error}; repair it, or fetch its content") from None
+    for equals in inherited(folders, suffix, ".json", name_parts(path)):
+        contents = {}
+        for sidecar in equals:
+            try:
+                contents[sidecar] = dict(json.loads(sidecar.read_text()))
+            except (OSError, ValueError, TypeError) as error:
+                raise UserError(str(sidecar), f"not a JSON object: {error}; repair it, or fetch its content") from None
+        for (one, first), (other, second) in combinations(contents.items(), 2):
+            if contradicting := sorted(key for key in first.keys() & second.keys() if first[key] != second[key]):
+                raise UserError(str(one), f"{contradicting[0]}: found another value than in {other}, which {EQUALLY_SPECIFIC} {path.name}")
+        for content in contents.values():
+            merged |= content
     return merged
+
+
+def find_events(
+    root: str | Path, subject: str, session: str | None, task: str, runs: Iterable[str], variant: Mapping[str, str | None] = {}
+) -> dict[str, Path]:
+    """Find the events of each run by the inheritance principle, by run label; runs without events are omitted.
+
+    Args:
+        root: raw data set. Its images need not be there, so that other entities of the events are free, unless `variant` gives them.
+        runs: run labels.
+        variant: further entities of the runs, by their keys in file names; None for entities that the runs do not have.
+
+    Raises:
+        UserError: two equally specific files.
+    """
+    of_session = [f"ses-{session}"] if session else []
+    parts = [f"sub-{subject}", *of_session, "func"]
+    folders = [Path(root).joinpath(*parts[:i]) for i in range(len(parts) + 1)]
+    found = {}
+    for run in runs:
+        named = {"sub": subject, "ses": session, "task": task, "run": run, **variant}
+        if fitting := inherited(folders, "events", ".tsv", named, free=True):
+            if len(fitting[-1]) > 1:
+                first, second = fitting[-1][:2]
+                raise UserError(str(first), f"run {run}: found it and {second}, which {EQUALLY_SPECIFIC} the run; remove the wrong one")
+            found[run] = fitting[-1][0]
+    return found
+
+
+def inherited(
+    folders: Iterable[Path], suffix: str, extension: str, named: Mapping[str, str | None], free: bool = False
+) -> list[list[Path]]:
+    """List the files that apply to a file by the inheritance principle, from the least to the most specific.
+
+    A file is more specific if it is in a folder closer to the file or, in the same folder, has more entities.
+
+    Args:
+        folders: from the data set's root to the folder of the file.
+        suffix, extension: kind of the files to find, such as `events` and `.tsv`.
+        named: `name_parts` of the file.
+        free: accept entities that `named` does not have.
+
+    Returns:
+        lists of equally specific files.
+    """
+    found: list[list[Path]] = []
+    for folder in folders:
+        by_number: dict[int, list[Path]] = {}
+        for path in sorted(p for p in folder.glob(f"*{suffix}{extension}") if not p.name.startswith(".")):
+            parts = name_parts(path)
+            if path.name.removesuffix(extension).rpartition("_")[2] == suffix and all(
+                named[key] == value if key in named else free for key, value in parts.items()
+            ):
+                by_number.setdefault(len(parts), []).append(path)
+        found += [by_number[number] for number in sorted(by_number)]
+    return found
+
+
+def name_parts(path: Path) -> dict[str, str]:
+    """Return the entities in a file's name by their keys (`sub`, `task`, ...), with normalised run label."""
+    parts = dict(part.partition("-")[::2] for part in path.name.split(".")[0].split("_")[:-1])
+    return parts | {"run": run_label(parts["run"])} if "run" in parts else parts

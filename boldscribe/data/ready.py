@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset, PretrainingSet
-from boldscribe.data.checks import SHOWN, repetition_time_problems
+from boldscribe.data.checks import repetition_time_problems
 from boldscribe.data.images import load_image
 from boldscribe.data.placement import LARGEST_LOSS, place_in_grid
+from boldscribe.data.problems import grouped
 from boldscribe.data.runs import common_mask, read_runs
 from boldscribe.data.time_steps import time_steps
 from boldscribe.machinery.errors import UserError
@@ -44,8 +45,7 @@ def check_pretraining_set(config: Config, name: str) -> dict[str, Any]:
     subjects = tqdm(design.subjects, f"headers of {name}", mininterval=5)
     problems = [problem for subject in subjects for problem in _subject_problems(config, design, subject, reference)]
     if problems:
-        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise UserError(f"pretraining.{name}", *problems[:SHOWN], *more)
+        raise UserError(f"pretraining.{name}", *grouped(problems))
     image = load_image(reference, 4)
     return {"space": config.preprocessing.space, "grid_shape": list(image.shape[:3]), "affine": image.affine.tolist()}
 

@@ -16,6 +16,7 @@ from boldscribe.data.drift import cosines
 from boldscribe.data.images import image_data, load_image, repetition_time
 from boldscribe.data.layout import metadata
 from boldscribe.data.preprocessed import preprocessed_runs, start_time
+from boldscribe.data.tables import read_numbers
 from boldscribe.data.template import load_template
 from boldscribe.machinery.errors import UserError
 
@@ -109,10 +110,8 @@ def read_confounds(
     if table.isna().any(axis=None):
         broken = ", ".join(table.columns[table.isna().any()])
         raise UserError(str(bold), f"confounds: found NaN after the first rows in {broken}, expected numbers; repair the table")
-    everything = pd.read_csv(_confounds_path(bold), sep="\t", na_values="n/a", usecols=lambda c: c == "framewise_displacement")
-    if everything.empty:
-        raise UserError(str(_confounds_path(bold)), "columns: found no framewise_displacement, expected it; preprocess the run again")
-    return table, steady, everything["framewise_displacement"].to_numpy(np.float32)
+    displacement = read_numbers(_confounds_path(bold), ["framewise_displacement"])["framewise_displacement"]
+    return table, steady, displacement.to_numpy(np.float32)
 
 
 def _confounds_path(bold: Path) -> Path:

@@ -16,9 +16,8 @@ from tqdm import tqdm
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset, PretrainingSet
 from boldscribe.data.betas import separate_responses, standardised, trial_regressors
-from boldscribe.data.events import stimulus_events
+from boldscribe.data.events import run_events, stimulus_events, with_onset, within_run
 from boldscribe.data.images import image_data, load_image
-from boldscribe.data.layout import find_runs
 from boldscribe.data.placement import displacement_path, voxels_path
 from boldscribe.data.runs import Run, common_mask, read_runs
 from boldscribe.data.time_steps import average, time_steps
@@ -63,7 +62,7 @@ def write_series(
     runs = read_runs(config, design, subject, derivatives_dir)
     mask_XYZ, affine = common_mask(runs)
     voxels = np.flatnonzero(mask_XYZ).astype(np.int32)
-    trials = trials_of_runs(design, subject, lead_in) if config.bold.signal == "lss" and isinstance(design, Dataset) else None
+    trials = trials_of_runs(design, subject, lead_in, runs) if config.bold.signal == "lss" and isinstance(design, Dataset) else None
     rows_of_runs = [run_rows(run, seconds_per_volume, trials) for run in runs]
     n_rows = sum(map(len, rows_of_runs))
 
@@ -110,10 +109,11 @@ def write_series(
     save_array(displacement_path(output), np.array(displacement, np.float32), axes=["volume"], units="mm")
 
 
-def trials_of_runs(design: Dataset, subject: str, lead_in: float) -> dict[str, pd.DataFrame]:
-    """Read the `stimulus_events` of each of a subject's runs, by run label."""
-    files = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
-    return {run: stimulus_events(design, path, lead_in) for run, path in files.items()}
+def trials_of_runs(design: Dataset, subject: str, lead_in: float, runs: list[Run]) -> dict[str, pd.DataFrame]:
+    """Read the `stimulus_events` that took place in each of a subject's runs, by run label; also those that are unusable as trials."""
+    files = run_events(design, subject, [run.label for run in runs])
+    durations = {run.label: len(run.steady) * run.repetition_time for run in runs}
+    return {run: with_onset(within_run(stimulus_events(design, path, lead_in), durations[run])) for run, path in files.items()}
 
 
 def run_rows(run: Run, seconds_per_volume: float | None, trials: dict[str, pd.DataFrame] | None) -> list[slice]:
@@ -140,7 +140,8 @@ def run_signal(
     if trials is None:
         cleaned_TV = clean(data_TV, run.confounds_TK, run.steady, clip_sigma)
         return cleaned_TV if len(rows) == len(cleaned_TV) else average(cleaned_TV, run.steady, rows, clip_sigma)
-    events = trials[run.label]
+    if (events := trials[run.label]).empty:
+        return np.zeros((0, data_TV.shape[1]), np.float32)
     regressors_TN = trial_regressors(
         events["onset"].to_numpy(), events["duration"].to_numpy(), len(run.steady), run.repetition_time, run.start_time
     )

@@ -13,10 +13,9 @@ import pandas as pd
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checked import Checked, read_checked
-from boldscribe.data.events import stimulus_events
-from boldscribe.data.layout import find_runs
+from boldscribe.data.events import renamed, run_events, stimulus_events, within_run
 from boldscribe.data.placement import displacement_path
-from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
+from boldscribe.data.reasons import BROKEN, NO_ONSET, OTHER_SIDE, OUTSIDE, UNANSWERED
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, load_array
 from boldscribe.machinery.reproducible import generator
@@ -51,10 +50,11 @@ def write_trials(
     """Write `sub-XX_trials.parquet`, `sub-XX_labels.parquet` and `sub-XX_excluded.parquet` (docs/data.md).
 
     A window is `bold.n_volumes` volumes from the one nearest to onset + `bold.delay`; volume k is at StartTime + k TR. With
-    `bold.signal: lss` it is the trial's response, one row of the series. Trials are excluded, with the reason, if their window extends
-    beyond the end of the run, their clip cannot be decoded, they got no response (`missing_responses`), or the strict split keeps their
-    video source for the other side. Target subjects' runs that serve neither adaptation nor testing are ignored. Trials are numbered
-    before any exclusion, so that a number means the same under any setting.
+    `bold.signal: lss` it is the trial's response, one row of the series. Trials are excluded, with the reason, if their row in the
+    events has no valid onset, duration, stimulus or class, their window extends beyond the end of the run, their clip cannot be decoded,
+    they got no response (`missing_responses`), or the strict split keeps their video source for the other side. Target subjects' runs
+    that serve neither adaptation nor testing are ignored. Trials are numbered before any exclusion, so that a number means the same under
+    any setting.
 
     Args:
         config: the experiment (`bold`, `video_llama.instructions`, `seed`).
@@ -65,13 +65,13 @@ def write_trials(
         trials, labels, excluded: outputs.
 
     Raises:
-        UserError: a subject in neither role, runs without events or without series, onsets beyond the run, no trial left.
+        UserError: a subject in neither role, runs without events or without series, no trial left.
     """
     design = config.datasets[dataset]
     findings = read_checked(checked)
     _, header = load_array(series)
     displacement, _ = load_array(displacement_path(series))
-    events = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
+    events = run_events(design, subject, [run["run"] for run in header["runs"]])
     rows: list[dict[str, Any]] = []
     for run in header["runs"]:
         if run["run"] not in events:
@@ -79,7 +79,9 @@ def write_trials(
                 f"{design.bids_dir}/sub-{subject}",
                 f"events: found runs {', '.join(events) or 'none'}, expected run {run['run']} too, since it has BOLD; add its events.tsv",
             )
-        rows += _run_trials(config, run, design, events[run["run"]], findings.lead_in, displacement)
+        rows += _run_trials(config, run, design, events[run["run"]], findings, displacement)
+    if not rows:
+        raise UserError(f"{design.bids_dir}/sub-{subject}", "events: found no trial in any run, expected some; correct the events")
     for trial in rows:
         trial["role"] = role(design, subject, trial["run"])
     table = pd.DataFrame(rows)
@@ -108,6 +110,8 @@ def write_trials(
 def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: dict[str, Any]) -> tuple[str, str]:
     """Return the reason to exclude a trial and a detail, both empty if it is kept; adaptation trials' clips and sources are not checked."""
     kept_for_the_other = {"train": findings.kept_for_testing, "test": findings.kept_for_training}.get(trial["role"], {})
+    if trial["reason"]:
+        return trial["reason"], trial["detail"]
     if trial["first_volume"] < 0:
         return OUTSIDE, f"onset at {trial['onset']:.2f} s"
     if trial["role"] != "adapt" and trial["stim_file"] in findings.broken_clips:
@@ -120,30 +124,33 @@ def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: 
 
 
 def _run_trials(
-    config: Config, run: dict[str, Any], design: Dataset, path: Path, lead_in: float, displacement: np.ndarray
+    config: Config, run: dict[str, Any], design: Dataset, path: Path, findings: Checked, displacement: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Return the rows of a run's trials; `first_volume` is -1 if the window leaves the run."""
-    length = run["duration"]
+    """Return the rows of a run's trials; `first_volume` is -1 if the window leaves the run, or if the run does not have the onset."""
     settings = config.bold
-    rows = []
-    for i, event in enumerate(stimulus_events(design, path, lead_in).to_dict("records")):
-        onset = event["onset"]
-        if not 0 <= onset < length:
-            raise UserError(
-                str(path), f"onset: found {onset:g} s, expected 0 to {length:g} s, the length of its run; correct the events, or the TR"
-            )
-        first = i if settings.signal == "lss" else first_volume(onset + settings.delay, run["start_time"], run["repetition_time"])
+    rows: list[dict[str, Any]] = []
+    responses = 0  # rows of the run in a series of trial responses: those of all events with an onset
+    trials = renamed(stimulus_events(design, path, findings.lead_in), findings.renamed_clips)
+    for event in within_run(trials, run["duration"]).to_dict("records"):
+        timed = event["reason"] != NO_ONSET
+        first = -1
+        if timed and settings.signal == "lss":
+            first, responses = responses, responses + 1
+        elif timed:
+            first = first_volume(event["onset"] + settings.delay, run["start_time"], run["repetition_time"])
         inside = first >= 0 and first + settings.n_volumes <= run["n_volumes"]
         row = run["first_volume"] + first
         moved = displacement[row : row + settings.n_volumes] > settings.framewise_displacement
         rows.append(
             {
                 "run": run["run"],
-                "onset": onset,
                 "first_volume": row if inside else -1,
                 "n_volumes": settings.n_volumes,
                 "high_motion": float(moved.mean()) if inside else 0.0,
-                **{name: event[name] for name in ("stim_file", "action", "source", "start", "description", "answered")},
+                **{
+                    str(name): event[name]
+                    for name in ("onset", "stim_file", "action", "source", "start", "description", "answered", "reason", "detail")
+                },
             }
         )
     return rows

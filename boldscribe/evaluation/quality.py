@@ -13,11 +13,15 @@ import numpy as np
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
+from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED, UNUSABLE
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, load_array
 
-REASONS = {"outside_run": OUTSIDE, "broken_clip": BROKEN, "no_response": UNANSWERED, "other_side_of_split": OTHER_SIDE}
+REASONS = {
+    **{"outside_run": (OUTSIDE,), "broken_clip": (BROKEN,), "no_response": (UNANSWERED,), "other_side_of_split": (OTHER_SIDE,)},
+    "invalid_event": UNUSABLE,
+}
+RARE = "invalid_event"  # a column only where there are any
 COLUMNS = [
     *("dataset", "subject", "role", "runs", "volumes", "voxels", "trials", "trials_left_out", *REASONS, "missing_responses"),
     *("displacement_mean", "displacement_max", "volumes_above_limit", "trials_in_high_motion"),
@@ -35,7 +39,7 @@ def write_quality(
     checked: Path,
     csv: Path,
 ) -> None:
-    """Write one line per subject, source subjects first, with the columns `COLUMNS`.
+    """Write one line per subject, source subjects first, with the columns `COLUMNS`, without `invalid_event` if there is none.
 
     Args:
         config: the experiment (`bold.framewise_displacement`).
@@ -74,7 +78,7 @@ def write_quality(
                 "voxels": header["shape"][1],
                 "trials": len(kept),
                 "trials_left_out": len(left_out),
-                **{name: int((left_out["reason"] == reason).sum()) for name, reason in REASONS.items()},
+                **{name: int(left_out["reason"].isin(reasons).sum()) for name, reasons in REASONS.items()},
                 "missing_responses": missing[subject],
                 "displacement_mean": moved.mean() if len(moved) else np.nan,
                 "displacement_max": moved.max() if len(moved) else np.nan,
@@ -83,7 +87,8 @@ def write_quality(
             }
         )
     with atomic(csv) as part:
-        pd.DataFrame(lines)[COLUMNS].to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
+        shown = [column for column in COLUMNS if column != RARE or any(line[RARE] for line in lines)]
+        pd.DataFrame(lines)[shown].to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
 
 
 def _missing_responses(checked: Path, subjects: Sequence[str] | dict[str, str]) -> dict[str, int]:

@@ -156,8 +156,10 @@ def manifest(clone: Path, tag: str, out: Path, only: tuple[str, ...], git_url: s
     from boldscribe.machinery.files import gigabytes
 
     made = build_manifest(clone, tag, only=only, base_url=base_url, git_url=git_url)
+    for name, why in made.left_out.items():
+        click.echo(f"left out: {name}: {why}")
     if not made.files:
-        raise UserError("--only", f"found no file that matches {', '.join(only)}, expected some; correct the patterns")
+        raise UserError("--only", f"found no file to list that matches {', '.join(only) or '*'}, expected some; correct the patterns")
     write_manifest(made, out)
     unversioned = sum(entry.version_id is None and not entry.in_git for entry in made.files)
     click.echo(f"{out}: {len(made.files)} files, {gigabytes(made.size)}, {unversioned} of them large and without a version in the store")

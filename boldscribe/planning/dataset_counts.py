@@ -117,18 +117,18 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
     Raises:
         UserError: a subject has no runs, or events or the header of a BOLD image cannot be read.
     """
-    from boldscribe.data.events import stimulus_events
+    from boldscribe.data.events import run_events, stimulus_events
     from boldscribe.data.images import load_image
     from boldscribe.data.layout import find_runs
 
     viewed = {}
     for subject in dataset.subjects:
         runs = find_runs(dataset.bids_dir, subject, dataset.session, dataset.task)
-        events = find_runs(dataset.bids_dir, subject, dataset.session, dataset.task, "events", [".tsv"])
         if not runs:
             raise UserError(f"{dataset.bids_dir}/sub-{subject}", f"found no run of task-{dataset.task}")
         volumes = load_image(next(iter(runs.values())), 4).shape[3]
-        clips = {run: list(stimulus_events(dataset, events[run], 0.0)["stim_file"]) for run in runs.keys() & events.keys()}
+        shown = {run: stimulus_events(dataset, path, 0.0) for run, path in run_events(dataset, subject, runs).items()}
+        clips = {run: events.loc[events["reason"] == "", "stim_file"].tolist() for run, events in shown.items()}
         viewed[subject] = _Viewed(len(runs), volumes, clips)
     return viewed
 

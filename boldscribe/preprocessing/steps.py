@@ -245,11 +245,10 @@ def figure(folder: Path, anatomy: Given, resampling: Given, confounds: Given, re
     Returns:
         `figure` (`.png`).
     """
-    import pandas as pd
-
+    from boldscribe.data.tables import read_numbers
     from boldscribe.preprocessing.quality_figure import draw
 
-    table = pd.read_csv(confounds["confounds"], sep="\t", na_values="n/a")
+    table = read_numbers(Path(confounds["confounds"]))
     template = load_template(*output_grid(resolution))
     images = {"mean BOLD": _volume(resampling["boldref"])[0], "T1w": _volume(anatomy["t1w_in_template"])[0]}
     brain = _volume(resampling["brain_mask"])[0] > 0

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from boldscribe.starting.survey import Survey
 
 PAPER = ROOT / "config.yaml"
-SHOWN = 25
 folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -57,11 +56,12 @@ def init(
         return
     if bids_dir is None or out is None:
         raise UserError("boldscribe init", "expected BIDS_DIR and --out, or --cluster")
+    from boldscribe.data.problems import grouped
     from boldscribe.machinery.files import atomic
     from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
-    found = survey(bids_dir, task, session, column)
+    found = survey(bids_dir, task, session, column, derivatives)
     name = name or ("had" if found.had else label_of(bids_dir.resolve().name))
     if not (name.isascii() and name.isalnum()):
         raise UserError("--name", f"found {name!r}, expected only letters and digits")
@@ -96,10 +96,8 @@ def init(
     )
     if not no_check:
         _check(found, out, name)
-    for problem in found.problems[:SHOWN]:
-        click.echo(f"missing or wrong: {problem}")
-    if len(found.problems) > SHOWN:
-        click.echo(f"and {len(found.problems) - SHOWN} more")
+    for line in grouped(found.problems):
+        click.echo(f"missing or wrong: {line}")
     click.echo(f"{out}: written" + (f", and {manifest}" if manifest else ""))
     sys.exit(1 if found.problems else 0)
 
@@ -113,7 +111,7 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> 
     click.echo(f"{found.name}: {len(found.runs)} subjects, task {found.task}, session {found.session or '(none)'}")
     if found.others:
         click.echo(f"  excluded: {', '.join(found.others)}")
-    click.echo(f"  runs: {'; '.join(f'{n} of {k} subjects' for n, k in sorted(runs.items()))}")
+    click.echo(f"  runs: {'; '.join(f'{n} in each of {k} subjects' for n, k in sorted(runs.items()))}")
     click.echo(f"  repetition time: {', '.join(f'{tr:g} s ({n} runs)' for tr, n in found.repetition_times.most_common()) or 'not found'}")
     if onsets:
         click.echo(f"  first onsets: {onsets[0]:g} to {onsets[-1]:g} s{_onset_remark(found, onsets)}")
@@ -137,7 +135,7 @@ def _onset_remark(found: Survey, onsets: list[float]) -> str:
 def _check(found: Survey, out: Path, name: str) -> None:
     """Run the BIDS validator, load the written configuration, and run the pipeline's own check of the data."""
     from boldscribe.config import Config, check_experiment
-    from boldscribe.data.checks import validate_raw
+    from boldscribe.data.checks import inspect_raw
     from boldscribe.starting.validator import validate
 
     result = validate(found.root, headers=not found.unfetched)
@@ -150,8 +148,9 @@ def _check(found: Survey, out: Path, name: str) -> None:
         if found.unfetched and config.preprocessing.engine != "derivatives":
             click.echo("  images and videos: not opened, since the images have not been fetched yet")
             return
-        validate_raw(config, name)
+        _, problems = inspect_raw(config, name)
     except UserError as error:
-        found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]
-    else:
+        problems = list(error.problems)
+    found.problems += [p for p in problems if p not in found.problems and "that do not exist there" not in p]
+    if not problems:
         click.echo("  images, events and videos: everything that the pipeline will read is present and intact")

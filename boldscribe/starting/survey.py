@@ -12,8 +12,10 @@ import pandas as pd
 
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checks import locate_dataset
-from boldscribe.data.events import NOTHING, TIMES
-from boldscribe.data.layout import find_runs, find_t1w, metadata, run_label
+from boldscribe.data.events import TIMES
+from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, name_parts, run_label
+from boldscribe.data.stimulus_files import clean_path, other_spellings
+from boldscribe.data.tables import read_table
 from boldscribe.machinery.errors import UserError
 
 ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
@@ -40,6 +42,7 @@ class Survey:
         images: paths of T1w and BOLD images.
         unfetched: those that are links without content, as git-annex leaves them.
         problems: what is missing or wrong, one sentence each.
+        images_root: derivatives in which the runs are; None if the data set itself has BOLD.
     """
 
     root: Path
@@ -58,6 +61,12 @@ class Survey:
     images: list[Path] = field(default_factory=list)
     unfetched: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    images_root: Path | None = None
+
+    @property
+    def images_folder(self) -> Path:
+        """Folder of the runs."""
+        return self.images_root or self.root
 
     @property
     def complete(self) -> list[str]:
@@ -65,13 +74,16 @@ class Survey:
         return [s for s, runs in self.runs.items() if runs]
 
 
-def survey(root: Path, task: str | None = None, session: str | None = None, column: str | None = None) -> Survey:
+def survey(
+    root: Path, task: str | None = None, session: str | None = None, column: str | None = None, derivatives: Path | None = None
+) -> Survey:
     """Survey a raw BIDS data set without opening images.
 
     Args:
         root: root of the data set.
         task, session: BIDS labels, if there are several.
         column: column of the events that names the stimuli; by default the first of `STIMULUS_COLUMNS` that a run has.
+        derivatives: preprocessed data, whose runs count if the data set has events, but no BOLD.
 
     Raises:
         UserError: no BIDS data set, no BOLD in it, several tasks or sessions and none chosen, or a chosen one that does not exist.
@@ -79,20 +91,28 @@ def survey(root: Path, task: str | None = None, session: str | None = None, colu
     name = locate_dataset(Dataset(bids_dir=str(root)))["name"]
     description = json.loads((root / "dataset_description.json").read_text())
     found = Survey(root, name, had=HAD_NAME in name or ACCESSION in json.dumps(description), column=column)
-    bold = sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
+    if not (bold := _bold(root)) and derivatives is not None:
+        found.images_root, bold = derivatives, _bold(derivatives)
     if not bold:
-        raise UserError(str(root), "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; pass the root of a raw data set")
+        where = f"{root} or {derivatives}" if derivatives else str(root)
+        raise UserError(
+            where, "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; pass the root of a raw data set, or --derivatives"
+        )
     named = [dict(part.partition("-")[::2] for part in path.name.split("_")) for path in bold]
     found.task = _one("--task", "task", Counter(e.get("task", "") for e in named), task, found)
     of_task = [e for e in named if e.get("task") == found.task]
     found.session = _one("--session", "session", Counter(e.get("ses", "") for e in of_task), session, found) or None
-    for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
+    for folder in sorted(p for p in found.images_folder.glob("sub-*") if p.is_dir()):
         _survey_subject(found, folder.name.removeprefix("sub-"))
     found.unfetched = [path for path in found.images if not path.exists()]
     if found.unfetched:
         number = f"{len(found.unfetched)} of {len(found.images)} images"
         found.problems.insert(0, f"{root}: found {number} as links without content ({found.unfetched[0]}); fetch them")
     return found
+
+
+def _bold(root: Path) -> list[Path]:
+    return sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
 
 
 def _one(option: str, what: str, there: Counter[str], wanted: str | None, found: Survey) -> str:
@@ -114,8 +134,8 @@ def _survey_subject(found: Survey, subject: str) -> None:
         found.problems.append(f"sub-{subject}: expected only letters and digits in a label; rename the subject")
         return
     try:
-        runs = find_runs(root, subject, found.session, found.task, space=None, desc=None)
-        events = find_runs(root, subject, found.session, found.task, "events", [".tsv"])
+        runs = _runs(found, subject)
+        events = find_events(root, subject, found.session, found.task, runs)
     except UserError as error:
         found.problems.append(f"sub-{subject}: {error}")
         return
@@ -125,7 +145,7 @@ def _survey_subject(found: Survey, subject: str) -> None:
         return
     t1w = find_t1w(root, subject)
     found.images += [*([t1w] if t1w else []), *runs.values()]
-    if t1w is None:
+    if t1w is None and found.images_root is None:
         found.problems.append(f"sub-{subject}: found no anat/*_T1w.nii.gz, expected one; without it nothing can be aligned to the template")
     if list(root.glob(f"sub-{subject}/**/fmap/*.nii*")):
         found.fieldmaps.append(subject)
@@ -137,9 +157,18 @@ def _survey_subject(found: Survey, subject: str) -> None:
             found.problems.append(f"{path}: found no events.tsv for the same run, expected one; add it")
 
 
+def _runs(found: Survey, subject: str) -> dict[str, Path]:
+    """Return a subject's runs: of the data set itself, or of the derivatives, in any of their spaces."""
+    if found.images_root is None:
+        return find_runs(found.root, subject, found.session, found.task, space=None, desc=None)
+    folder = found.images_root.joinpath(f"sub-{subject}", *([f"ses-{found.session}"] if found.session else []), "func")
+    paths = sorted(folder.glob(f"*_task-{found.task}_*desc-preproc_bold.nii*"))
+    return dict(sorted((run_label(name_parts(path).get("run")), path) for path in paths))
+
+
 def _survey_sidecar(found: Survey, path: Path) -> None:
     try:
-        tr = metadata(path, found.root).get("RepetitionTime")
+        tr = metadata(path, found.images_folder).get("RepetitionTime")
     except UserError as error:
         found.problems.append(str(error))
         return
@@ -152,9 +181,9 @@ def _survey_sidecar(found: Survey, path: Path) -> None:
 def _survey_events(found: Survey, path: Path) -> None:
     """Survey columns, onsets and stimuli of a run's events."""
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        found.problems.append(f"{path}: not a tab-separated table ({error}); repair it")
+        table = read_table(path)
+    except UserError as error:
+        found.problems.append(str(error))
         return
     found.column = found.column or next((c for c in STIMULUS_COLUMNS if c in table), None)
     needed = [*TIMES, found.column or "stim_file"]
@@ -167,7 +196,7 @@ def _survey_events(found: Survey, path: Path) -> None:
             f"{path}: columns: found no trial_type, expected the action that each clip shows; add it, or name a stimulus_manifest"
         )
     column = found.column if found.column in table else None
-    shown = table[~table[column].str.strip().isin(NOTHING)] if column else table
+    shown = table[table[column].notna()] if column else table
     if "onset" in table and not (onsets := pd.to_numeric(shown["onset"], errors="coerce").dropna()).empty:
         found.first_onsets.append(float(onsets.min()))
     if not column:
@@ -175,7 +204,7 @@ def _survey_events(found: Survey, path: Path) -> None:
     if shown.empty:
         found.problems.append(f"{path}: {column}: found no row with a stimulus, expected one per trial")
     found.stimuli.update(shown[column])
-    kinds: Any = shown["trial_type"] if "trial_type" in shown else [""] * len(shown)
+    kinds: Any = shown["trial_type"].fillna("") if "trial_type" in shown else [""] * len(shown)
     for stimulus, kind in zip(shown[column], kinds, strict=True):
         found.actions.setdefault(stimulus, set()).add(kind)
 
@@ -192,7 +221,9 @@ def compare_videos(found: Survey, folder: Path) -> tuple[list[str], list[str]]:
     if not folder.is_dir():
         raise UserError(str(folder), "the video folder does not exist; name it with --stimuli, or put the videos there")
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and p.exists()}
-    named = set(found.stimuli) if found.column == "stim_file" else set()
+    named = {path for name in found.stimuli if (path := clean_path(name))} if found.column == "stim_file" else set()
+    spelled = other_spellings(folder, named)
+    named = {spelled.get(name, name) for name in named}
     return sorted(n for n in named - there if not (folder / n).is_file()), sorted(there - named)
 
 
@@ -209,7 +240,7 @@ def split_of(found: Survey) -> dict[str, list[str]]:
     common = [r for r in found.runs[targets[0]] if all(r in found.runs[t] for t in targets)] if targets else []
     n_test = max(1, round(len(common) / 4)) if len(common) > 1 else 0
     if not targets:
-        found.problems.append("subjects: found one with runs, expected at least two: one to train on and one to decode")
+        found.problems.append(f"subjects: found {len(subjects)} with runs, expected at least two: one to train on and one to decode")
     elif not n_test:
         there = "; ".join(f"sub-{t} has {', '.join(found.runs[t])}" for t in targets)
         found.problems.append(f"runs: found fewer than two that all target subjects have ({there}), expected one to adapt and one to test")

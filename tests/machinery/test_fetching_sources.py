@@ -112,6 +112,49 @@ def test_manifest_of_a_repository(repository, tmp_path):
     assert [e.path for e in read_manifest(out).files] == ["sub-01/bold.nii.gz"]
 
 
+def test_links_in_the_tree_are_followed_and_an_odd_file_alone_is_left_out(repository, tmp_path):
+    git(repository, "checkout", "-q", "main")
+    links = {
+        "task-x_bold.json": "events.tsv",  # to a file in git
+        "sub-02": "sub-01",  # to a folder
+        "sub-03/bold.nii.gz": "../sub-02/bold.nii.gz",  # through it, to a large file
+        "round.json": "round.json",
+        "out.json": "../elsewhere.json",
+        "absolute.json": "/etc/passwd",
+        "none.json": "no/such.json",
+        "sub-01/inside": "..",
+        "sub-01/out": "../../elsewhere",
+        "stimuli/b.mp4": "../.git/annex/objects/aa/bb/URL--http&c%%x/URL--http&c%%x",
+    }
+    for path, target in links.items():
+        (repository / path).parent.mkdir(exist_ok=True)
+        (repository / path).symlink_to(target)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "links")
+    made = build_manifest(repository, "main", git_url="https://github.com/x/ds000000")
+    files = {entry.path: entry for entry in made.files}
+    for path in ("sub-02/bold.nii.gz", "sub-03/bold.nii.gz"):
+        assert files[path] == Entry(path, 4, hashlib.sha256(b"bold").digest(), "NEW", False, "sub-01/bold.nii.gz")
+        assert made.url(files[path]) == "https://store.example/bucket/ds000000/sub-01/bold.nii.gz?versionId=NEW"
+    followed = files["task-x_bold.json"]
+    assert (followed.size, followed.digest) == (3, hashlib.sha256(b"new").digest())
+    assert made.url(followed).endswith("/events.tsv")
+    assert made.left_out == {
+        "absolute.json": "a link to /etc/passwd, which leads out of the tree",
+        "none.json": "a link to no/such.json, which is not in the tree",
+        "out.json": "a link to ../elsewhere.json, which leads out of the tree",
+        "round.json": "a link to round.json, which leads in circles",
+        "stimuli/b.mp4": "its key has no size, or neither SHA-256 nor MD5, so that it cannot be verified",
+        "sub-01/inside": "a link to .., a folder that contains the link",
+        "sub-01/out": "a link to ../../elsewhere, which leads out of the tree",
+    }
+    out = tmp_path / "m.parquet"
+    write_manifest(made, out)
+    assert read_manifest(out).files == made.files
+    answer = CliRunner().invoke(main, ["fetch", "manifest", str(repository), "--tag", "main", "--out", str(out)])
+    assert answer.exit_code == 0 and "left out: out.json: a link to ../elsewhere.json" in answer.output
+
+
 def test_no_repository(repository, tmp_path):
     for clone, tag, message in ((tmp_path, "1.0.0", "found no commit '1.0.0'"), (repository, "9.9.9", "found no commit '9.9.9'")):
         with pytest.raises(UserError, match=message):

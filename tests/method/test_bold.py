@@ -22,6 +22,7 @@ from boldscribe.data.images import save_image
 from boldscribe.data.layout import entity_path
 from boldscribe.data.placement import place_in_grid
 from boldscribe.data.ready import check_pretraining_set, subject_manifest
+from boldscribe.data.reasons import NO_ONSET
 from boldscribe.data.series import clean, smooth, write_series
 from boldscribe.data.time_steps import average, time_steps
 from boldscribe.data.trials import write_trials
@@ -342,8 +343,10 @@ def test_wrong_space(root: Path) -> None:
 def test_onset_beyond_run(root: Path) -> None:
     series(root, "01")
     raw_events(root, "01", "2", [10.0, 130.0])
-    with pytest.raises(UserError, match="onset: found 130 s, expected 0 to 120 s"):
-        index(root, "01")
+    trials, _ = index(root, "01")
+    left_out = pd.read_parquet(excluded(root / "01_trials.parquet"))
+    assert 10.0 in trials["onset"].tolist() and 130.0 not in trials["onset"].tolist()
+    assert [NO_ONSET, "onset: found 130 s, expected 0 to 120 s"] in left_out[["reason", "detail"]].to_numpy().tolist()
 
 
 def pretraining(root: Path, **preprocessing: Any) -> Config:
@@ -463,3 +466,19 @@ def test_series_of_responses(root: Path) -> None:
     assert trials["first_volume"].tolist() == list(range(8)) and trials["onset"].tolist()[:2] == [12.04, 16.0]
     with pytest.raises(UserError, match="signal is 'lss', which gives one response per trial, but n_volumes is 3"):
         experiment(root, signal="lss", n_volumes=3)
+
+
+def test_events_outside_a_run_have_no_response(root: Path) -> None:
+    """Rows and trials agree in a run with odd onsets, one of them missing, and in a run without trials."""
+    odd = raw_events(root, "01", "1", [-4.0, 10.0, 14.0, 50.0, 130.0])
+    odd.write_text(odd.read_text().replace("14.0", "n/a"))
+    raw_events(root, "01", "2", [])
+    whole = experiment(root, signal="lss", n_volumes=1)
+    path = root / "bold/sub-01_bold.npy"
+    write_series(whole, whole.datasets["had"], "had", "01", root / "derivatives", path)
+    assert np.load(path).shape[0] == 2 and [run["n_volumes"] for run in json.loads(path.with_suffix(".json").read_text())["runs"]] == [2, 0]
+    files = {name: root / f"01_{name}.parquet" for name in ("trials", "labels", "excluded")}
+    write_trials(as_step(whole, "trials", dataset="had"), "had", "01", series=path, checked=checked(root), **files)
+    trials, left_out = pd.read_parquet(files["trials"]), pd.read_parquet(files["excluded"])
+    assert trials["first_volume"].tolist() == [0, 1] and trials["onset"].tolist() == [10.0, 50.0]
+    assert left_out["reason"].tolist() == [NO_ONSET] * 3

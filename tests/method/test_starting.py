@@ -58,7 +58,13 @@ def test_a_sound_data_set_is_configured_and_passes_all_checks(root: Path) -> Non
     result = start(root)
     assert result.exit_code == 0, result.output
     assert "missing" not in result.output and "BIDS validator: 0 errors" in result.output
-    for words in ("3 subjects, task action", "2 of 3 subjects", "2 s (6 runs)", "first onsets: 4 to 4 s", "2 in 12 trials; 0 video(s)"):
+    for words in (
+        "3 subjects, task action",
+        "2 in each of 3 subjects",
+        "2 s (6 runs)",
+        "first onsets: 4 to 4 s",
+        "2 in 12 trials; 0 video(s)",
+    ):
         assert words in result.output
     config = written(root)
     assert list(config.datasets) == ["mydata"], "the paper's data sets are left out"

@@ -39,7 +39,7 @@ def annex_get(
         _clone(folder, git_url or manifest.source["git_url"], manifest.source["commit"])
         wanted = lacking(entries, folder)
         check_disk(wanted, folder)
-        paths = [entry.path for entry in wanted if not entry.in_git]
+        paths = [entry.stored_at or entry.path for entry in wanted if not entry.in_git]
         command = ["git", "annex", "get"] if program == "git-annex" else ["datalad", "get"]
         failed = [
             code

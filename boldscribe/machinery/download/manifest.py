@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -33,6 +33,7 @@ class Entry:
         digest: SHA-256 (32 bytes) or, if the data set has no other, MD5 (16 bytes).
         version_id: version of the object in an S3 store; None if no version is known to have this content.
         in_git: whether the content is in the git repository itself instead of git-annex.
+        stored_at: path in the repository and the store, if it differs: that of the file to which a link leads.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Entry:
     digest: bytes
     version_id: str | None = None
     in_git: bool = False
+    stored_at: str | None = None
 
     @property
     def algorithm(self) -> str:
@@ -67,10 +69,12 @@ class Manifest:
         source: accession, version, commit, annex_commit, licence, name, base_url, git_url, git_files_url, made; all
             text, empty if unknown.
         files: all files.
+        left_out: of a manifest that was just built, why files of the tree are not listed; not stored.
     """
 
     source: dict[str, str]
     files: tuple[Entry, ...]
+    left_out: dict[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def size(self) -> int:
@@ -84,10 +88,10 @@ class Manifest:
         git repository at the commit, since the store may have changed. `base_url` names a mirror of the same tree for all files.
         """
         if base_url is None and entry.in_git and entry.version_id is None and self.source["git_files_url"]:
-            return f"{self.source['git_files_url']}/{quote(entry.path)}"
+            return f"{self.source['git_files_url']}/{quote(entry.stored_at or entry.path)}"
         base = (base_url or self.source["base_url"]).rstrip("/")
         version = f"?versionId={quote(entry.version_id, safe='')}" if entry.version_id else ""
-        return f"{base}/{quote(entry.path)}{version}"
+        return f"{base}/{quote(entry.stored_at or entry.path)}{version}"
 
     def selected(self, parts: Iterable[str] = ("raw", "stimuli"), subjects: Sequence[str] | None = None) -> list[Entry]:
         """Select files by part and subject, including files of no subject.
@@ -125,6 +129,8 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
         "version_id": pa.array([e.version_id for e in manifest.files], pa.string()),
         "in_git": pa.array([e.in_git for e in manifest.files], pa.bool_()),
     }
+    if any(e.stored_at for e in manifest.files):
+        columns["stored_at"] = pa.array([e.stored_at for e in manifest.files], pa.string())
     table = pa.table(columns).replace_schema_metadata({SOURCE: json.dumps(manifest.source, sort_keys=True)})
     with atomic(path) as part:
         # sorted paths share prefixes; digests and versions are random
@@ -153,7 +159,9 @@ def read_manifest(path: str | Path) -> Manifest:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=["path", "bytes", "digest", "version_id", "in_git"])
+        table = pq.read_table(path)
+        names = ["path", "bytes", "digest", "version_id", "in_git", *(["stored_at"] if "stored_at" in table.column_names else [])]
+        table = table.select(names)
         source = json.loads((table.schema.metadata or {})[SOURCE])
     except FileNotFoundError:
         raise UserError(str(path), "the manifest does not exist; make it with `boldscribe fetch manifest` (docs/fetching.md)") from None
@@ -164,6 +172,7 @@ def read_manifest(path: str | Path) -> Manifest:
     files = tuple(Entry(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True))
     for entry in files:
         check_path(entry.path, str(path))
+        check_path(entry.stored_at or entry.path, str(path))
         if len(entry.digest) not in (16, 32) or entry.size < 0:
             raise UserError(
                 str(path), f"{entry.path}: found a digest of {len(entry.digest)} bytes, expected 32 or 16; make the manifest again"

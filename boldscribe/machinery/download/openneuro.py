@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from boldscribe.machinery.download.git_links import follow_links
 from boldscribe.machinery.download.manifest import Entry, Manifest
 from boldscribe.machinery.errors import UserError
 
@@ -62,6 +63,9 @@ class Store(NamedTuple):
 def build_manifest(clone: Path, tag: str, *, only: Sequence[str] = (), base_url: str | None = None, git_url: str | None = None) -> Manifest:
     """Build the manifest of a clone's tree at a tag.
 
+    A link to another file of the tree is listed with that file's content. Files that cannot be verified or fetched are left out
+    (`Manifest.left_out`): those whose key has no size and digest, links that lead to no file of the tree, and submodules.
+
     Args:
         clone: clone of the data set's repository, bare or not; needs its `git-annex` branch, but no content.
         tag: version, or anything that git accepts as a commit.
@@ -70,18 +74,23 @@ def build_manifest(clone: Path, tag: str, *, only: Sequence[str] = (), base_url:
         git_url: where the repository was cloned from; by default its `origin`.
 
     Raises:
-        UserError: no repository, no such tag, no `git-annex` branch, or no public store in it; a key without size and digest.
+        UserError: no repository, no such tag, no `git-annex` branch, or no public store in it.
     """
     commit = _git(clone, "rev-parse", "--verify", "--quiet", f"{tag}^{{commit}}", missing=f"found no commit {tag!r}").decode().strip()
     annex = _annex_branch(clone)
-    blobs = [blob for blob in _tree(clone, commit) if blob.mode != MODULE and (not only or any(fnmatchcase(blob.path, p) for p in only))]
     git_url = git_url or _origin(clone)
     store = _store(clone, annex, base_url)
+    blobs, left_out = _listed(clone, commit)
+    wanted = {path: blob for path, blob in blobs.items() if not only or any(fnmatchcase(path, p) for p in only)}
     versions = _versions(clone, annex, store)
-    files = [
-        Entry(blob.path, content.size, content.digest, versions.get((content.key, store.prefix + blob.path)), content.in_git)
-        for blob, content in zip(blobs, _contents(clone, blobs), strict=True)
-    ]
+    files = []
+    for (path, blob), content in zip(wanted.items(), _contents(clone, list(wanted.values())), strict=True):
+        if content is None:
+            left_out[path] = "its key has no size, or neither SHA-256 nor MD5, so that it cannot be verified"
+            continue
+        version = versions.get((content.key, store.prefix + blob.path))
+        files.append(Entry(path, content.size, content.digest, version, content.in_git, blob.path if blob.path != path else None))
+    left_out = {path: why for path, why in sorted(left_out.items()) if not only or any(fnmatchcase(path, p) for p in only)}
     description = _description(clone, commit)
     source = {
         "accession": store.prefix.strip("/").rpartition("/")[2] or clone.resolve().name.removesuffix(".git"),
@@ -96,7 +105,27 @@ def build_manifest(clone: Path, tag: str, *, only: Sequence[str] = (), base_url:
         "made": "boldscribe fetch manifest: sizes and digests from the annex keys of the tree and from its blobs, versions of the "
         "objects from the git-annex branch",
     }
-    return Manifest(source, tuple(sorted(files, key=lambda entry: entry.path)))
+    return Manifest(source, tuple(sorted(files, key=lambda entry: entry.path)), left_out)
+
+
+def _listed(clone: Path, commit: str) -> tuple[dict[str, Blob], dict[str, str]]:
+    """Return the file of the tree behind each path, links followed, and the paths without one, with the reason."""
+    left_out = {}
+    tree = {}
+    for blob in _tree(clone, commit):
+        if blob.mode == MODULE:
+            left_out[blob.path] = "a submodule, which is a repository of its own"
+        elif "\ufffd" in blob.path or "\\" in blob.path:
+            left_out[blob.path] = "a name that is not valid everywhere"
+        else:
+            tree[blob.path] = blob
+    linked = [blob for blob in tree.values() if blob.mode == LINK]
+    contents = _blobs(clone, (blob.name for blob in linked))
+    targets = {blob.path: content.decode(errors="replace") for blob, content in zip(linked, contents, strict=True)}
+    links = {path: target for path, target in targets.items() if POINTER.decode() not in target}
+    files = {path: blob for path, blob in tree.items() if path not in links}
+    found, broken = follow_links(links, files)
+    return files | {path: files[end] for path, end in found.items()}, left_out | broken
 
 
 def _git(clone: Path, *arguments: str, stdin: bytes | None = None, missing: str) -> bytes:
@@ -135,7 +164,7 @@ def _files_url(git_url: str, commit: str) -> str:
 
 
 def _tree(clone: Path, commit: str) -> Iterator[Blob]:
-    for line in _git(clone, "ls-tree", "-r", "-z", commit, missing="found no tree").decode().split("\0")[:-1]:
+    for line in _git(clone, "ls-tree", "-r", "-z", commit, missing="found no tree").decode(errors="replace").split("\0")[:-1]:
         head, _, path = line.partition("\t")
         mode, _, name = head.split()
         yield Blob(mode, name, path)
@@ -156,19 +185,16 @@ def _blobs(clone: Path, names: Iterable[str]) -> Iterator[bytes]:
             yield content
 
 
-def _contents(clone: Path, blobs: list[Blob]) -> Iterator[Content]:
+def _contents(clone: Path, blobs: list[Blob]) -> Iterator[Content | None]:
+    """Yield the content of each file; None if its key has no size and digest."""
     for blob, content in zip(blobs, _blobs(clone, (b.name for b in blobs)), strict=True):
         annexed = blob.mode == LINK or content.startswith(POINTER)
         if not annexed:
             yield Content(blob.name, len(content), hashlib.sha256(content).digest(), True)
             continue
         key = content.splitlines()[0].rpartition(b"/")[2].decode(errors="replace") if content else ""
-        if (match := KEY.match(key)) is None:
-            raise UserError(
-                f"{clone}: {blob.path}",
-                f"found the key {key!r}, expected one with size and SHA-256 or MD5; such a file cannot be verified",
-            )
-        yield Content(key, int(match["bytes"]), bytes.fromhex(match["digest"]), False)
+        match = KEY.match(key)
+        yield Content(key, int(match["bytes"]), bytes.fromhex(match["digest"]), False) if match else None
 
 
 def _description(clone: Path, commit: str) -> dict[str, object]:

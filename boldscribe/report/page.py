@@ -19,7 +19,7 @@ from boldscribe.config import Config
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.metrics import title_of
 from boldscribe.evaluation.notes import LABELS, author, notes, references, title
-from boldscribe.evaluation.score_tables import read_signatures
+from boldscribe.evaluation.score_tables import read_signatures, read_warnings
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.evaluation.typeset import columns_of
 from boldscribe.evaluation.verdicts import ALARM, alarms, verdicts
@@ -161,7 +161,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         packed.rows.clear()
     label, simulated = config.datasets[name].title or name, config.datasets[name].simulated is not None
     leaked, curves = leakage(results.of_folds("leakage", ".json")), results.curves()
-    raised = [*alarms(tests).values(), *copying(config, scores).values()]
+    raised = [*read_warnings(scored), *alarms(tests).values(), *copying(config, scores).values()]
     section = {
         "name": name,
         "label": label,

@@ -74,12 +74,16 @@ def familiar_clips(trained_BD: Tensor, unseen_BD: Tensor) -> FamiliarClips:
     return FamiliarClips(mean_D, directions_KD, scale, MARGIN * found.distances(unseen_BD).max())
 
 
+def familiar_files(connectors: str | Path) -> list[Path]:
+    """Return the file of statistics next to a file of connectors; none for Video-LLaMA's, which know real videos."""
+    return [path for path in [Path(connectors).with_name(NAME)] if path.is_file()]
+
+
 def load_familiar_clips(connectors: str | Path) -> FamiliarClips | None:
-    """Load the statistics that lie next to a file of connectors; None if there are none, as for Video-LLaMA, which knows real videos."""
-    path = Path(connectors).with_name(NAME)
-    if not path.is_file():
+    """Load the statistics that lie next to a file of connectors; None if there are none."""
+    if not (files := familiar_files(connectors)):
         return None
-    state, _ = load_weights(path, "run `make connectors` to make it again")
+    state, _ = load_weights(files[0], "run `make connectors` to make it again")
     return FamiliarClips(**{name: tensor.float() for name, tensor in state.items()})
 
 

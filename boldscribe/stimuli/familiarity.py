@@ -19,7 +19,7 @@ from boldscribe.machinery.files import atomic
 from boldscribe.models.weight_files import load_weights
 
 NAME = "familiar.safetensors"  # next to connectors.safetensors, if they were trained on rendered clips
-N_DIRECTIONS = 128
+N_DIRECTIONS = 128  # at most a quarter of the number of training clips, which leave nothing outside of as many directions as they are
 MARGIN = 1.25  # between the farthest clip that was rendered for calibration and the limit
 SHOWN = 3
 
@@ -67,7 +67,7 @@ def familiar_clips(trained_BD: Tensor, unseen_BD: Tensor) -> FamiliarClips:
     """Compute the statistics from the mean visual tokens of training clips, and the limit from rendered clips unseen in training."""
     mean_D = trained_BD.mean(0)
     centred_BD = trained_BD - mean_D
-    directions_KD = torch.linalg.svd(centred_BD, full_matrices=False).Vh[:N_DIRECTIONS]
+    directions_KD = torch.linalg.svd(centred_BD, full_matrices=False).Vh[: min(N_DIRECTIONS, len(trained_BD) // 4)]
     rest_BD = centred_BD - centred_BD @ directions_KD.T @ directions_KD
     scale = rest_BD.square().sum(1).mean().sqrt()
     found = FamiliarClips(mean_D, directions_KD, scale, torch.tensor(0.0))

@@ -89,7 +89,8 @@ def _kept_tokens(config: Config, models_dir: Path, scenes: list[Scene], path: Pa
 
 
 def _means(visual: NDArray[np.float16]) -> Tensor:
-    return torch.cat([mean_tokens(torch.from_numpy(part)) for part in np.array_split(visual, math.ceil(len(visual) / MEANS_AT_ONCE))])
+    parts = np.array_split(visual, math.ceil(len(visual) / MEANS_AT_ONCE))
+    return torch.cat([mean_tokens(torch.from_numpy(part.astype(np.float32))) for part in parts])
 
 
 def _kept_alignment(

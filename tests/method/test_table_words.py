@@ -13,6 +13,8 @@ from boldscribe.evaluation.notes import EXPECTED, origin, references, title
 from boldscribe.evaluation.published import published_scores
 from boldscribe.evaluation.score_tables import WARNINGS
 from boldscribe.evaluation.verdicts import alarms, verdicts
+from boldscribe.report.plots import identification_curve
+from boldscribe.report.scoreboard import groups
 from tests.method.test_tables import SIZES, _config, _make
 from tests.scored import write_scored
 
@@ -135,4 +137,10 @@ def test_chance_is_printed_as_style_earns_it(tmp_path: Path) -> None:
             ("cider", "CIDEr"),
         ):
             assert float(cells[name]) == pytest.approx(expected[metric], abs=0.006)
+    all_values, all_tests = pd.read_csv(made["csv"]), pd.read_csv(made["tests"])
+    last = groups(all_values, all_tests, "Total")[-1]
+    shown = {line.title: [cell.value for cell in line.cells] for line in last.lines}
+    assert f"{tests[tests['row'] == 'Total']['expected']['identification']:.2f}" in shown["Model, references permuted"]
+    figure = identification_curve(all_values, all_tests)
+    assert figure and f"by chance: {tests[tests['row'] == 'Total']['expected']['identification_2way']:.1f} % for k = 2" in figure.alt
     assert f"{EXPECTED} & " in tex and "| nominal chance |" in md and f"'{EXPECTED}' is what style earns" in md

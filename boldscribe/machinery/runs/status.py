@@ -284,15 +284,13 @@ def _entries_of(
 def _failed(job: Job, results: Path, folder: Path, trace: _Trace, account: Account | None, unseen_since: datetime | None) -> State:
     """Return the state of a job that is neither queued nor done: failed, unless it goes on for all that is known.
 
-    Args:
-        unseen_since: when the active controller started, if Slurm does not answer: silence does not tell whether its jobs have ended, but
-            the controller reports those that fail.
+    While Slurm does not answer, the controller that is active since `unseen_since` would report that its job failed.
     """
     slurm_log, attempt = trace.slurm_log, trace.attempt
     if attempt and not trace.exit and not trace.controller:
         fresh = datetime.now(UTC) - attempt.written < FRESH
-        unseen = bool(trace.slurm and unseen_since and attempt.started and attempt.started >= unseen_since)
-        if fresh or unseen if account is None else account.state in GOES_ON:
+        unseen = trace.slurm and unseen_since and attempt.started and attempt.started >= unseen_since
+        if account.state in GOES_ON if account else fresh or unseen:
             return State(job, RUNNING, attempt.started or attempt.written, attempt.node, slurm=trace.slurm)
     if account is not None and "_" in account.task:
         slurm_log = task_log(folder, job.rule, account.task)

@@ -83,8 +83,8 @@ lock: setup  ## Resolve requirements.in again
 connectors: setup  ## Train the miniature Video-LLaMA's connectors again
 	$(RUN) results/demo/connectors
 	cp results/demo/connectors/*.* boldscribe/models/weights/
-	@echo "Enter the new size and digest in data/versions.csv:"; wc -c boldscribe/models/weights/connectors.safetensors; \
-		sha256sum boldscribe/models/weights/connectors.safetensors
+	@echo "Enter the new sizes and digests in data/versions.csv:"; wc -c boldscribe/models/weights/*.safetensors; \
+		sha256sum boldscribe/models/weights/*.safetensors
 
 clean:  ## Remove the results of the demo
 	rm -rf results/demo results/demo-*

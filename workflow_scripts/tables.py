@@ -6,10 +6,11 @@ Run by hand: `python -m workflow_scripts.tables --help`.
 from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = (
-    "captioner.alignment_target captioner.hub_name captioner.kind captioner.revision datasets.*.description_column "
+    "captioner.hub_name captioner.kind captioner.revision datasets.*.description_column "
     "datasets.*.fold_of datasets.*.leave_out datasets.*.simulated datasets.*.table datasets.*.title datasets.*.train_subjects "
     "datasets.*.validation_subjects decoding.controls evaluation.bertscore_model evaluation.bootstrap_samples "
-    "evaluation.permutations evaluation.significance seed simulation.snr stage2.adaptation video_llama.do_sample"
+    "evaluation.permutations evaluation.significance seed simulation.snr stage2.adaptation video_llama.connectors "
+    "video_llama.do_sample video_llama.llm video_llama.visual_encoder"
 )
 
 

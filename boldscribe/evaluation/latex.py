@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from boldscribe.evaluation.comparisons import ANY, CHANCE
-from boldscribe.evaluation.notes import MARK
+from boldscribe.evaluation.notes import EXPECTED, MARK
 from boldscribe.evaluation.published import PUBLISHED
-from boldscribe.evaluation.typeset import STAR, Page, columns_of, group_of, name_of
+from boldscribe.evaluation.typeset import STAR, Page, columns_of, expected_scores, group_of, name_of, number
 from boldscribe.evaluation.verdicts import p_text
 
 SUBJECTS_PER_TABLE = 8
@@ -59,6 +59,8 @@ def _total(page: Page) -> Iterator[Line]:
         if name == "model":
             for over, low, high in (("over subjects", "low", "high"), ("over trials", "low_trials", "high_trials")):
                 yield "", [f"  95 % {over}", *(_ends(entries.get(m), low, high) for m in columns), "", ""]
+        if name == CHANCE and (expected := expected_scores(page.tests, "Total")):
+            yield "", [EXPECTED, *(number(expected.get(m)) for m in columns), "", ""]
 
 
 def _subject(page: Page, row: str) -> Iterator[Line]:
@@ -79,7 +81,7 @@ def _number(entry: Any, mark: str) -> str:
     if entry is None or pd.isna(entry["value"]):
         return ""
     wrong = not pd.isna(entry.get("note")) and entry.get("note")
-    return f"{entry['value'] + 1e-9:.2f}{MARK if wrong else mark}"
+    return number(entry["value"], MARK if wrong else mark)
 
 
 def _ends(entry: Any, low: str, high: str) -> str:

@@ -8,14 +8,16 @@ import pandas as pd
 
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.config import Config
+from boldscribe.evaluation.published import OF_THE_PAPER
+from boldscribe.models.names import is_miniature, language_model, video_model
 
 MARK = "†"
 
 
 def title(config: Config, dataset: str) -> str:
-    """Return number and name of a table, with a warning if the BOLD is simulated."""
+    """Return number and name of a table, and whether its BOLD is simulated or measured."""
     settings = config.datasets[dataset]
-    return f"Table {settings.table}. {settings.title or dataset}" + (": SIMULATED BOLD" if settings.simulated else "")
+    return f"Table {settings.table}. {settings.title or dataset}: {'SIMULATED' if settings.simulated else 'measured'} BOLD"
 
 
 def notes(config: Config, dataset: str, values: pd.DataFrame, signatures: Mapping[str, str], data: str) -> list[str]:
@@ -26,14 +28,8 @@ def notes(config: Config, dataset: str, values: pd.DataFrame, signatures: Mappin
         signatures: how each metric was computed (`read_signatures`).
         data: which test clips source subjects saw, and what is excluded (`trials_sentence`).
     """
-    published = "The paper does not name its validation subjects: its rows stand beside ours by their order."
-    if config.datasets[dataset].simulated:
-        published = (
-            f"The BOLD is simulated (signal at {config.simulation.snr:g} times the default): no brain was measured. The "
-            "published values were measured on other data, by larger models: they are not comparable with this miniature."
-        )
     return [
-        published,
+        origin(config, dataset, values),
         references(config),
         data,
         *intervals(config, dataset),
@@ -44,12 +40,34 @@ def notes(config: Config, dataset: str, values: pd.DataFrame, signatures: Mappin
     ]
 
 
+def origin(config: Config, dataset: str, values: pd.DataFrame) -> str:
+    """State whether the BOLD is simulated or measured, and whether published values in the table can be compared with ours."""
+    simulated, small = config.datasets[dataset].simulated, is_miniature(config.video_llama)
+    sentences = ["The BOLD was measured."]
+    if simulated:
+        sentences = [f"The BOLD is simulated (signal at {config.simulation.snr:g} times the default): no brain was measured."]
+    if not values["condition"].isin(OF_THE_PAPER).any():
+        sentences.append("The paper has no values of these data.")
+    elif simulated:
+        sentences.append("The published values were measured on other data, by larger models: they are not comparable with this miniature.")
+    else:
+        sentences.append("The paper does not name its validation subjects: its rows stand beside ours by their order.")
+        sentences += ["Its values were measured by larger models: they are not comparable with this miniature."] if small else []
+    return " ".join(sentences)
+
+
+def author(config: Config) -> str:
+    """Name who wrote the references."""
+    return video_model(config.video_llama) if config.captioner.kind == "video_llama" else config.captioner.author
+
+
 def references(config: Config) -> str:
-    """State who wrote the references, and the consequence if it is not Video-LLaMA."""
-    captioner = config.captioner
-    aligned = {"video_llama": "Video-LLaMA"}[captioner.alignment_target]
-    written = f"The references are captions by {captioner.author}; fMRI is aligned with the video tokens of {aligned}, whose LLM decodes."
-    if captioner.kind == "video_llama":
+    """State who wrote the references, with what fMRI is aligned and what decodes; and the consequence if it is not Video-LLaMA."""
+    own = config.captioner.kind == "video_llama"
+    aligned = "its video tokens" if own else f"the video tokens of {video_model(config.video_llama)}"
+    decoder = language_model(config.video_llama)
+    written = f"The references are captions by {author(config)}; fMRI is aligned with {aligned}, and {decoder} decodes."
+    if own and not is_miniature(config.video_llama):
         return written
     return f"{written} The paper's references are Video-LLaMA's: its scores and these are not comparable."
 
@@ -107,6 +125,7 @@ def conditions(config: Config, dataset: str) -> list[str]:
     return sentences
 
 
+NOMINAL, EXPECTED = "nominal chance", "model, references permuted"
 LABELS = {"model": "Model", "null": "Null controls", "control": "Controls", "ablation": "Ablations", "ceiling": "Ceilings"}
 
 
@@ -120,4 +139,8 @@ def metrics(config: Config, signatures: Mapping[str, str]) -> list[str]:
         "SacreBLEU is corpus-level per subject; all else are means over trials. Identification: the caption of the clip found among the "
         "distinct captions of the subject's test clips (top-1), or against others (n-way), by the cosine of sentence embeddings; ties "
         "are shared.",
+        f"'{NOMINAL}' of identification is 1 in the number of candidates. A text without a brain may exceed it: the candidates are "
+        "captions of all instructions, and the style of a text tells its own. "
+        f"'{EXPECTED}' is what style earns: the mean of the model's scores when the references of the trials of an instruction are "
+        "permuted.",
     ]

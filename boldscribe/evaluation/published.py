@@ -13,6 +13,7 @@ ROUNDING = 0.0051
 PUBLISHED = "published"
 RECOMPUTED = "published (mean of rows)"
 PRINTED = "published (as printed)"
+OF_THE_PAPER = (PUBLISHED, RECOMPUTED, PRINTED)
 
 
 def published_scores(table: int) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from boldscribe.evaluation.statistics import Floats, metrics_of, trial_statistics
 from boldscribe.machinery.errors import UserError
 
-SIGNATURES = b"signatures"  # in the metadata of the scores' schema
+# In the metadata of the scores' schema; the second only if there are any.
+SIGNATURES, WARNINGS = b"signatures", b"warnings"
 # Pairs are stored in single precision.
 ROUNDING = 1e-3
 AGAIN = "run the scores stage again"
@@ -128,3 +129,9 @@ def read_signatures(path: Path) -> dict[str, str]:
         raise UserError(str(path), f"found no signatures of the metrics; {AGAIN}")
     signatures: dict[str, str] = json.loads(stored[SIGNATURES])
     return signatures
+
+
+def read_warnings(paths: Sequence[Path]) -> list[str]:
+    """Read from tables of scores what their reader must know of the references (`warnings_of`), each warning once."""
+    stored = [(pq.read_schema(path).metadata or {}).get(WARNINGS, b"[]") for path in paths]
+    return list(dict.fromkeys(warning for warnings in stored for warning in json.loads(warnings)))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +24,12 @@ from boldscribe.evaluation.decoded import read_decoded
 from boldscribe.evaluation.identification import columns as identification_columns
 from boldscribe.evaluation.identification import identification
 from boldscribe.evaluation.metrics import METRICS
-from boldscribe.evaluation.score_tables import SIGNATURES
+from boldscribe.evaluation.score_tables import SIGNATURES, WARNINGS
 from boldscribe.evaluation.sentences import sentence_vectors
 from boldscribe.evaluation.signatures import metric_signatures
 from boldscribe.machinery.files import atomic
 from boldscribe.models.sentence_encoder import SentenceEncoder
+from boldscribe.stimuli.familiarity import warning
 
 OF_PAIRS = {name: metric.pair for name, metric in METRICS.items() if metric.pair}
 TEXT_SCORES = ["bertscore", "sacrebleu_1", "sacrebleu_2", "rouge_l_f", "rouge_l_p", "rouge_l_r", *OF_PAIRS]
@@ -148,12 +150,23 @@ def write_scores(
     table = table.join(score_pairs(table, references, bert_score, encoder, ways))
     statistics = statistics_columns(ways)
     own = table[table["trial"] == table["other"]]
-    _write(own[[*TRIAL, "instruction", *PAIR, *statistics]], scores, metric_signatures(bert_score, models_dir / "sentence_encoder"))
+    told: dict[bytes, Any] = {SIGNATURES: metric_signatures(bert_score, models_dir / "sentence_encoder")}
+    if warnings := warnings_of(captions):
+        told[WARNINGS] = warnings
+    _write(own[[*TRIAL, "instruction", *PAIR, *statistics]], scores, told)
     _write(table[[*TRIAL, "other", *statistics]].astype(dict.fromkeys(statistics, np.float32)), pairs, {})
 
 
-def _write(table: pd.DataFrame, path: Path, signatures: Mapping[str, str]) -> None:
+def warnings_of(captions: Sequence[Path]) -> list[str]:
+    """Return what a reader of scores against these captions must know: that the captioner does not know the clips, if so."""
+    tables = [pd.read_parquet(path) for path in captions]
+    clips = {clip for table in tables for clip in table["stim_file"]}
+    unlike = {clip for table in tables for clip in table.attrs.get("captioner", {}).get("unlike", [])}
+    return [warning(sorted(unlike), len(clips))] if unlike else []
+
+
+def _write(table: pd.DataFrame, path: Path, told: Mapping[bytes, Any]) -> None:
     content = pa.Table.from_pandas(table, preserve_index=False)
-    metadata = {**content.schema.metadata, SIGNATURES: json.dumps(signatures).encode()} if signatures else content.schema.metadata
+    metadata = {**content.schema.metadata, **{name: json.dumps(value).encode() for name, value in told.items()}}
     with atomic(path) as part:
         pq.write_table(content.replace_schema_metadata(metadata), part)

@@ -19,11 +19,11 @@ from boldscribe.evaluation.metrics import METRICS, WAYS, in_order
 from boldscribe.evaluation.notes import notes, title
 from boldscribe.evaluation.permutation import permuted_scores
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
-from boldscribe.evaluation.score_tables import Subject, read_scores, read_signatures, read_subjects
+from boldscribe.evaluation.score_tables import Subject, read_scores, read_signatures, read_subjects, read_warnings
 from boldscribe.evaluation.statistics import Floats, metrics_of, rows
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.evaluation.typeset import Page, markdown
-from boldscribe.evaluation.verdicts import alarms, verdicts
+from boldscribe.evaluation.verdicts import ALARM, alarms, verdicts
 from boldscribe.machinery.files import atomic
 from boldscribe.machinery.reproducible import generator
 
@@ -77,7 +77,8 @@ def make_tables(
     tested = judged(permutation_rows(config, dataset, names, own, conditions, metrics), contrasts, config.evaluation.significance)
     copied = copying(config, table)
     raised = alarms(tested) | copied
-    for alarm in raised.values():
+    unfit = [f"{ALARM}: {warning}" for warning in read_warnings(scores)]
+    for alarm in [*unfit, *raised.values()]:
         logging.getLogger(__name__).warning("%s: %s", dataset, alarm)
     measured["note"] = [raised.get(c, "") if row == "Total" else "" for c, row in zip(measured["condition"], measured["row"], strict=True)]
 
@@ -92,7 +93,7 @@ def make_tables(
     data = trials_sentence(config, dataset, labels, table, left_out_table)
     page = Page(
         title(config, dataset),
-        [*(f"{alarm}." for alarm in copied.values()), *verdicts(config, tested)],
+        [*(f"{alarm}." for alarm in [*unfit, *copied.values()]), *verdicts(config, tested)],
         values,
         contrasts,
         tested,

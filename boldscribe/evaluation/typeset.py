@@ -11,7 +11,7 @@ import pandas as pd
 from boldscribe.conditions import CONDITIONS
 from boldscribe.evaluation.comparisons import ANY, CHANCE
 from boldscribe.evaluation.metrics import in_order, title_of
-from boldscribe.evaluation.notes import LABELS, MARK
+from boldscribe.evaluation.notes import EXPECTED, LABELS, MARK, NOMINAL
 from boldscribe.evaluation.verdicts import p_text
 
 STAR = "*"
@@ -37,7 +37,7 @@ def columns_of(values: pd.DataFrame) -> dict[str, str]:
 
 def name_of(condition: str) -> str:
     """Return the name of a condition in tables."""
-    return CONDITIONS[condition].title if condition in CONDITIONS else condition
+    return CONDITIONS[condition].title if condition in CONDITIONS else NOMINAL if condition == CHANCE else condition
 
 
 def group_of(condition: str) -> str:
@@ -45,6 +45,12 @@ def group_of(condition: str) -> str:
     if condition == "model":
         return ""
     return LABELS[CONDITIONS[condition].kind] if condition in CONDITIONS else REST
+
+
+def expected_scores(tests: pd.DataFrame, row: str) -> dict[str, float]:
+    """Return what the model's texts score with permuted references, by metric: the level that style earns without the clip."""
+    own = tests[(tests["row"] == row) & (tests["condition"] == "model") & (tests["against"] == CHANCE) & (tests["metric"] != ANY)]
+    return {str(metric): float(value) for metric, value in own.set_index("metric")["expected"].dropna().items()}
 
 
 def grid(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[list[str]]:
@@ -56,7 +62,14 @@ def grid(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[list[str]]
         entries = {entry["metric"]: entry for entry in group.to_dict("records")}
         cells = [_cell(entries.get(m), "value", "low", "high") for m in columns]
         lines.append([group_of(str(condition)), name_of(str(condition)), *cells, p_text(own[condition]) if condition in own.index else ""])
+        if condition == CHANCE and (expected := expected_scores(tests, row)):
+            lines.append([REST, EXPECTED, *(number(expected.get(m)) for m in columns), ""])
     return lines
+
+
+def number(value: float | None, mark: str = "") -> str:
+    """Format a score; half a hundredth is rounded up, as in the paper: a mean of 35.755 is printed as 35.76."""
+    return "" if value is None or pd.isna(value) else f"{value + 1e-9:.2f}{mark}"
 
 
 def difference_grid(differences: pd.DataFrame, tests: pd.DataFrame, values: pd.DataFrame, row: str) -> list[list[str]]:
@@ -77,8 +90,7 @@ def _cell(entry: Mapping[Any, Any] | None, name: str, low: str, high: str) -> st
         return ""
     wrong = not pd.isna(entry.get("note")) and entry.get("note")
     mark = MARK if wrong else STAR if entry.get("beats") else ""
-    rounded = entry[name] + 1e-9  # half a hundredth is rounded up, as in the paper: a mean of 35.755 is printed as 35.76
-    value = f"{rounded:.2f}{mark}" if name == "value" else f"{rounded:+.2f}{mark}"
+    value = number(entry[name], mark) if name == "value" else f"{entry[name] + 1e-9:+.2f}{mark}"
     size = f" d {entry['effect_size']:.2f}" if not pd.isna(entry.get("effect_size")) else ""
     return value if pd.isna(entry[low]) else f"{value} [{entry[low]:.2f}, {entry[high]:.2f}]{size}"
 

@@ -11,6 +11,7 @@ from boldscribe.config import Config
 from boldscribe.evaluation.comparisons import ANY, CHANCE
 
 ALARM = "ALARM"
+UNFIT = "the references do not describe the clips"
 NOUNS: dict[Kind, str] = {"null": "null controls", "control": "other controls", "ablation": "other trainings", "ceiling": "ceilings"}
 
 
@@ -20,18 +21,44 @@ def p_text(p: float) -> str:
 
 
 def alarms(tests: pd.DataFrame) -> dict[str, str]:
-    """Return an alarm for each null control whose texts tell the trials' clips apart, all subjects together.
+    """Return an alarm for each condition whose texts contradict its kind, all subjects together: condition → alarm.
+
+    A null control knows nothing of the clips and must not tell them apart. A ceiling saw the clips: its texts must identify them, and
+    better than the model's. If not, the references are captions of something else.
 
     Args:
         tests: the columns `TESTS`.
     """
-    of_total = tests[(tests["row"] == "Total") & (tests["against"] == CHANCE) & (tests["kind"] == "null") & tests["beats"]]
-    return {
+    of_total = tests[tests["row"] == "Total"]
+    against_chance = of_total[of_total["against"] == CHANCE]
+    leaking = against_chance[(against_chance["kind"] == "null") & against_chance["beats"]]
+    raised = {
         str(condition): f"{ALARM}: the null control '{CONDITIONS[str(condition)].title}' tells trials apart (p = "
         f"{p_text(group['p_holm'].min())} after Holm), which it cannot unless something of the clips has leaked to it: believe no number "
         "here until that is found"
-        for condition, group in of_total.groupby("condition", sort=False)
+        for condition, group in leaking.groupby("condition", sort=False)
     }
+    for ceiling, own in against_chance[against_chance["kind"] == "ceiling"].groupby("condition", sort=False):
+        name = f"the ceiling '{CONDITIONS[str(ceiling)].title}'"
+        own = _identification(own)
+        lost = _identification(of_total[(of_total["condition"] == "model") & (of_total["against"] == ceiling)])
+        if not own["beats"].any():
+            raised[str(ceiling)] = (
+                f"{ALARM}: {name} saw the clips, but its texts do not identify them above chance (p = {p_text(own['p_holm'].min())} after "
+                f"Holm): {UNFIT}, or there are too few trials to tell: read some references next to their clips before you believe a number"
+            )
+        elif lost["beats"].any():
+            raised[str(ceiling)] = (
+                f"{ALARM}: the model identifies the clips better than {name}, which saw them (p = {p_text(lost['p_holm'].min())} after "
+                f"Holm): {UNFIT}: read some references next to their clips before you believe a number"
+            )
+    return raised
+
+
+def _identification(tests: pd.DataFrame) -> pd.DataFrame:
+    """Select the tests of identification; of any score, if there are none of identification."""
+    of_clips = tests[tests["metric"].str.startswith("identification")]
+    return of_clips if len(of_clips) else tests[tests["metric"] == ANY]
 
 
 def verdicts(config: Config, tests: pd.DataFrame) -> list[str]:
@@ -49,12 +76,15 @@ def verdicts(config: Config, tests: pd.DataFrame) -> list[str]:
     for kind, noun in NOUNS.items():
         of_kind = overall[(overall["against"] != CHANCE) & (overall["kind"] == kind)]
         if len(of_kind):
-            sentences.append(_against(noun, of_kind, of_total))
+            sentences.append(_against(noun, of_kind, of_total, config.evaluation.significance))
     return sentences
 
 
-def _against(noun: str, overall: pd.DataFrame, of_total: pd.DataFrame) -> str:
-    """State how many controls of a kind the model beats, in how many scores, and which it does not beat."""
+def _against(noun: str, overall: pd.DataFrame, of_total: pd.DataFrame, significance: float) -> str:
+    """State how many controls of a kind the model beats, in how many scores, and which it does not beat, and why.
+
+    A claim needs both a small p (the texts tell trials apart better) and higher scores, so that a small p alone must be explained.
+    """
     beaten, others = overall[overall["beats"]], overall[~overall["beats"]]
     sentence = f"The model beats {len(beaten)} of {len(overall)} {noun}"
     if len(beaten):
@@ -65,10 +95,17 @@ def _against(noun: str, overall: pd.DataFrame, of_total: pd.DataFrame) -> str:
             f" (largest p after Holm {p_text(beaten['p_holm'].max())}; fewest scores against {CONDITIONS[str(fewest)].title}: "
             f"{counts['sum'].min()} of {counts['size'].max()})"
         )
-    if len(others):
-        named = [f"{CONDITIONS[name].title} (p = {p_text(p)})" for name, p in zip(others["against"], others["p_holm"], strict=True)]
-        sentence += f"; it does not beat {_listed(named)}"
+    apart = others["p_holm"] < significance
+    if not apart.all():
+        sentence += f"; it does not beat {_named(others[~apart])}"
+    if apart.any():
+        them = "it" if apart.sum() == 1 else "them"
+        sentence += f"; it tells trials apart better than {_named(others[apart])}, but does not beat {them}: its scores are not higher"
     return sentence + "."
+
+
+def _named(tests: pd.DataFrame) -> str:
+    return _listed([f"{CONDITIONS[name].title} (p = {p_text(p)})" for name, p in zip(tests["against"], tests["p_holm"], strict=True)])
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -18,13 +18,14 @@ from boldscribe.conditions import KINDS
 from boldscribe.config import Config
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.metrics import title_of
-from boldscribe.evaluation.notes import LABELS, notes, title
-from boldscribe.evaluation.score_tables import read_signatures
+from boldscribe.evaluation.notes import LABELS, author, notes, references, title
+from boldscribe.evaluation.score_tables import read_signatures, read_warnings
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.evaluation.typeset import columns_of
 from boldscribe.evaluation.verdicts import ALARM, alarms, verdicts
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic
+from boldscribe.models.names import video_model
 from boldscribe.report.evidence import leakage, left_out_table, noise_ceiling, quality, retrieval_table
 from boldscribe.report.figures import css_colours
 from boldscribe.report.gallery import RULE, SHOWN, examples
@@ -128,7 +129,9 @@ def write_report(config: Config, files: Files, output: Path) -> None:
         datasets=datasets,
         rule=RULE.format(seed=config.seed),
         kinds=", ".join(LABELS[kind].lower() for kind in KINDS),
-        author=config.captioner.author,
+        references=references(config),
+        author=author(config),
+        models=video_model(config.video_llama),
         origin=record.origin,
         citation=CITATION,
         version=__version__,
@@ -158,7 +161,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         packed.rows.clear()
     label, simulated = config.datasets[name].title or name, config.datasets[name].simulated is not None
     leaked, curves = leakage(results.of_folds("leakage", ".json")), results.curves()
-    raised = [*alarms(tests).values(), *copying(config, scores).values()]
+    raised = [*read_warnings(scored), *alarms(tests).values(), *copying(config, scores).values()]
     section = {
         "name": name,
         "label": label,
@@ -177,7 +180,7 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         "notes": notes(config, name, values, read_signatures(scored[0]), used),
         "files": [download(path) for path in [*paths.values(), *_texts(results)]],
         "forests": [figure for metric in shown_metrics(differences) if (figure := forest(differences, metric))],
-        "identification": identification_curve(values),
+        "identification": identification_curve(values, tests),
         "retrieval": retrieval_table(results.of_folds("retrieval", ".csv")),
         "curves": [(title, learning_curves(path, title)) for title, path in curves.items()],
         "examples": examples(scores, clips, results.folder("frames"), config.seed),

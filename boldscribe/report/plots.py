@@ -13,6 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMetho
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.evaluation.metrics import WAYS, title_of
 from boldscribe.evaluation.notes import LABELS
+from boldscribe.evaluation.typeset import expected_scores
 from boldscribe.machinery.errors import UserError
 from boldscribe.report.figures import INK, LINE, MARKERS, PALETTE, SOFT, Figure, as_svg, drawing
 
@@ -58,11 +59,13 @@ def forest(differences: pd.DataFrame, metric: str) -> Figure | None:
         return as_svg(canvas, f"Model minus control in {title_of(metric)}, percentage points: {shown}.")
 
 
-def identification_curve(values: pd.DataFrame) -> Figure | None:
+def identification_curve(values: pd.DataFrame, tests: pd.DataFrame) -> Figure | None:
     """Draw how often a trial's own caption is found among k of the subject's, for model, controls and chance; None without k.
 
+    Chance is the model's mean with permuted references, which its style earns; 1 in k if the tests have none.
+
     Args:
-        values: `D.csv` (docs/data.md).
+        values, tests: `D.csv`, `D_tests.csv` (docs/data.md).
     """
     total = values[(values["row"] == "Total") & values["metric"].str.fullmatch(WAYS)].dropna(subset=["value"])
     total = total[total["condition"].isin(CONDITIONS)].assign(k=total["metric"].str.extract(WAYS, expand=False).astype(int))
@@ -70,8 +73,10 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
     if not len(ways):
         return None
     with drawing(4.4, 3.7, left=0.62, bottom=0.45, top=0.75) as (canvas, ax):
-        ax.plot(ways, 100 / ways, color=INK, linestyle=(0, (2, 2)), linewidth=1.2)
-        handles = [Line2D([], [], color=INK, linestyle=(0, (2, 2)), label="Chance (1/k)")]
+        expected = expected_scores(tests, "Total")
+        chance = [expected.get(f"identification_{k}way", 100 / k) for k in ways]
+        ax.plot(ways, chance, color=INK, linestyle=(0, (2, 2)), linewidth=1.2)
+        handles = [Line2D([], [], color=INK, linestyle=(0, (2, 2)), label="Chance, with style")]
         for kind in KINDS:
             names = [c for c in CONDITIONS if CONDITIONS[c].kind == kind and c in set(total["condition"])]
             for name in names:
@@ -96,9 +101,10 @@ def identification_curve(values: pd.DataFrame) -> Figure | None:
         canvas.legend(handles=handles, loc="upper left", ncols=2, handlelength=2, columnspacing=1.2)
         model = total[total["condition"] == "model"].sort_values("k")
         shown = ", ".join(f"{v:.1f} % for k = {k}" for k, v in zip(model["k"], model["value"], strict=True))
+        by_chance = ", ".join(f"{v:.1f} % for k = {k}" for k, v in zip(ways, chance, strict=True))
         return as_svg(
             canvas,
-            f"Identification among k candidates. The model finds its own caption in this share of trials: {shown}; chance is 1 in k.",
+            f"Identification among k candidates. The model finds its own caption in this share of trials: {shown}; by chance: {by_chance}.",
         )
 
 

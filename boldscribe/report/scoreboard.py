@@ -11,8 +11,8 @@ import pandas as pd
 
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.evaluation.comparisons import ANY, CHANCE
-from boldscribe.evaluation.notes import LABELS, MARK
-from boldscribe.evaluation.typeset import columns_of
+from boldscribe.evaluation.notes import EXPECTED, LABELS, MARK
+from boldscribe.evaluation.typeset import columns_of, expected_scores, name_of, number
 from boldscribe.evaluation.verdicts import p_text
 
 OTHERS = "To compare with"
@@ -64,11 +64,17 @@ def groups(values: pd.DataFrame, tests: pd.DataFrame, row: str) -> list[Group]:
     lines: dict[str, list[Line]] = {}
     for name, group in values[values["row"] == row].groupby("condition", sort=False):
         name = str(name)
-        title = CONDITIONS[name].title if name in CONDITIONS else name[0].upper() + name[1:]
+        title = CONDITIONS[name].title if name in CONDITIONS else _capital(name_of(name))
         cells = _cells(group, metrics, {m for m in metrics if (name, m) in unbeaten})
         lines.setdefault(CONDITIONS[name].kind if name in CONDITIONS else OTHERS, []).append(Line(title, cells, name, p.get(name, "")))
+        if name == CHANCE and (expected := expected_scores(tests, row)):
+            lines[OTHERS].append(Line(_capital(EXPECTED), [Cell(number(expected.get(m))) for m in metrics], EXPECTED, ""))
     found = [Group(LABELS[kind], what, lines[kind]) for kind, what in KINDS.items() if kind in lines]
-    return found + ([Group(OTHERS, "chance, and the values printed in the paper", lines[OTHERS])] if OTHERS in lines else [])
+    return found + ([Group(OTHERS, "chance, and the values printed in the paper, if any", lines[OTHERS])] if OTHERS in lines else [])
+
+
+def _capital(name: str) -> str:
+    return name[0].upper() + name[1:]
 
 
 def _cells(group: pd.DataFrame, metrics: Sequence[str], unbeaten: set[str]) -> list[Cell]:
@@ -81,7 +87,7 @@ def _cells(group: pd.DataFrame, metrics: Sequence[str], unbeaten: set[str]) -> l
         entry = entries[metric]
         interval = "" if pd.isna(entry["low"]) else f"{entry['low']:.1f} to {entry['high']:.1f}"
         wrong = entry["condition"] not in CONDITIONS and bool(entry.get("note")) and not pd.isna(entry["note"])
-        cells.append(Cell(f"{entry['value'] + 1e-9:.2f}", interval, metric in unbeaten, wrong))
+        cells.append(Cell(number(entry["value"]), interval, metric in unbeaten, wrong))
     return cells
 
 

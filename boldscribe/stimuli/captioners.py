@@ -16,6 +16,7 @@ from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import load_array
 from boldscribe.models.device import best_device
 from boldscribe.models.hub_folder import check_hub_folder, stated_revisions
+from boldscribe.models.names import connectors, language_model
 from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former, model_folder
 from boldscribe.models.video_text import Timing, VideoTextModel
 
@@ -26,7 +27,7 @@ class Captioner(Protocol):
     Attributes:
         clips: names of the shard's clips.
         batch_size: questions per batch.
-        origin: identity of the model, for the file of its captions.
+        origin: identity of the model, for the file of its captions; `unlike` lists the clips that it does not know, if there are any.
     """
 
     clips: list[str]
@@ -64,9 +65,10 @@ class VideoLlamaCaptioner:
     def __init__(self, config: Config, features: Path, models_dir: Path, *, sampled: bool) -> None:
         self.settings, self.sampled = config.video_llama, sampled
         self.batch_size = self.settings.batch_size
-        self.origin = {"kind": "video_llama", "author": config.captioner.author}
         self.tokens, header = load_array(features)
         self.clips = header["clips"]
+        author = f"{language_model(self.settings)} with {connectors(self.settings)}"
+        self.origin = {"kind": "video_llama", "author": author, **{key: header[key] for key in ("unlike",) if key in header}}
         self.device = best_device()
         self.llm = load_llm(config, models_dir).to(self.device)
         self.q_former, self.projection = load_video_q_former(config).to(self.device), load_projection(config).to(self.device)

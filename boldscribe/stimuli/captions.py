@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from boldscribe.config import Config
 from boldscribe.machinery.files import atomic
 from boldscribe.machinery.reproducible import seed_everything
 from boldscribe.stimuli.captioners import load_captioner
+from boldscribe.stimuli.familiarity import warning
 from boldscribe.stimuli.shards import records
 
+log = logging.getLogger(__name__)
 COLUMNS = ["subject", "trial", "stim_file", "instruction", "text"]
 
 
@@ -28,7 +31,8 @@ def write_captions(
 ) -> None:
     """Caption the clips of a shard, one answer per record; records with the same clip and instruction share it.
 
-    Writes a table with `subject, trial, stim_file, instruction, text`; its attribute `captioner` identifies the model.
+    Writes a table with `subject, trial, stim_file, instruction, text`; its attribute `captioner` identifies the model. Clips that the
+    captioner does not know are told before they are captioned.
 
     Args:
         config: the experiment.
@@ -40,6 +44,8 @@ def write_captions(
     """
     seed_everything(config.seed, "captions again" if again else "captions", clips.name)
     captioner = load_captioner(config, clips, models_dir, sampled=again or config.video_llama.do_sample)
+    if unlike := captioner.origin.get("unlike"):
+        log.warning("%s", warning(unlike, len(captioner.clips)))
     role = "train" if clips.name.startswith("train") else "test"
     table = records(trials, labels, role)
     table = table[table["stim_file"].isin(captioner.clips)]

@@ -33,21 +33,25 @@ from boldscribe.models.video_llama import Connectors, encode_frames, load_encode
 from boldscribe.models.weight_files import load_weights
 from boldscribe.simulation.render import render
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
+from boldscribe.stimuli.familiarity import NAME, familiar_clips, mean_tokens
 from boldscribe.stimuli.frames import uniform_indices
 from boldscribe.training.checkpoints import fingerprint
 
 FIELDS = ("action", "actor", "colour", "place")
 SECTIONS = ("connectors", "video_llama", "stimuli", "simulation")
 CONTRAST_TEMPERATURE = 0.05
+MEANS_AT_ONCE = 100  # clips whose tokens are averaged in single precision
 
 
 def train_connectors(config: Config, models_dir: Path, out_dir: Path, work_dir: Path) -> None:
     """Train, evaluate on unseen clips, and write `connectors.safetensors`, its record `connectors.json`, and README.md.
 
+    `familiar.safetensors` tells later which clips are unlike the training clips (`boldscribe.stimuli.familiarity`).
+
     Args:
         config: sections `connectors`, `video_llama`, `stimuli`, `simulation` and the seed are read.
         models_dir: unpacked llm, visual_encoder and sentence_encoder.
-        out_dir: folder for the three files.
+        out_dir: folder for the four files.
         work_dir: keeps visual tokens and aligned Q-Formers, from which a stopped training run resumes.
     """
     seed_everything(config.seed, "connectors")
@@ -70,6 +74,7 @@ def train_connectors(config: Config, models_dir: Path, out_dir: Path, work_dir: 
     out_dir.mkdir(parents=True, exist_ok=True)
     with atomic(out_dir / "connectors.safetensors") as part:
         save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, part)
+    familiar_clips(*(_means(visual[split]) for split in ("train", "test"))).save(out_dir / NAME)
     record = _record(config, models_dir, out_dir, losses, accuracy, texts)
     write_json(out_dir / "connectors.json", record)
     with atomic(out_dir / "README.md") as part:
@@ -81,6 +86,11 @@ def _kept_tokens(config: Config, models_dir: Path, scenes: list[Scene], path: Pa
     if not path.exists():
         save_array(path, visual_tokens(config, models_dir, scenes), axes=["clip", "frame", "token", "feature"])
     return load_array(path)[0]
+
+
+def _means(visual: NDArray[np.float16]) -> Tensor:
+    parts = np.array_split(visual, math.ceil(len(visual) / MEANS_AT_ONCE))
+    return torch.cat([mean_tokens(torch.from_numpy(part.astype(np.float32))) for part in parts])
 
 
 def _kept_alignment(
@@ -273,7 +283,8 @@ def _readme(record: dict[str, Any]) -> str:
 
 `connectors.safetensors` holds the image Q-Former, the frame positions, the video Q-Former and the projection between two frozen
 models: EfficientNet-Lite0 and SmolLM2-135M-Instruct. They were trained by `make connectors` on {n_train:,} rendered clips
-that no data set uses; `connectors.json` is the record. This page is written by the same command.
+that no data set uses; `connectors.json` is the record. `familiar.safetensors` tells which clips are unlike those rendered clips
+(docs/captioners.md). This page is written by the same command.
 
 ## How often captions are right
 

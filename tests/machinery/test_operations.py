@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from boldscribe.cli import main
 from boldscribe.config import Config
+from boldscribe.machinery.cluster.controller import leave, take_over
 from boldscribe.machinery.cluster.dryrun import planned
 from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
@@ -183,24 +184,61 @@ def test_a_job_that_was_killed_leaves_a_header_and_no_entry(config: Config, tmp_
     assert failure.cause.lines == ("epoch 1", "epoch 2"), "of the last attempt alone"
 
 
-def test_steps_that_run_on_this_machine(config: Config, tmp_path: Path, alone: None) -> None:
+LAUNCHER = ["boldscribe.training.launch", "--processes", "1", "--nodes", "1", "--"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "rule", "wildcards"),
+    [([], "trials", {"subject": "01"}), (LAUNCHER, "stage1", {"encoder": "model"}), (LAUNCHER, "stage2", {"bridge": "model"})],
+)
+def test_steps_that_run_on_this_machine_run_however_long_their_logs_are_silent(
+    launcher: list[str], rule: str, wildcards: dict[str, str], config: Config, tmp_path: Path, alone: None
+) -> None:
     """The process is real, its program a stand-in that waits."""
-    job, results = one(config, "trials", dataset="had", subject="01"), Path(config.paths.results)
+    job, results = one(config, rule, dataset="had", **wildcards), Path(config.paths.results)
     (tmp_path / "workflow_scripts").mkdir()
-    (tmp_path / "workflow_scripts" / "trials.py").write_text("import time; time.sleep(60)")
-    command = [sys.executable, "-m", "workflow_scripts.trials", "--trials", *(f"results/{name}" for name in job.outputs)]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    (tmp_path / "workflow_scripts" / f"{rule}.py").write_text("import time; time.sleep(60)")
+    command = [sys.executable, "-m", *launcher, f"workflow_scripts.{rule}", "--made", *(f"results/{name}" for name in job.outputs)]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    shown = Progress(config, results, tmp_path, [job])
+    (results / job.log).parent.mkdir(parents=True)
+    (results / job.log).write_text(f"{header(job, when=datetime.now(UTC) + timedelta(seconds=2))}\n")
+    os.utime(results / job.log, (time.time() - 300,) * 2)
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as process:
         try:
             deadline = time.monotonic() + 20
             while not steps(tmp_path) and time.monotonic() < deadline:
                 time.sleep(0.05)
             overview = survey(config, results, tmp_path)
-            assert [s.job for s in overview.states if s.state == RUNNING] == [job]
+            assert [s.job for s in overview.states if s.state == RUNNING] == [job] and not overview.failures()
             assert cell([state_of(overview, job)]).startswith("[cyan]running") and "here" in cell([state_of(overview, job)])
+            assert shown.line().startswith("0 of 1 jobs done, 1 running; ")
             assert not steps(tmp_path / "results"), "another folder's"
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("after", "queue", "accounted", "state"),
+    [(1, None, "", RUNNING), (-60, None, "", FAILED), (1, "", "", FAILED), (1, "", "RUNNING", RUNNING), (1, "", "TIMEOUT", FAILED)],
+)
+def test_a_silent_job_of_slurms(
+    after: float, queue: str | None, accounted: str, state: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Slurm does not answer, the controller that started a job would report its failure; Slurm's own word counts more."""
+    (tmp_path / ".snakemake").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr("boldscribe.machinery.cluster.controller._held", [])
+    take_over(tmp_path)
+    job, results = one(config, "stage1", dataset="had", encoder="model"), Path(config.paths.results)
+    if queue is not None:
+        monkeypatch.setattr("boldscribe.machinery.runs.status.sacct", lambda jobs: {"5": account(accounted)} if accounted else {})
+        monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", squeue=queue))
+    (results / job.log).parent.mkdir(parents=True)
+    (results / job.log).write_text(f"{header(job, slurm='5', when=datetime.now(UTC) + timedelta(seconds=after))}\n")
+    os.utime(results / job.log, (time.time() - 300,) * 2)
+    assert state_of(survey(config, results, tmp_path), job).state == state
+    leave(tmp_path)
 
 
 def test_slurms_queue_is_told_apart_by_folder_comment_and_header(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
+from boldscribe.evaluation.score_tables import WARNINGS
 from boldscribe.evaluation.verdicts import verdicts
 from boldscribe.machinery.errors import UserError
 from boldscribe.report.evidence import leakage
@@ -120,16 +121,20 @@ def test_alarms_are_raised_and_stand_first(few: Results, tmp_path: Path) -> None
     scores = texts.to_pandas()
     scores["reference"] += " " + scores["subject"] + scores["trial"].astype(str)  # no two of them the same
     scores.loc[scores["condition"] == "model", "prediction"] = scores["reference"]
+    told = {**texts.schema.metadata, WARNINGS: b'["9 of 9 clips are unlike the rendered clips"]'}
     copied = tmp_path / "scores" / "had.parquet"
     copied.parent.mkdir()
-    pq.write_table(pa.Table.from_pandas(scores).replace_schema_metadata(texts.schema.metadata), copied)
+    pq.write_table(pa.Table.from_pandas(scores).replace_schema_metadata(told), copied)
     others = {"tests": [changed], "leakage": [leaking], "scores": [copied], "maps": []}
-    write_report(config, {**files, **others}, tmp_path / "report.html")
+    models = {"llm": "embedded", "visual_encoder": "embedded", "connectors": "boldscribe/models/weights/connectors.safetensors"}
+    embedded = config.model_copy(update={"video_llama": config.video_llama.model_copy(update=models)})
+    write_report(embedded, {**files, **others}, tmp_path / "report.html")
     text = text_of((tmp_path / "report.html").read_text())
     glance = text[text.index("At a glance") :]
     places = [
         glance.index(words)
         for words in (
+            "9 of 9 clips are unlike",
             "null control 'shuffled trials' tells trials apart",
             "the texts of 'model' equal their references",
             "The split is strict",
@@ -138,6 +143,7 @@ def test_alarms_are_raised_and_stand_first(few: Results, tmp_path: Path) -> None
         )
     ]
     assert places == sorted(places) and places[0] < 60
+    assert "captions by a miniature video model (EfficientNet-Lite0, SmolLM2" in glance and "captions by Video-LLaMA" not in text
 
 
 def test_tables_show_every_value_and_the_papers_errors(results: Results, page: str) -> None:

@@ -26,6 +26,7 @@ from boldscribe.models.video_llama import (
 )
 from boldscribe.simulation.render import render
 from boldscribe.simulation.scenes import draw_scenes
+from boldscribe.stimuli.familiarity import load_familiar_clips
 from boldscribe.stimuli.frames import uniform_indices
 from boldscribe.training.connectors import FIELDS, names, train_connectors
 
@@ -154,6 +155,8 @@ def test_connectors_are_trained_again_by_the_rules_function(demo: Config, models
     )
     load_video_q_former(trained)
     load_projection(trained)
+    familiar = load_familiar_clips(trained.video_llama.connectors)
+    assert familiar and familiar.limit > 0 and not familiar.unlike(["mean"], familiar.mean_D[None])
 
 
 def test_missing_weights_are_named(demo: Config, tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ def at_work(folder: Path) -> dict[str, Any] | None:
     return _known(folder) if _is_held(folder) else None
 
 
+def running_since(folder: Path) -> datetime | None:
+    """Return when the active controller of a folder started, which may be this process; None if there is none."""
+    about = _about(folder) if _is_held(folder) else None
+    return datetime.fromisoformat(about["since"]) if about else None
+
+
 def leave(folder: Path) -> None:
     """Release the folder at the end of a run, however it ends (except by SIGKILL)."""
     if _held:
@@ -143,9 +149,14 @@ def _path(folder: Path) -> Path:
 
 
 def _known(folder: Path) -> dict[str, Any] | None:
+    about = _about(folder)
+    return about if about and about["process"] != os.getpid() else None
+
+
+def _about(folder: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads(_path(folder).read_text())
-        return content if content["process"] != os.getpid() else None
+        return content if content["process"] else None
     except (OSError, ValueError, KeyError):
         return None
 

@@ -29,7 +29,8 @@ def steps(folder: Path) -> list[Step]:
         command = process.info["cmdline"] or []
         if "-m" not in command or (process.info["uids"] and process.info["uids"].real != os.getuid()):
             continue
-        modules = [a for flag, a in itertools.pairwise(command) if flag == "-m" and a.startswith("workflow_scripts.")]
+        # training is started by a launcher, whose own options end with `--`
+        modules = [a for flag, a in itertools.pairwise(command) if flag in ("-m", "--") and a.startswith("workflow_scripts.")]
         if not modules:
             continue
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.machinery.cluster import queue as slurm
+from boldscribe.machinery.cluster.controller import running_since
 from boldscribe.machinery.cluster.queue import QueuedJob
 from boldscribe.machinery.configuration import Experiment
 from boldscribe.machinery.errors import UserError
@@ -28,6 +29,7 @@ from boldscribe.machinery.runs.logs import Attempt, controller_errors, controlle
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "not yet")
 SLACK = timedelta(seconds=10)  # between a log's last line and the ledger's entry
 FRESH = timedelta(minutes=1)  # a log this fresh means running: the queue may have been read earlier, or the job be on another machine
+GOES_ON = ("RUNNING", "PENDING", "COMPLETING", "REQUEUED")  # states in Slurm's accounting
 AFTERWORD = timedelta(minutes=2)  # time in which Snakemake may still write to Slurm's log of a finished job
 
 
@@ -135,8 +137,9 @@ def survey(config: Experiment, results: Path, folder: Path, explain: bool = True
             state = State(job, WAITING)
         made.append(state)
     accounts = sacct(t.slurm for _, _, t in suspects) if queue is not None and explain else {}
+    unseen_since = running_since(folder) if queue is None else None
     for at, job, trace in suspects:
-        made[at] = _failed(job, results, folder, trace, accounts.get(trace.slurm))
+        made[at] = _failed(job, results, folder, trace, accounts.get(trace.slurm), unseen_since)
     finished = [e for e in entries if e["exit"] == "completed"]
     return Overview(results, config, made, queue is not None, unnamed, other, finished)
 
@@ -278,12 +281,17 @@ def _entries_of(
     return [e for e in loose if abs(_time(e["ended"]) - attempt.written) < SLACK]
 
 
-def _failed(job: Job, results: Path, folder: Path, trace: _Trace, account: Account | None) -> State:
-    """Return the state of a job that is neither queued nor done: failed, unless its log is still being written."""
+def _failed(job: Job, results: Path, folder: Path, trace: _Trace, account: Account | None, unseen_since: datetime | None) -> State:
+    """Return the state of a job that is neither queued nor done: failed, unless it goes on for all that is known.
+
+    While Slurm does not answer, the controller that is active since `unseen_since` would report that its job failed.
+    """
     slurm_log, attempt = trace.slurm_log, trace.attempt
-    goes_on = account is None or account.state in ("RUNNING", "PENDING", "COMPLETING", "REQUEUED")
-    if attempt and goes_on and not trace.exit and not trace.controller and datetime.now(UTC) - attempt.written < FRESH:
-        return State(job, RUNNING, attempt.started or attempt.written, attempt.node, slurm=trace.slurm)
+    if attempt and not trace.exit and not trace.controller:
+        fresh = datetime.now(UTC) - attempt.written < FRESH
+        unseen = trace.slurm and unseen_since and attempt.started and attempt.started >= unseen_since
+        if account.state in GOES_ON if account else fresh or unseen:
+            return State(job, RUNNING, attempt.started or attempt.written, attempt.node, slurm=trace.slurm)
     if account is not None and "_" in account.task:
         slurm_log = task_log(folder, job.rule, account.task)
     evidence = Evidence(

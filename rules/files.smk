@@ -83,6 +83,12 @@ def dataset_manifest(wildcards):
     return manifest_path(manifest) if manifest else []
 
 
+def description_file(wildcards):
+    """The descriptions that are the data set's captions, if they are given in a file of their own."""
+    path = experiment.datasets[wildcards.dataset].description_file
+    return path if path and experiment.captioner.kind == "given" else []
+
+
 def raw_subject(wildcards):
     """A subject's raw data: the simulated folder, or the manifest of the measured data set."""
     whole = experiment.whole(wildcards.dataset)

@@ -13,10 +13,12 @@ from boldscribe.machinery.errors import UserError, user_errors
 from boldscribe.machinery.files import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boldscribe.config import Config
     from boldscribe.starting.survey import Survey
 
 PAPER = ROOT / "config.yaml"
-SHOWN = 25
 folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -28,6 +30,7 @@ folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--task", help="BIDS task label, if there are several.")
 @click.option("--session", help="BIDS session label, if there are several.")
 @click.option("--column", help="Column of the events that names the stimuli; stim_file or a similar one by default.")
+@click.option("--embedded", is_flag=True, help="Use the small models that come with Boldscribe, which run on a laptop.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Configuration to write, e.g. mine.yaml.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option("--no-check", is_flag=True, help="Skip the BIDS validator and the opening of images and videos.")
@@ -42,6 +45,7 @@ def init(
     task: str | None,
     session: str | None,
     column: str | None,
+    embedded: bool,
     out: Path | None,
     force: bool,
     no_check: bool,
@@ -58,7 +62,7 @@ def init(
     if bids_dir is None or out is None:
         raise UserError("boldscribe init", "expected BIDS_DIR and --out, or --cluster")
     from boldscribe.machinery.files import atomic
-    from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
+    from boldscribe.starting.proposal import dataset_of, engine_of, manifest_text, whole_text
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
     found = survey(bids_dir, task, session, column)
@@ -70,10 +74,8 @@ def init(
     manifest = out.with_name(f"{out.stem}_stimuli.tsv") if found.column and found.column != "stim_file" else None
     if taken := [str(p) for p in (out, manifest) if p and p.exists() and not force]:
         raise UserError(", ".join(taken), "already exists; name another file with --out, or pass --force to overwrite")
-    preprocessing, why = engine_of(derivatives, found.task)
+    preprocessing, why = engine_of(derivatives, found.task, embedded)
     dataset = dataset_of(found, split, stimuli, derivatives, manifest)
-    with atomic(out) as part:
-        part.write_text(config_text(name, dataset, preprocessing, why, out))
     if manifest:
         with atomic(manifest) as part:
             part.write_text(manifest_text(found, videos if videos.is_dir() else None))
@@ -82,6 +84,8 @@ def init(
         )
     elif found.column is None:
         found.problems.append("events: found no column that names stimuli, expected stim_file; add it, or name another with --column")
+    with atomic(out) as part:
+        part.write_text(whole_text(name, found, dataset, preprocessing, why, out, embedded))
     try:
         absent, unshown = compare_videos(found, videos)
     except UserError as error:
@@ -94,12 +98,9 @@ def init(
     _tell(
         found, split, why, "" if manifest else f"{len(unshown)} video(s) never shown" + (f" ({', '.join(unshown[:3])})" if unshown else "")
     )
-    if not no_check:
-        _check(found, out, name)
-    for problem in found.problems[:SHOWN]:
+    _check(found, out, name, opened=not no_check)
+    for problem in grouped(found.problems):
         click.echo(f"missing or wrong: {problem}")
-    if len(found.problems) > SHOWN:
-        click.echo(f"and {len(found.problems) - SHOWN} more")
     click.echo(f"{out}: written" + (f", and {manifest}" if manifest else ""))
     sys.exit(1 if found.problems else 0)
 
@@ -113,7 +114,7 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> 
     click.echo(f"{found.name}: {len(found.runs)} subjects, task {found.task}, session {found.session or '(none)'}")
     if found.others:
         click.echo(f"  excluded: {', '.join(found.others)}")
-    click.echo(f"  runs: {'; '.join(f'{n} of {k} subjects' for n, k in sorted(runs.items()))}")
+    click.echo(f"  runs: {'; '.join(f'{n} each of {k} subjects' for n, k in sorted(runs.items()))}")
     click.echo(f"  repetition time: {', '.join(f'{tr:g} s ({n} runs)' for tr, n in found.repetition_times.most_common()) or 'not found'}")
     if onsets:
         click.echo(f"  first onsets: {onsets[0]:g} to {onsets[-1]:g} s{_onset_remark(found, onsets)}")
@@ -134,24 +135,68 @@ def _onset_remark(found: Survey, onsets: list[float]) -> str:
     return ", counted from the first volume"
 
 
-def _check(found: Survey, out: Path, name: str) -> None:
-    """Run the BIDS validator, load the written configuration, and run the pipeline's own check of the data."""
+def _check(found: Survey, out: Path, name: str, opened: bool) -> None:
+    """Judge the written configuration: whether it can work, what should be known of the design, and, if wanted, the data themselves.
+
+    Args:
+        found: whose problems are added to.
+        out, name: the configuration, and its data set.
+        opened: run the BIDS validator, and open images and videos as the pipeline does.
+    """
     from boldscribe.config import Config, check_experiment
-    from boldscribe.data.checks import validate_raw
+    from boldscribe.data.event_checks import read_all_events
+    from boldscribe.planning.training_sizes import check_training_sizes
+    from boldscribe.starting.design import design_remarks, registration_remarks
+
+    config = Config.load(PAPER, out)
+    design = config.datasets[name]
+    if found.column in (found.columns or ()):
+        tr = found.repetition_times.most_common(1)[0][0] if found.repetition_times else None
+        remarks = design_remarks(design, read_all_events(design)[0], config.bold, tr)
+        if opened and not found.unfetched and not config.preprocessing.reads_derivatives:
+            remarks += registration_remarks(found.images)
+        for remark in remarks:
+            click.echo(f"note: {remark}")
+    checks = [lambda: check_experiment(config), lambda: check_training_sizes(config)]
+    if opened:
+        _validate(found)
+        if found.unfetched and config.preprocessing.engine != "derivatives":
+            click.echo("  images and videos: not opened, since the images have not been fetched yet")
+        else:
+            checks.append(lambda: _open(config, name))
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]
+
+
+def _validate(found: Survey) -> None:
+    """Run the BIDS validator."""
     from boldscribe.starting.validator import validate
 
     result = validate(found.root, headers=not found.unfetched)
     found.problems += [f"BIDS validator: {code}, {n} time(s), first: {place}" for code, (n, place) in result.errors.items()]
     n_errors = sum(n for n, _ in result.errors.values())
     click.echo(f"  BIDS validator: {result.left_out or f'{n_errors} errors, {result.warnings} warnings'}")
-    try:
-        config = Config.load(PAPER, out)
-        check_experiment(config)
-        if found.unfetched and config.preprocessing.engine != "derivatives":
-            click.echo("  images and videos: not opened, since the images have not been fetched yet")
-            return
-        validate_raw(config, name)
-    except UserError as error:
-        found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]
-    else:
-        click.echo("  images, events and videos: everything that the pipeline will read is present and intact")
+
+
+def _open(config: Config, name: str) -> None:
+    """Run the pipeline's own check of the data."""
+    from boldscribe.data.checks import validate_raw
+
+    validate_raw(config, name)
+    click.echo("  images, events and videos: everything that the pipeline will read is present and intact")
+
+
+def grouped(problems: Sequence[str]) -> list[str]:
+    """Join problems that differ only in where they are: the first three places, the number of the others, and what is wrong."""
+    alike: dict[str, list[str]] = {}
+    for problem in problems:
+        place, _, what = problem.partition(": ")
+        alike.setdefault(what, []).append(place)
+    lines = []
+    for what, places in alike.items():
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        lines.append(f"{', '.join(places[:3])}{more}: {what}" if what else "; ".join(places))
+    return lines

@@ -31,8 +31,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound data set of three subjects, which tests copy."""
-    return write_dataset(tmp_path_factory.mktemp("sound") / "my-data", subjects=3, name="Actions")
+    """A sound data set of three subjects, which tests copy: each run of the source subjects shows two clips of its own."""
+    root = write_dataset(tmp_path_factory.mktemp("sound") / "my-data", subjects=3, name="Actions")
+    for i, path in enumerate(sorted(root.glob("sub-0[12]/func/*_events.tsv"))[1:], 1):
+        for clip in "ab":
+            shutil.copy(root / "stimuli" / f"{clip}.mp4", root / "stimuli" / f"{clip}{i}.mp4")
+        path.write_text(EVENTS.replace("a.mp4", f"a{i}.mp4").replace("b.mp4", f"b{i}.mp4"))
+    return root
 
 
 @pytest.fixture

@@ -95,9 +95,8 @@ def init(
         found.problems.append(
             f"{videos}: found {len(absent)} file(s) of the events that do not exist there ({', '.join(absent[:3])}); add or rename them"
         )
-    _tell(
-        found, split, why, "" if manifest else f"{len(unshown)} video(s) never shown" + (f" ({', '.join(unshown[:3])})" if unshown else "")
-    )
+    never = f"{len(unshown)} video(s) never shown" + (f" ({', '.join(unshown[:3])})" if unshown else "")
+    _tell(found, split, why, "" if manifest else never, embedded)
     _check(found, out, name, opened=not no_check)
     for problem in grouped(found.problems):
         click.echo(f"missing or wrong: {problem}")
@@ -105,7 +104,7 @@ def init(
     sys.exit(1 if found.problems else 0)
 
 
-def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> None:
+def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str, embedded: bool) -> None:
     """Print what was found and what is proposed."""
     from collections import Counter
 
@@ -120,6 +119,10 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> 
         click.echo(f"  first onsets: {onsets[0]:g} to {onsets[-1]:g} s{_onset_remark(found, onsets)}")
     click.echo(f"  stimuli: {len(found.stimuli)} in {found.stimuli.total()} trials; {videos or 'video files to be named in the list'}")
     click.echo(f"  field maps: {len(found.fieldmaps)} of {len(found.runs)} subjects")
+    models = (
+        "small ones that come with Boldscribe" if embedded else "the paper's, from `boldscribe fetch weights`; --embedded takes small ones"
+    )
+    click.echo(f"  models: {models}")
     click.echo(f"  adapter: {'had, recognised as ds004488' if found.had else 'bids'}; {why}")
     click.echo("  proposed split:")
     for key, labels in split.items():
@@ -144,19 +147,9 @@ def _check(found: Survey, out: Path, name: str, opened: bool) -> None:
         opened: run the BIDS validator, and open images and videos as the pipeline does.
     """
     from boldscribe.config import Config, check_experiment
-    from boldscribe.data.event_checks import read_all_events
     from boldscribe.planning.training_sizes import check_training_sizes
-    from boldscribe.starting.design import design_remarks, registration_remarks
 
     config = Config.load(PAPER, out)
-    design = config.datasets[name]
-    if found.column in (found.columns or ()):
-        tr = found.repetition_times.most_common(1)[0][0] if found.repetition_times else None
-        remarks = design_remarks(design, read_all_events(design)[0], config.bold, tr)
-        if opened and not found.unfetched and not config.preprocessing.reads_derivatives:
-            remarks += registration_remarks(found.images)
-        for remark in remarks:
-            click.echo(f"note: {remark}")
     checks = [lambda: check_experiment(config), lambda: check_training_sizes(config)]
     if opened:
         _validate(found)
@@ -169,6 +162,21 @@ def _check(found: Survey, out: Path, name: str, opened: bool) -> None:
             check()
         except UserError as error:
             found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]
+    for remark in _remarks(found, config, name, opened and not found.unfetched):
+        click.echo(f"note: {remark}")
+
+
+def _remarks(found: Survey, config: Config, name: str, opened: bool) -> list[str]:
+    """Return remarks on the design and, if raw images are read and may be opened, on how they can be registered."""
+    from boldscribe.data.event_checks import read_all_events
+    from boldscribe.starting.design import design_remarks, registration_remarks
+
+    remarks = []
+    if found.column in (found.columns or ()):
+        remarks += design_remarks(config.datasets[name], read_all_events(config.datasets[name])[0], config.bold, found.repetition_time)
+    if opened and not config.preprocessing.reads_derivatives:
+        remarks += registration_remarks(found.images)
+    return remarks
 
 
 def _validate(found: Survey) -> None:

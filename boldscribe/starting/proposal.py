@@ -154,8 +154,13 @@ def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why:
     lines += ["", f"# {why}", "preprocessing:", *(f"  {key}: {json.dumps(value)}" for key, value in preprocessing.items())]
     for section, values in sections.items():
         lines += ["", *([f"# {SECTION_REMARKS[section]}"] if section in SECTION_REMARKS else []), f"{section}:"]
-        lines += [f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        lines += [f"  {key}: {_as_yaml(value)}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def _as_yaml(value: Any) -> str:
+    """Format a value as JSON, which YAML reads, except for numbers such as 3e-05, which it would take for words."""
+    return yaml.safe_dump(value).splitlines()[0] if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def whole_text(name: str, found: Survey, dataset: Dataset, preprocessing: dict[str, Any], why: str, out: Path, embedded: bool) -> str:
@@ -166,9 +171,8 @@ def whole_text(name: str, found: Survey, dataset: Dataset, preprocessing: dict[s
         found: the survey.
         embedded: use the small models.
     """
-    tr = found.repetition_times.most_common(1)[0][0] if found.repetition_times else None
     resolution = preprocessing.get("resolution", Config().preprocessing.resolution)
-    sections = merged(embedded_models(resolution) if embedded else {}, window_of(tr))
+    sections = merged(embedded_models(resolution) if embedded else {}, window_of(found.repetition_time))
     if embedded and dataset.description_column:
         sections["captioner"] = {"kind": "given"}
     text = config_text(name, dataset, preprocessing, why, out, sections)

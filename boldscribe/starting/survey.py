@@ -65,6 +65,11 @@ class Survey:
     problems: list[str] = field(default_factory=list)
 
     @property
+    def repetition_time(self) -> float | None:
+        """That of most runs (s); None if none is known."""
+        return next((tr for tr, _ in self.repetition_times.most_common(1)), None)
+
+    @property
     def complete(self) -> list[str]:
         """Subjects with at least one run."""
         return [s for s, runs in self.runs.items() if runs]

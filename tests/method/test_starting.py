@@ -6,10 +6,12 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -17,11 +19,17 @@ from snakemake.utils import update_config
 
 from boldscribe.cli import main
 from boldscribe.config import Config, check_experiment
+from boldscribe.config.brain_size import share_outside
+from boldscribe.config.data_settings import Dataset
 from boldscribe.config.experiment import paper_datasets
 from boldscribe.data.checks import validate_raw
+from boldscribe.data.event_checks import RunEvents
 from boldscribe.data.images import save_image
 from boldscribe.planning.dataset_counts import design_of
+from boldscribe.planning.training_sizes import check_training_sizes
 from boldscribe.starting import proposal
+from boldscribe.starting.design import design_remarks, registration_remarks
+from boldscribe.starting.init_command import grouped
 from boldscribe.starting.survey import Survey, split_of
 from boldscribe.starting.validator import validate
 from tests.small_dataset import EVENTS, write_dataset
@@ -63,7 +71,13 @@ def test_a_sound_data_set_is_configured_and_passes_all_checks(root: Path) -> Non
     result = start(root)
     assert result.exit_code == 0, result.output
     assert "missing" not in result.output and "BIDS validator: 0 errors" in result.output
-    for words in ("3 subjects, task action", "2 of 3 subjects", "2 s (6 runs)", "first onsets: 4 to 4 s", "2 in 12 trials; 0 video(s)"):
+    for words in (
+        "3 subjects, task action",
+        "2 each of 3 subjects",
+        "2 s (6 runs)",
+        "first onsets: 4 to 4 s",
+        "8 in 12 trials; 0 video(s)",
+    ):
         assert words in result.output
     config = written(root)
     assert list(config.datasets) == ["mydata"], "the paper's data sets are left out"
@@ -216,9 +230,9 @@ def test_had_is_recognised(root: Path) -> None:
     assert (dataset.session, dataset.bids_dir) == (None, str(root)), "not the values of config.yaml, over which it is merged"
 
 
-def derivative(folder: Path, space: str) -> None:
+def derivative(folder: Path, space: str, size: float = 3.0) -> None:
     name = f"sub-01_task-action_run-1{space}_desc-preproc_bold.nii.gz"
-    save_image(folder / "sub-01" / "func" / name, np.ones((3, 3, 3, 2)), np.diag([3.0, 3, 3, 1]), tr=2.0)
+    save_image(folder / "sub-01" / "func" / name, np.ones((3, 3, 3, 2)), np.diag([size, size, size, 1]), tr=2.0)
 
 
 def test_ready_derivatives_are_used_in_their_space(root: Path) -> None:
@@ -271,3 +285,132 @@ def test_a_folder_that_is_no_raw_data_set_is_refused(tmp_path: Path) -> None:
     assert "found no BIDS description" in start(empty).output
     (empty / "dataset_description.json").write_text('{"Name": "x"}')
     assert "found no sub-*" in start(empty).output
+
+
+def embedded(root: Path, *options: str) -> tuple[Result, Config]:
+    result = start(root, "--embedded", *options)
+    return result, written(root)
+
+
+def test_the_embedded_models_are_a_whole_configuration_that_can_work(root: Path, demo: Config) -> None:
+    result, config = embedded(root, "--no-check")
+    assert result.exit_code == 0, result.output
+    check_experiment(config)
+    check_training_sizes(config)
+    assert config.paths.results == "results/mydata" and config.seed == Config().seed
+    assert (config.preprocessing.engine, config.preprocessing.resolution) == ("embedded", 6.0)
+    assert config.video_llama == demo.video_llama and config.sc_mbm == demo.sc_mbm and config.evaluation == demo.evaluation
+    assert config.stage2.learning_rate == demo.stage2.learning_rate and config.stage2.min_learning_rate == 3e-5
+    assert round(config.stage1.holdout * 8) == 4, "of 8 clips"
+    assert config.stage1.batch_size == 4 and config.stage2.batch_size * config.stage2.accumulate == 2
+
+
+@pytest.mark.parametrize("size", [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0])
+def test_the_grid_of_embedded_models_contains_a_brain_at_the_resolution_of_derivatives(root: Path, size: float) -> None:
+    folder = root.parent / "fmriprep"
+    derivative(folder, "_space-MNI152NLin2009cAsym", size)
+    _, config = embedded(root, "--derivatives", str(folder), "--no-check")
+    assert config.preprocessing.resolution == size
+    assert share_outside(config.tokenizer.grid, size) == 0
+    n_tokens = np.prod(config.tokenizer.grid) // 2 ** (3 * len(config.tokenizer.channels))
+    assert n_tokens <= 256, "which trains on a laptop"
+
+
+def test_descriptions_in_the_events_are_the_captions_of_embedded_models(root: Path) -> None:
+    for path in root.glob("sub-*/func/*_events.tsv"):
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head + "\tcaption", *(f"{row}\tSomebody moves." for row in rows)]) + "\n")
+    _, config = embedded(root, "--no-check")
+    assert (config.captioner.kind, config.datasets["mydata"].description_column) == ("given", "caption")
+    check_experiment(config)
+    start(root, "--no-check", "--force")
+    assert written(root).captioner.kind == "video_llama", "the paper's captioner stays, and the descriptions are a ceiling"
+    assert "human" in written(root).conditions("mydata")
+    path.write_text(path.read_text().replace("caption", "words"))
+    start(root, "--no-check", "--force")
+    assert written(root).datasets["mydata"].description_column is None, "which one run lacks"
+
+
+def test_a_title_is_not_cut(root: Path) -> None:
+    name = "Watching people who do one thing or another, and saying what they do"
+    (root / "dataset_description.json").write_text(json.dumps({"Name": name, "BIDSVersion": "1.10.0"}))
+    start(root, "--no-check")
+    assert written(root).datasets["mydata"].title == name
+
+
+@pytest.mark.parametrize(("tr", "volumes"), [(0.5, 12), (0.8, 8), (1.0, 6), (2.0, 3), (3.0, 2), (8.0, 1)])
+def test_a_window_covers_the_same_time_at_any_repetition_time(root: Path, tr: float, volumes: int) -> None:
+    (root / "task-action_bold.json").write_text(json.dumps({"RepetitionTime": tr, "TaskName": "action"}))
+    start(root, "--no-check")
+    assert written(root).bold.n_volumes == volumes
+
+
+def test_too_few_clips_are_a_problem(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "my-data", subjects=3, name="Actions")
+    result = start(root, "--no-check")
+    assert result.exit_code == 1 and "found 2 clips shown to source subjects, expected at least 8" in result.output
+
+
+def events_of(actions: str, gap: float, clips: str | None = None) -> pd.DataFrame:
+    """Events of a run, by the letters of its actions and clips."""
+    return pd.DataFrame({"onset": np.arange(len(actions)) * gap, "trial_type": list(actions), "stim_file": list(clips or actions)})
+
+
+DESIGN = Dataset(train_subjects=["01"], validation_subjects=["02"], adaptation_runs=["01"], test_runs=["02"])
+UNIQUE, OTHERS = ("".join(map(chr, range(first, first + 40))) for first in (300, 400))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        (events_of("abcd" * 10, 8, UNIQUE), events_of("abcd" * 10, 8, OTHERS), []),
+        (events_of("abcd" * 10, 4, UNIQUE), events_of("abcd" * 10, 4, OTHERS), ["trials back to back: one every 4 s"]),
+        (events_of("a" * 20 + "b" * 20, 8, UNIQUE), events_of("ab" * 20, 8, OTHERS), []),
+        (events_of("a" * 20 + "b" * 20, 8, UNIQUE), events_of("b" * 20 + "a" * 20, 8, OTHERS), ["block design: 97% of"]),
+        (events_of("abcd" * 10, 8), events_of("efgh" * 10, 8), ["repeated stimuli: a clip is shown 10 to 10 times to a subject (mean 10)"]),
+        (events_of("abcd" * 10, 8, UNIQUE), events_of("abcd" * 10, 8, UNIQUE), ["shared stimuli: 40 of 40 test clips"]),
+        (events_of("abcd" * 10, 8, UNIQUE), events_of("abcd" * 2, 8, "ABCDEFGH"), ["test trials: 8 of sub-02; fewer than 20"]),
+    ],
+)
+def test_what_should_be_known_of_a_design_is_said(source: pd.DataFrame, target: pd.DataFrame, expected: list[str]) -> None:
+    events = {"01": {"01": RunEvents(Path(), source)}, "02": {"02": RunEvents(Path(), target)}}
+    remarks = design_remarks(DESIGN, events, Config().bold, 2.0)
+    assert len(remarks) == len(expected) and all(map(str.startswith, remarks, expected)), remarks
+
+
+@pytest.mark.parametrize(
+    ("shape", "zoom", "words"),
+    [((64, 64, 1, 3), 3.0, "3 mm thick (64 x 64 x 1 voxels)"), ((8, 8, 8, 3), 25.0, "voxels of 25 mm"), ((64, 64, 40, 3), 3.0, "")],
+)
+def test_images_that_cannot_be_registered_are_told(shape: tuple[int, ...], zoom: float, words: str, tmp_path: Path) -> None:
+    paths = [tmp_path / f"sub-0{i}_task-x_bold.nii.gz" for i in (1, 2)]
+    for path in paths:
+        save_image(path, np.zeros(shape, np.float32), np.diag([zoom, zoom, zoom, 1]), tr=2.0)
+    remarks = registration_remarks([*paths, tmp_path / "absent_T1w.nii.gz"])
+    assert len(remarks) == bool(words) and all(words in remark and "and 1 more" in remark for remark in remarks)
+
+
+def test_equal_problems_are_joined_and_hide_no_others() -> None:
+    problems = [*(f"run-{i}_events.tsv: columns: found no trial_type; add it" for i in range(36)), "sub-02: found no T1w", "one: alone"]
+    assert grouped(problems) == [
+        "run-0_events.tsv, run-1_events.tsv, run-2_events.tsv and 33 more: columns: found no trial_type; add it",
+        "sub-02: found no T1w",
+        "one: alone",
+    ]
+
+
+def test_a_video_is_entered_in_the_list_only_if_no_other_could_be_meant(tmp_path: Path) -> None:
+    for name in ("walk/3.mp4", "run/3.mp4", "run/4.mp4", "run/4.jpg", "run/5.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = Survey(
+        Path(), "", False, stimuli=Counter(["3", "4", "5", "run/3.mp4"]), actions={s: set() for s in ("3", "4", "5", "run/3.mp4")}
+    )
+    rows = dict(line.split("\t")[:2] for line in proposal.manifest_text(found, tmp_path).splitlines()[1:])
+    assert rows == {"3": "n/a", "4": "run/4.mp4", "5": "n/a", "run/3.mp4": "run/3.mp4"}
+
+
+def test_more_runs_are_tested_where_a_quarter_has_too_few_trials() -> None:
+    runs = {f"{i:02d}": [f"{r:02d}" for r in range(1, 9)] for i in range(1, 5)}
+    for trials, tested in ((20, 2), (10, 2), (6, 4), (2, 4)):
+        assert len(split_of(Survey(Path(), "", False, runs=runs, stimuli=Counter({"a": 32 * trials})))["test_runs"]) == tested

@@ -75,11 +75,11 @@ wildcard_constraints:
 def tell_missing(jobs):
     """Stop before anything runs or is queued if inputs of jobs are not on this machine, or too few for how they train; list all of it."""
     from boldscribe.fetching.missing import check_assets  # here, since no job process needs its tables and manifests
-    from boldscribe.planning.training_sizes import check_training_sizes
+    from boldscribe.planning.feasibility import check_feasible
 
     try:
         if any(rule in ("stage1", "stage2") for rule, _ in jobs):
-            check_training_sizes(experiment)
+            check_feasible(experiment)
         check_assets(experiment, jobs, f" --config {CONFIG}")
     except UserError as error:
         raise WorkflowError(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from math import ceil
 
 LARGEST_LOSS = 0.05  # share of a brain's voxels that the tokenizer's grid may cut off
 
@@ -49,5 +50,6 @@ def fitting_grid(resolution: float, stages: int) -> tuple[int, int, int]:
         stages: of the tokenizer.
     """
     stride = 2**stages
-    x, y, z = (int(-(-2 * (max(-ends[0], ends[-1]) / resolution + 0.5) // stride)) * stride for ends in ENDS)
+    halves = (max(-ends[0] / resolution - 0.5, ends[-1] / resolution + 0.5) for ends in ENDS)
+    x, y, z = (ceil(2 * half / stride) * stride for half in halves)
     return x, y, z

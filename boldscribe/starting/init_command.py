@@ -147,10 +147,10 @@ def _check(found: Survey, out: Path, name: str, opened: bool) -> None:
         opened: run the BIDS validator, and open images and videos as the pipeline does.
     """
     from boldscribe.config import Config, check_experiment
-    from boldscribe.planning.training_sizes import check_training_sizes
+    from boldscribe.planning.feasibility import check_feasible
 
     config = Config.load(PAPER, out)
-    checks = [lambda: check_experiment(config), lambda: check_training_sizes(config)]
+    checks = [lambda: check_experiment(config), lambda: check_feasible(config)]
     if opened:
         _validate(found)
         if found.unfetched and config.preprocessing.engine != "derivatives":

@@ -12,7 +12,7 @@ from boldscribe.config.brain_size import fitting_grid
 from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.files import ROOT
 from boldscribe.planning.dataset_counts import design_of
-from boldscribe.planning.training_sizes import ASSUMED, SMALLEST_HOLDOUT, fitting_holdout, training_trials
+from boldscribe.planning.feasibility import ASSUMED, SMALLEST_HOLDOUT, fitting_holdout, training_trials
 
 PROFILE = ROOT / "profiles" / "demo" / "experiment.yaml"
 ELSEWHERE = ("paths", "datasets", "preprocessing")  # sections of the profile that belong to its own data

@@ -6,19 +6,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from boldscribe.config import Config, check_experiment
+from boldscribe.data.checked import Checked
 from boldscribe.data.described import described, description_problems
 from boldscribe.data.event_checks import RunEvents
+from boldscribe.data.placement import displacement_path
+from boldscribe.data.reasons import UNDESCRIBED
+from boldscribe.data.trials import write_trials
 from boldscribe.descriptions import descriptions_of, read_descriptions
 from boldscribe.evaluation.notes import conditions, references
 from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.files import save_array
 from boldscribe.stimuli.captions import COLUMNS
 from boldscribe.stimuli.given_captions import write_given_captions
 from tests.as_step import as_step
+from tests.small_dataset import write_dataset
 
 A = ("A girl jumps.", "Somebody jumps, laughing.")
 FILES = {
@@ -183,3 +190,21 @@ def test_trials_without_description_are_found_and_a_file_that_names_no_clip_is_a
     texts.write_text('{"clip 1": "A girl."}')
     config = given(demo, description_file=str(texts))
     assert "found no description of any of 3 clips, such as a.mp4" in description_problems(config, config.datasets["lab"], events)[0]
+
+
+def test_trials_without_description_are_left_out_with_their_reason(demo: Config, tmp_path: Path) -> None:
+    """The clip `b.mp4` has none; in runs that only adapt, descriptions play no part."""
+    bids = write_dataset(tmp_path / "lab", subjects=3)
+    (tmp_path / "texts.tsv").write_text("stimulus\tdescription\na\tA girl jumps.\nb\tn/a\n")
+    paths = {"bids_dir": str(bids), "description_file": str(tmp_path / "texts.tsv"), "session": None, "adapter": "bids"}
+    config = as_step(given(demo, **paths), "trials", dataset="lab", subject="03")
+    shared = {"n_volumes": 20, "duration": 40.0, "start_time": 0.0, "repetition_time": 2.0}
+    series = tmp_path / "sub-03_bold.npy"
+    save_array(series, np.zeros((40, 5), np.float16), runs=[{"run": f"0{i}", "first_volume": 20 * (i - 1), **shared} for i in (1, 2)])
+    save_array(displacement_path(series), np.zeros(40, np.float32))
+    (tmp_path / "checked.json").write_text(json.dumps(Checked().as_report()))
+    outputs = {name: tmp_path / f"{name}.parquet" for name in ("trials", "labels", "excluded")}
+    write_trials(config, "lab", "03", series=series, checked=tmp_path / "checked.json", **outputs)
+    kept, labels, excluded = (pd.read_parquet(path) for path in outputs.values())
+    assert list(zip(kept["role"], labels["stim_file"], strict=True)) == [("adapt", "a.mp4"), ("adapt", "b.mp4"), ("test", "a.mp4")]
+    assert excluded[["role", "reason", "detail"]].to_numpy().tolist() == [["test", UNDESCRIBED, "b.mp4"]]

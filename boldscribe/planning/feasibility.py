@@ -1,10 +1,14 @@
-"""Settings that cannot work with as many clips and trials as a data set has, found before anything is computed."""
+"""Settings that cannot work with a data set: too few clips or trials, no descriptions, another grid. Found before anything is computed."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
+
+import numpy as np
 
 from boldscribe.config import Config
+from boldscribe.config.brain_size import LARGEST_LOSS, fitting_grid
 from boldscribe.machinery.errors import UserError
 from boldscribe.planning.dataset_counts import Design, designs_of
 
@@ -12,18 +16,22 @@ SMALLEST_HOLDOUT = 4  # clips; with fewer, a held-out retrieval rank has so few 
 ASSUMED = "assumed"
 
 
-def check_training_sizes(config: Config) -> None:
-    """Refuse holdouts and batches that do not fit the data sets; those whose trials are not known yet are not judged.
+def check_feasible(config: Config) -> None:
+    """Refuse settings that do not fit the data sets; data that are not known yet, or cannot be read, are left to their own check.
+
+    It is called when a run starts rather than in the check of a data set, on which preprocessing depends: a smaller batch must not
+    preprocess anything again.
 
     Raises:
-        UserError: a problem of `size_problems`, or captions are to be given and none is for any clip.
+        UserError: a problem of `size_problems`; captions are to be given, and none is for any clip; or the tokenizer's grid cuts off the
+            brain of ready derivatives.
     """
     problems = []
     for name in config.whole_datasets:
         designs = designs_of(config, name)
         for fold in config.folds(name):
             problems += size_problems(config, fold, designs[fold])
-        problems += _description_problems(config, name)
+        problems += [*_description_problems(config, name), *_grid_problems(config, name)]
     if problems:
         raise UserError("configuration", *problems)
 
@@ -86,3 +94,25 @@ def _description_problems(config: Config, name: str) -> list[str]:
 
     events, _ = read_all_events(design)  # whose problems the data set's own check tells
     return description_problems(config, design, described_events(design, events, 0.0, []))
+
+
+def _grid_problems(config: Config, name: str) -> list[str]:
+    """Find ready derivatives, by the first subject's masks, whose brain the tokenizer's grid cuts off."""
+    design = config.datasets[name]
+    if config.preprocessing.engine != "derivatives":
+        return []  # whose grid the configuration states (`check_experiment`)
+    from boldscribe.data.placement import place_in_grid
+    from boldscribe.data.runs import common_mask, read_runs
+
+    try:
+        mask_XYZ, affine = common_mask(read_runs(config, design, design.subjects[0], Path(design.derivatives_dir or "")))
+    except UserError:
+        return []
+    inside = place_in_grid(np.flatnonzero(mask_XYZ).astype(np.int32), mask_XYZ.shape, config.tokenizer.grid)[1]
+    if (lost := 1 - inside.mean()) <= LARGEST_LOSS:
+        return []
+    finest = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    return [
+        f"tokenizer.grid: found {list(config.tokenizer.grid)}, which cuts off {lost:.0%} of the brain of sub-{design.subjects[0]} in "
+        f"{design.derivatives_dir}; expected at least {list(fitting_grid(finest, len(config.tokenizer.channels)))}; set it so"
+    ]

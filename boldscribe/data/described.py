@@ -29,7 +29,7 @@ def described(config: Config, design: Dataset, trials: Sequence[Mapping[str, Any
 
 def description_problems(config: Config, design: Dataset, events: Events) -> list[str]:
     """Find a data set none of whose trials has a description: the file names its clips in another way. A few are excluded instead."""
-    trials = [trial for runs in events.values() for run in runs.values() for trial in run.table.to_dict("records")]
+    trials: list[Any] = [trial for runs in events.values() for run in runs.values() for trial in run.table.to_dict("records")]
     if not trials or any(described(config, design, trials)):
         return []
     where = design.description_file or f"column {design.description_column} of the events"

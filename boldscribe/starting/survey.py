@@ -166,7 +166,8 @@ def _survey_events(found: Survey, path: Path) -> None:
     except (OSError, ValueError) as error:
         found.problems.append(f"{path}: not a tab-separated table ({error}); repair it")
         return
-    found.columns = set(table) if found.columns is None else found.columns & set(table)
+    columns = {str(column) for column in table}
+    found.columns = columns if found.columns is None else found.columns & columns
     found.column = found.column or next((c for c in STIMULUS_COLUMNS if c in table), None)
     needed = [*TIMES, found.column or "stim_file"]
     if absent := [c for c in needed if c not in table]:

@@ -58,7 +58,8 @@ def write_given_captions(
         for texts, clip, subject, trial in zip(given, table["stim_file"], table["subject"], table["trial"], strict=True)
     ]
     table["text"] = [texts[int(again)] for texts in drawn]
-    captions = table[COLUMNS].assign(others=[[text for text in texts if text != texts[int(again)]] for texts in drawn])
+    table["others"] = pd.Series([[text for text in texts if text != texts[int(again)]] for texts in drawn], dtype=object)
+    captions = table[[*COLUMNS, "others"]]
     captions.attrs["captioner"] = {"kind": "given", "author": config.captioner.author}
     with atomic(output) as part:
         captions.to_parquet(part, index=False)

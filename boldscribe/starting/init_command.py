@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boldscribe.config import Config
+    from boldscribe.config.data_settings import Dataset
     from boldscribe.starting.survey import Survey
 
 PAPER = ROOT / "config.yaml"
@@ -96,7 +97,7 @@ def init(
             f"{videos}: found {len(absent)} file(s) of the events that do not exist there ({', '.join(absent[:3])}); add or rename them"
         )
     never = f"{len(unshown)} video(s) never shown" + (f" ({', '.join(unshown[:3])})" if unshown else "")
-    _tell(found, split, why, "" if manifest else never, embedded)
+    _tell(found, dataset, why, "" if manifest else never, embedded)
     _check(found, out, name, opened=not no_check)
     for problem in grouped(found.problems):
         click.echo(f"missing or wrong: {problem}")
@@ -104,9 +105,11 @@ def init(
     sys.exit(1 if found.problems else 0)
 
 
-def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str, embedded: bool) -> None:
+def _tell(found: Survey, dataset: Dataset, why: str, videos: str, embedded: bool) -> None:
     """Print what was found and what is proposed."""
     from collections import Counter
+
+    from boldscribe.starting.proposal import split_keys
 
     runs = Counter(len(r) for r in found.runs.values())
     onsets = sorted(found.first_onsets)
@@ -118,6 +121,9 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str, emb
     if onsets:
         click.echo(f"  first onsets: {onsets[0]:g} to {onsets[-1]:g} s{_onset_remark(found, onsets)}")
     click.echo(f"  stimuli: {len(found.stimuli)} in {found.stimuli.total()} trials; {videos or 'video files to be named in the list'}")
+    if dataset.description_column:
+        use = "the captions" if embedded else "a ceiling for comparison, or the captions with captioner.kind: given"
+        click.echo(f"  descriptions: column {dataset.description_column} of the events: {use}")
     click.echo(f"  field maps: {len(found.fieldmaps)} of {len(found.runs)} subjects")
     models = (
         "small ones that come with Boldscribe" if embedded else "the paper's, from `boldscribe fetch weights`; --embedded takes small ones"
@@ -125,8 +131,8 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str, emb
     click.echo(f"  models: {models}")
     click.echo(f"  adapter: {'had, recognised as ds004488' if found.had else 'bids'}; {why}")
     click.echo("  proposed split:")
-    for key, labels in split.items():
-        click.echo(f"    {key}: {', '.join(labels) or 'none'}")
+    for key in split_keys():
+        click.echo(f"    {key}: {', '.join(getattr(dataset, key)) or 'none'}")
 
 
 def _onset_remark(found: Survey, onsets: list[float]) -> str:

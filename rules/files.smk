@@ -71,8 +71,6 @@ NOISE = {
     "voxels": f"{R}/noise/{{dataset}}/sub-{{subject}}_voxels.npy",
     "trials": f"{R}/noise/{{dataset}}/sub-{{subject}}_trials.parquet",
 }
-
-
 PRETRAINING_SERIES = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_bold.npy"
 PRETRAINING_VOXELS = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_voxels.npy"
 

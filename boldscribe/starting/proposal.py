@@ -22,6 +22,7 @@ from boldscribe.starting.models import Sections, embedded_models, fitting_sizes,
 from boldscribe.starting.survey import DESCRIPTION_COLUMNS, VIDEOS, Survey
 
 PAPER = ROOT / "config.yaml"
+PREPROCESSED = "desc-preproc_bold.nii*"
 OWN_TABLE = 3  # for data sets other than the paper's, whose values are in its tables 1 and 2
 EMBEDDED_SPACE, EMBEDDED_RESOLUTION = "MNI152NLin2009aSym", 6.0  # mm
 SECTION_REMARKS = {
@@ -43,6 +44,10 @@ def engine_of(derivatives: Path | None, task: str, embedded: bool = False) -> tu
         embedded: whether small models are wanted, for which the embedded workflow makes large voxels.
     """
     if derivatives is not None:
+        made, moves = (list(derivatives.glob(f"sub-*/**/*task-{task}_*{ending}")) for ending in (PREPROCESSED, "desc-hmc_xfm.txt"))
+        if moves and not made:
+            why = f"transforms without preprocessed BOLD in {derivatives}: raw BOLD is resampled through them (docs/minimal.md)"
+            return {"engine": "minimal"} | ({"resolution": EMBEDDED_RESOLUTION} if embedded else {}), why
         return {"engine": "derivatives", **_space_of(derivatives, task)}, f"existing derivatives in {derivatives}"
     if embedded:
         why = "embedded models: the embedded workflow, with voxels as large as theirs"
@@ -70,7 +75,7 @@ def _space_of(derivatives: Path, task: str) -> dict[str, Any]:
     Raises:
         UserError: the task has no preprocessed BOLD, or none in a template space.
     """
-    files = sorted(derivatives.glob(f"sub-*/**/*task-{task}_*desc-preproc_bold.nii*"))
+    files = sorted(derivatives.glob(f"sub-*/**/*task-{task}_*{PREPROCESSED}"))
     by_space = {found["space"]: path for path in files if "space" in (found := entities(path)) and found["space"].startswith("MNI")}
     if not by_space:
         there = ", ".join(sorted({p.name.split("_", 1)[1] for p in files})[:3]) or "none"

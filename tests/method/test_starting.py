@@ -248,6 +248,18 @@ def test_ready_derivatives_are_used_in_their_space(root: Path) -> None:
     assert config.datasets["mydata"].derivatives_dir == str(folder)
 
 
+def test_transforms_without_preprocessed_bold_are_used_by_the_engine_for_them(root: Path) -> None:
+    folder = root.parent / "fmriprep" / "sub-01" / "func"
+    folder.mkdir(parents=True)
+    (folder / "sub-01_task-action_run-1_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt").touch()
+    found = start(root, "--derivatives", str(folder.parents[1]), "--no-check")
+    assert "raw BOLD is resampled through them (docs/minimal.md)" in found.output
+    assert (written(root).preprocessing.engine, written(root).preprocessing.resolution) == ("minimal", 2.0)
+    _, config = embedded(root, "--derivatives", str(folder.parents[1]), "--no-check", "--force")
+    assert (config.preprocessing.engine, config.preprocessing.resolution) == ("minimal", 6.0)
+    check_experiment(config)
+
+
 @pytest.mark.parametrize(
     ("programs", "engine"),
     [({"apptainer", "fmriprep"}, "apptainer"), ({"docker", "fmriprep"}, "docker"), ({"fmriprep"}, "bare"), (set(), "embedded")],

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,7 +46,7 @@ def read_descriptions(path: str | Path) -> Descriptions:
 def _read(path: str, changed: int) -> Descriptions:
     """Read a file once for each of its versions."""
     try:
-        content = Path(path).read_text(encoding="utf-8-sig")
+        content = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(path, f"found a byte that is not UTF-8 (at {error.start}), expected {FORMATS}; save it as UTF-8") from None
     pairs = _of_json(path, content) if path.lower().endswith(".json") else _of_table(path, content)
@@ -75,8 +76,8 @@ def _of_table(path: str, content: str) -> Iterable[tuple[str, str]]:
 def _rows(path: str, content: str) -> list[list[str]]:
     """Split a table into cells: TSV has no quoting (BIDS), CSV has."""
     if path.lower().endswith(".csv"):
-        return [row for row in csv.reader(content.splitlines(keepends=True)) if row]
-    return [line.split("\t") for line in content.splitlines() if line.strip()]
+        return [row for row in csv.reader(StringIO(content, newline="")) if row]
+    return [line.split("\t") for line in re.split(r"\r\n|\r|\n", content) if line.strip()]
 
 
 def _of_json(path: str, content: str) -> Iterable[tuple[str, str]]:

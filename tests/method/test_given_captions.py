@@ -53,6 +53,13 @@ def test_a_quotation_mark_is_a_character_of_a_text(tmp_path: Path) -> None:
     assert read_descriptions(tmp_path / "x.tsv") == {"a": ('"Run',), "b": ('"Jump", she says',)}
 
 
+def test_a_text_of_several_lines_is_one_text(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('stimulus,description\na,"A girl\njumps."\nb,A dog.\n')
+    (tmp_path / "x.tsv").write_text("stimulus\tdescription\na\tA girl\u2028jumps.\nb\tA dog.\n")
+    for name in ("x.csv", "x.tsv"):
+        assert read_descriptions(tmp_path / name) == {"a": ("A girl jumps.",), "b": ("A dog.",)}
+
+
 def test_the_stimulus_manifest_may_be_the_file(tmp_path: Path) -> None:
     manifest = tmp_path / "stimuli.tsv"
     manifest.write_text("stimulus\tstim_file\taction\tsource\tdescription\n7\twalk/3.mp4\twalk\tn/a\tHe walks.\n8\tn/a\tn/a\tn/a\tn/a\n")

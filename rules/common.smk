@@ -43,9 +43,14 @@ CORES = 1 if EMBEDDED else 8
 REQUESTS = Requests(SITE, EMBEDDED)
 memory, minutes = REQUESTS.memory, REQUESTS.minutes
 on_gpus = REQUESTS.on_gpus
-# Video-LLaMA captions from its features; another video-text model captions from frames, and is large whatever the LLM.
-OWN_CAPTIONS = experiment.captioner.kind == "video_llama"
-CAPTIONER = ["llm", "connectors"] if OWN_CAPTIONS else ["captioner"]
+# Video-LLaMA captions from its features; another video-text model captions from frames, and is large whatever the LLM; given captions
+# need neither clips nor models.
+KIND = experiment.captioner.kind
+CAPTIONER = {"video_llama": ["llm", "connectors"], "video_text": ["captioner"], "given": []}[KIND]
+CAPTIONED = {"video_llama": ["features"], "video_text": ["frames"], "given": []}[KIND]
+CAPTION_THREADS = {"video_llama": CORES, "video_text": 8, "given": 1}[KIND]
+CAPTION_MEMORY = {"video_llama": memory(64000, 2000), "video_text": memory(64000, 64000), "given": memory(2000, 2000)}[KIND]
+CAPTION_GPUS = {} if KIND == "given" else on_gpus(needed=KIND == "video_text")
 FMRIPREP = experiment.preprocessing.runs_fmriprep
 # Training takes one process, or several that share each batch: one per GPU, on one node or several.
 PROCESSES, NODES = experiment.training.processes, experiment.training.nodes
@@ -68,10 +73,13 @@ wildcard_constraints:
 
 
 def tell_missing(jobs):
-    """Stop before anything runs or is queued if inputs of jobs are not on this machine; the message lists all of them."""
+    """Stop before anything runs or is queued if inputs of jobs are not on this machine, or too few for how they train; list all of it."""
     from boldscribe.fetching.missing import check_assets  # here, since no job process needs its tables and manifests
+    from boldscribe.planning.feasibility import check_feasible
 
     try:
+        if any(rule in ("stage1", "stage2") for rule, _ in jobs):
+            check_feasible(experiment)
         check_assets(experiment, jobs, f" --config {CONFIG}")
     except UserError as error:
         raise WorkflowError(str(error))

@@ -48,16 +48,17 @@ use rule step as captions_again with:
         script=ancient("workflow_scripts/captions_again.py"),
         trials=of_validation_subjects(TRIALS),
         labels=of_validation_subjects(LABELS),
-        clips=f"{R}/stimuli/{{dataset}}/test-{{shard}}_{'features' if OWN_CAPTIONS else 'frames'}.npy",
+        descriptions=description_file,
+        clips=[f"{R}/stimuli/{{dataset}}/test-{{shard}}_{kind}.npy" for kind in CAPTIONED],
         models=models(*CAPTIONER),
     output:
         captions=f"{R}/stimuli/{{dataset}}/test-{{shard}}_captions_again.parquet",
     log:
         f"{R}/logs/captions_again/{{dataset}}_{{shard}}.log",
-    threads: CORES if OWN_CAPTIONS else 8
+    threads: CAPTION_THREADS
     resources:
-        **on_gpus(needed=not OWN_CAPTIONS),
-        mem_mb=memory(64000, 2000 if OWN_CAPTIONS else 64000),
+        **CAPTION_GPUS,
+        mem_mb=CAPTION_MEMORY,
         runtime=minutes(240, 60),
     conda:
         "../envs/models.yaml"

@@ -71,8 +71,6 @@ NOISE = {
     "voxels": f"{R}/noise/{{dataset}}/sub-{{subject}}_voxels.npy",
     "trials": f"{R}/noise/{{dataset}}/sub-{{subject}}_trials.parquet",
 }
-
-
 PRETRAINING_SERIES = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_bold.npy"
 PRETRAINING_VOXELS = f"{R}/pretraining/{{dataset}}/sub-{{subject}}_voxels.npy"
 
@@ -81,6 +79,12 @@ def dataset_manifest(wildcards):
     """The manifest by which a measured data set is fetched; none for data that the user provides."""
     manifest = experiment.datasets[wildcards.dataset].manifest
     return manifest_path(manifest) if manifest else []
+
+
+def description_file(wildcards):
+    """The descriptions that are the data set's captions, if they are given in a file of their own."""
+    path = experiment.datasets[wildcards.dataset].description_file
+    return path if path and experiment.captioner.kind == "given" else []
 
 
 def raw_subject(wildcards):

@@ -49,21 +49,22 @@ use rule step as video_features with:
 
 
 use rule step as captions with:
-    """Caption the clips of a shard: one answer to each record's instruction."""
+    """Caption the clips of a shard: one answer to each record's instruction, or the data set's own description."""
     input:
         script=ancient("workflow_scripts/captions.py"),
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
-        clips=rules.video_features.output.features if OWN_CAPTIONS else rules.frames.output.frames,
+        descriptions=description_file,
+        clips=[f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_{kind}.npy" for kind in CAPTIONED],
         models=models(*CAPTIONER),
     output:
         captions=f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_captions.parquet",
     log:
         f"{R}/logs/captions/{{dataset}}_{{split}}-{{shard}}.log",
-    threads: CORES if OWN_CAPTIONS else 8
+    threads: CAPTION_THREADS
     resources:
-        **on_gpus(needed=not OWN_CAPTIONS),
-        mem_mb=memory(64000, 2000 if OWN_CAPTIONS else 64000),
+        **CAPTION_GPUS,
+        mem_mb=CAPTION_MEMORY,
         runtime=minutes(240, 60),
     conda:
         "../envs/models.yaml"

@@ -4,8 +4,8 @@ from boldscribe.workflow import Config, Inputs, Output, program
 
 INPUTS = "tables differences tests left_out markdown latex scores labels frames stages sc_mbm retrieval maps reliability quality leakage"
 SETTINGS = (
-    "captioner.hub_name captioner.kind captioner.revision datasets.(names) "
-    "datasets.*.description_column datasets.*.fold_of datasets.*.leave_out datasets.*.simulated datasets.*.table datasets.*.title "
+    "captioner.hub_name captioner.kind captioner.revision datasets.(names) datasets.*.description_column "
+    "datasets.*.description_file datasets.*.fold_of datasets.*.leave_out datasets.*.simulated datasets.*.table datasets.*.title "
     "datasets.*.train_subjects datasets.*.validation_subjects decoding.controls evaluation.bertscore_model "
     "evaluation.bootstrap_samples evaluation.permutations evaluation.significance seed simulation.snr stage2.adaptation "
     "video_llama.connectors video_llama.do_sample video_llama.llm video_llama.visual_encoder"

@@ -6,7 +6,7 @@ Run by hand: `python -m workflow_scripts.tables --help`.
 from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = (
-    "captioner.hub_name captioner.kind captioner.revision datasets.*.description_column "
+    "captioner.hub_name captioner.kind captioner.revision datasets.*.description_column datasets.*.description_file "
     "datasets.*.fold_of datasets.*.leave_out datasets.*.simulated datasets.*.table datasets.*.title datasets.*.train_subjects "
     "datasets.*.validation_subjects decoding.controls evaluation.bertscore_model evaluation.bootstrap_samples "
     "evaluation.permutations evaluation.significance seed simulation.snr stage2.adaptation video_llama.connectors "

@@ -43,6 +43,12 @@ class Dataset(Section):
         "events column with the data set's own descriptions of the clips, a ceiling for comparison; null if there is none",
         "validity",
     )
+    description_file: str | None = key(
+        None,
+        "captioner.kind 'given': table or JSON with one or several descriptions of each clip, which may be the stimulus manifest; null for "
+        "description_column (docs/captioners.md)",
+        "ours",
+    )
     stimulus_manifest: str | None = key(
         None, "table of each stimulus's video, action and source, if the events do not name them (docs/real-data.md)", "ours"
     )

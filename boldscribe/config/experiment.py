@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from boldscribe.conditions import CONDITIONS
+from boldscribe.config.brain_size import LARGEST_LOSS, fitting_grid, share_outside
 from boldscribe.config.data_settings import Bold, Dataset, Preprocessing, PretrainingSet, Simulation, Stimuli
 from boldscribe.config.model_settings import (
     AdaptorSettings,
@@ -24,6 +25,7 @@ from boldscribe.config.model_settings import (
 )
 from boldscribe.config.rotation import targets_of_folds, with_folds
 from boldscribe.config.training_settings import Decoding, Evaluation, Stage1Settings, Stage2Settings, Training
+from boldscribe.descriptions import described_once, read_descriptions
 from boldscribe.machinery.configuration import Experiment, Paths
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.section import Label
@@ -31,6 +33,7 @@ from boldscribe.machinery.section import Label
 SIMULATED = {
     "adapter": "bids",
     "description_column": "description",
+    "description_file": None,
     "lead_in": 0.0,
     "manifest": None,
     "stimuli_dir": None,
@@ -131,12 +134,25 @@ class Config(Experiment):
             reasons["wrongsubject"] = "there is one target subject" + (" in a fold" if design.leave_out else "")
         if design.description_column is None:
             reasons["human"] = "the data set has no descriptions of its clips (description_column)"
+        if self.captioner.kind == "given":
+            reasons |= _without_captioner(design)
         return {name: reasons[name] for name in self.decoding.asked_for if name in reasons}
 
     def conditions(self, dataset: str) -> list[str]:
         """Return the model and the data set's controls in the order of `CONDITIONS`, which is also that of the tables."""
         wanted = {"model", *self.decoding.asked_for} - self.impossible(dataset).keys()
         return [name for name in CONDITIONS if name in wanted]
+
+
+def _without_captioner(design: Dataset) -> dict[str, str]:
+    """Return the ceilings that given captions leave none of: another caption of the clip, and a description that is not the reference."""
+    if design.description_file is None:
+        return {
+            "captioner": "the captions are given, one for each trial",
+            "human": "the data set's descriptions are the references themselves",
+        }
+    once = described_once(design.description_file)
+    return {"captioner": f"the captions are given, and {once}"} if once else {}
 
 
 def _labels(first: int, last: int) -> list[str]:
@@ -175,8 +191,9 @@ def check_experiment(config: Config) -> None:
     """Reject an experiment that cannot produce tables although each of its settings is valid.
 
     Raises:
-        UserError: there is no data set, or one without source subjects, target subjects, adaptation runs or test runs, or without
-            the derivatives that the engine reads.
+        UserError: there is no data set, or one without source subjects, target subjects, adaptation runs or test runs, without the
+            derivatives that the engine reads, or without the descriptions that are to be its captions; or the tokenizer's grid does not
+            contain a brain at the configured resolution.
     """
     whole = {name: config.datasets[name] for name in config.whole_datasets}
     problems = [] if whole else ["datasets: found none, expected at least one that is not null"]
@@ -198,9 +215,43 @@ def check_experiment(config: Config) -> None:
             f"preprocessing.space: found {config.preprocessing.space!r}, a subject's own space, where voxels of two subjects do not "
             "correspond; expected a template, such as MNI152NLin2009cAsym"
         )
-    problems += _pretraining_problems(config)
+    problems += [*_description_problems(config), *_grid_problems(config), *_pretraining_problems(config)]
     if problems:
         raise UserError("configuration", *problems)
+
+
+def _description_problems(config: Config) -> list[str]:
+    """Find data sets whose captions are to be given, but are not."""
+    if config.captioner.kind != "given":
+        return []
+    problems = []
+    for name in config.whole_datasets:
+        design = config.datasets[name]
+        if design.description_file is None and design.description_column is None:
+            problems.append(
+                f"datasets.{name}: found neither description_file nor description_column, expected one of them, since captioner.kind is "
+                "'given'; name it, or choose another captioner"
+            )
+        if design.description_file is not None:
+            try:
+                read_descriptions(design.description_file)
+            except UserError as error:
+                problems.append(str(error))
+    return problems
+
+
+def _grid_problems(config: Config) -> list[str]:
+    """Find a tokenizer grid that cuts off the brain. The grid of ready derivatives is their own, which the preflight reads."""
+    settings, tokenizer = config.preprocessing, config.tokenizer
+    lost = share_outside(tokenizer.grid, settings.resolution)
+    if settings.engine == "derivatives" or lost <= LARGEST_LOSS:
+        return []
+    fitting = list(fitting_grid(settings.resolution, len(tokenizer.channels)))
+    return [
+        f"tokenizer.grid: found {list(tokenizer.grid)}, which cuts off about {lost:.0%} of a brain at preprocessing.resolution "
+        f"{settings.resolution:g} mm; expected at least {fitting} for {len(tokenizer.channels)} stages; set it so, or choose a coarser "
+        "resolution"
+    ]
 
 
 def _pretraining_problems(config: Config) -> list[str]:

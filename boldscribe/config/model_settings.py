@@ -80,10 +80,13 @@ class VideoLlamaSettings(Section):
 
 
 class CaptionerSettings(Section):
-    """The model that writes the pseudo-captions for Stage II and the references for scoring (docs/captioners.md)."""
+    """What writes the captions for Stage II and the references for scoring (docs/captioners.md)."""
 
-    kind: Literal["video_llama", "video_text"] = key(
-        "video_llama", "Video-LLaMA as configured in video_llama, or another video-text model from transformers", "paper 3.2"
+    kind: Literal["video_llama", "video_text", "given"] = key(
+        "video_llama",
+        "Video-LLaMA as configured in video_llama, another video-text model from transformers, or no model: the descriptions that the data "
+        "set gives",
+        "paper 3.2",
     )
     alignment_target: Literal["video_llama"] = key(
         "video_llama",
@@ -113,8 +116,12 @@ class CaptionerSettings(Section):
 
     @property
     def author(self) -> str:
-        """Name of the model that writes the captions, with its revision."""
-        return {"video_llama": "Video-LLaMA", "video_text": f"{self.hub_name} (revision {self.revision})"}[self.kind]
+        """Name of the model that writes the captions, with its revision; or that there is none."""
+        return {
+            "video_llama": "Video-LLaMA",
+            "video_text": f"{self.hub_name} (revision {self.revision})",
+            "given": "the data set itself (given descriptions, no captioner)",
+        }[self.kind]
 
 
 class ConnectorsSettings(Section):

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST_LOSS = 0.05  # share of a brain's voxels that the tokenizer's grid may cut off
-
 
 def voxels_path(series: Path) -> Path:
     """Return the path of `sub-XX_voxels.npy` next to `sub-XX_bold.npy`."""

@@ -9,10 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from boldscribe.config import Config
+from boldscribe.config.brain_size import LARGEST_LOSS
 from boldscribe.config.data_settings import Dataset, PretrainingSet
 from boldscribe.data.checks import repetition_time_problems
 from boldscribe.data.images import load_image
-from boldscribe.data.placement import LARGEST_LOSS, place_in_grid
+from boldscribe.data.placement import place_in_grid
 from boldscribe.data.problems import grouped
 from boldscribe.data.runs import common_mask, read_runs
 from boldscribe.data.time_steps import time_steps

@@ -4,6 +4,7 @@ OUTSIDE = "window leaves the run"
 BROKEN = "clip cannot be decoded"
 UNANSWERED = "no response"
 OTHER_SIDE = "video source is kept for the other side of the split"
+UNDESCRIBED = "no description of the clip"
 
 # of the row in the events
 NO_ONSET = "no onset within the run"

@@ -13,9 +13,10 @@ import pandas as pd
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checked import Checked, read_checked
+from boldscribe.data.described import described
 from boldscribe.data.events import renamed, run_events, stimulus_events, within_run
 from boldscribe.data.placement import displacement_path
-from boldscribe.data.reasons import BROKEN, NO_ONSET, OTHER_SIDE, OUTSIDE, UNANSWERED
+from boldscribe.data.reasons import BROKEN, NO_ONSET, OTHER_SIDE, OUTSIDE, UNANSWERED, UNDESCRIBED
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, load_array
 from boldscribe.machinery.reproducible import generator
@@ -51,13 +52,13 @@ def write_trials(
 
     A window is `bold.n_volumes` volumes from the one nearest to onset + `bold.delay`; volume k is at StartTime + k TR. With
     `bold.signal: lss` it is the trial's response, one row of the series. Trials are excluded, with the reason, if their row in the
-    events has no valid onset, duration, stimulus or class, their window extends beyond the end of the run, their clip cannot be decoded,
-    they got no response (`missing_responses`), or the strict split keeps their video source for the other side. Target subjects' runs
-    that serve neither adaptation nor testing are ignored. Trials are numbered before any exclusion, so that a number means the same under
-    any setting.
+    events has no valid onset, duration, stimulus or class, their window extends beyond the end of the run, their clip cannot be decoded or
+    has no description although descriptions are the captions, they got no response (`missing_responses`), or the strict split keeps their
+    video source for the other side. Target subjects' runs that serve neither adaptation nor testing are ignored. Trials are numbered
+    before any exclusion, so that a number means the same under any setting.
 
     Args:
-        config: the experiment (`bold`, `video_llama.instructions`, `seed`).
+        config: the experiment (`bold`, `captioner.kind`, `video_llama.instructions`, `seed`).
         dataset: name in `config.datasets`.
         subject: label without `sub-`.
         series: `sub-XX_bold.npy`, with the runs in its header.
@@ -82,8 +83,8 @@ def write_trials(
         rows += _run_trials(config, run, design, events[run["run"]], findings, displacement)
     if not rows:
         raise UserError(f"{design.bids_dir}/sub-{subject}", "events: found no trial in any run, expected some; correct the events")
-    for trial in rows:
-        trial["role"] = role(design, subject, trial["run"])
+    for trial, has_caption in zip(rows, described(config, design, rows), strict=True):
+        trial["role"], trial["described"] = role(design, subject, trial["run"]), has_caption
     table = pd.DataFrame(rows)
     table["dataset"], table["subject"], table["trial"] = dataset, subject, np.arange(len(table))
     table["instruction"] = draw_instructions(config, config.whole(dataset), subject, len(table))
@@ -116,6 +117,8 @@ def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: 
         return OUTSIDE, f"onset at {trial['onset']:.2f} s"
     if trial["role"] != "adapt" and trial["stim_file"] in findings.broken_clips:
         return BROKEN, findings.broken_clips[trial["stim_file"]]
+    if trial["role"] != "adapt" and not trial["described"]:
+        return UNDESCRIBED, trial["stim_file"]
     if design.missing_responses == "exclude" and not trial["answered"]:
         return UNANSWERED, ""
     if trial["source"] in kept_for_the_other.get(dataset, []):

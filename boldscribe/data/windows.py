@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from boldscribe.data.placement import LARGEST_LOSS, place_in_grid, voxels_path
+from boldscribe.config.brain_size import LARGEST_LOSS
+from boldscribe.data.placement import place_in_grid, voxels_path
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import load_array
 

@@ -116,6 +116,8 @@ def conditions(config: Config, dataset: str) -> list[str]:
         of_kind = [CONDITIONS[name] for name in present if CONDITIONS[name].kind == kind and kind != "model"]
         if of_kind:
             sentences.append(f"{LABELS[kind]} ({what}): " + "; ".join(f"{c.title}: {c.what}" for c in of_kind) + ".")
+    if config.captioner.kind == "given" and "captioner" in present:
+        sentences.append("The captions are given: the captioner's second answer is another of the data set's descriptions of the clip.")
     missing = [f"{CONDITIONS[name].title} ({reason})" for name, reason in config.impossible(dataset).items()]
     if missing:
         sentences.append(f"Asked for, and impossible here: {'; '.join(missing)}.")

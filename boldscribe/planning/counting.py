@@ -68,8 +68,8 @@ def variant(config: Config, stage: str) -> str:
     """Return the variant whose rows in the table of costs apply to a stage, besides those for `any`."""
     if stage == "fmriprep" and not config.preprocessing.runs_fmriprep:
         return config.preprocessing.engine
-    if stage == "fmriprep" or (stage in ("captions", "captions_again") and config.captioner.kind == "video_text"):
-        return "fmriprep" if stage == "fmriprep" else "video_text"
+    if stage == "fmriprep" or (stage in ("captions", "captions_again") and config.captioner.kind != "video_llama"):
+        return "fmriprep" if stage == "fmriprep" else config.captioner.kind
     return "small" if config.video_llama.llm == "embedded" else "full"
 
 
@@ -101,12 +101,13 @@ def _of_preprocessing(config: Config, dataset: str, design: Design) -> Units:
 def _of_stimuli(config: Config, design: Design) -> Units:
     """Count units of frames, features and captions, in shards of the clips of source and of target subjects."""
     widths, s = config.video_llama.q_former, config.stimuli
+    written = config.captioner.kind != "given"
     clips, tokens = design.clips["train"] + design.clips["test"], config.video_llama.max_new_tokens
     return {
         "frames": {"clip": clips, "array MB": clips * s.n_frames * s.size**2 * 3 / 1e6},
         "video_features": {"clip": clips, "array MB": clips * s.n_frames * widths.n_queries * widths.hidden_size * 2 / 1e6},
-        "captions": {"token": (design.trials["train"] + design.trials["test"]) * tokens},
-        "captions_again": {"token": design.trials["test"] * tokens},
+        "captions": {"token": (design.trials["train"] + design.trials["test"]) * tokens * written},
+        "captions_again": {"token": design.trials["test"] * tokens * written},
         "best_captions": {"text": design.trials["train"]},
     }
 

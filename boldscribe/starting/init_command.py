@@ -13,6 +13,8 @@ from boldscribe.machinery.errors import UserError, user_errors
 from boldscribe.machinery.files import ROOT
 
 if TYPE_CHECKING:
+    from boldscribe.config import Config
+    from boldscribe.config.data_settings import Dataset
     from boldscribe.starting.survey import Survey
 
 PAPER = ROOT / "config.yaml"
@@ -27,6 +29,7 @@ folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--task", help="BIDS task label, if there are several.")
 @click.option("--session", help="BIDS session label, if there are several.")
 @click.option("--column", help="Column of the events that names the stimuli; stim_file or a similar one by default.")
+@click.option("--embedded", is_flag=True, help="Use the small models that come with Boldscribe, which run on a laptop.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Configuration to write, e.g. mine.yaml.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option("--no-check", is_flag=True, help="Skip the BIDS validator and the opening of images and videos.")
@@ -41,6 +44,7 @@ def init(
     task: str | None,
     session: str | None,
     column: str | None,
+    embedded: bool,
     out: Path | None,
     force: bool,
     no_check: bool,
@@ -58,7 +62,7 @@ def init(
         raise UserError("boldscribe init", "expected BIDS_DIR and --out, or --cluster")
     from boldscribe.data.problems import grouped
     from boldscribe.machinery.files import atomic
-    from boldscribe.starting.proposal import config_text, dataset_of, engine_of, manifest_text
+    from boldscribe.starting.proposal import dataset_of, engine_of, manifest_text, whole_text
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
     found = survey(bids_dir, task, session, column, derivatives)
@@ -70,10 +74,8 @@ def init(
     manifest = out.with_name(f"{out.stem}_stimuli.tsv") if found.column and found.column != "stim_file" else None
     if taken := [str(p) for p in (out, manifest) if p and p.exists() and not force]:
         raise UserError(", ".join(taken), "already exists; name another file with --out, or pass --force to overwrite")
-    preprocessing, why = engine_of(derivatives, found.task)
+    preprocessing, why = engine_of(derivatives, found.task, embedded)
     dataset = dataset_of(found, split, stimuli, derivatives, manifest)
-    with atomic(out) as part:
-        part.write_text(config_text(name, dataset, preprocessing, why, out))
     if manifest:
         with atomic(manifest) as part:
             part.write_text(manifest_text(found, videos if videos.is_dir() else None))
@@ -82,6 +84,8 @@ def init(
         )
     elif found.column is None:
         found.problems.append("events: found no column that names stimuli, expected stim_file; add it, or name another with --column")
+    with atomic(out) as part:
+        part.write_text(whole_text(name, found, dataset, preprocessing, why, out, embedded))
     try:
         absent, unshown = compare_videos(found, videos)
     except UserError as error:
@@ -91,20 +95,20 @@ def init(
         found.problems.append(
             f"{videos}: found {len(absent)} file(s) of the events that do not exist there ({', '.join(absent[:3])}); add or rename them"
         )
-    _tell(
-        found, split, why, "" if manifest else f"{len(unshown)} video(s) never shown" + (f" ({', '.join(unshown[:3])})" if unshown else "")
-    )
-    if not no_check:
-        _check(found, out, name)
+    never = f"{len(unshown)} video(s) never shown" + (f" ({', '.join(unshown[:3])})" if unshown else "")
+    _tell(found, dataset, why, "" if manifest else never, embedded)
+    _check(found, out, name, opened=not no_check)
     for line in grouped(found.problems):
         click.echo(f"missing or wrong: {line}")
     click.echo(f"{out}: written" + (f", and {manifest}" if manifest else ""))
     sys.exit(1 if found.problems else 0)
 
 
-def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> None:
+def _tell(found: Survey, dataset: Dataset, why: str, videos: str, embedded: bool) -> None:
     """Print what was found and what is proposed."""
     from collections import Counter
+
+    from boldscribe.starting.proposal import split_keys
 
     runs = Counter(len(r) for r in found.runs.values())
     onsets = sorted(found.first_onsets)
@@ -116,11 +120,18 @@ def _tell(found: Survey, split: dict[str, list[str]], why: str, videos: str) -> 
     if onsets:
         click.echo(f"  first onsets: {onsets[0]:g} to {onsets[-1]:g} s{_onset_remark(found, onsets)}")
     click.echo(f"  stimuli: {len(found.stimuli)} in {found.stimuli.total()} trials; {videos or 'video files to be named in the list'}")
+    if dataset.description_column:
+        use = "the captions" if embedded else "a ceiling for comparison, or the captions with captioner.kind: given"
+        click.echo(f"  descriptions: column {dataset.description_column} of the events: {use}")
     click.echo(f"  field maps: {len(found.fieldmaps)} of {len(found.runs)} subjects")
+    models = (
+        "small ones that come with Boldscribe" if embedded else "the paper's, from `boldscribe fetch weights`; --embedded takes small ones"
+    )
+    click.echo(f"  models: {models}")
     click.echo(f"  adapter: {'had, recognised as ds004488' if found.had else 'bids'}; {why}")
     click.echo("  proposed split:")
-    for key, labels in split.items():
-        click.echo(f"    {key}: {', '.join(labels) or 'none'}")
+    for key in split_keys():
+        click.echo(f"    {key}: {', '.join(getattr(dataset, key)) or 'none'}")
 
 
 def _onset_remark(found: Survey, onsets: list[float]) -> str:
@@ -132,25 +143,67 @@ def _onset_remark(found: Survey, onsets: list[float]) -> str:
     return ", counted from the first volume"
 
 
-def _check(found: Survey, out: Path, name: str) -> None:
-    """Run the BIDS validator, load the written configuration, and run the pipeline's own check of the data."""
+def _check(found: Survey, out: Path, name: str, opened: bool) -> None:
+    """Judge the written configuration: whether it can work, what should be known of the design, and, if wanted, the data themselves.
+
+    Args:
+        found: whose problems are added to.
+        out, name: the configuration, and its data set.
+        opened: run the BIDS validator, and open images and videos as the pipeline does.
+    """
     from boldscribe.config import Config, check_experiment
-    from boldscribe.data.checks import inspect_raw
+    from boldscribe.planning.feasibility import check_feasible
+
+    config = Config.load(PAPER, out)
+    checks = [lambda: check_experiment(config), lambda: check_feasible(config)]
+    if opened:
+        _validate(found)
+        if found.unfetched and config.preprocessing.engine != "derivatives":
+            click.echo("  images and videos: not opened, since the images have not been fetched yet")
+        else:
+            checks.append(lambda: _open(config, name))
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            found.problems += [p for p in error.problems if p not in found.problems and "that do not exist there" not in p]
+    for remark in _remarks(found, config, name, opened and not found.unfetched):
+        click.echo(f"note: {remark}")
+
+
+def _remarks(found: Survey, config: Config, name: str, opened: bool) -> list[str]:
+    """Return remarks on the design and, if raw images are read and may be opened, on how they can be registered."""
+    from boldscribe.data.event_checks import read_all_events
+    from boldscribe.starting.design import design_remarks, registration_remarks
+
+    remarks, design = [], config.datasets[name]
+    if found.column in (found.columns or ()):
+        events = read_all_events(design, {subject: dict.fromkeys(runs, found.root) for subject, runs in found.runs.items()}, [])
+        remarks += design_remarks(design, events, config.bold, found.repetition_time)
+    if opened and not config.preprocessing.reads_derivatives:
+        remarks += registration_remarks(found.images)
+    return remarks
+
+
+def _validate(found: Survey) -> None:
+    """Run the BIDS validator."""
     from boldscribe.starting.validator import validate
 
     result = validate(found.root, headers=not found.unfetched)
     found.problems += [f"BIDS validator: {code}, {n} time(s), first: {place}" for code, (n, place) in result.errors.items()]
     n_errors = sum(n for n, _ in result.errors.values())
     click.echo(f"  BIDS validator: {result.left_out or f'{n_errors} errors, {result.warnings} warnings'}")
-    try:
-        config = Config.load(PAPER, out)
-        check_experiment(config)
-        if found.unfetched and config.preprocessing.engine != "derivatives":
-            click.echo("  images and videos: not opened, since the images have not been fetched yet")
-            return
-        _, problems = inspect_raw(config, name)
-    except UserError as error:
-        problems = list(error.problems)
-    found.problems += [p for p in problems if p not in found.problems and "that do not exist there" not in p]
-    if not problems:
-        click.echo("  images, events and videos: everything that the pipeline will read is present and intact")
+
+
+def _open(config: Config, name: str) -> None:
+    """Run the pipeline's own check of the data.
+
+    Raises:
+        UserError: its problems, one by one.
+    """
+    from boldscribe.data.checks import inspect_raw
+
+    _, problems = inspect_raw(config, name)
+    if problems:
+        raise UserError(config.datasets[name].bids_dir, *problems)
+    click.echo("  images, events and videos: everything that the pipeline will read is present and intact")

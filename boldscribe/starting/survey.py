@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from boldscribe.machinery.errors import UserError
 
 ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
 STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")
+DESCRIPTION_COLUMNS = ("description", "clip_description", "caption", "sentence")
+TEST_TRIALS = 20  # of a target subject, if half of the runs have them
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv"}
 
 
@@ -39,6 +42,7 @@ class Survey:
         stimuli: stimuli in the events, with the number of trials.
         actions: trial types of each stimulus.
         column: column of the events that names stimuli; None if there is none.
+        columns: columns that the events of all runs have; None if there are no events.
         images: paths of T1w and BOLD images.
         unfetched: those that are links without content, as git-annex leaves them.
         problems: what is missing or wrong, one sentence each.
@@ -58,6 +62,7 @@ class Survey:
     stimuli: Counter[str] = field(default_factory=Counter)
     actions: dict[str, set[str]] = field(default_factory=dict)
     column: str | None = None
+    columns: set[str] | None = None
     images: list[Path] = field(default_factory=list)
     unfetched: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -67,6 +72,11 @@ class Survey:
     def images_folder(self) -> Path:
         """Folder of the runs."""
         return self.images_root or self.root
+
+    @property
+    def repetition_time(self) -> float | None:
+        """That of most runs (s); None if none is known."""
+        return next((tr for tr, _ in self.repetition_times.most_common(1)), None)
 
     @property
     def complete(self) -> list[str]:
@@ -185,6 +195,8 @@ def _survey_events(found: Survey, path: Path) -> None:
     except UserError as error:
         found.problems.append(str(error))
         return
+    columns = {str(column) for column in table}
+    found.columns = columns if found.columns is None else found.columns & columns
     found.column = found.column or next((c for c in STIMULUS_COLUMNS if c in table), None)
     needed = [*TIMES, found.column or "stim_file"]
     if absent := [c for c in needed if c not in table]:
@@ -233,12 +245,17 @@ def label_of(text: str) -> str:
 
 
 def split_of(found: Survey) -> dict[str, list[str]]:
-    """Propose a split: the last subjects (13 %, at least two of four or more) are targets, with their last quarter of runs as test."""
+    """Propose a split: the last subjects (13 %, at least two of four or more) are targets, with their last quarter of runs as test.
+
+    More runs, up to half, are tested if a quarter of them has fewer than `TEST_TRIALS` trials.
+    """
     subjects = found.complete
     n = max(min(2, len(subjects) - 2), round(0.13 * len(subjects)), 1 if len(subjects) > 1 else 0)
     sources, targets = subjects[: len(subjects) - n], subjects[len(subjects) - n :]
     common = [r for r in found.runs[targets[0]] if all(r in found.runs[t] for t in targets)] if targets else []
-    n_test = max(1, round(len(common) / 4)) if len(common) > 1 else 0
+    per_run = found.stimuli.total() / max(1, sum(map(len, found.runs.values())))
+    enough = math.ceil(TEST_TRIALS / per_run) if per_run else 1
+    n_test = max(round(len(common) / 4), min(enough, len(common) // 2), 1) if len(common) > 1 else 0
     if not targets:
         found.problems.append(f"subjects: found {len(subjects)} with runs, expected at least two: one to train on and one to decode")
     elif not n_test:

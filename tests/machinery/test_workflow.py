@@ -170,6 +170,19 @@ def test_another_captioner_is_handed_frames_and_its_own_weights_alone() -> None:
     assert "train-000_frames.npy" in other and "models/captioner" in other and "models/llm" not in other and "_features" not in other
 
 
+def test_given_captions_need_neither_clips_nor_models(tmp_path: Path) -> None:
+    table = tmp_path / "texts.tsv"
+    table.write_text("stimulus\tdescription\na\tA girl jumps.\n")
+    given = ", ".join(f"{name}: {{description_file: '{table}'}}" for name in ("had", "urgen"))
+    target = "results/stimuli/had/train-000_captions.parquet"
+    done = snakemake("-n", "-p", target, "--config", "captioner={kind: given}", f"datasets={{{given}}}")
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    command = re.search(r"python -m workflow_scripts\.captions [^\n]+", printed)[0]  # type: ignore[index]
+    assert f"--descriptions {table}" in command and "models/" not in command and ".npy" not in command
+    assert "rule fetch_model" not in printed and "rule video_features" not in printed
+
+
 def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_fmri() -> None:
     for name in ("pretrain_sc_mbm", "stage1", "stage2"):
         inputs = rules()[name].split("    output:")[0]

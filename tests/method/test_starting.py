@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,14 @@ from snakemake.utils import update_config
 
 from boldscribe.cli import main
 from boldscribe.config import Config, check_experiment
+from boldscribe.config.brain_size import share_outside
 from boldscribe.config.experiment import paper_datasets
 from boldscribe.data.checks import validate_raw
 from boldscribe.data.images import save_image
 from boldscribe.planning.dataset_counts import design_of
+from boldscribe.planning.feasibility import check_feasible
 from boldscribe.starting import proposal
+from boldscribe.starting.init_command import grouped
 from boldscribe.starting.survey import Survey, split_of
 from boldscribe.starting.validator import validate
 from tests.small_dataset import EVENTS, write_dataset
@@ -31,8 +35,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound data set of three subjects, which tests copy."""
-    return write_dataset(tmp_path_factory.mktemp("sound") / "my-data", subjects=3, name="Actions")
+    """A sound data set of three subjects, which tests copy: each run of the source subjects shows two clips of its own."""
+    root = write_dataset(tmp_path_factory.mktemp("sound") / "my-data", subjects=3, name="Actions")
+    for i, path in enumerate(sorted(root.glob("sub-0[12]/func/*_events.tsv"))[1:], 1):
+        for clip in "ab":
+            shutil.copy(root / "stimuli" / f"{clip}.mp4", root / "stimuli" / f"{clip}{i}.mp4")
+        path.write_text(EVENTS.replace("a.mp4", f"a{i}.mp4").replace("b.mp4", f"b{i}.mp4"))
+    return root
 
 
 @pytest.fixture
@@ -63,7 +72,7 @@ def test_a_sound_data_set_is_configured_and_passes_all_checks(root: Path) -> Non
         "2 in each of 3 subjects",
         "2 s (6 runs)",
         "first onsets: 4 to 4 s",
-        "2 in 12 trials; 0 video(s)",
+        "8 in 12 trials; 0 video(s)",
     ):
         assert words in result.output
     config = written(root)
@@ -217,9 +226,9 @@ def test_had_is_recognised(root: Path) -> None:
     assert (dataset.session, dataset.bids_dir) == (None, str(root)), "not the values of config.yaml, over which it is merged"
 
 
-def derivative(folder: Path, space: str) -> None:
+def derivative(folder: Path, space: str, size: float = 3.0) -> None:
     name = f"sub-01_task-action_run-1{space}_desc-preproc_bold.nii.gz"
-    save_image(folder / "sub-01" / "func" / name, np.ones((3, 3, 3, 2)), np.diag([3.0, 3, 3, 1]), tr=2.0)
+    save_image(folder / "sub-01" / "func" / name, np.ones((3, 3, 3, 2)), np.diag([size, size, size, 1]), tr=2.0)
 
 
 def test_ready_derivatives_are_used_in_their_space(root: Path) -> None:
@@ -237,6 +246,18 @@ def test_ready_derivatives_are_used_in_their_space(root: Path) -> None:
         3.0,
     )
     assert config.datasets["mydata"].derivatives_dir == str(folder)
+
+
+def test_transforms_without_preprocessed_bold_are_used_by_the_engine_for_them(root: Path) -> None:
+    folder = root.parent / "fmriprep" / "sub-01" / "func"
+    folder.mkdir(parents=True)
+    (folder / "sub-01_task-action_run-1_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt").touch()
+    found = start(root, "--derivatives", str(folder.parents[1]), "--no-check")
+    assert "raw BOLD is resampled through them (docs/minimal.md)" in found.output
+    assert (written(root).preprocessing.engine, written(root).preprocessing.resolution) == ("minimal", 2.0)
+    _, config = embedded(root, "--derivatives", str(folder.parents[1]), "--no-check", "--force")
+    assert (config.preprocessing.engine, config.preprocessing.resolution) == ("minimal", 6.0)
+    check_experiment(config)
 
 
 @pytest.mark.parametrize(
@@ -272,3 +293,93 @@ def test_a_folder_that_is_no_raw_data_set_is_refused(tmp_path: Path) -> None:
     assert "found no BIDS description" in start(empty).output
     (empty / "dataset_description.json").write_text('{"Name": "x"}')
     assert "found no sub-*" in start(empty).output
+
+
+def embedded(root: Path, *options: str) -> tuple[Result, Config]:
+    result = start(root, "--embedded", *options)
+    return result, written(root)
+
+
+def test_the_embedded_models_are_a_whole_configuration_that_can_work(root: Path, demo: Config) -> None:
+    result, config = embedded(root, "--no-check")
+    assert result.exit_code == 0, result.output
+    check_experiment(config)
+    check_feasible(config)
+    assert config.paths.results == "results/mydata" and config.seed == Config().seed
+    assert (config.preprocessing.engine, config.preprocessing.resolution) == ("embedded", 6.0)
+    assert config.video_llama == demo.video_llama and config.sc_mbm == demo.sc_mbm and config.evaluation == demo.evaluation
+    assert config.stage2.learning_rate == demo.stage2.learning_rate and config.stage2.min_learning_rate == 3e-5
+    assert round(config.stage1.holdout * 8) == 4, "of 8 clips"
+    assert config.stage1.batch_size == 4 and config.stage2.batch_size * config.stage2.accumulate == 2
+
+
+@pytest.mark.parametrize("size", [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0])
+def test_the_grid_of_embedded_models_contains_a_brain_at_the_resolution_of_derivatives(root: Path, size: float) -> None:
+    folder = root.parent / "fmriprep"
+    derivative(folder, "_space-MNI152NLin2009cAsym", size)
+    _, config = embedded(root, "--derivatives", str(folder), "--no-check")
+    assert config.preprocessing.resolution == size
+    assert share_outside(config.tokenizer.grid, size) == 0
+    n_tokens = np.prod(config.tokenizer.grid) // 2 ** (3 * len(config.tokenizer.channels))
+    assert n_tokens <= 256, "which trains on a laptop"
+
+
+def test_descriptions_in_the_events_are_the_captions_of_embedded_models(root: Path) -> None:
+    for path in root.glob("sub-*/func/*_events.tsv"):
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head + "\tcaption", *(f"{row}\tSomebody moves." for row in rows)]) + "\n")
+    _, config = embedded(root, "--no-check")
+    assert (config.captioner.kind, config.datasets["mydata"].description_column) == ("given", "caption")
+    check_experiment(config)
+    start(root, "--no-check", "--force")
+    assert written(root).captioner.kind == "video_llama", "the paper's captioner stays, and the descriptions are a ceiling"
+    assert "human" in written(root).conditions("mydata")
+    path.write_text(path.read_text().replace("caption", "words"))
+    start(root, "--no-check", "--force")
+    assert written(root).datasets["mydata"].description_column is None, "which one run lacks"
+
+
+def test_a_title_is_not_cut(root: Path) -> None:
+    name = "Watching people who do one thing or another, and saying what they do"
+    (root / "dataset_description.json").write_text(json.dumps({"Name": name, "BIDSVersion": "1.10.0"}))
+    start(root, "--no-check")
+    assert written(root).datasets["mydata"].title == name
+
+
+@pytest.mark.parametrize(("tr", "volumes"), [(0.5, 12), (0.8, 8), (1.0, 6), (2.0, 3), (3.0, 2), (8.0, 1)])
+def test_a_window_covers_the_same_time_at_any_repetition_time(root: Path, tr: float, volumes: int) -> None:
+    (root / "task-action_bold.json").write_text(json.dumps({"RepetitionTime": tr, "TaskName": "action"}))
+    start(root, "--no-check")
+    assert written(root).bold.n_volumes == volumes
+
+
+def test_too_few_clips_are_a_problem(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "my-data", subjects=3, name="Actions")
+    result = start(root, "--no-check")
+    assert result.exit_code == 1 and "found 2 clips shown to source subjects, expected at least 8" in result.output
+
+
+def test_equal_problems_are_joined_and_hide_no_others() -> None:
+    problems = [*(f"run-{i}_events.tsv: columns: found no trial_type; add it" for i in range(36)), "sub-02: found no T1w", "one: alone"]
+    assert grouped(problems) == [
+        "run-0_events.tsv, run-1_events.tsv, run-2_events.tsv and 33 more: columns: found no trial_type; add it",
+        "sub-02: found no T1w",
+        "one: alone",
+    ]
+
+
+def test_a_video_is_entered_in_the_list_only_if_no_other_could_be_meant(tmp_path: Path) -> None:
+    for name in ("walk/3.mp4", "run/3.mp4", "run/4.mp4", "run/4.jpg", "run/5.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = Survey(
+        Path(), "", False, stimuli=Counter(["3", "4", "5", "run/3.mp4"]), actions={s: set() for s in ("3", "4", "5", "run/3.mp4")}
+    )
+    rows = dict(line.split("\t")[:2] for line in proposal.manifest_text(found, tmp_path).splitlines()[1:])
+    assert rows == {"3": "n/a", "4": "run/4.mp4", "5": "n/a", "run/3.mp4": "run/3.mp4"}
+
+
+def test_more_runs_are_tested_where_a_quarter_has_too_few_trials() -> None:
+    runs = {f"{i:02d}": [f"{r:02d}" for r in range(1, 9)] for i in range(1, 5)}
+    for trials, tested in ((20, 2), (10, 2), (6, 4), (2, 4)):
+        assert len(split_of(Survey(Path(), "", False, runs=runs, stimuli=Counter({"a": 32 * trials})))["test_runs"]) == tested

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checked import Checked
+from boldscribe.data.derivative_checks import absent_runs, check_runs, grid_problems
 from boldscribe.data.event_checks import (
     RunEvents,
     check_clips,
@@ -23,14 +24,14 @@ from boldscribe.data.event_checks import (
     sources_of_both_sides,
 )
 from boldscribe.data.events import lead_in_of
-from boldscribe.data.images import FETCH_AGAIN, image_data, load_image, missing_bytes, repetition_time
-from boldscribe.data.layout import find_runs, find_t1w, metadata
+from boldscribe.data.images import FETCH_AGAIN, image_data, load_image, missing_bytes
+from boldscribe.data.layout import find_runs, find_t1w
 from boldscribe.data.preprocessed import preprocessed_runs
 from boldscribe.data.splits import separate_sources
+from boldscribe.data.timing import run_repetition_time
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.provenance.asset_lock import manifest
 
-TR_RANGE = (0.2, 10.0)
 SHOWN = 25
 
 
@@ -69,11 +70,12 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
 def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, Any]:
     """Check that every subject of a raw data set has what preprocessing and trials need.
 
-    Per subject: a T1w image, runs, and all runs named by the split. Per image: header, complete data, no NaN, and a plausible TR that
-    agrees between header and sidecar. Per run: enough volumes, events with their columns, onsets inside the run, and a trial whose
-    window fits. Every video that later steps read must exist and is decoded as they will decode it. The few that fail are listed, and
-    their trials are excluded. Videos shown only in adaptation runs are not opened. In a rotation this holds for each fold.
-    With the engine `derivatives`, raw images are not needed: the runs are those of the derivatives, with masks and confounds.
+    Per subject: a T1w image, runs, and all runs named by the split; of subjects trained on, all runs that have events or raw BOLD. Per
+    image: header, complete data, no NaN, and a plausible TR. Per run: what `check_runs` reads; enough volumes, events with their
+    columns, onsets inside the run, and a trial whose window fits. Every video that later steps read must exist and is decoded as they
+    will decode it. The few that fail are listed, and their trials are excluded. Videos shown only in adaptation runs are not opened. In
+    a rotation this holds for each fold.
+    With the engine `derivatives`, raw images are not needed: the runs are those of the derivatives, on one grid for all subjects.
 
     Args:
         config: the experiment.
@@ -93,12 +95,25 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
     events, problems = read_all_events(design)
     lead_in = lead_in_of(design, onsets) if (onsets := first_onsets(events)) else 0.0
     report["runs"] = {}
+    notes: dict[str, list[str]] = {}
+    first_runs: dict[str, Path] = {}
     for subject in design.subjects:
         runs, found = _subject_problems(config, design, subject, images)
+        sound: dict[str, Path] = {}
         for label, bold in runs.items():
-            found += _run_problems(config, bold, images, events.get(subject, {}).get(label), lead_in)
-        problems += found
+            image_faults, tr = _image_of_run(config, bold, images)
+            if tr:
+                sound[label] = bold
+                image_faults += _event_problems(config, bold, tr, events.get(subject, {}).get(label), lead_in)
+            found += image_faults
+        about = check_runs(config, design, subject, sound, images)
+        problems += found + about.problems
+        notes[subject] = about.remarks + _left_out(design, subject, runs)
+        if sound:
+            first_runs[subject] = next(iter(sound.values()))
         report["runs"][subject] = list(runs)
+    if config.preprocessing.engine == "derivatives":
+        problems += grid_problems(first_runs)
     shown = described_events(design, events, lead_in, problems)
     folds = {name: config.datasets[name] for name in config.folds(dataset)}
     clips = sorted({clip for fold in folds.values() for clip in clips_to_read(fold, shown)})
@@ -109,7 +124,12 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
     kept = {name: separate_sources(fold, name, config.seed, *sources_of_both_sides(fold, shown)) for name, fold in folds.items()}
     for_training, for_testing = ({name: sides[i] for name, sides in kept.items()} for i in (0, 1))
     report |= Checked(lead_in, broken, for_training, for_testing).as_report()
-    return report | {"missing_responses": missing_responses(shown), "remarks": remarks(design, shown)}
+    said = remarks(design, shown)
+    both = {subject: [*said.get(subject, []), *notes[subject]] for subject in [*said, *notes]}
+    return report | {
+        "missing_responses": missing_responses(shown),
+        "remarks": {subject: lines for subject, lines in both.items() if lines},
+    }
 
 
 def _images_folder(config: Config, dataset: str) -> Path:
@@ -137,14 +157,10 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
         if ready:
             runs = preprocessed_runs(images, subject, design, config.preprocessing)
         else:
-            runs = find_runs(images, subject, design.session, design.task, space=None, desc=None)
+            runs = find_runs(images, subject, design.session, design.task, variant=design.entities, space=None, desc=None)
     except UserError as error:
         return {}, [str(error)]
     problems = [] if config.preprocessing.reads_derivatives else _t1w_problems(root, subject)
-    if config.preprocessing.engine == "minimal":
-        from boldscribe.data.transforms import transform_problems
-
-        problems += transform_problems(Path(design.derivatives_dir or ""), root, subject, runs, config.preprocessing.space)
     if not runs:
         session = f"/ses-{design.session}" if design.session else ""
         problems.append(
@@ -155,17 +171,42 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
         problems.append(
             f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(absent)}; correct adaptation_runs or test_runs"
         )
+    if runs and design.missing_runs == "stop" and (lost := [r for r in _lost(design, subject, runs) if r not in absent]):
+        problems.append(
+            f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(lost)}, of which {root} has events or BOLD; add the "
+            f"BOLD to {images}, or go on without by datasets.*.missing_runs: exclude"
+        )
     return runs, problems
 
 
-def _run_problems(config: Config, bold: Path, images: Path, events: RunEvents | None, lead_in: float) -> list[str]:
-    """Return the problems of a run's image and of its events."""
-    # no NaN check for derivatives: their data are read next, before anything is computed
+def _lost(design: Dataset, subject: str, runs: Mapping[str, Path]) -> list[str]:
+    """Return the missing runs of a subject who is trained on, in some fold at least."""
+    trained = subject in design.train_subjects or design.leave_out is not None
+    return absent_runs(design, subject, runs) if trained and runs else []
+
+
+def _left_out(design: Dataset, subject: str, runs: Mapping[str, Path]) -> list[str]:
+    """Return a remark if a subject's missing runs are left out."""
+    lost = _lost(design, subject, runs)
+    return [f"run {', '.join(lost)}: left out, since there is no BOLD to read"] if lost else []
+
+
+def _image_of_run(config: Config, bold: Path, images: Path) -> tuple[list[str], float]:
+    """Return the problems of a run's image, and its TR (s), 0 if there are problems."""
+    # values of derivatives are judged inside their mask
     if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
-        return found
+        return found, 0.0
+    try:
+        return [], run_repetition_time(bold, images)[0]
+    except UserError as error:
+        return [str(error)], 0.0
+
+
+def _event_problems(config: Config, bold: Path, tr: float, events: RunEvents | None, lead_in: float) -> list[str]:
+    """Return the problems of a run's events."""
     if events is None:
-        return [*repetition_time_problems(bold, images), f"{bold}: found no events.tsv for the same run, expected one; add it"]
-    return [*repetition_time_problems(bold, images), *onset_problems(config.bold, bold, events, lead_in)]
+        return [f"{bold}: found no events.tsv for the same run, expected one; add it"]
+    return onset_problems(config.bold, bold, tr, events, lead_in)
 
 
 def _t1w_problems(root: Path, subject: str) -> list[str]:
@@ -184,18 +225,4 @@ def _image_problems(path: Path, ndim: int, *, may_hold_nan: bool = True) -> list
             image_data(image)
     except UserError as error:
         return [str(error)]
-    return []
-
-
-def repetition_time_problems(bold: Path, root: Path) -> list[str]:
-    """Return the problems of a TR: missing, implausible, or different in header and JSON sidecar."""
-    header = repetition_time(load_image(bold, 4))
-    try:
-        sidecar = metadata(bold, root).get("RepetitionTime")
-    except UserError as error:
-        return [str(error)]
-    if not isinstance(sidecar, (int, float)) or not TR_RANGE[0] <= sidecar <= TR_RANGE[1]:
-        return [f"{bold}: RepetitionTime: found {sidecar!r} in its JSON sidecar, expected {TR_RANGE[0]} to {TR_RANGE[1]} s; correct it"]
-    if not math.isclose(header, sidecar, abs_tol=0.01):
-        return [f"{bold}: pixdim[4]: found {header:g} s, expected {sidecar:g} s as in the JSON sidecar; correct the wrong one"]
     return []

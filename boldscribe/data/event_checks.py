@@ -12,7 +12,7 @@ import pandas as pd
 from boldscribe.config.data_settings import Bold, Dataset
 from boldscribe.data import had
 from boldscribe.data.events import described, read_events
-from boldscribe.data.images import load_image, repetition_time
+from boldscribe.data.images import load_image
 from boldscribe.data.layout import find_runs
 from boldscribe.machinery.errors import UserError
 from boldscribe.stimuli.clips import broken_clips, missing_clips
@@ -40,7 +40,7 @@ def read_all_events(design: Dataset) -> tuple[Events, list[str]]:
     problems = []
     for subject in design.subjects:
         try:
-            files = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
+            files = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"], variant=design.entities)
         except UserError as error:
             problems.append(str(error))
             continue
@@ -71,12 +71,11 @@ def described_events(design: Dataset, events: Events, lead_in: float, problems: 
     return trials
 
 
-def onset_problems(settings: Bold, bold: Path, events: RunEvents, lead_in: float) -> list[str]:
+def onset_problems(settings: Bold, bold: Path, tr: float, events: RunEvents, lead_in: float) -> list[str]:
     """Return the problems of a run's onsets: onsets outside the run, or a run too short for its first trial's window."""
     if events.table.empty:
         return []
-    image = load_image(bold, 4)
-    n, tr = image.shape[3], repetition_time(image)
+    n = load_image(bold, 4).shape[3]
     length = n * tr
     onsets = events.table["onset"] + lead_in
     shift = f" (lead-in of {lead_in:g} s added)" if lead_in else ""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from bids.layout import Config, parse_file_entities
 from bids.layout.writing import build_path
 
-from boldscribe.data.images import load_image
 from boldscribe.machinery.errors import UserError
 
 # pybids' own patterns have no `res` entity
@@ -64,6 +62,12 @@ def _patterns() -> list[Any]:
     return list((Config.load("bids").entities | Config.load("derivatives").entities).values())
 
 
+def labels(path: Path) -> dict[str, str]:
+    """Return the entities of a file name as BIDS abbreviates them, such as `dir` and `acq`; run labels as `run_label` has them."""
+    found = dict(part.split("-", 1) for part in path.name.split(".")[0].split("_") if "-" in part)
+    return found | ({"run": run_label(found["run"])} if "run" in found else {})
+
+
 def find_runs(
     root: str | Path,
     subject: str,
@@ -72,6 +76,7 @@ def find_runs(
     suffix: str = "bold",
     extensions: Sequence[str] = (".nii", ".nii.gz"),
     apart: Sequence[str] = (),
+    variant: Mapping[str, str | None] = {},
     **wanted: str | None,
 ) -> dict[str, Path]:
     """Find files of one kind by run label, sorted by label.
@@ -80,49 +85,51 @@ def find_runs(
         root: raw data set or derivatives.
         suffix, extensions: kind of file, such as `events` and `.tsv`.
         apart: further entities that distinguish runs; if a file has them, they precede the run in the label: `LR_01` with `direction`.
+        variant: entities that choose among several files of a run (`datasets.*.entities`).
         wanted: entities that must match; None requires their absence.
 
     Raises:
         UserError: two files for one run.
     """
-    parts = [f"sub-{subject}", *([f"ses-{session}"] if session else []), "func"]
-    folder = Path(root).joinpath(*parts)
-    runs: dict[str, Path] = {}
-    for path in sorted(p for e in extensions for p in folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{e}")):
+    runs: dict[str, list[Path]] = {}
+    for path in run_files(root, subject, session, task, suffix, extensions):
         found = entities(path)
-        if found.get("task") != task or found.get("suffix") != suffix or any(found.get(k) != v for k, v in wanted.items()):
-            continue
-        label = "_".join([*(found[k] for k in apart if k in found), run_label(found.get("run"))])
-        if label in runs:
-            raise UserError(str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the wrong one")
-        runs[label] = path
-    return dict(sorted(runs.items()))
+        if all(found.get(k) == v for k, v in wanted.items()):
+            label = "_".join([*(found[k] for k in apart if k in found), run_label(found.get("run"))])
+            runs.setdefault(label, []).append(path)
+    chosen = {label: choose(files, variant) for label, files in sorted(runs.items())}
+    for label, files in chosen.items():
+        if len(files) > 1:
+            raise UserError(
+                str(files[0].parent),
+                f"run {label}: found {' and '.join(p.name for p in files)}, expected one file; {ways_to_choose(files)}",
+            )
+    return {label: files[0] for label, files in chosen.items() if files}
 
 
-def find_preprocessed(
-    root: Path, subject: str, session: str | None, task: str, space: str, resolution: float, apart: Sequence[str] = ()
-) -> dict[str, Path]:
-    """Find preprocessed runs in the requested space and resolution, by label.
+def run_files(
+    root: str | Path, subject: str, session: str | None, task: str, suffix: str = "bold", extensions: Sequence[str] = (".nii", ".nii.gz")
+) -> list[Path]:
+    """List all files of one kind of a subject's task, sorted by name."""
+    folder = Path(root).joinpath(f"sub-{subject}", *([f"ses-{session}"] if session else []), "func")
+    files = sorted(p for e in extensions for p in folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{e}"))
+    return [p for p in files if (found := entities(p)).get("task") == task and found.get("suffix") == suffix]
 
-    Older fMRIPrep omits `res`, as do spaces requested without resolution; then the voxel size decides.
 
-    Raises:
-        UserError: none found.
-    """
-    res = resolution_label(resolution)
-    runs = find_runs(root, subject, session, task, apart=apart, space=space, res=res, desc="preproc")
-    if not runs:
-        unlabelled = find_runs(root, subject, session, task, apart=apart, space=space, res=None, desc="preproc")
-        zooms = {path: load_image(path, 4).header.get_zooms()[:3] for path in unlabelled.values()}
-        runs = {label: path for label, path in unlabelled.items() if np.allclose(zooms[path], resolution, atol=0.01)}
-    if not runs:
-        there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii.gz")})
-        raise UserError(
-            str(root / f"sub-{subject}"),
-            f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
-            f"task-{task}…space-{space}_res-{res}_desc-preproc_bold.nii.gz; correct preprocessing.space and resolution, task, session",
-        )
-    return runs
+def choose(files: Sequence[Path], variant: Mapping[str, str | None]) -> list[Path]:
+    """Return the files of a run that the entities choose: those that state them, or else those that state no other value."""
+    stated = [p for p in files if all(labels(p).get(k) == v for k, v in variant.items())]
+    return stated or [p for p in files if all(labels(p).get(k) in (None, v) for k, v in variant.items())]
+
+
+def ways_to_choose(files: Sequence[Path]) -> str:
+    """Return how to choose among several files of a run, by the entities in which they differ."""
+    found = [labels(p) for p in files]
+    differ = [k for k in dict.fromkeys(k for one in found for k in one) if len({one.get(k) for one in found}) > 1]
+    if not differ:
+        return "remove the wrong one"
+    ways = ["{" + ", ".join(f"{k}: {one.get(k, 'null')}" for k in differ) + "}" for one in found]
+    return f"choose one in datasets.*.entities: {' or '.join(ways)}"
 
 
 def find_t1w(root: str | Path, subject: str) -> Path | None:
@@ -145,7 +152,10 @@ def metadata(path: Path, root: str | Path) -> dict[str, Any]:
         for sidecar in sorted(folder.glob(f"*{name_parts[-1]}.json"), key=lambda p: len(p.name)):
             if set(sidecar.stem.split("_")) <= set(name_parts):
                 try:
-                    merged |= json.loads(sidecar.read_text())
+                    content = json.loads(sidecar.read_text())
+                    if not isinstance(content, dict):
+                        raise TypeError(f"found {str(content)[:40]}")
+                    merged |= content
                 except (OSError, ValueError, TypeError) as error:
                     raise UserError(str(sidecar), f"not a JSON object: {error}; repair it, or fetch its content") from None
     return merged

@@ -71,7 +71,7 @@ def write_trials(
     findings = read_checked(checked)
     _, header = load_array(series)
     displacement, _ = load_array(displacement_path(series))
-    events = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
+    events = find_runs(design.bids_dir, subject, design.session, design.task, "events", [".tsv"], variant=design.entities)
     rows: list[dict[str, Any]] = []
     for run in header["runs"]:
         if run["run"] not in events:

@@ -301,7 +301,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "other image": (
         f"{RUN}2_desc-hmc_boldref.nii.gz",
         lambda p: save_image(p, np.zeros((9, 9, 9)), np.eye(4)),
-        r"grid: found \(9, 9, 9\).*expected \(40, 46, 38\)",
+        r"grid: found a grid of 9 x 9 x 9 .*expected a grid of 40 x 46 x 38",
     ),
     "no tissue": (f"{ANATOMY}label-WM_probseg.nii.gz", Path.unlink, r"found no anat/\*_label-WM_probseg.nii.gz"),
 }

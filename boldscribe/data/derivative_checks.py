@@ -14,8 +14,8 @@ from boldscribe.data.images import check_values, describe_grid, load_image, same
 from boldscribe.data.layout import choose, labels, metadata, run_files
 from boldscribe.data.preprocessed import voxel_edges
 from boldscribe.data.runs import common_mask, read_run
-from boldscribe.data.timing import run_repetition_time, times_along_axis
-from boldscribe.data.transforms import transform_problems
+from boldscribe.data.timing import readout_time, run_repetition_time, times_along_axis
+from boldscribe.data.transforms import find_run, transform_problems
 from boldscribe.machinery.errors import UserError
 
 
@@ -53,7 +53,7 @@ def check_runs(config: Config, design: Dataset, subject: str, bolds: Mapping[str
     """Check a subject's runs as the configured engine and the cleaning of series will read them.
 
     With ready derivatives: confounds (rows, columns, values), masks, one grid, and finite values inside the mask. With the engine
-    `minimal`: transforms and the images that they belong to. Of raw data: slice times.
+    `minimal`: transforms and the images that they belong to. Of raw data: slice times and readout.
 
     Args:
         config: the experiment (`bold`, `preprocessing`).
@@ -70,11 +70,15 @@ def check_runs(config: Config, design: Dataset, subject: str, bolds: Mapping[str
         return found
     for bold in bolds.values():
         try:
-            _check_slices(bold, root)
+            _check_sidecar(bold, root)
         except UserError as error:
             found.problems.append(str(error))
     if config.preprocessing.engine == "minimal":
-        found.problems += transform_problems(Path(design.derivatives_dir or ""), root, subject, bolds, config.preprocessing.space)
+        ready = Path(design.derivatives_dir or "")
+        found.problems += transform_problems(ready, root, subject, bolds, config.preprocessing.space)
+        for run, bold in bolds.items():
+            corrected = find_run(ready, root, bold).to_fieldmap is not None
+            found.note("" if corrected else "not corrected for distortion, since the derivatives have no transform to a field map", run)
     return found
 
 
@@ -106,16 +110,19 @@ def _check_ready(config: Config, design: Dataset, subject: str, bolds: Mapping[s
             found.problems.append(str(error))
 
 
-def _check_slices(bold: Path, root: Path) -> None:
-    """Check that a raw run has one slice time per slice, if it has any.
+def _check_sidecar(bold: Path, root: Path) -> None:
+    """Check the sidecar of a raw run: one slice time per slice, if it has any, and a readout that is stated in numbers.
 
     Raises:
-        UserError: it has not.
+        UserError: an unusable entry.
     """
-    times, axis = times_along_axis(metadata(bold, root), bold)
-    n_slices = load_image(bold, 4).shape[axis]
-    if times and len(times) != n_slices:
-        raise UserError(str(bold), f"SliceTiming: found {len(times)} times in the sidecar, expected {n_slices}, one per slice; correct it")
+    sidecar, shape = metadata(bold, root), load_image(bold, 4).shape
+    times, axis = times_along_axis(sidecar, bold)
+    if times and len(times) != shape[axis]:
+        raise UserError(
+            str(bold), f"SliceTiming: found {len(times)} times in the sidecar, expected {shape[axis]}, one per slice; correct it"
+        )
+    readout_time(sidecar, bold, shape)
 
 
 def grid_problems(first_runs: Mapping[str, Path]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,31 @@ def slice_times(sidecar: Mapping[str, Any], path: Path) -> list[float]:
             str(path), f"SliceTiming: found {min(times):g} to {max(times):g} in its JSON sidecar, expected 0 to {longest:g} s; correct it"
         )
     return [float(t) for t in times]
+
+
+def readout_time(sidecar: Mapping[str, Any], path: Path, shape: Sequence[int]) -> tuple[int, float] | str:
+    """Return a run's phase-encoding axis and its total readout time (s), negative if it runs against the axis; or what is not stated.
+
+    BIDS' total readout time spans the first to the last echo: one spacing less than the lines.
+
+    Args:
+        sidecar: from `metadata`.
+        path: image of the sidecar, for the error message.
+        shape: of the image.
+
+    Raises:
+        UserError: an entry that is no number.
+    """
+    seconds, spacing = (number(sidecar, key, path) for key in ("TotalReadoutTime", "EffectiveEchoSpacing"))
+    direction = sidecar.get("PhaseEncodingDirection")
+    if direction not in AXES:
+        return "PhaseEncodingDirection"
+    axis = "ijk".index(direction[0])
+    if seconds is None and spacing is not None:
+        seconds = spacing * (shape[axis] - 1)
+    if seconds is None:
+        return "TotalReadoutTime or EffectiveEchoSpacing"
+    return axis, -seconds if direction.endswith("-") else seconds
 
 
 def times_along_axis(sidecar: Mapping[str, Any], path: Path) -> tuple[list[float], int]:

@@ -24,7 +24,7 @@ from boldscribe.config import Config
 from boldscribe.data.images import apply_affine, image_data, load_image, save_image
 from boldscribe.data.layout import entities, find_runs, metadata, resolution_label
 from boldscribe.data.template import output_grid
-from boldscribe.data.timing import number, run_repetition_time, times_along_axis
+from boldscribe.data.timing import readout_time, run_repetition_time, times_along_axis
 from boldscribe.data.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, atomic_folder, write_json
@@ -167,18 +167,11 @@ def run_distortion(
     Outside the field map its border values are extended, where fMRIPrep uses 0.
     """
     if transforms.to_fieldmap is None or transforms.fieldmap is None:
-        return None, "the derivatives have no field map for this run"
-    direction = str(sidecar.get("PhaseEncodingDirection", ""))
-    if direction[:1] not in ("i", "j", "k"):
-        return None, "the raw sidecar does not state PhaseEncodingDirection"
-    axis = "ijk".index(direction[0])
-    seconds = number(sidecar, "TotalReadoutTime", transforms.reference)
-    spacing = number(sidecar, "EffectiveEchoSpacing", transforms.reference)
-    if seconds is None and spacing is not None:
-        seconds = spacing * (shape[axis] - 1)
-    if seconds is None:
-        return None, "the raw sidecar states neither TotalReadoutTime nor EffectiveEchoSpacing"
-    readout = Readout(axis, -seconds if direction.endswith("-") else seconds)
+        return None, "no field map: the derivatives have no transform of this run to one"
+    stated = readout_time(sidecar, transforms.reference, shape)
+    if isinstance(stated, str):
+        return None, f"the raw sidecar does not state {stated}"
+    readout = Readout(*stated)
     image = load_image(transforms.fieldmap, 3)
     to_field = np.asarray(np.linalg.inv(read_affine(transforms.to_fieldmap)), np.float64)
     return distortion_of_field(image_data(image), image.affine, to_field, shape, affine, readout), ""

@@ -13,19 +13,14 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from nilearn.interfaces.fmriprep import load_confounds
 
-from boldscribe.config import Config
-from boldscribe.config.data_settings import Bold, Dataset
-from boldscribe.data.confounds import confounds_path, read_confounds
-from boldscribe.data.images import load_image, save_image
-from boldscribe.data.layout import find_runs, metadata
-from boldscribe.data.preprocessed import preprocessed_runs
+from boldscribe.config.data_settings import Dataset
+from boldscribe.data.images import save_image
+from boldscribe.data.layout import metadata
 from boldscribe.data.runs import mask_path
-from boldscribe.data.timing import run_repetition_time, start_time, times_along_axis
+from boldscribe.data.timing import run_repetition_time, start_time
 from boldscribe.machinery.errors import UserError
 from tests.method.ready_dataset import (
-    MOTION,
     N_VOLUMES,
     SHAPE,
     SPACE,
@@ -40,7 +35,6 @@ from tests.method.ready_dataset import (
     series_and_trials,
     write_dataset,
     write_events,
-    write_run,
 )
 
 CUBIC = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -218,115 +212,6 @@ def test_missing_runs_of_source_subjects_are_named_and_left_out_if_wished(root: 
     assert "03" not in preflight(config)["remarks"]
 
 
-GRIDS = {
-    "no res, not cubic": ([f"space-{SPACE}"], [np.diag([3.0, 3, 4, 1])], "2", None, 0),
-    "res-02": ([f"space-{SPACE}_res-02"], [CUBIC], "2", None, 0),
-    "res-native": ([f"space-{SPACE}_res-native"], [np.diag([-3.0, 3, 4, 1])], "2", None, 0),
-    "res-1 is a label": ([f"space-{SPACE}_res-1"], [CUBIC], "2", None, 0),
-    "two grids, by size": ([f"space-{SPACE}", f"space-{SPACE}_res-2"], [np.diag([3.0, 3, 4, 1]), CUBIC], "2", None, 1),
-    "two grids, labels are misleading": ([f"space-{SPACE}_res-1", f"space-{SPACE}_res-2"], [CUBIC, 1.5 * CUBIC], "2", None, 0),
-    "two grids, by label": ([f"space-{SPACE}_res-native", f"space-{SPACE}_res-2"], [CUBIC, CUBIC], "2", "native", 0),
-    "two grids, without a label": ([f"space-{SPACE}", f"space-{SPACE}_res-2"], [1.5 * CUBIC, CUBIC], "2", "null", 0),
-    "two spaces": (["space-MNI152NLin6Asym_res-2", f"space-{SPACE}_res-2"], [CUBIC, CUBIC], "2", None, 1),
-}
-
-
-@pytest.mark.parametrize("kind", GRIDS)
-def test_the_grid_is_that_of_the_images(tmp_path: Path, kind: str) -> None:
-    names, affines, size, res, chosen = GRIDS[kind]
-    for name, affine in zip(names, affines, strict=True):
-        write_run(tmp_path, "01", "run-1", standard=name, affine=affine)
-    config = experiment(tmp_path, entities={"res": None if res == "null" else res} if res else {})
-    settings = config.preprocessing.model_copy(update={"resolution": float(size)})
-    runs = preprocessed_runs(tmp_path / "ready", "01", config.datasets["own"], settings)
-    assert f"run-1_{names[chosen]}_desc" in runs["01"].name and np.allclose(
-        load_image(runs["01"], 4).affine[:3, :3], affines[chosen][:3, :3]
-    )
-    assert mask_path(runs["01"]) == Path(str(runs["01"]).replace("preproc_bold", "brain_mask"))
-
-
-def test_grids_that_nothing_chooses_are_shown(tmp_path: Path) -> None:
-    for name, affine in (("res-a", 1.5 * CUBIC), ("res-b", 2 * CUBIC)):
-        write_run(tmp_path, "01", "run-1", standard=f"space-{SPACE}_{name}", affine=affine)
-    config = experiment(tmp_path)
-    with pytest.raises(UserError, match=r"voxels of 3 x 3 x 3 mm.*voxels of 4 x 4 x 4 mm.*entities: \{res: a\} or \{res: b\}, or in prep"):
-        preprocessed_runs(tmp_path / "ready", "01", config.datasets["own"], config.preprocessing)
-
-
-def test_derivatives_on_a_grid_of_their_own_go_through(tmp_path: Path) -> None:
-    root = write_dataset(tmp_path / "data", standard=f"space-{SPACE}", affine=np.diag([3.0, 3, 4, 1]))
-    config = experiment(root)
-    report = preflight(config)
-    assert report["remarks"]["03"] == ["run 01, 02: voxels of 3 x 3 x 4 mm, as the images have them"]
-    header, trials = series_and_trials(config, root, report)["03"]
-    assert np.allclose(np.diag(header["affine"]), [3, 3, 4, 1]) and len(trials) == 6
-
-
-def test_subjects_on_different_grids_are_refused_with_both(root: Path) -> None:
-    turned = np.array([[0, -2.0, 0, 5], [2, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
-    for run in ("1", "2"):
-        write_run(root, "02", f"run-{run}", standard=f"space-{SPACE}_res-2", affine=turned)
-    with pytest.raises(
-        UserError, match=r"sub-02.*axes ALS, first voxel at \(5, 0, 0\) mm; expected .*axes RAS, first voxel at \(0, 0, 0\)"
-    ):
-        preflight(experiment(root))
-
-
-@pytest.mark.parametrize("kept", ["", "echo-1", "part-mag", "echo-1_part-mag", "dir-AP", "acq-fast_rec-a"])
-def test_confounds_and_masks_are_found_by_entities(tmp_path: Path, kept: str) -> None:
-    """The table may lack what the image has: echo, part, space, res."""
-    bold = write_run(tmp_path, "01", "run-1", standard=f"space-{SPACE}_res-2", affine=CUBIC)
-    general = kept if kept.startswith(("dir", "acq")) else ""
-
-    def named(path: Path, entities: str) -> Path:
-        return path.with_name(path.name.replace("_run-1", f"_run-1_{entities}" if entities else "_run-1"))
-
-    confounds, mask = confounds_of(tmp_path, run="1"), Path(str(bold).replace("preproc_bold", "brain_mask"))
-    shutil.copy(confounds, Path(str(confounds).replace("run-1", "run-2")))
-    shutil.copy(mask, Path(str(mask).replace(SPACE, "T1w")))
-    bold, confounds, mask = bold.rename(named(bold, kept)), confounds.rename(named(confounds, general)), mask.rename(named(mask, general))
-    assert confounds_path(bold) == confounds and mask_path(bold) == mask
-    if kept.startswith("echo-1"):
-        closer = shutil.copy(confounds, named(confounds, "echo-1"))
-        shutil.copy(confounds, named(confounds, "echo-2"))
-        assert confounds_path(bold) == closer
-    plain = confounds.rename(str(confounds).replace("timeseries", "regressors"))
-    assert kept.startswith("echo-1") or confounds_path(bold) == plain
-
-
-@pytest.mark.parametrize("variants", [("dir-AP", "dir-PA"), ("acq-full", ""), ("echo-1", "echo-2"), ("rec-a_dir-AP", "rec-b_dir-AP")])
-def test_variants_of_a_run_are_chosen_and_never_removed(root: Path, variants: tuple[str, str]) -> None:
-    one, other = variants
-    raw = root / "raw/sub-01/func"
-    if other:
-        bold_of(root, run="1").unlink()
-    for variant in variants:
-        write_run(root, "01", f"{variant}_run-1".lstrip("_"), standard=f"space-{SPACE}_res-2", affine=CUBIC)
-        (raw / f"sub-01_task-watch_{variant}_run-1_bold.nii.gz".replace("__", "_")).touch()
-    key, _, label = one.partition("_")[0].partition("-")
-    absent = "null" if not other else other.split("_")[0].split("-")[1]
-    with pytest.raises(UserError, match=rf"run 01: found .*choose one in datasets\.\*\.entities: .*{{{key}: ({label}|{absent})}}"):
-        preflight(experiment(root))
-    with pytest.raises(UserError, match=rf"entities: .*{{{key}: ({label}|{absent})}}"):
-        find_runs(root / "raw", "01", None, "watch")
-    config = experiment(root, entities={key: label})
-    made = series_and_trials(config, root, preflight(config))
-    assert len(made["01"][1]) == 6 and f"_{one}" in find_runs(root / "raw", "01", None, "watch", variant={key: label})["01"].name
-    if not other:
-        assert "_acq-" not in find_runs(root / "raw", "01", None, "watch", variant={key: None})["01"].name
-
-
-def test_entities_with_settings_of_their_own_are_refused() -> None:
-    assert Dataset(entities={"echo": 2}).entities == {"echo": "2"}  # type: ignore[dict-item]
-    for entities, message in (
-        ({"run": "1"}, "adaptation_runs"),
-        ({"space": "T1w"}, "preprocessing.space"),
-        ({"direction": "AP"}, "such as dir"),
-    ):
-        with pytest.raises(UserError, match=message):
-            Config.parse({"datasets": {"own": {"entities": entities}}})
-
-
 @pytest.mark.parametrize(
     ("change", "note"),
     [
@@ -347,114 +232,6 @@ def test_the_sidecars_repetition_time_holds(root: Path, change: Callable[[Any], 
     assert [note in line for line in report["remarks"].get("01", [])] == ([True] if note else [])
     header, trials = series_and_trials(experiment(root), root, report)["01"]
     assert header["runs"][1]["repetition_time"] == TR and trials["first_volume"].tolist()[3:] == [N_VOLUMES + v for v in (4, 12, 20)]
-
-
-@pytest.mark.parametrize("motion", ["basic", "power2", "derivatives", "full"])
-@pytest.mark.parametrize("tissue", [None, "basic", "power2", "derivatives", "full"])
-def test_regressors_are_those_of_nilearn(root: Path, motion: str, tissue: str | None) -> None:
-    change_confounds(root, lambda table: table.assign(non_steady_state_outlier00=np.eye(1, N_VOLUMES)[0]))
-    confounds_of(root).with_suffix(".json").write_text("{}")
-    strategy = ["motion", "high_pass", *(["wm_csf"] if tissue else [])]
-    expected, rows = load_confounds(str(bold_of(root)), strategy=strategy, motion=motion, wm_csf=tissue or "basic", demean=False)
-    found, steady, displacement = read_confounds(bold_of(root), N_VOLUMES, TR, Bold(motion=motion, tissue=tissue))
-    pd.testing.assert_frame_equal(found, expected[sorted(expected)])
-    assert np.flatnonzero(steady).tolist() == list(rows) and len(displacement) == N_VOLUMES
-
-
-def lacking(column: str, rows: Any) -> Callable[[pd.DataFrame], None]:
-    def change(table: pd.DataFrame) -> None:
-        table.loc[rows, column] = np.nan
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("settings", "change", "message"),
-    [
-        ({}, lacking("trans_x", range(29, 33)), "trans_x: found n/a in rows 30-33, expected a number for each volume"),
-        ({}, lacking("rot_z", [39]), "rot_z: found n/a in rows 40"),
-        ({}, lacking("white_matter", [0]), "white_matter: found n/a in rows 1, .*bold.tissue: null"),
-        ({}, lacking("cosine00", [3, 7, 8]), "cosine00: found n/a in rows 4, 8-9"),
-        (
-            {"motion": "derivatives"},
-            lacking("trans_y_derivative1", [0, 1]),
-            "trans_y_derivative1: found n/a in rows 2, .*bold.motion: basic",
-        ),
-        ({}, lacking("csf", slice(None)), "csf: found n/a in all rows, .*bold.tissue: null"),
-        ({"tissue": "full"}, lacking("csf_power2", slice(None)), "csf_power2: found n/a in all rows, .*bold.tissue: basic"),
-    ],
-)
-def test_confounds_are_never_invented(root: Path, settings: dict[str, str], change: Callable[[pd.DataFrame], None], message: str) -> None:
-    change_confounds(root, change)
-    with pytest.raises(UserError, match=message):
-        preflight(experiment(root, bold=settings))
-
-
-@pytest.mark.parametrize(
-    ("settings", "change"),
-    [
-        ({"motion": "full", "tissue": "derivatives"}, lambda table: None),
-        ({"tissue": None}, lacking("csf", slice(None))),
-        ({}, lacking("csf_derivative1", range(5, 9))),
-        ({}, lambda table: table.assign(non_steady_state_outlier00=np.eye(1, N_VOLUMES)[0], csf=table["csf"].where(table.index > 0))),
-    ],
-)
-def test_confounds_that_are_not_used_may_lack_values(root: Path, settings: dict[str, Any], change: Callable[[pd.DataFrame], Any]) -> None:
-    """Derivatives at the first volume, columns that are not chosen, and volumes before the steady state."""
-    change_confounds(root, change)
-    found, steady, _ = read_confounds(bold_of(root), N_VOLUMES, TR, Bold.model_validate(settings))
-    assert np.isfinite(found.to_numpy()).all() and set(MOTION) <= set(found) and steady.sum() in (N_VOLUMES, N_VOLUMES - 1)
-
-
-@pytest.mark.parametrize(
-    ("shape", "ndim", "expected"),
-    [
-        ((8, 8, 8, 1), 3, (8, 8, 8)),
-        ((8, 8, 8, 1, 1), 3, (8, 8, 8)),
-        ((8, 8, 1, 1), 3, (8, 8, 1)),
-        ((1, 8, 8), 3, (1, 8, 8)),
-        ((4, 5, 3, 6, 1), 4, (4, 5, 3, 6)),
-        ((4, 5, 3, 1, 6), 4, (4, 5, 3, 6)),
-        ((4, 5, 3, 1), 4, (4, 5, 3, 1)),
-        ((4, 5, 3, 1, 1), 4, (4, 5, 3, 1)),
-    ],
-)
-@pytest.mark.parametrize("dtype", ["float32", "int16"])
-def test_superfluous_dimensions_are_dropped(
-    tmp_path: Path, shape: tuple[int, ...], ndim: int, expected: tuple[int, ...], dtype: str
-) -> None:
-    data = np.random.default_rng(0).integers(0, 99, shape).astype(float)
-    save_image(tmp_path / "a.nii.gz", data, 3 * CUBIC, dtype=dtype)
-    image = load_image(tmp_path / "a.nii.gz", ndim)
-    assert image.shape == expected and len(image.header.get_zooms()) == ndim and image.get_filename() == str(tmp_path / "a.nii.gz")
-    np.testing.assert_allclose(image.get_fdata(), data.reshape(expected), atol=2e-3)
-
-
-@pytest.mark.parametrize(("shape", "ndim"), [((4, 5, 3), 4), ((4, 5, 3, 2), 3), ((4, 5, 3, 2, 2), 4), ((4, 5), 3)])
-def test_other_dimensions_are_refused(tmp_path: Path, shape: tuple[int, ...], ndim: int) -> None:
-    save_image(tmp_path / "a.nii.gz", np.ones(shape), CUBIC)
-    with pytest.raises(UserError, match=f"expected {ndim} dimensions"):
-        load_image(tmp_path / "a.nii.gz", ndim)
-
-
-@pytest.mark.parametrize(
-    ("sidecar", "expected"),
-    [
-        ({}, ([], 2)),
-        ({"SliceTiming": None, "SliceEncodingDirection": None}, ([], 2)),
-        ({"SliceTiming": [0, 1], "SliceEncodingDirection": "k-"}, ([1, 0], 2)),
-        ({"SliceTiming": [0, 1], "SliceEncodingDirection": "j"}, ([0, 1], 1)),
-        ({"SliceTiming": [0, 1], "SliceEncodingDirection": 3}, "SliceEncodingDirection: found 3"),
-        ({"SliceTiming": {"0": 1}}, "SliceTiming: found {'0': 1}"),
-        ({"SliceTiming": [0, "1"]}, "SliceTiming: found"),
-    ],
-)
-def test_slice_times_in_the_order_of_the_array(sidecar: dict[str, Any], expected: Any) -> None:
-    if isinstance(expected, str):
-        with pytest.raises(UserError, match=expected):
-            times_along_axis(sidecar, Path("bold.nii.gz"))
-    else:
-        assert times_along_axis(sidecar, Path("bold.nii.gz")) == expected
 
 
 def test_a_compressed_series_is_judged_where_the_mask_is(root: Path) -> None:

@@ -59,7 +59,7 @@ class Dataset(Section):
     task: Label = key("action", "BIDS task label", "data sets")
     session: Label | None = key(None, "BIDS session label, if the data set has sessions", "data sets")
     entities: dict[str, Label | None] = key(
-        {}, "BIDS entities that choose among several files of a run, such as {dir: AP}; null: without this entity", "data sets"
+        {}, "BIDS entities that choose among several files of a run, such as {dir: AP}; null for files without this entity", "ours"
     )
     missing_runs: Literal["stop", "exclude"] = key(
         "stop", "stop at, or go on without, source subjects' runs that have events or raw BOLD but no BOLD to read", "ours"

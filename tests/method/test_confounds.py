@@ -49,7 +49,7 @@ def test_regressors_are_those_of_nilearn(root: Path, motion: str, tissue: str | 
     strategy = ["motion", "high_pass", *(["wm_csf"] if tissue else [])]
     expected, rows = load_confounds(str(bold_of(root)), strategy=strategy, motion=motion, wm_csf=tissue or "basic", demean=False)
     found, steady, displacement = read_confounds(bold_of(root), N_VOLUMES, TR, Bold(motion=motion, tissue=tissue))
-    pd.testing.assert_frame_equal(found, expected[sorted(expected)])
+    pd.testing.assert_frame_equal(found, expected[sorted(expected)], check_exact=True)
     assert np.flatnonzero(steady).tolist() == list(rows) and len(displacement) == N_VOLUMES
 
 

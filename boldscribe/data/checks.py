@@ -182,13 +182,14 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
 def _lost(design: Dataset, subject: str, runs: Mapping[str, Path]) -> list[str]:
     """Return the missing runs of a subject who is trained on, in some fold at least."""
     trained = subject in design.train_subjects or design.leave_out is not None
-    return absent_runs(design, subject, runs) if trained and runs else []
+    return absent_runs(design, subject, runs)[0] if trained and runs else []
 
 
 def _left_out(design: Dataset, subject: str, runs: Mapping[str, Path]) -> list[str]:
-    """Return a remark if a subject's missing runs are left out."""
-    lost = _lost(design, subject, runs)
-    return [f"run {', '.join(lost)}: left out, since there is no BOLD to read"] if lost else []
+    """Return remarks about a subject's runs that are left out."""
+    lost, unchosen = _lost(design, subject, runs), absent_runs(design, subject, runs)[1]
+    said = [f"run {', '.join(lost)}: left out, since there is no BOLD to read"] if lost else []
+    return said + ([f"run {', '.join(unchosen)}: left out, since datasets.*.entities chooses no file of it"] if unchosen else [])
 
 
 def _image_of_run(config: Config, bold: Path, images: Path) -> tuple[list[str], float]:

@@ -42,11 +42,17 @@ class Findings:
         return [f"run {', '.join(runs)}: {text}" for text, runs in self.notes.items()]
 
 
-def absent_runs(design: Dataset, subject: str, runs: Mapping[str, Path]) -> list[str]:
-    """Return the runs that the raw folder has events or BOLD of, but that are not among a subject's runs."""
+def absent_runs(design: Dataset, subject: str, runs: Mapping[str, Path]) -> tuple[list[str], list[str]]:
+    """Return the runs that the raw folder has events or BOLD of, but that are not among a subject's runs.
+
+    Returns:
+        those that are missing, and those of which `datasets.*.entities` chooses no file.
+    """
     raw = run_files(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
     raw += run_files(design.bids_dir, subject, design.session, design.task)
-    return sorted({labels(path).get("run", "01") for path in raw if choose([path], design.entities)} - set(runs))
+    chosen = {labels(path).get("run", "01") for path in raw if choose([path], design.entities)}
+    there = {labels(path).get("run", "01") for path in raw}
+    return sorted(chosen - set(runs)), sorted(there - chosen - set(runs))
 
 
 def check_runs(config: Config, design: Dataset, subject: str, bolds: Mapping[str, Path], root: Path) -> Findings:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset, PretrainingSet
 from boldscribe.data.checks import SHOWN
-from boldscribe.data.images import check_values, describe_grid, load_image, same_grid
+from boldscribe.data.images import describe_grid, load_image, same_grid
 from boldscribe.data.placement import LARGEST_LOSS, place_in_grid
 from boldscribe.data.preprocessed import voxel_edges
 from boldscribe.data.runs import common_mask, read_runs
@@ -31,8 +30,8 @@ def check_pretraining_set(config: Config, name: str) -> dict[str, Any]:
     """Check that all subjects' derivatives can be cleaned and cut into windows along with the experiment's.
 
     Per run: image, brain mask and confounds exist and share one grid; the TR is plausible; there are enough volumes for the
-    regressors; values inside the mask are finite. Per subject: one run fits a window; voxels lie inside the tokenizer's grid, and are
-    on the grid of all ready derivatives in the configuration, or have the configured size.
+    regressors. Per subject: one run fits a window; voxels lie inside the tokenizer's grid, and are on the grid of all ready derivatives
+    in the configuration, or have the configured size. Images are not read in full: cleaning starts with that.
 
     Returns:
         that common grid: `space`, `grid_shape`, `affine`.
@@ -74,7 +73,7 @@ def _subject_problems(config: Config, design: PretrainingSet, subject: str, refe
         mask_XYZ, _ = common_mask(runs)
     except UserError as error:
         return [str(error)]
-    problems = [problem for run in runs for problem in _value_problems(run.bold, mask_XYZ)]
+    problems: list[str] = []
     lengths = [len(time_steps(len(run.steady), run.repetition_time, design.seconds_per_volume)) for run in runs]
     if max(lengths) < (needed := config.bold.n_volumes):
         problems.append(
@@ -101,11 +100,3 @@ def _subject_problems(config: Config, design: PretrainingSet, subject: str, refe
             f"{runs[0].bold}: tokenizer.grid: found {config.tokenizer.grid}, which cuts off {lost:.0%} of the brain; enlarge it"
         )
     return problems
-
-
-def _value_problems(bold: Path, mask_XYZ: NDArray[np.bool_]) -> list[str]:
-    try:
-        check_values(load_image(bold, 4), mask_XYZ)
-    except UserError as error:
-        return [str(error)]
-    return []

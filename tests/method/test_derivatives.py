@@ -209,7 +209,9 @@ def test_missing_runs_of_source_subjects_are_named_and_left_out_if_wished(root: 
     assert report["remarks"]["02"] == ["run 01: left out, since there is no BOLD to read"]
     assert len(series_and_trials(config, root, report)["02"][1]) == 3
     write_events(root, "03", "run-3")  # a target's run of no role
-    assert "03" not in preflight(config)["remarks"]
+    write_events(root, "01", "dir-PA_run-4")
+    remarks = preflight(experiment(root, missing_runs="exclude", entities={"dir": "AP"}))["remarks"]
+    assert "03" not in remarks and remarks["01"][1] == "run 04: left out, since datasets.*.entities chooses no file of it"
 
 
 @pytest.mark.parametrize(

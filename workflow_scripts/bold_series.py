@@ -4,8 +4,8 @@ from boldscribe.workflow import Config, Input, Inputs, Output, program
 
 SETTINGS = (
     "bold.clip_sigma bold.motion bold.signal bold.smoothing_fwhm bold.tissue datasets.*.adapter datasets.*.bids_dir "
-    "datasets.*.description_column datasets.*.lead_in datasets.*.session datasets.*.stimulus_column datasets.*.stimulus_manifest "
-    "datasets.*.task preprocessing.resolution preprocessing.space"
+    "datasets.*.description_column datasets.*.entities datasets.*.lead_in datasets.*.session datasets.*.stimulus_column "
+    "datasets.*.stimulus_manifest datasets.*.task preprocessing.resolution preprocessing.space"
 )
 
 

@@ -3,11 +3,12 @@
 from boldscribe.workflow import Config, Inputs, Output, program
 
 SETTINGS = (
-    "bold.delay bold.n_volumes bold.signal datasets.*.adaptation_runs datasets.*.adapter datasets.*.bids_dir "
-    "datasets.*.derivatives_dir datasets.*.description_column datasets.*.fold_of datasets.*.lead_in datasets.*.leave_out "
-    "datasets.*.session datasets.*.split datasets.*.stimuli_dir datasets.*.stimulus_column datasets.*.stimulus_manifest "
-    "datasets.*.strict_test_share datasets.*.task datasets.*.test_runs datasets.*.train_subjects datasets.*.validation_subjects "
-    "preprocessing.engine preprocessing.resolution preprocessing.space seed stimuli.largest_broken_share"
+    "bold.delay bold.motion bold.n_volumes bold.signal bold.tissue datasets.*.adaptation_runs datasets.*.adapter datasets.*.bids_dir "
+    "datasets.*.derivatives_dir datasets.*.description_column datasets.*.entities datasets.*.fold_of datasets.*.lead_in "
+    "datasets.*.leave_out datasets.*.missing_runs datasets.*.session datasets.*.split datasets.*.stimuli_dir "
+    "datasets.*.stimulus_column datasets.*.stimulus_manifest datasets.*.strict_test_share datasets.*.task datasets.*.test_runs "
+    "datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine preprocessing.resolution preprocessing.space seed "
+    "stimuli.largest_broken_share"
 )
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from boldscribe.workflow import Config, Files, Inputs, Output, program
 
 SETTINGS = (
-    "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.session datasets.*.task paths.results preprocessing.engine "
-    "preprocessing.fmriprep_digest preprocessing.fmriprep_image preprocessing.resolution preprocessing.space "
+    "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.entities datasets.*.session datasets.*.task paths.results "
+    "preprocessing.engine preprocessing.fmriprep_digest preprocessing.fmriprep_image preprocessing.resolution preprocessing.space "
     "preprocessing.susceptibility"
 )
 WHEREABOUTS = "preprocessing.fmriprep_command preprocessing.fmriprep_sif preprocessing.freesurfer_license preprocessing.templateflow_home"

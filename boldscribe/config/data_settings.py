@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
 from boldscribe.machinery.section import Label, Section, key
+
+LONG_NAMES = {"direction": "dir", "acquisition": "acq", "reconstruction": "rec", "resolution": "res", "ceagent": "ce"}
 
 
 class SimulatedDesign(Section):
@@ -61,6 +64,12 @@ class Dataset(Section):
     simulated: SimulatedDesign | None = key(None, "design of the simulated data set; null for measured data", "ours")
     task: Label = key("action", "BIDS task label", "data sets")
     session: Label | None = key(None, "BIDS session label, if the data set has sessions", "data sets")
+    entities: dict[str, Label | None] = key(
+        {}, "BIDS entities that choose among several files of a run, such as {dir: AP}; null for files without this entity", "ours"
+    )
+    missing_runs: Literal["stop", "exclude"] = key(
+        "stop", "stop at, or go on without, source subjects' runs that have events or raw BOLD but no BOLD to read", "ours"
+    )
     train_subjects: list[Label] = key([], "source subjects (labels without 'sub-')", "paper 4.1")
     validation_subjects: list[Label] = key([], "target subjects, whose labels are never used in training", "paper 4.1")
     adaptation_runs: list[Label] = key([], "runs of target subjects used, without labels, to adapt the model", "practice")
@@ -99,6 +108,19 @@ class Dataset(Section):
     def run_entities(self) -> tuple[str, ...]:
         """Entities besides `run` that distinguish runs: none, since the split identifies runs by number."""
         return ()
+
+    @field_validator("entities", mode="before")
+    @classmethod
+    def _name_variants(cls, entities: Any) -> Any:
+        """Read numbers as labels, and refuse entities that have settings of their own."""
+        elsewhere = {"ses": "session", "task": "task", "run": "adaptation_runs and test_runs", "space": "preprocessing.space"}
+        elsewhere |= {"sub": "train_subjects and validation_subjects"}
+        for name in entities if isinstance(entities, dict) else ():
+            if name in elsewhere:
+                raise ValueError(f"entities has {name}, which {elsewhere[name]} decides; remove it there")
+            if not re.fullmatch("[a-z]+", str(name)) or name in LONG_NAMES:
+                raise ValueError(f"entities has {name}; write it as in file names, such as {LONG_NAMES.get(name, 'dir')}")
+        return {k: str(v) if isinstance(v, int) else v for k, v in entities.items()} if isinstance(entities, dict) else entities
 
     @field_validator("adaptation_runs", "test_runs")
     @classmethod
@@ -148,6 +170,11 @@ class PretrainingSet(Section):
         """Entities besides `run` that distinguish runs: HCP has each run in two phase directions."""
         return ("acquisition", "direction")
 
+    @property
+    def entities(self) -> dict[str, str | None]:
+        """Entities that choose among several files of a run: none."""
+        return {}
+
 
 class Simulation(Section):
     """Simulated BOLD, shared by all simulated data sets."""
@@ -179,7 +206,9 @@ class Preprocessing(Section):
         "label of the template space; the embedded workflow writes MNI152NLin2009aSym",
         "paper 3.1: whole brain; practice",
     )
-    resolution: float = key(2.0, "edge of the isotropic voxels in template space (mm)", "practice", gt=0)
+    resolution: float = key(
+        2.0, "edge of the isotropic voxels in template space (mm); of ready derivatives the images' own grid holds", "practice", gt=0
+    )
     fmriprep_image: str = key("nipreps/fmriprep:25.2.7", "fMRIPrep container image", "ours")
     fmriprep_digest: str | None = key(
         None, "required digest of the image, sha256:…; null for that in data/containers.csv", "ours", pattern="^sha256:[0-9a-f]{64}$"

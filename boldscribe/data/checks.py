@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checked import Checked
+from boldscribe.data.derivative_checks import absent_runs, check_runs, grid_problems
 from boldscribe.data.event_checks import (
     check_clips,
     check_onsets,
@@ -24,15 +26,14 @@ from boldscribe.data.event_checks import (
     unusable_trials,
 )
 from boldscribe.data.events import lead_in_of
-from boldscribe.data.images import FETCH_AGAIN, image_data, load_image, missing_bytes, repetition_time
-from boldscribe.data.layout import find_runs, find_t1w, metadata
+from boldscribe.data.images import FETCH_AGAIN, image_data, load_image, missing_bytes
+from boldscribe.data.layout import find_runs, find_t1w
 from boldscribe.data.preprocessed import preprocessed_runs
 from boldscribe.data.problems import grouped
 from boldscribe.data.splits import separate_sources
+from boldscribe.data.timing import run_repetition_time
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.provenance.asset_lock import manifest
-
-TR_RANGE = (0.2, 10.0)
 
 
 def locate_dataset(dataset: Dataset) -> dict[str, Any]:
@@ -85,12 +86,12 @@ def validate_raw(config: Config, dataset: str, workers: int = 1) -> dict[str, An
 def inspect_raw(config: Config, dataset: str, workers: int = 1) -> tuple[dict[str, Any], list[str]]:
     """Inspect what preprocessing and trials need of every subject of a raw data set.
 
-    Per subject: a T1w image, runs, and all runs named by the split. Per image: header, complete data, no NaN, and a plausible TR that
-    agrees between header and sidecar. Per run: enough volumes, events with their columns, and a trial whose window fits. Trials that
-    cannot be used are left out later, but not nearly all may be so. Every video that later steps read must exist and is decoded as they
-    will decode it. The few that fail are listed, and their trials are excluded. Videos shown only in adaptation runs are not opened. In
-    a rotation this holds for each fold. With the engine `derivatives`, raw images are not needed: the runs are those of the derivatives,
-    with masks and confounds.
+    Per subject: a T1w image, runs, and all runs named by the split; of subjects trained on, all runs that have events or raw BOLD. Per
+    image: header, complete data, no NaN, and a plausible TR. Per run: what `check_runs` reads; enough volumes, events with their
+    columns, and a trial whose window fits. Trials that cannot be used are left out later, but not nearly all may be so. Every video that
+    later steps read must exist and is decoded as they will decode it. The few that fail are listed, and their trials are excluded. Videos
+    shown only in adaptation runs are not opened. In a rotation this holds for each fold.
+    With the engine `derivatives`, raw images are not needed: the runs are those of the derivatives, on one grid for all subjects.
 
     Args:
         config: the experiment.
@@ -107,13 +108,10 @@ def inspect_raw(config: Config, dataset: str, workers: int = 1) -> tuple[dict[st
     design = config.datasets[dataset]
     report = locate_dataset(design)
     images = _images_folder(config, dataset)
-    problems: list[str] = []
-    runs: dict[str, dict[str, Path]] = {}
-    for subject in design.subjects:
-        runs[subject], found = _subject_problems(config, design, subject, images)
-        problems += found
-    report["runs"] = {subject: list(labels) for subject, labels in runs.items()}
-    events = read_all_events(design, runs, problems)
+    found = _inspect_runs(config, design, images)
+    problems = found.problems
+    report["runs"] = {subject: list(labels) for subject, labels in found.runs.items()}
+    events = read_all_events(design, found.runs, problems)
     lead_in = 0.0
     if onsets := first_onsets(events):
         try:
@@ -121,26 +119,66 @@ def inspect_raw(config: Config, dataset: str, workers: int = 1) -> tuple[dict[st
         except UserError as error:
             problems.append(str(error))
     shown = described_events(design, events, lead_in, problems)
-    for subject, bolds in runs.items():
+    for subject, bolds in found.runs.items():
         for label, bold in bolds.items():
-            if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
-                problems += found
-                continue
-            problems += repetition_time_problems(bold, images)
-            if label in shown.get(subject, {}):
-                shown[subject][label], found = check_onsets(config.bold, bold, repetition_time(load_image(bold, 4)), shown[subject][label])
-                problems += found
+            if (tr := found.repetition_times.get(bold)) and label in shown.get(subject, {}):
+                shown[subject][label], outside = check_onsets(config.bold, bold, tr, shown[subject][label])
+                problems += outside
     problems += unusable_trials(design, shown)
     shown, respelled = spelled_as_files(design, shown)
     folds = {name: config.datasets[name] for name in config.folds(dataset)}
     clips = sorted({clip for fold in folds.values() for clip in clips_to_read(fold, shown)})
-    broken, found = check_clips(design.videos, clips, config.stimuli.largest_broken_share, workers)
-    if problems := problems + found:
+    broken, too_many = check_clips(design.videos, clips, config.stimuli.largest_broken_share, workers)
+    if problems := problems + too_many:
         return report, problems
     kept = {name: separate_sources(fold, name, config.seed, *sources_of_both_sides(fold, shown)) for name, fold in folds.items()}
     for_training, for_testing = ({name: sides[i] for name, sides in kept.items()} for i in (0, 1))
     report |= Checked(lead_in, broken, for_training, for_testing, respelled).as_report()
-    return report | {"missing_responses": missing_responses(shown), "remarks": remarks(design, shown, respelled)}, []
+    said = remarks(design, shown, respelled)
+    both = {subject: [*said.get(subject, []), *found.remarks.get(subject, [])] for subject in design.subjects}
+    return report | {
+        "missing_responses": missing_responses(shown),
+        "remarks": {subject: lines for subject, lines in both.items() if lines},
+    }, []
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of all subjects.
+
+    Attributes:
+        runs: image by subject and run label.
+        repetition_times: of each image without problems (s).
+        remarks: by subject.
+        problems: of images, and of what belongs to them.
+    """
+
+    runs: dict[str, dict[str, Path]] = field(default_factory=dict)
+    repetition_times: dict[Path, float] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def _inspect_runs(config: Config, design: Dataset, images: Path) -> _Runs:
+    """Find the runs of all subjects, and inspect their images and what belongs to them, but not their events."""
+    found, firsts = _Runs(), {}
+    for subject in design.subjects:
+        runs, problems = _subject_problems(config, design, subject, images)
+        sound: dict[str, Path] = {}
+        for label, bold in runs.items():
+            image_faults, tr = _image_of_run(config, bold, images)
+            problems += image_faults
+            if tr:
+                sound[label], found.repetition_times[bold] = bold, tr
+        about = check_runs(config, design, subject, sound, images)
+        found.runs[subject] = runs
+        found.remarks[subject] = about.remarks + _left_out(design, subject, runs)
+        found.problems.extend(problems + about.problems)
+        if sound:
+            firsts[subject] = next(iter(sound.values()))
+    if config.preprocessing.engine == "derivatives":
+        found.problems.extend(grid_problems(firsts))
+    return found
 
 
 def _images_folder(config: Config, dataset: str) -> Path:
@@ -168,14 +206,10 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
         if ready:
             runs = preprocessed_runs(images, subject, design, config.preprocessing)
         else:
-            runs = find_runs(images, subject, design.session, design.task, space=None, desc=None)
+            runs = find_runs(images, subject, design.session, design.task, variant=design.entities, space=None, desc=None)
     except UserError as error:
         return {}, [str(error)]
     problems = [] if config.preprocessing.reads_derivatives else _t1w_problems(root, subject)
-    if config.preprocessing.engine == "minimal":
-        from boldscribe.data.transforms import transform_problems
-
-        problems += transform_problems(Path(design.derivatives_dir or ""), root, subject, runs, config.preprocessing.space)
     if not runs:
         session = f"/ses-{design.session}" if design.session else ""
         problems.append(
@@ -186,7 +220,36 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
         problems.append(
             f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(absent)}; correct adaptation_runs or test_runs"
         )
+    if runs and design.missing_runs == "stop" and (lost := [r for r in _lost(design, subject, runs) if r not in absent]):
+        problems.append(
+            f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(lost)}, of which {root} has events or BOLD; add the "
+            f"BOLD to {images}, or go on without by datasets.*.missing_runs: exclude"
+        )
     return runs, problems
+
+
+def _lost(design: Dataset, subject: str, runs: Mapping[str, Path]) -> list[str]:
+    """Return the missing runs of a subject who is trained on, in some fold at least."""
+    trained = subject in design.train_subjects or design.leave_out is not None
+    return absent_runs(design, subject, runs)[0] if trained and runs else []
+
+
+def _left_out(design: Dataset, subject: str, runs: Mapping[str, Path]) -> list[str]:
+    """Return remarks about a subject's runs that are left out."""
+    lost, unchosen = _lost(design, subject, runs), absent_runs(design, subject, runs)[1]
+    said = [f"run {', '.join(lost)}: left out, since there is no BOLD to read"] if lost else []
+    return said + ([f"run {', '.join(unchosen)}: left out, since datasets.*.entities chooses no file of it"] if unchosen else [])
+
+
+def _image_of_run(config: Config, bold: Path, images: Path) -> tuple[list[str], float]:
+    """Return the problems of a run's image, and its TR (s), 0 if there are problems."""
+    # values of derivatives are judged inside their mask
+    if found := _image_problems(bold, 4, may_hold_nan=config.preprocessing.engine != "derivatives"):
+        return found, 0.0
+    try:
+        return [], run_repetition_time(bold, images)[0]
+    except UserError as error:
+        return [str(error)], 0.0
 
 
 def _t1w_problems(root: Path, subject: str) -> list[str]:
@@ -206,18 +269,4 @@ def _image_problems(path: Path, ndim: int, *, may_hold_nan: bool = True) -> list
             image_data(image)
     except UserError as error:
         return [str(error)]
-    return []
-
-
-def repetition_time_problems(bold: Path, root: Path) -> list[str]:
-    """Return the problems of a TR: missing, implausible, or different in header and JSON sidecar."""
-    header = repetition_time(load_image(bold, 4))
-    try:
-        sidecar = metadata(bold, root).get("RepetitionTime")
-    except UserError as error:
-        return [str(error)]
-    if not isinstance(sidecar, (int, float)) or not TR_RANGE[0] <= sidecar <= TR_RANGE[1]:
-        return [f"{bold}: RepetitionTime: found {sidecar!r} in its JSON sidecar, expected {TR_RANGE[0]} to {TR_RANGE[1]} s; correct it"]
-    if not math.isclose(header, sidecar, abs_tol=0.01):
-        return [f"{bold}: pixdim[4]: found {header:g} s, expected {sidecar:g} s as in the JSON sidecar; correct the wrong one"]
     return []

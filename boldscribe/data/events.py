@@ -29,7 +29,7 @@ START = "start"  # optional column of the manifest
 
 def run_events(design: Dataset, subject: str, runs: Iterable[str]) -> dict[str, Path]:
     """Find the events of a subject's runs (`find_events`)."""
-    return find_events(design.bids_dir, subject, design.session, design.task, runs)
+    return find_events(design.bids_dir, subject, design.session, design.task, runs, design.entities)
 
 
 def read_events(path: Path, stimulus: str = "stim_file", description: str | None = None, notes: list[str] | None = None) -> pd.DataFrame:

@@ -9,11 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from bids.layout import Config, parse_file_entities
 from bids.layout.writing import build_path
 
-from boldscribe.data.images import load_image
 from boldscribe.machinery.errors import UserError
 
 EQUALLY_SPECIFIC = "is as specific for"
@@ -74,6 +72,7 @@ def find_runs(
     suffix: str = "bold",
     extensions: Sequence[str] = (".nii", ".nii.gz"),
     apart: Sequence[str] = (),
+    variant: Mapping[str, str | None] = {},
     **wanted: str | None,
 ) -> dict[str, Path]:
     """Find files of one kind by run label, sorted by label.
@@ -82,55 +81,51 @@ def find_runs(
         root: raw data set or derivatives.
         suffix, extensions: kind of file, such as `events` and `.tsv`.
         apart: further entities that distinguish runs; if a file has them, they precede the run in the label: `LR_01` with `direction`.
+        variant: entities that choose among several files of a run (`datasets.*.entities`).
         wanted: entities that must match; None requires their absence.
 
     Raises:
         UserError: two files for one run.
     """
-    parts = [f"sub-{subject}", *([f"ses-{session}"] if session else []), "func"]
-    folder = Path(root).joinpath(*parts)
-    runs: dict[str, Path] = {}
-    for path in sorted(p for e in extensions for p in folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{e}")):
+    runs: dict[str, list[Path]] = {}
+    for path in run_files(root, subject, session, task, suffix, extensions):
         found = entities(path)
-        if found.get("task") != task or found.get("suffix") != suffix or any(found.get(k) != v for k, v in wanted.items()):
-            continue
-        label = "_".join([*(found[k] for k in apart if k in found), run_label(found.get("run"))])
-        if label in runs:
-            raise UserError(str(folder), f"run {label}: found {runs[label].name} and {path.name}, expected one file; remove the wrong one")
-        runs[label] = path
-    return dict(sorted(runs.items()))
-
-
-def find_preprocessed(
-    root: Path, subject: str, session: str | None, task: str, space: str, resolution: float, apart: Sequence[str] = ()
-) -> dict[str, Path]:
-    """Find preprocessed runs in the requested space and resolution, by label.
-
-    Older fMRIPrep omits `res`, as do spaces requested without resolution; then the voxel size decides.
-
-    Raises:
-        UserError: none found.
-    """
-    res = resolution_label(resolution)
-    runs = find_runs(root, subject, session, task, apart=apart, space=space, res=res, desc="preproc")
-    if not runs:
-        unlabelled = find_runs(root, subject, session, task, apart=apart, space=space, res=None, desc="preproc")
-        zooms = {path: load_image(path, 4).header.get_zooms()[:3] for path in unlabelled.values()}
-        runs = {label: path for label, path in unlabelled.items() if np.allclose(zooms[path], resolution, atol=0.01)}
-    if not runs:
-        there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii.gz")})
-        if not there and any((root / f"sub-{subject}").rglob("func/*_xfm.*")):
+        if all(found.get(k) == v for k, v in wanted.items()):
+            label = "_".join([*(found[k] for k in apart if k in found), run_label(found.get("run"))])
+            runs.setdefault(label, []).append(path)
+    chosen = {label: choose(files, variant) for label, files in sorted(runs.items())}
+    for label, files in chosen.items():
+        if len(files) > 1:
             raise UserError(
-                str(root / f"sub-{subject}"),
-                "preprocessed BOLD: found none, but transforms, as fMRIPrep's --level minimal or resampling writes them; expected "
-                f"task-{task}…desc-preproc_bold.nii.gz; resample the raw BOLD with these transforms (preprocessing.engine: minimal)",
+                str(files[0].parent),
+                f"run {label}: found {' and '.join(p.name for p in files)}, expected one file; {ways_to_choose(files)}",
             )
-        raise UserError(
-            str(root / f"sub-{subject}"),
-            f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected "
-            f"task-{task}…space-{space}_res-{res}_desc-preproc_bold.nii.gz; correct preprocessing.space and resolution, task, session",
-        )
-    return runs
+    return {label: files[0] for label, files in chosen.items() if files}
+
+
+def run_files(
+    root: str | Path, subject: str, session: str | None, task: str, suffix: str = "bold", extensions: Sequence[str] = (".nii", ".nii.gz")
+) -> list[Path]:
+    """List all files of one kind of a subject's task, sorted by name."""
+    folder = Path(root).joinpath(f"sub-{subject}", *([f"ses-{session}"] if session else []), "func")
+    files = sorted(p for e in extensions for p in folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{e}"))
+    return [p for p in files if (found := entities(p)).get("task") == task and found.get("suffix") == suffix]
+
+
+def choose(files: Sequence[Path], variant: Mapping[str, str | None]) -> list[Path]:
+    """Return the files of a run that the entities choose: those that state them, or else those that state no other value."""
+    stated = [p for p in files if all(name_parts(p).get(k) == v for k, v in variant.items())]
+    return stated or [p for p in files if all(name_parts(p).get(k) in (None, v) for k, v in variant.items())]
+
+
+def ways_to_choose(files: Sequence[Path]) -> str:
+    """Return how to choose among several files of a run, by the entities in which they differ."""
+    found = [name_parts(p) for p in files]
+    differ = [k for k in dict.fromkeys(k for one in found for k in one) if len({one.get(k) for one in found}) > 1]
+    if not differ:
+        return "remove the wrong one"
+    ways = ["{" + ", ".join(f"{k}: {one.get(k, 'null')}" for k in differ) + "}" for one in found]
+    return f"choose one in datasets.*.entities: {' or '.join(ways)}"
 
 
 def find_t1w(root: str | Path, subject: str) -> Path | None:
@@ -150,18 +145,23 @@ def metadata(path: Path, root: str | Path) -> dict[str, Any]:
     suffix = path.name.split(".")[0].rpartition("_")[2]
     merged: dict[str, Any] = {}
     for equals in inherited(folders, suffix, ".json", name_parts(path)):
-        contents = {}
-        for sidecar in equals:
-            try:
-                contents[sidecar] = dict(json.loads(sidecar.read_text()))
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(str(sidecar), f"not a JSON object: {error}; repair it, or fetch its content") from None
+        contents = {sidecar: _json_object(sidecar) for sidecar in equals}
         for (one, first), (other, second) in combinations(contents.items(), 2):
             if contradicting := sorted(key for key in first.keys() & second.keys() if first[key] != second[key]):
                 raise UserError(str(one), f"{contradicting[0]}: found another value than in {other}, which {EQUALLY_SPECIFIC} {path.name}")
         for content in contents.values():
             merged |= content
     return merged
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise TypeError(f"found {str(content)[:40]}")
+        return content
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(str(path), f"not a JSON object: {error}; repair it, or fetch its content") from None
 
 
 def find_events(
@@ -221,6 +221,6 @@ def inherited(
 
 
 def name_parts(path: Path) -> dict[str, str]:
-    """Return the entities in a file's name by their keys (`sub`, `task`, ...), with normalised run label."""
+    """Return the entities in a file's name as BIDS abbreviates them (`sub`, `dir`, ...); run labels as `run_label` has them."""
     parts = dict(part.partition("-")[::2] for part in path.name.split(".")[0].split("_")[:-1])
     return parts | {"run": run_label(parts["run"])} if "run" in parts else parts

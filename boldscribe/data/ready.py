@@ -11,9 +11,9 @@ from tqdm import tqdm
 from boldscribe.config import Config
 from boldscribe.config.brain_size import LARGEST_LOSS
 from boldscribe.config.data_settings import Dataset, PretrainingSet
-from boldscribe.data.checks import repetition_time_problems
-from boldscribe.data.images import load_image
+from boldscribe.data.images import describe_grid, load_image, same_grid
 from boldscribe.data.placement import place_in_grid
+from boldscribe.data.preprocessed import voxel_edges
 from boldscribe.data.problems import grouped
 from boldscribe.data.runs import common_mask, read_runs
 from boldscribe.data.time_steps import time_steps
@@ -30,10 +30,9 @@ def subject_manifest(config: Config, name: str, subject: str) -> dict[str, Any]:
 def check_pretraining_set(config: Config, name: str) -> dict[str, Any]:
     """Check that all subjects' derivatives can be cleaned and cut into windows along with the experiment's.
 
-    Per run: image, brain mask and confounds exist and share one grid; the TR is plausible and agrees between header and sidecar; there
-    are enough volumes for the regressors. Per subject: one run fits a window; voxels have the configured size, lie inside the
-    tokenizer's grid, and are on the grid of all ready derivatives in the configuration. Images are not read in full: cleaning starts
-    with that.
+    Per run: image, brain mask and confounds exist and share one grid; the TR is plausible; there are enough volumes for the
+    regressors. Per subject: one run fits a window; voxels lie inside the tokenizer's grid, and are on the grid of all ready derivatives
+    in the configuration, or have the configured size. Images are not read in full: cleaning starts with that.
 
     Returns:
         that common grid: `space`, `grid_shape`, `affine`.
@@ -71,25 +70,28 @@ def _subject_problems(config: Config, design: PretrainingSet, subject: str, refe
     root = Path(design.derivatives_dir)
     try:
         runs = read_runs(config, design, subject, root)
-        mask_XYZ, affine = common_mask(runs)
+        mask_XYZ, _ = common_mask(runs)
     except UserError as error:
         return [str(error)]
-    problems = [problem for run in runs for problem in repetition_time_problems(run.bold, root)]
+    problems: list[str] = []
     lengths = [len(time_steps(len(run.steady), run.repetition_time, design.seconds_per_volume)) for run in runs]
     if max(lengths) < (needed := config.bold.n_volumes):
         problems.append(
             f"{runs[0].bold}: volumes: found {max(lengths)} in the longest run, expected at least {needed} for a "
             f"window; remove sub-{subject}"
         )
-    zooms, wanted = np.linalg.norm(affine[:3, :3], axis=0), config.preprocessing.resolution
+    image, other = load_image(runs[0].bold, 4), load_image(reference, 4)
+    made_here = config.preprocessing.engine != "derivatives"
+    zooms = voxel_edges(runs[0].bold)
+    wanted = (config.preprocessing.resolution,) * 3 if made_here else voxel_edges(reference)
     if not np.allclose(zooms, wanted, atol=0.01):
-        found = " x ".join(f"{zoom:g}" for zoom in zooms)
-        problems.append(f"{runs[0].bold}: voxels: found {found} mm, expected {wanted:g}; provide derivatives of this resolution")
-    other = load_image(reference, 4)
-    if mask_XYZ.shape != other.shape[:3] or not np.allclose(affine, other.affine, atol=1e-3):
+        found, expected = (" x ".join(f"{edge:g}" for edge in edges) for edges in (zooms, wanted))
+        problems.append(f"{runs[0].bold}: voxels: found {found} mm, expected {expected}; provide derivatives of this resolution")
+    if not same_grid(image, other):
         problems.append(
-            f"{runs[0].bold}: grid: found {mask_XYZ.shape} with its affine, expected {other.shape[:3]} with the affine of {reference}; "
-            "provide the derivatives of all subjects in one space and resolution"
+            f"{runs[0].bold}: grid: found {describe_grid(image.shape[:3], image.affine)}; expected "
+            f"{describe_grid(other.shape[:3], other.affine)}, as in {reference}; provide the derivatives of all subjects in one space and "
+            "resolution"
         )
         return problems
     inside = place_in_grid(np.flatnonzero(mask_XYZ).astype(np.int32), mask_XYZ.shape, config.tokenizer.grid)[1]

@@ -6,18 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from nilearn.interfaces.fmriprep import load_confounds
 from numpy.typing import NDArray
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Bold, Dataset, PretrainingSet
-from boldscribe.data.drift import cosines
-from boldscribe.data.images import image_data, load_image, repetition_time
-from boldscribe.data.layout import metadata
-from boldscribe.data.preprocessed import preprocessed_runs, start_time
-from boldscribe.data.tables import read_numbers
+from boldscribe.data.confounds import read_confounds
+from boldscribe.data.images import describe_grid, load_image, mask_data, same_grid
+from boldscribe.data.preprocessed import companion, preprocessed_runs
 from boldscribe.data.template import load_template
+from boldscribe.data.timing import run_repetition_time, start_time
 from boldscribe.machinery.errors import UserError
 
 FREE_VOLUMES = 10
@@ -35,22 +32,20 @@ class Run:
     confounds_TK: NDArray[np.float64]
     steady: NDArray[np.bool_]
     framewise_displacement: NDArray[np.float32]
+    notes: tuple[str, ...] = ()  # what is assumed of its times
 
 
 def read_runs(config: Config, design: Dataset | PretrainingSet, subject: str, derivatives_dir: Path) -> list[Run]:
-    """Read a subject's preprocessed runs in the configured space and resolution; the image data stay on disk.
+    """Read a subject's preprocessed runs in the configured space; the image data stay on disk.
 
     Raises:
         UserError: none found; see also `read_run`.
     """
     bolds = preprocessed_runs(derivatives_dir, subject, design, config.preprocessing)
-    return [
-        read_run(label, path, derivatives_dir, config.bold, start_time(path, derivatives_dir, design, subject, label))
-        for label, path in bolds.items()
-    ]
+    return [read_run(label, path, derivatives_dir, config.bold, design, subject) for label, path in bolds.items()]
 
 
-def read_run(label: str, bold: Path, root: Path, settings: Bold, start: float) -> Run:
+def read_run(label: str, bold: Path, root: Path, settings: Bold, design: Dataset | PretrainingSet, subject: str) -> Run:
     """Collect a run's files and read its confounds; the image data stay on disk.
 
     Args:
@@ -58,17 +53,15 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold, start: float) -
         bold: preprocessed image.
         root: derivatives folder.
         settings: choice of confounds.
-        start: its `start_time` (s).
+        design: section of the data set.
+        subject: label.
 
     Raises:
-        UserError: a file is missing, or too few volumes for the regressors.
+        UserError: a file is missing, an entry of a sidecar is unusable, or too few volumes for the regressors.
     """
-    image = load_image(bold, 4)
-    n_volumes = image.shape[3]
-    tr = float(metadata(bold, root).get("RepetitionTime") or repetition_time(image))
-    if tr <= 0:
-        raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
-    mask = bold.with_name(bold.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
+    n_volumes = load_image(bold, 4).shape[3]
+    tr, note = run_repetition_time(bold, root)
+    start, remark = start_time(bold, root, design, subject)
     confounds, steady, displacement = read_confounds(bold, n_volumes, tr, settings)
     if steady.sum() < confounds.shape[1] + 2 + FREE_VOLUMES:
         raise UserError(
@@ -76,47 +69,19 @@ def read_run(label: str, bold: Path, root: Path, settings: Bold, start: float) -
             f"volumes: found {steady.sum()} for {confounds.shape[1]} regressors, mean and trend, expected at least "
             f"{confounds.shape[1] + 2 + FREE_VOLUMES}; choose fewer in bold.motion and bold.tissue, or remove the run",
         )
-    has_mask = mask.exists() or "_space-" in bold.name
-    return Run(label, bold, mask if has_mask else None, tr, start, confounds.to_numpy(), steady, displacement)
+    notes = tuple(filter(None, (note, remark)))
+    return Run(label, bold, mask_path(bold), tr, start, confounds.to_numpy(), steady, displacement, notes)
 
 
-def read_confounds(
-    bold: Path,
-    n_volumes: int,
-    tr: float,
-    settings: Bold,
-) -> tuple[pd.DataFrame, NDArray[np.bool_], NDArray[np.float32]]:
-    """Read the regressors chosen by nilearn's `load_confounds`, steady-state volumes, and framewise displacement (mm).
+def mask_path(bold: Path) -> Path | None:
+    """Return the brain mask of a preprocessed image, in the same space; its expected path if it is missing.
 
-    Raises:
-        UserError: no confounds next to the image, missing columns, or a number of rows that differs from that of volumes.
+    None stands for the template's mask: for images that name no space and have no mask.
     """
-    strategy = ["motion", "high_pass", *(["wm_csf"] if settings.tissue else [])]
-    try:
-        table, steady_rows = load_confounds(
-            str(bold), strategy=strategy, motion=settings.motion, wm_csf=settings.tissue or "basic", demean=False
-        )
-    except (ValueError, KeyError) as error:
-        raise UserError(str(bold), f"confounds: {error}; expected fMRIPrep's desc-confounds_timeseries.tsv and .json next to it") from None
-    if len(table) != n_volumes:
-        raise UserError(str(bold), f"confounds: found {len(table)} rows, expected {n_volumes}, one per volume; preprocess the run again")
-    if cosines(n_volumes, tr).size and not any(c.startswith("cosine") for c in table):
-        raise UserError(str(bold), "confounds: found no cosine columns, expected them as the high-pass filter; preprocess the run again")
-    steady = np.ones(n_volumes, bool)
-    if steady_rows is not None:
-        steady = np.isin(np.arange(n_volumes), steady_rows)
-    # nilearn orders columns by a set, so their order varies between processes
-    table = table[sorted(table.columns)].bfill()
-    if table.isna().any(axis=None):
-        broken = ", ".join(table.columns[table.isna().any()])
-        raise UserError(str(bold), f"confounds: found NaN after the first rows in {broken}, expected numbers; repair the table")
-    displacement = read_numbers(_confounds_path(bold), ["framewise_displacement"])["framewise_displacement"]
-    return table, steady, displacement.to_numpy(np.float32)
-
-
-def _confounds_path(bold: Path) -> Path:
-    stem = bold.name.split("_space-")[0].split("_desc-")[0]
-    return next(p for suffix in ("timeseries", "regressors") if (p := bold.with_name(f"{stem}_desc-confounds_{suffix}.tsv")).is_file())
+    found = companion(bold, "brain", ("mask",), (".nii.gz", ".nii"), ("echo", "part", "res", "den", "cohort"))
+    if found is None and "_space-" in bold.name:
+        return bold.with_name(bold.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
+    return found
 
 
 def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -127,16 +92,22 @@ def common_mask(runs: list[Run]) -> tuple[NDArray[np.bool_], NDArray[np.float64]
     """
     reference = load_image(runs[0].bold, 4)
     mask_XYZ = np.ones(reference.shape[:3], bool)
+    if any(run.mask is None for run in runs):
+        mask_XYZ &= load_template(reference.shape[:3], reference.affine).mask
     for run in runs:
-        files = {run.bold: load_image(run.bold, 4)} | ({run.mask: load_image(run.mask, 3)} if run.mask else {})
-        for path, image in files.items():
-            if image.shape[:3] != reference.shape[:3] or not np.allclose(image.affine, reference.affine, atol=1e-3):
+        for path, ndim in ((run.bold, 4), (run.mask, 3)):
+            if path is None:
+                continue
+            image = load_image(path, ndim)
+            if not same_grid(image, reference):
                 raise UserError(
                     str(path),
-                    f"grid: found {image.shape[:3]} with its affine, expected {reference.shape[:3]} with the affine of "
-                    f"{runs[0].bold.name}; preprocess all runs in one space and resolution",
+                    f"grid: found {describe_grid(image.shape[:3], image.affine)}; expected "
+                    f"{describe_grid(reference.shape[:3], reference.affine)}, as in {runs[0].bold.name}; preprocess all runs in one space "
+                    "and resolution",
                 )
-        mask_XYZ &= image_data(files[run.mask]) > 0 if run.mask else load_template(reference.shape[:3], reference.affine).mask
+            if path == run.mask:
+                mask_XYZ &= mask_data(image)
     if not mask_XYZ.any():
         raise UserError(
             str(runs[0].mask or runs[0].bold),

@@ -5,6 +5,7 @@ Reads the output of both fMRIPrep and the embedded workflow, since they use the 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from boldscribe.data.time_steps import average, time_steps
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, header_path, save_array, write_json
 
+log = logging.getLogger(__name__)
 RESPONSE_SECONDS = 12.0  # from onset to the end of the peak
 
 
@@ -57,9 +59,12 @@ def write_series(
         lead_in: time from the first volume to the zero point of the onsets (s), for trial responses.
 
     Raises:
-        UserError: no runs, missing or damaged files, NaN, runs on different grids, too few volumes for the regressors.
+        UserError: no runs, missing or damaged files, NaN inside the mask, runs on different grids, too few volumes for the regressors.
     """
     runs = read_runs(config, design, subject, derivatives_dir)
+    for run in runs:
+        for note in run.notes:
+            log.warning("%s: %s", run.bold.name, note)
     mask_XYZ, affine = common_mask(runs)
     voxels = np.flatnonzero(mask_XYZ).astype(np.int32)
     trials = trials_of_runs(design, subject, lead_in, runs) if config.bold.signal == "lss" and isinstance(design, Dataset) else None
@@ -71,7 +76,7 @@ def write_series(
         series_TV = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=(n_rows, len(voxels)))
         first = 0
         for run, rows in zip(tqdm(runs, desc=f"series sub-{subject}", mininterval=5), rows_of_runs, strict=True):
-            data_TV = image_data(load_image(run.bold, 4))[mask_XYZ].T
+            data_TV = image_data(load_image(run.bold, 4), mask_XYZ)[mask_XYZ].T
             if config.bold.smoothing_fwhm:
                 data_TV = smooth(data_TV, mask_XYZ, affine, config.bold.smoothing_fwhm)
             series_TV[first : first + len(rows)] = run_signal(data_TV, run, rows, trials, config.bold.clip_sigma)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from boldscribe.data.images import load_image
+from boldscribe.data.images import describe_grid, image_data, load_image, same_grid
 from boldscribe.machinery.errors import UserError
 
 # ITK's world axes point left and posterior
@@ -96,28 +96,42 @@ def find_anatomy(root: Path, subject: str, space: str) -> Anatomy:
 
 
 def find_run(root: Path, raw: Path, bold: Path) -> RunTransforms:
-    """Return the files that belong to a raw run, by its name; `transform_problems` checks whether they exist."""
-    stem = str(root / bold.relative_to(raw)).removesuffix(".gz").removesuffix("_bold.nii")
-    folder, name = Path(stem).parent, Path(stem).name
-    to_fieldmap = next((p for p in sorted(folder.glob(f"{name}_from-boldref_to-*_mode-image_xfm.txt")) if "_to-T1w_" not in p.name), None)
+    """Return the files that belong to a raw run, by its name; `transform_problems` checks whether they exist.
+
+    fMRIPrep's names leave out `echo` and `part`: all of a run's images share their transforms.
+    """
+    folder = (root / bold.relative_to(raw)).parent
+    name = "_".join(part for part in bold.name.split("_")[:-1] if not part.startswith(("echo-", "part-")))
+    by_map = _to_fieldmaps(folder, name)
+    to_fieldmap = next(iter(by_map.values()), None)
     fieldmap = None
     if to_fieldmap is not None:
-        label = to_fieldmap.name.split("_to-")[1].split("_")[0]
-        ending = f"fmapid-{label}_desc-preproc_fieldmap.nii.gz"
+        ending = f"fmapid-{next(iter(by_map))}_desc-preproc_fieldmap.nii.gz"
         fieldmap = next(
             iter(sorted(folder.parent.glob(f"fmap/*_{ending}"))), folder.parent / "fmap" / f"{name.split('_task-')[0]}_{ending}"
         )
     return RunTransforms(
-        Path(f"{stem}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"),
-        Path(f"{stem}_desc-hmc_boldref.nii.gz"),
-        Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"),
+        folder / f"{name}_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
+        folder / f"{name}_desc-hmc_boldref.nii.gz",
+        folder / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
         to_fieldmap,
         fieldmap,
     )
 
 
+def _to_fieldmaps(folder: Path, name: str) -> dict[str, Path]:
+    """Return a run's transforms to field maps, by id of the map; fMRIPrep 25.2 added `desc-fmap` to their names."""
+    found = {}
+    for ending in ("", "_desc-fmap"):
+        for path in sorted(folder.glob(f"{name}_from-boldref_to-*_mode-image{ending}_xfm.txt")):
+            label = path.name.split("_to-")[1].split("_")[0]
+            if label not in ("T1w", "T2w", "anat"):
+                found[label] = path
+    return found
+
+
 def transform_problems(root: Path, raw: Path, subject: str, bolds: Mapping[str, Path], space: str) -> list[str]:
-    """Return problems that would stop `minimal.resample_subject`: files that are missing, without content, or of other raw images.
+    """Return problems that would stop `minimal.resample_subject`: files that are missing, unreadable, or of other raw images.
 
     Args:
         root: of the derivatives.
@@ -130,11 +144,29 @@ def transform_problems(root: Path, raw: Path, subject: str, bolds: Mapping[str, 
     try:
         anatomy = find_anatomy(root, subject, space)
         problems += filter(None, map(_content_problem, vars(anatomy).values()))
+        if not problems:
+            problems += _anatomy_problems(anatomy)
     except UserError as error:
         problems += error.problems
     for bold in bolds.values():
-        problems += _run_problems(find_run(root, raw, bold), bold)
+        files = find_run(root, raw, bold)
+        if files.to_fieldmap and len(maps := _to_fieldmaps(files.motion.parent, files.motion.name.split("_from-")[0])) > 1:
+            problems.append(
+                f"{files.motion.parent}: field map: found transforms of {bold.name} to {' and '.join(maps)}, expected one; keep that of "
+                "the map by which the derivatives correct the run"
+            )
+        problems += _run_problems(files, bold)
     return problems
+
+
+def _anatomy_problems(anatomy: Anatomy) -> Iterator[str]:
+    """Yield the problems of the images of an anatomy: unreadable, not finite, or without a voxel above 0."""
+    for path in (anatomy.mask, anatomy.white_matter, anatomy.csf):
+        try:
+            if not (image_data(load_image(path, 3)) > 0).any():
+                yield f"{path}: voxels: found none above 0, expected some; {FETCH}"
+        except UserError as error:
+            yield str(error)
 
 
 def _run_problems(files: RunTransforms, bold: Path) -> Iterator[str]:
@@ -147,6 +179,8 @@ def _run_problems(files: RunTransforms, bold: Path) -> Iterator[str]:
         motion = read_affines(files.motion)
         for path in filter(None, (files.to_t1w, files.to_fieldmap)):
             read_affine(path)
+        if files.fieldmap is not None:
+            image_data(load_image(files.fieldmap, 3))
     except UserError as error:
         yield str(error)
         return
@@ -155,16 +189,12 @@ def _run_problems(files: RunTransforms, bold: Path) -> Iterator[str]:
             f"{files.motion}: found {len(motion)} transforms, expected {image.shape[3]}, one for each volume of {bold.name}; "
             "use the raw images that the derivatives were made from"
         )
-    if reference.shape != image.shape[:3] or not np.allclose(reference.affine, image.affine, atol=1e-2):
+    if not same_grid(reference, image, tolerance=1e-2):
         yield (
-            f"{files.reference}: grid: found {_grid(reference)}, expected {_grid(image)} as in {bold.name}; "
+            f"{files.reference}: grid: found {describe_grid(reference.shape, reference.affine)}, expected "
+            f"{describe_grid(image.shape[:3], image.affine)} as in {bold.name}; "
             "use the raw images that the derivatives were made from"
         )
-
-
-def _grid(image: object) -> str:
-    affine = np.round(image.affine[:3], 2)  # type: ignore[attr-defined]
-    return f"{image.shape[:3]} with affine {affine.tolist()}"  # type: ignore[attr-defined]
 
 
 def _content_problem(path: Path) -> str | None:

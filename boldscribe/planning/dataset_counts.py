@@ -123,7 +123,7 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
 
     viewed = {}
     for subject in dataset.subjects:
-        runs = find_runs(dataset.bids_dir, subject, dataset.session, dataset.task)
+        runs = find_runs(dataset.bids_dir, subject, dataset.session, dataset.task, variant=dataset.entities)
         if not runs:
             raise UserError(f"{dataset.bids_dir}/sub-{subject}", f"found no run of task-{dataset.task}")
         volumes = load_image(next(iter(runs.values())), 4).shape[3]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.config import Config
-from boldscribe.data.images import load_image, repetition_time
 from boldscribe.data.layout import entities, find_runs, find_t1w, metadata, resolution_label
 from boldscribe.data.template import SPACE
+from boldscribe.data.timing import run_repetition_time, times_along_axis
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, write_json
 from boldscribe.preprocessing.derivatives import DISTORTION, NOT_DONE, SubjectFiles, write_dataset_description
@@ -44,7 +44,7 @@ def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: P
     design = config.datasets[dataset]
     raw = Path(design.bids_dir)
     t1w = find_t1w(raw, subject)
-    bolds = find_runs(raw, subject, design.session, design.task)
+    bolds = find_runs(raw, subject, design.session, design.task, variant=design.entities)
     if t1w is None or not bolds:
         absent = "T1w image" if t1w is None else f"BOLD run of task {design.task}"
         raise UserError(str(raw / f"sub-{subject}"), f"found no {absent}, expected one; check bids_dir, task and session")
@@ -74,18 +74,13 @@ def read_run(bold: Path, raw: Path, correct_distortion: bool) -> Run:
         correct_distortion: search for a field map.
 
     Raises:
-        UserError: no TR, or a sidecar that is not JSON.
+        UserError: no TR, or a sidecar that is not JSON or has unusable entries.
     """
     sidecar = metadata(bold, raw)
-    tr = float(sidecar.get("RepetitionTime") or repetition_time(load_image(bold, 4)))
-    if tr <= 0:
-        raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
-    slice_times = list(sidecar.get("SliceTiming") or [])
-    direction = sidecar.get("SliceEncodingDirection", "k")
-    if direction.endswith("-"):
-        slice_times.reverse()
+    tr, _ = run_repetition_time(bold, raw)
+    times, axis = times_along_axis(sidecar, bold)
     field_map = field_map_of(bold, raw, sidecar) if correct_distortion else "preprocessing.susceptibility is none"
-    return Run(bold, tr, slice_times, "ijk".index(direction[0]), field_map)
+    return Run(bold, tr, times, axis, field_map)
 
 
 def _publish(source: str | Path, target: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.data.layout import metadata
+from boldscribe.data.timing import number
 
 DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 
@@ -68,6 +69,9 @@ def field_map_of(bold: Path, raw: Path, sidecar: Mapping[str, Any]) -> PhaseDiff
 
     Returns:
         the map, or the reason why the run cannot be corrected.
+
+    Raises:
+        UserError: an entry of a sidecar that is no number.
     """
     session = bold.parent.parent
     subject_folder = session.parent if session.name.startswith("ses-") else session
@@ -79,12 +83,13 @@ def field_map_of(bold: Path, raw: Path, sidecar: Mapping[str, Any]) -> PhaseDiff
     magnitude = phase.with_name(phase.name.replace("_phasediff.", "_magnitude1."))
     if not magnitude.exists():
         return f"no {magnitude.name} next to the phase-difference map"
-    first, second = about.get("EchoTime1"), about.get("EchoTime2")
+    first, second = (number(about, key, phase) for key in ("EchoTime1", "EchoTime2"))
     if not first or not second or first == second:
         return f"no EchoTime1 and EchoTime2 in the sidecar of {phase.name}"
-    direction, spacing, time = (sidecar.get(k) for k in ("PhaseEncodingDirection", "EffectiveEchoSpacing", "TotalReadoutTime"))
+    direction = sidecar.get("PhaseEncodingDirection")
+    spacing, time = (number(sidecar, key, bold) for key in ("EffectiveEchoSpacing", "TotalReadoutTime"))
     if direction not in DIRECTIONS:
         return "no PhaseEncodingDirection in the sidecar"
     if not spacing and not time:
         return "neither EffectiveEchoSpacing nor TotalReadoutTime in the sidecar"
-    return PhaseDifference(phase, magnitude, (float(first), float(second)), about.get("Units"), direction, spacing, time)
+    return PhaseDifference(phase, magnitude, (first, second), about.get("Units"), direction, spacing, time)

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from boldscribe import __version__
 from boldscribe.config import Config
-from boldscribe.data.images import apply_affine, image_data, load_image, repetition_time, save_image
+from boldscribe.data.images import apply_affine, image_data, load_image, save_image
 from boldscribe.data.layout import entities, find_runs, metadata, resolution_label
 from boldscribe.data.template import output_grid
+from boldscribe.data.timing import readout_time, run_repetition_time, times_along_axis
 from boldscribe.data.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, atomic_folder, write_json
@@ -71,7 +72,7 @@ def resample_subject(config: Config, dataset: str, subject: str, output_dir: Pat
     """
     design, space, resolution = config.datasets[dataset], config.preprocessing.space, config.preprocessing.resolution
     raw, ready = Path(design.bids_dir), Path(design.derivatives_dir or "")
-    bolds = find_runs(raw, subject, design.session, design.task)
+    bolds = find_runs(raw, subject, design.session, design.task, variant=design.entities)
     if not bolds:
         raise UserError(
             str(raw / f"sub-{subject}"), f"found no BOLD run of task {design.task}, expected one; check bids_dir, task and session"
@@ -116,9 +117,7 @@ def load_grid(ready: Path, subject: str, space: str, resolution: float) -> tuple
 def write_run(files: SubjectFiles, bold: Path, raw: Path, transforms: RunTransforms, grid: Grid, about: dict[str, Any]) -> None:
     """Resample a run and write it with its mask, reference, confounds and sidecars."""
     image, sidecar = load_image(bold, 4), metadata(bold, raw)
-    tr = float(sidecar.get("RepetitionTime") or repetition_time(image))
-    if tr <= 0:
-        raise UserError(str(bold), f"RepetitionTime: found {tr}, expected seconds; add it to the JSON sidecar")
+    tr, _ = run_repetition_time(bold, raw)
     motion_T44 = read_affines(transforms.motion)
     points_3N = apply_affine(read_affine(transforms.to_t1w), grid.t1w_points_3N)
     distortion, why_not = run_distortion(image.affine, image.shape[:3], transforms, sidecar)
@@ -168,17 +167,11 @@ def run_distortion(
     Outside the field map its border values are extended, where fMRIPrep uses 0.
     """
     if transforms.to_fieldmap is None or transforms.fieldmap is None:
-        return None, "the derivatives have no field map for this run"
-    direction = str(sidecar.get("PhaseEncodingDirection", ""))
-    if direction[:1] not in ("i", "j", "k"):
-        return None, "the raw sidecar does not state PhaseEncodingDirection"
-    axis = "ijk".index(direction[0])
-    seconds = sidecar.get("TotalReadoutTime")
-    if seconds is None and "EffectiveEchoSpacing" in sidecar:
-        seconds = float(sidecar["EffectiveEchoSpacing"]) * (shape[axis] - 1)
-    if seconds is None:
-        return None, "the raw sidecar states neither TotalReadoutTime nor EffectiveEchoSpacing"
-    readout = Readout(axis, -float(seconds) if direction.endswith("-") else float(seconds))
+        return None, "no field map: the derivatives have no transform of this run to one"
+    stated = readout_time(sidecar, transforms.reference, shape)
+    if isinstance(stated, str):
+        return None, f"the raw sidecar does not state {stated}"
+    readout = Readout(*stated)
     image = load_image(transforms.fieldmap, 3)
     to_field = np.asarray(np.linalg.inv(read_affine(transforms.to_fieldmap)), np.float64)
     return distortion_of_field(image_data(image), image.affine, to_field, shape, affine, readout), ""
@@ -186,14 +179,12 @@ def run_distortion(
 
 def _slice_timing(bold_XYZT: NDArray[np.float32], sidecar: dict[str, Any], tr: float, bold: Path) -> tuple[NDArray[np.float32], float]:
     """Correct slice timing to mid-acquisition if the sidecar has slice times; also return the time (s) that volumes refer to."""
-    times = list(sidecar.get("SliceTiming") or [])
+    times, axis = times_along_axis(sidecar, bold)
     if not times:
         return bold_XYZT, 0.0
-    direction = str(sidecar.get("SliceEncodingDirection", "k"))
-    axis = "ijk".index(direction[0])
     if len(times) != bold_XYZT.shape[axis]:
         raise UserError(str(bold), f"SliceTiming: found {len(times)} times in the sidecar, expected {bold_XYZT.shape[axis]}; correct it")
-    return correct_slice_timing(bold_XYZT, np.array(times[::-1] if direction.endswith("-") else times), tr, axis)
+    return correct_slice_timing(bold_XYZT, np.array(times), tr, axis)
 
 
 def write_description(output_dir: Path, name: str, raw: Path, ready: Path) -> None:

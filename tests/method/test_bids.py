@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "not NIfTI": (lambda root: bold(root).write_bytes(b"no image"), "cannot be opened as NIfTI"),
     "3-D BOLD": (lambda root: save_image(bold(root), np.ones((4, 5, 3)), np.eye(4)), "expected 4 dimensions"),
     "TR in ms": (sidecar(2000), "RepetitionTime: found 2000"),
-    "TR differs": (sidecar(1.5), "pixdim[4]: found 2 s, expected 1.5 s"),
+    "TR is text": (sidecar("2 s"), "RepetitionTime: found '2 s'"),
     "no column": (rewrite(events, "stim_file", "file"), "expected also stim_file"),
     "NaN": (lambda root: save_image(bold(root), np.full((4, 5, 3, 20), np.nan), np.eye(4), tr=TR), "found NaN or infinity in 20 volume(s)"),
     "damaged inside": (lambda root: damage_inside(bold(root)), "bytes fewer than the shape"),
@@ -131,6 +132,38 @@ def test_fault_is_named(config: Config, fault: str) -> None:
     with pytest.raises(UserError) as error:
         validate_raw(config, "had")
     assert message in str(error.value) and "sub-02" in str(error.value) and len(error.value.problems) == 1
+
+
+def with_header(root: Path, **fields: object) -> None:
+    image = load_image(bold(root), 4)
+    image = type(image)(image.get_fdata(), image.affine, image.header)
+    for name, value in fields.items():
+        image.header[name] = value
+    nib.save(image, bold(root))
+
+
+HARMLESS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "T1w with a fourth dimension": (
+        lambda root: save_image(root / "sub-02/anat/sub-02_T1w.nii.gz", np.ones((8, 8, 8, 1)), np.eye(4)),
+        "",
+    ),
+    "BOLD with a fifth dimension": (lambda root: save_image(bold(root), np.ones((4, 5, 3, 20, 1)), np.eye(4)), "header is 1 s"),
+    "TR 0 in the header": (lambda root: with_header(root, pixdim=[1, 1, 1, 1, 0, 0, 0, 0]), "header is 0 s"),
+    "TR wrong in the header": (lambda root: with_header(root, pixdim=[1, 1, 1, 1, 1, 0, 0, 0]), "header is 1 s"),
+    "TR in ms in the header": (lambda root: with_header(root, pixdim=[1, 1, 1, 1, 2000, 0, 0, 0]), "header is 2000 s"),
+    "TR null in the sidecar": (sidecar(None), "no RepetitionTime in the JSON sidecar; 2 s of the image's header is used"),
+}
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_odd_headers_are_harmless_and_told(config: Config, kind: str) -> None:
+    """Onsets up to 38 s are inside a run of 20 volumes of 2 s, whatever its header says."""
+    root = Path(config.datasets["had"].bids_dir)
+    change, remark = HARMLESS[kind]
+    change(root)
+    rewrite(events, "10.1", "38")(root)
+    said = validate_raw(config, "had")["remarks"].get("02", [])
+    assert [remark in line for line in said] == ([True] if remark else [])
 
 
 def test_all_faults_at_once(config: Config) -> None:

@@ -280,6 +280,7 @@ def test_repeats(made: Path, root: Path, tmp_path: Path) -> None:
 
 HMC = f"{RUN}1_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
 COREGISTRATION = f"{RUN}2_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+FIELDMAP = f"{SUBJECT}/fmap/sub-01_ses-action01_run-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz"
 WARP = f"{ANATOMY}from-T1w_to-{SPACE}_mode-image_xfm.h5"
 
 
@@ -301,7 +302,17 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "other image": (
         f"{RUN}2_desc-hmc_boldref.nii.gz",
         lambda p: save_image(p, np.zeros((9, 9, 9)), np.eye(4)),
-        r"grid: found \(9, 9, 9\).*expected \(40, 46, 38\)",
+        r"grid: found a grid of 9 x 9 x 9 .*expected a grid of 40 x 46 x 38",
+    ),
+    "no field map": (FIELDMAP, Path.unlink, "the file does not exist, and the engine 'minimal' needs it"),
+    "field map cut off": (FIELDMAP, lambda p: p.write_bytes(p.read_bytes()[:5000]), "the data cannot be read"),
+    "NaN in the field map": (FIELDMAP, lambda p: save_image(p, np.full((4, 4, 4), np.nan), np.eye(4)), "found NaN or infinity"),
+    "empty mask": (f"{ANATOMY}desc-brain_mask.nii.gz", lambda p: save_image(p, np.zeros((4, 4, 4)), np.eye(4)), "found none above 0"),
+    "tissue cut off": (f"{ANATOMY}label-CSF_probseg.nii.gz", lambda p: p.write_bytes(p.read_bytes()[:900]), "the data cannot be read"),
+    "two field maps": (
+        f"{RUN}1_from-boldref_to-auto00001_mode-image_desc-fmap_xfm.txt",
+        lambda p: p.write_text(itk_text(np.eye(4)[None])),
+        "found transforms of .* to auto00000 and auto00001, expected one",
     ),
     "no tissue": (f"{ANATOMY}label-WM_probseg.nii.gz", Path.unlink, r"found no anat/\*_label-WM_probseg.nii.gz"),
 }
@@ -316,8 +327,66 @@ def test_preflight(fault: str, root: Path, tmp_path: Path) -> None:
     damage(tmp_path / "ready" / name)
     with pytest.raises(UserError, match=message) as error:
         preprocess(experiment(tmp_path), "had", "01", tmp_path / "made", tmp_path / "work")
-    assert fault == "no tissue" or name in str(error.value)
+    assert fault in ("no tissue", "no field map", "two field maps") or name in str(error.value)
     assert not (tmp_path / "made").exists() and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("image", ["bold", "echo-1_bold", "echo-2_part-mag_bold"])
+@pytest.mark.parametrize("names", [("",), ("_desc-fmap",), ("", "_desc-fmap")])
+def test_the_field_map_of_a_run_under_both_names(tmp_path: Path, names: tuple[str, ...], image: str) -> None:
+    """Until fMRIPrep 25.1 without, since 25.2 with `desc-fmap`; of all echoes and parts."""
+    (tmp_path / "ready" / RUN).parent.mkdir(parents=True)
+    (tmp_path / "ready" / SUBJECT / "fmap").mkdir()
+    stem = f"{tmp_path / 'ready' / RUN}1_from-boldref_to-"
+    for other in ("T1w_mode-image_desc-coreg", "T1w_mode-image", *(f"auto00002_mode-image{name}" for name in names)):
+        Path(f"{stem}{other}_xfm.txt").touch()
+    for other in ("auto00000", "auto00002"):
+        (tmp_path / "ready" / SUBJECT / f"fmap/sub-01_ses-action01_fmapid-{other}_desc-preproc_fieldmap.nii.gz").touch()
+    found = minimal.find_run(tmp_path / "ready", tmp_path / "raw", of_run(tmp_path / "raw", 1, f"{image}.nii.gz"))
+    assert found.to_fieldmap == Path(f"{stem}auto00002_mode-image{names[-1]}_xfm.txt")
+    assert found.fieldmap is not None and found.fieldmap.name == "sub-01_ses-action01_fmapid-auto00002_desc-preproc_fieldmap.nii.gz"
+    assert found.motion.name == "sub-01_ses-action01_task-action_run-01_from-orig_to-boldref_mode-image_desc-hmc_xfm.txt"
+
+
+def test_a_run_is_corrected_by_the_field_map_of_newer_fmriprep(root: Path, tmp_path: Path) -> None:
+    old, affine = Path(f"{root / 'ready' / RUN}1_from-boldref_to-auto00000_mode-image_xfm.txt"), grid(BOLD_SHAPE, BOLD_ZOOM)
+    sidecar = {"PhaseEncodingDirection": "j-", "TotalReadoutTime": None, "EffectiveEchoSpacing": READOUT / (BOLD_SHAPE[1] - 1)}
+    (tmp_path / "raw").symlink_to(root / "raw")
+    shutil.copytree(root / "ready" / SUBJECT / "fmap", tmp_path / "ready" / SUBJECT / "fmap")
+    new = tmp_path / "ready" / SUBJECT / "func" / old.name.replace("mode-image", "mode-image_desc-fmap")
+    new.parent.mkdir()
+    shutil.copy(old, new)
+    points = np.zeros((3, 1)) + CENTRE[:, None]
+    moved = []
+    for folder in (root, tmp_path):
+        transforms = minimal.find_run(folder / "ready", folder / "raw", of_run(folder / "raw", 1, "bold.nii.gz"))
+        distortion, why_not = minimal.run_distortion(affine, BOLD_SHAPE, transforms, sidecar)
+        assert distortion is not None and not why_not
+        moved.append(distortion.at(affine, points)[0])
+    np.testing.assert_array_equal(*moved)
+    with pytest.raises(UserError, match="TotalReadoutTime: found 'short'"):
+        minimal.run_distortion(affine, BOLD_SHAPE, transforms, sidecar | {"TotalReadoutTime": "short"})
+    assert minimal.run_distortion(affine, BOLD_SHAPE, transforms, {"PhaseEncodingDirection": None})[0] is None
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"SliceTiming": [0.0, 0.1]}, "SliceTiming: found 2 times in the sidecar, expected 38"),
+        ({"SliceTiming": "even"}, "SliceTiming: found even in its JSON sidecar"),
+        ({"SliceEncodingDirection": "up"}, "SliceEncodingDirection: found 'up'"),
+        ({"RepetitionTime": "2"}, "RepetitionTime: found '2'"),
+        ({"TotalReadoutTime": "short"}, "TotalReadoutTime: found 'short'"),
+        ({"TotalReadoutTime": None, "EffectiveEchoSpacing": [1]}, r"EffectiveEchoSpacing: found \[1\]"),
+    ],
+)
+def test_unusable_sidecars_are_named_by_the_preflight(root: Path, tmp_path: Path, entries: dict[str, object], message: str) -> None:
+    shutil.copytree(root / "raw", tmp_path / "raw")
+    (tmp_path / "ready").symlink_to(root / "ready")
+    path = Path(f"{tmp_path / 'raw' / RUN}1_bold.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    with pytest.raises(UserError, match=message):
+        validate_raw(experiment(tmp_path), "had")
 
 
 def test_other_space(root: Path) -> None:

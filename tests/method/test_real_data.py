@@ -23,10 +23,11 @@ from boldscribe.data.checks import validate_raw
 from boldscribe.data.event_checks import check_clips
 from boldscribe.data.events import read_stimulus_manifest, stimulus_events
 from boldscribe.data.images import save_image
-from boldscribe.data.preprocessed import preprocessed_runs, start_time
+from boldscribe.data.preprocessed import preprocessed_runs
 from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED
 from boldscribe.data.series import write_series
 from boldscribe.data.splits import separate_sources
+from boldscribe.data.timing import start_time
 from boldscribe.data.trials import write_trials
 from boldscribe.evaluation.trials_used import left_out_sentence, overlap_sentence
 from boldscribe.fetching.datasets import complete_dataset
@@ -216,7 +217,7 @@ def test_start_time_of_corrected_volumes(early: Had, tmp_path: Path) -> None:
 
     def found(content: dict[str, Any], dataset: Dataset) -> float:
         sidecar.write_text(json.dumps(content))
-        return start_time(bold, tmp_path, dataset, "01", "01")
+        return start_time(bold, tmp_path, dataset, "01")[0]
 
     middle = (min(SLICE_TIMES) + max(SLICE_TIMES)) / 2
     assert found({"StartTime": 0.7}, design) == 0.7 and found({}, design) == middle

@@ -25,7 +25,6 @@ from boldscribe.data.images import save_image
 from boldscribe.planning.dataset_counts import design_of
 from boldscribe.planning.feasibility import check_feasible
 from boldscribe.starting import proposal
-from boldscribe.starting.init_command import grouped
 from boldscribe.starting.survey import Survey, split_of
 from boldscribe.starting.validator import validate
 from tests.small_dataset import EVENTS, write_dataset
@@ -357,15 +356,6 @@ def test_too_few_clips_are_a_problem(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "my-data", subjects=3, name="Actions")
     result = start(root, "--no-check")
     assert result.exit_code == 1 and "found 2 clips shown to source subjects, expected at least 8" in result.output
-
-
-def test_equal_problems_are_joined_and_hide_no_others() -> None:
-    problems = [*(f"run-{i}_events.tsv: columns: found no trial_type; add it" for i in range(36)), "sub-02: found no T1w", "one: alone"]
-    assert grouped(problems) == [
-        "run-0_events.tsv, run-1_events.tsv, run-2_events.tsv and 33 more: columns: found no trial_type; add it",
-        "sub-02: found no T1w",
-        "one: alone",
-    ]
 
 
 def test_a_video_is_entered_in_the_list_only_if_no_other_could_be_meant(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.data.layout import find_preprocessed, find_runs
+from boldscribe.data.layout import find_runs
+from boldscribe.data.preprocessed import find_preprocessed
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, atomic_folder, write_json
 from boldscribe.preprocessing.derivatives import BIDSIGNORE
@@ -73,8 +74,8 @@ def check_outputs(config: Config, dataset: str, subject: str, output: Path) -> N
         UserError: no run in the requested space, missing runs, or no description of the derivatives.
     """
     design, settings = config.datasets[dataset], config.preprocessing
-    made = find_preprocessed(output, subject, design.session, design.task, settings.space, settings.resolution)
-    raw = find_runs(design.bids_dir, subject, design.session, design.task, space=None, desc=None)
+    made = find_preprocessed(output, subject, design, settings)
+    raw = find_runs(design.bids_dir, subject, design.session, design.task, variant=design.entities, space=None, desc=None)
     if absent := [run for run in raw if run not in made]:
         raise UserError(
             f"sub-{subject}", f"preprocessed BOLD: found runs {', '.join(made)}, expected also {', '.join(absent)}; see fMRIPrep's report"

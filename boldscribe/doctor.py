@@ -99,7 +99,9 @@ def print_report(checks: Sequence[Check], console: Console | None = None) -> Non
     """Print the findings as a table, then what this machine can run."""
     console = console or Console()
     colours = {"ok": "green", "limited": "yellow", "missing": "red"}
-    table = Table("", "status", title="This machine")
+    table = Table(title="This machine")
+    for header in ("", "status"):
+        table.add_column(header, no_wrap=True)
     for header in ("found", "what to do"):
         table.add_column(header, overflow="fold")  # no ellipsis, so that paths can be copied
     for check in checks:
@@ -218,8 +220,7 @@ def _connectors() -> Check:
 
 def _full_scale_files(config: Config) -> Iterator[Check]:
     """Check weights and data of the paper's experiment."""
-    for key, (_, place) in config.model_places.items():
-        name = key.partition(".")[2].replace("_", " ")
+    for name, (_, place) in config.model_places.items():
         if place in (None, "embedded"):
             yield Check(f"weights: {name}", "ok", place or "not used")
         elif not Path(place).exists():

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 SHOWN = 3
 FOUND = re.compile(r"found (?!no\b).*?(?=[,;] expected)")
+EXPECTED = re.compile(r"expected .*?(?=, of which|;|$)")
 VALUE = re.compile(r"\S*/\S+|\S*\d\S*|'[^']*'|\s+")
 
 
@@ -37,7 +38,7 @@ def _line(alike: list[str]) -> str:
 
 
 def _example(problem: str, first: str) -> str:
-    """Return where a problem is, and the value found if it differs from that of the first."""
+    """Return where a problem is, and what was found and expected if it differs from the first."""
     where, what = _parts(problem)
-    found = match[0] if (match := FOUND.search(what)) else ""
-    return f"{where} ({found})" if found and found not in first else where or problem
+    values = [match[0] for pattern in (FOUND, EXPECTED) if (match := pattern.search(what)) and match[0] not in first]
+    return f"{where} ({', '.join(values)})" if values else where or problem

@@ -115,7 +115,7 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
     """Read from the data set's folder what each subject was shown.
 
     Raises:
-        UserError: a subject has no runs, or events or the header of a BOLD image cannot be read.
+        UserError: there is no subject, a subject has no runs, or events or the header of a BOLD image cannot be read.
     """
     from boldscribe.data.events import run_events, stimulus_events
     from boldscribe.data.images import load_image
@@ -130,6 +130,8 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
         shown = {run: stimulus_events(dataset, path, 0.0) for run, path in run_events(dataset, subject, runs).items()}
         clips = {run: events.loc[events["reason"] == "", "stim_file"].tolist() for run, events in shown.items()}
         viewed[subject] = _Viewed(len(runs), volumes, clips)
+    if not viewed:
+        raise UserError(dataset.bids_dir, "found no subject in the split")
     return viewed
 
 

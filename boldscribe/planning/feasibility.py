@@ -76,7 +76,7 @@ def size_problems(config: Config, dataset: str, design: Design) -> list[str]:
 
 def training_trials(trials: int, clips: int, held: int) -> int:
     """Return how many source trials are left for training if some clips are held out, each with its share of the trials."""
-    return trials - math.ceil(trials * held / clips)
+    return trials - math.ceil(trials * held / clips) if clips else 0
 
 
 def fitting_holdout(clips: int) -> float:

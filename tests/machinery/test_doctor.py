@@ -63,7 +63,7 @@ def test_a_machine_without_anything_is_no_error(tmp_path: Path, monkeypatch: pyt
         "programs",
         "memory",
         "data: had",
-        "weights: llm",
+        "weights: video_llama.llm",
     ):
         assert checks[name].status == "missing", name
     assert "RuntimeError: no such thing" in checks["memory"].found
@@ -105,10 +105,10 @@ def test_full_scale_with_slurm_docker_licence_and_files(tmp_path: Path, monkeypa
     assert abilities(checks)["fMRIPrep"] == [] and abilities(checks)["full scale"] == []
     (weights / "model.safetensors").rename(weights / "model.bin")
     assert abilities(examine(config))["full scale"] == [
-        "weights: llm",
-        "weights: visual encoder",
-        "weights: connectors",
-        "weights: bertscore model",
+        "weights: video_llama.llm",
+        "weights: video_llama.visual_encoder",
+        "weights: video_llama.connectors",
+        "weights: evaluation.bertscore_model",
     ]
     _program(programs, "docker", "echo cannot connect to [bold]daemon >&2; exit 1")
     checks = examine(config)
@@ -123,7 +123,7 @@ def test_full_scale_with_slurm_docker_licence_and_files(tmp_path: Path, monkeypa
 
 def test_paths_are_shown_whole_on_a_narrow_terminal() -> None:
     path = "models/" + "a-long-name-" * 8
-    shown = _shown([Check("weights: llm", "missing", f"no {path}", "put it there")], width=60)
+    shown = _shown([Check("weights: video_llama.llm", "missing", f"no {path}", "put it there")], width=60)
     cells = "".join(line.split("│")[3].strip() for line in shown.splitlines() if line.startswith("│"))
     assert path in cells and "…" not in shown
 

@@ -101,7 +101,7 @@ def test_a_video_without_torchvision_is_refused(folders: dict[str, Path], demo: 
     with pytest.raises(UserError, match=r"captioner\.frames_as: found 'video', which needs torchvision.* or set 'images'"):
         VideoTextModel.load(folders["qwen3_vl"], "video", "float32")
     found = {c.name: c.status for c in examine(configured(demo, folders["qwen3_vl"], frames_as="video"))}
-    assert found["weights: captioner"] == "ok" and found["weights: captioner's video processor"] == "missing"
+    assert found["weights: captioner.model"] == "ok" and found["weights: captioner's video processor"] == "missing"
     assert "weights: captioner's video processor" not in {c.name for c in examine(configured(demo, folders["qwen3_vl"]))}
 
 

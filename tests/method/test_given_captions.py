@@ -184,7 +184,7 @@ def test_given_captions_that_are_not_given_are_refused_when_the_configuration_is
 def test_trials_without_description_are_found_and_a_file_that_names_no_clip_is_a_problem(demo: Config, tmp_path: Path) -> None:
     texts = tmp_path / "texts.json"
     texts.write_text('{"a": "A girl.", "b": null}')
-    trials = pd.DataFrame({"stim_file": ["a.mp4", "b.mp4", "c.mp4"], "description": ["", "words", ""]})
+    trials = pd.DataFrame({"stim_file": ["a.mp4", "b.mp4", "c.mp4"], "description": ["", "words", ""], "reason": ""})
     events = {"01": {"1": RunEvents(Path("events.tsv"), trials)}}
     for config, has in (
         (demo, [True, True, True]),

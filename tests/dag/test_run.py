@@ -140,5 +140,5 @@ def test_a_real_run_ends_with_a_message(checkout: Checkout, tmp_path: Path) -> N
     (clone.root / "data" / "urgen" / "dataset_description.json").write_text('{"Name": "no subject", "BIDSVersion": "1.10.0"}')
     failed = clone.run(sys.executable, "-m", "snakemake", "results/checked/urgen.json", "--cores", "1", check=False)
     assert failed.returncode == 1 and "check_dataset urgen: input at fault (attempt 1)" in failed.stdout
-    assert "|   - data/urgen: found no sub-01" in failed.stdout and "log: results/logs/check_dataset/urgen.log" in failed.stdout
+    assert "data/urgen: found no sub-01" in failed.stdout and "log: results/logs/check_dataset/urgen.log" in failed.stdout
     assert "1 failed, 1 of 2 jobs are done" in failed.stdout

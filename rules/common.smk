@@ -78,7 +78,7 @@ def tell_missing(jobs):
     from boldscribe.planning.feasibility import check_feasible
 
     try:
-        if any(rule in ("stage1", "stage2") for rule, _ in jobs):
+        if {"stage1", "stage2"} & {name for name, _ in jobs}:
             check_feasible(experiment)
         check_assets(experiment, jobs, f" --config {CONFIG}")
     except UserError as error:

@@ -1,17 +1,15 @@
 """Descriptions that a data set gives of its clips: a table or a JSON file, with one or several for each clip.
 
 A clip is named by its stimulus, as in the stimulus manifest, or by its video, below the folder of the videos and with or without its
-ending. The module imports nothing heavy: `Config` asks it whether a second description of each clip exists.
+ending. Nothing heavy is imported at the top: `Config` asks whether a second description of each clip exists.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,11 +43,7 @@ def read_descriptions(path: str | Path) -> Descriptions:
 @lru_cache(maxsize=8)
 def _read(path: str, changed: int) -> Descriptions:
     """Read a file once for each of its versions."""
-    try:
-        content = Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(path, f"found a byte that is not UTF-8 (at {error.start}), expected {FORMATS}; save it as UTF-8") from None
-    pairs = _of_json(path, content) if path.lower().endswith(".json") else _of_table(path, content)
+    pairs = _of_json(path) if path.lower().endswith(".json") else _of_table(path)
     found: dict[str, list[str]] = {}
     for name, text in pairs:
         texts = found.setdefault(_plain(name), [])
@@ -60,29 +54,21 @@ def _read(path: str, changed: int) -> Descriptions:
     return {name: tuple(texts) for name, texts in found.items()}
 
 
-def _of_table(path: str, content: str) -> Iterable[tuple[str, str]]:
-    rows = _rows(path, content)
-    header = [cell.strip() for cell in rows[0]] if rows else []
-    named = next((header.index(name) for name in NAMES if name in header), None)
-    columns = [i for i, name in enumerate(header) if TEXTS.fullmatch(name)]
+def _of_table(path: str) -> Iterable[tuple[str, str]]:
+    from boldscribe.machinery.table_files import read_table  # pandas, which `Config` needs for such files only
+
+    table = read_table(Path(path))
+    named = next((name for name in NAMES if name in table), None)
+    columns = [name for name in map(str, table) if TEXTS.fullmatch(name)]
     if named is None or not columns:
-        raise UserError(path, f"columns: found {', '.join(header) or 'none'}, expected {FORMATS}; rename or add them")
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(header):
-            raise UserError(path, f"row {number}: found {len(row)} cells, expected {len(header)} as in the first row; correct it")
-        yield from ((row[named], row[column]) for column in columns)
+        raise UserError(path, f"columns: found {', '.join(map(str, table))}, expected {FORMATS}; rename or add them")
+    for row in table[table[named].notna()].to_dict("records"):
+        yield from ((row[named], row[column] or "") for column in columns)
 
 
-def _rows(path: str, content: str) -> list[list[str]]:
-    """Split a table into cells: TSV has no quoting (BIDS), CSV has."""
-    if path.lower().endswith(".csv"):
-        return [row for row in csv.reader(StringIO(content, newline="")) if row]
-    return [line.split("\t") for line in re.split(r"\r\n|\r|\n", content) if line.strip()]
-
-
-def _of_json(path: str, content: str) -> Iterable[tuple[str, str]]:
+def _of_json(path: str) -> Iterable[tuple[str, str]]:
     try:
-        found = json.loads(content)
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UserError(path, f"not JSON ({error}); repair it") from None
     if isinstance(found, list):
@@ -139,18 +125,13 @@ def _first(names: Sequence[str], found: Descriptions) -> tuple[str, ...]:
 
 def _stimuli_of(manifest: str | Path) -> dict[str, list[str]]:
     """Return the stimuli of each video, by a stimulus manifest."""
-    try:
-        header, *rows = _rows(str(manifest), Path(manifest).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise UserError(str(manifest), f"stimulus_manifest: cannot be read as a tab-separated table ({error}); correct it") from None
-    header = [cell.strip() for cell in header]
-    if absent := [name for name in NAMES if name not in header]:
-        raise UserError(str(manifest), f"columns: found {', '.join(header)}; expected also {', '.join(absent)}; add them")
-    named, file = (header.index(name) for name in NAMES)
+    from boldscribe.machinery.table_files import check_columns, read_table
+
+    table = read_table(Path(manifest))
+    check_columns(Path(manifest), table, list(NAMES), "add them")
     stimuli: dict[str, list[str]] = {}
-    for row in rows:
-        if len(row) > max(named, file):
-            stimuli.setdefault(_plain(row[file]), []).append(row[named])
+    for row in table[table["stimulus"].notna() & table["stim_file"].notna()].to_dict("records"):
+        stimuli.setdefault(_plain(row["stim_file"]), []).append(row["stimulus"])
     return stimuli
 
 

@@ -1,4 +1,4 @@
-"""What the machinery is told about this workflow; imported by programs, commands and rules."""
+"""Registration of this workflow with the machinery; imported by programs, commands and rules."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from boldscribe.machinery.runs.jobs import Job, planned_jobs
 from boldscribe.models.embedded_models import package_file, unpack
 from boldscribe.workflow import Config
 
-pytest_plugins = ["tests.training_fixtures"]
+pytest_plugins = ["tests.training_fixtures", "tests.method.ready_dataset"]
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["BOLDSCRIBE_SITE"] = os.devnull  # the settings of whoever runs the tests are not meant
 # For whatever a test waits for (s): ten times what the slowest of it, a run of the smallest experiment, takes on two idle cores.

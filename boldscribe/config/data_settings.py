@@ -28,7 +28,7 @@ class Dataset(Section):
     """A BIDS data set and its split into source and target subjects."""
 
     title: str = key("", "name printed in tables", "ours")
-    table: int = key(3, "number of the table; 1 and 2 are those of the paper, whose values are then printed beside ours", "paper 4.2")
+    table: int = key(3, "number of the table; 1 and 2 are those of the paper, whose values are then printed next to ours", "paper 4.2")
     adapter: Literal["bids", "had"] = key(
         "bids", "plain BIDS, or HAD (ds004488) with its own conventions for names, onsets and derivatives (docs/real-data.md)", "data sets"
     )

@@ -80,7 +80,7 @@ class VideoLlamaSettings(Section):
 
 
 class CaptionerSettings(Section):
-    """What writes the captions for Stage II and the references for scoring (docs/captioners.md)."""
+    """Source of the captions for Stage II, which are also the references for scoring (docs/captioners.md)."""
 
     kind: Literal["video_llama", "video_text", "given"] = key(
         "video_llama",

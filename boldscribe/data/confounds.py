@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from boldscribe.config.data_settings import Bold
 from boldscribe.data.drift import cosines
 from boldscribe.data.preprocessed import companion
-from boldscribe.data.tables import read_table
 from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.table_files import read_table
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 TISSUES = ("csf", "white_matter")

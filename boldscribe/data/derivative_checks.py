@@ -21,7 +21,7 @@ from boldscribe.machinery.errors import UserError
 
 @dataclass
 class Findings:
-    """What was found about a subject's runs.
+    """Findings about a subject's runs.
 
     Attributes:
         problems: one sentence each.

@@ -16,8 +16,8 @@ from boldscribe.data import had
 from boldscribe.data.layout import find_events
 from boldscribe.data.reasons import NO_CLASS, NO_DURATION, NO_ONSET, NO_STIMULUS
 from boldscribe.data.stimulus_files import clean_path
-from boldscribe.data.tables import check_columns, read_table
 from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.table_files import check_columns, read_table
 
 TIMES = ("onset", "duration")
 ANSWERS = ("response", "response_time")

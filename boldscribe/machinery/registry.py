@@ -13,7 +13,7 @@ from boldscribe.machinery.configuration import Experiment
 
 @dataclass(frozen=True)
 class Places:
-    """Where raw data are: folders of data sets; folders whose whole content is closed, and single closed files, with their kinds."""
+    """Locations of raw data: folders of data sets; folders whose whole content is closed, and single closed files, with their kinds."""
 
     datasets: list[Path] = field(default_factory=list)
     folders: dict[Path, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Workflow:
-    """What is known of a method.
+    """Facts about a method.
 
     Attributes:
         experiment: class of its configuration.

@@ -245,7 +245,7 @@ def figure(folder: Path, anatomy: Given, resampling: Given, confounds: Given, re
     Returns:
         `figure` (`.png`).
     """
-    from boldscribe.data.tables import read_numbers
+    from boldscribe.machinery.table_files import read_numbers
     from boldscribe.preprocessing.quality_figure import draw
 
     table = read_numbers(Path(confounds["confounds"]))

@@ -146,7 +146,7 @@ def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why:
         f"# On this machine:  snakemake --cores all --configfile {out}",
         f"seed: {Config().seed}",
         "paths:",
-        f"  results: {json.dumps(f'results/{name}')}  # of this study alone",
+        f"  results: {json.dumps(f'results/{name}')}  # of this study only",
         "datasets:",
         *(f"  {other}: null  # of config.yaml; excluded" for other in paper if other != name),
         f"  {json.dumps(name)}:",

@@ -16,8 +16,8 @@ from boldscribe.data.checks import locate_dataset
 from boldscribe.data.events import TIMES
 from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, name_parts, run_label
 from boldscribe.data.stimulus_files import clean_path, other_spellings
-from boldscribe.data.tables import read_table
 from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.table_files import read_table
 
 ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
 STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")

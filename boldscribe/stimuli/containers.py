@@ -1,4 +1,4 @@
-"""What a video file holds and states, read without decoding it."""
+"""Streams and timeline of a video file, read without decoding it."""
 
 from __future__ import annotations
 

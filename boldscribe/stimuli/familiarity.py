@@ -1,4 +1,4 @@
-"""Whether clips look like those that the captioner's connectors were trained on (docs/captioners.md).
+"""Recognition of clips unlike those that the captioner's connectors were trained on (docs/captioners.md).
 
 Connectors that know rendered clips only describe a photograph in the words of rendered clips. Such clips are recognised by the
 frozen visual encoder: the mean visual tokens of the training clips lie near a few directions, and those of other clips lie far off.

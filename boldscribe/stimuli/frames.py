@@ -185,7 +185,7 @@ def _by_decord(path: Path, n_frames: int, timeline: Timeline) -> tuple[dict[int,
 
 
 def _is_first(path: Path, picture: Picture) -> bool:
-    """Whether a picture is the first of a video, as PyAV decodes it, and no display matrix turns it."""
+    """Return whether a picture is the first of a video, as PyAV decodes it, and no display matrix turns it."""
     with open_video(path) as (container, stream):
         frame = next(container.decode(stream), None)
         if frame is None or _matrix(frame) is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from boldscribe.config import Config
 from boldscribe.data.checks import validate_raw
@@ -23,6 +25,20 @@ MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 TERMS = ("derivative1", "power2", "derivative1_power2")
 ONSETS = (4.0, 20.0, 36.0)
 
+CUBIC = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set as it should be."""
+    return write_dataset(tmp_path_factory.mktemp("ready") / "sound")
+
+
+@pytest.fixture
+def root(sound: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(sound, tmp_path / "data"))
+
 
 def write_dataset(root: Path, *, standard: str = f"space-{SPACE}_res-2", affine: np.ndarray | None = None) -> Path:
     """Write `raw` (events, videos, a sidecar at the root) and `ready`."""
@@ -35,7 +51,7 @@ def write_dataset(root: Path, *, standard: str = f"space-{SPACE}_res-2", affine:
     for subject in SUBJECTS:
         for run in RUNS:
             write_events(root, subject, f"run-{run}")
-            write_run(root, subject, f"run-{run}", standard=standard, affine=np.diag([2.0, 2, 2, 1]) if affine is None else affine)
+            write_run(root, subject, f"run-{run}", standard=standard, affine=CUBIC if affine is None else affine)
     return root
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,21 +23,7 @@ from tests.method.ready_dataset import (
     confounds_of,
     experiment,
     preflight,
-    write_dataset,
 )
-
-CUBIC = np.diag([2.0, 2.0, 2.0, 1.0])
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("ready") / "sound")
-
-
-@pytest.fixture
-def root(sound: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
-    return Path(shutil.copytree(sound, tmp_path / "data"))
 
 
 @pytest.mark.parametrize("motion", ["basic", "power2", "derivatives", "full"])

@@ -1,4 +1,4 @@
-"""Which files belong to a run of ready derivatives, on which grid, and how a variant is chosen."""
+"""Files that belong to a run of ready derivatives, their grids, and the choice among variants."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from boldscribe.data.preprocessed import preprocessed_runs
 from boldscribe.data.runs import mask_path
 from boldscribe.machinery.errors import UserError
 from tests.method.ready_dataset import (
+    CUBIC,
     SPACE,
     bold_of,
     confounds_of,
@@ -26,20 +27,6 @@ from tests.method.ready_dataset import (
     write_dataset,
     write_run,
 )
-
-CUBIC = np.diag([2.0, 2.0, 2.0, 1.0])
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("ready") / "sound")
-
-
-@pytest.fixture
-def root(sound: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
-    return Path(shutil.copytree(sound, tmp_path / "data"))
-
 
 GRIDS = {
     "no res, not cubic": ([f"space-{SPACE}"], [np.diag([3.0, 3, 4, 1])], "2", None, 0),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from boldscribe.data.runs import mask_path
 from boldscribe.data.timing import run_repetition_time, start_time
 from boldscribe.machinery.errors import UserError
 from tests.method.ready_dataset import (
+    CUBIC,
     N_VOLUMES,
     SHAPE,
     SPACE,
@@ -33,22 +33,8 @@ from tests.method.ready_dataset import (
     experiment,
     preflight,
     series_and_trials,
-    write_dataset,
     write_events,
 )
-
-CUBIC = np.diag([2.0, 2.0, 2.0, 1.0])
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("ready") / "sound")
-
-
-@pytest.fixture
-def root(sound: Path, tmp_path: Path) -> Path:
-    """A copy to damage."""
-    return Path(shutil.copytree(sound, tmp_path / "data"))
 
 
 def rewrite(bold: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.ndarray = CUBIC) -> None:

@@ -76,9 +76,9 @@ def test_the_stimulus_manifest_may_be_the_file(tmp_path: Path) -> None:
     [
         ("x.tsv", "clip\tdescription\na\tb\n", "columns: found clip, description, expected a table"),
         ("x.tsv", "stimulus\twords\na\tb\n", "columns: found stimulus, words"),
-        ("x.tsv", "stimulus\tdescription\na\tb\tc\n", "row 2: found 3 cells, expected 2"),
+        ("x.tsv", "stimulus\tdescription\na\tb\tc\n", "line 2: found 3 cells, expected 2"),
         ("x.tsv", "stimulus\tdescription\na\tn/a\nb\t\n", "found no description in it"),
-        ("x.tsv", "", "columns: found none"),
+        ("x.tsv", "", "found an empty file"),
         ("x.json", "{", "not JSON"),
         ("x.json", "7", "found no description in it"),
         ("x.json", '{"a": 7}', "a: found 7, expected"),
@@ -96,7 +96,7 @@ def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="description_file: cannot be read"):
         read_descriptions(tmp_path / "absent.tsv")
     (tmp_path / "latin.tsv").write_bytes("stimulus\tdescription\na\tcafé\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"not UTF-8 \(at \d+\)"):
+    with pytest.raises(UserError, match=r"expected text in UTF-8"):
         read_descriptions(tmp_path / "latin.tsv")
 
 

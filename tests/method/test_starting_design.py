@@ -1,4 +1,4 @@
-"""What `boldscribe init` says of a design that works, but should be known before it is run."""
+"""Remarks of `boldscribe init` on designs that work, but should be known before they are run."""
 
 from __future__ import annotations
 

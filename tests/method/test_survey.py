@@ -1,4 +1,4 @@
-"""What `boldscribe init` says of data sets that are incomplete, or that have less than it could ask for."""
+"""Output of `boldscribe init` for data sets that are incomplete, or have less than it could ask for."""
 
 from __future__ import annotations
 

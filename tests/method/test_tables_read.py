@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from boldscribe.data.events import read_events, read_stimulus_manifest
-from boldscribe.data.tables import STRIPPED, read_numbers, read_table
 from boldscribe.machinery.errors import UserError
+from boldscribe.machinery.table_files import STRIPPED, read_numbers, read_table
 
 PLAIN = "onset\tname\nn/a\tä b\n2\tc\n"
 SAME = {

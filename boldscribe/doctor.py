@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import psutil
 from rich.console import Console
@@ -19,25 +15,22 @@ from rich.table import Table
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import FMRIPREP
-from boldscribe.machinery.cluster.site import SITE
 from boldscribe.machinery.files import ROOT
-from boldscribe.machinery.installation import damaged_files, locked_packages
+from boldscribe.machinery.installation import damaged_files
+from boldscribe.machinery.machine_checks import (
+    Check,
+    Status,
+    check_engines,
+    check_packages,
+    check_programs,
+    check_python,
+    check_slurm,
+    check_snakemake,
+)
 
 GB = 1e9
 DEMO = {"cores": 2, "memory": 4, "disk": 8}  # as measured (docs/demo.md)
 FULL_GPU = 24  # GB, for the paper's models in 16 bits
-
-Status = Literal["ok", "limited", "missing"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One finding: `ok`, `limited` (enough for some uses) or `missing`, with a remedy for the latter two."""
-
-    name: str
-    status: Status
-    found: str
-    remedy: str = ""
 
 
 def examine(config: Config | None = None) -> list[Check]:
@@ -48,9 +41,9 @@ def examine(config: Config | None = None) -> list[Check]:
     """
     full = _full_scale(config)
     groups: list[tuple[str, Callable[[], Check | Sequence[Check]]]] = [
-        ("Python", _python),
-        ("packages", _packages),
-        ("programs", _programs),
+        ("Python", check_python),
+        ("packages", check_packages),
+        ("programs", check_programs),
         ("CPU cores", lambda: _cores(full["cores"])),
         ("memory", lambda: _memory(full["memory"])),
         ("disk", lambda: _disk(full["disk"])),
@@ -58,10 +51,10 @@ def examine(config: Config | None = None) -> list[Check]:
         ("embedded weights", _embedded),
         ("connectors", _connectors),
         ("full-scale files", lambda: list(_full_scale_files(config or _config()))),
-        ("container engines", _engines),
+        ("container engines", check_engines),
         ("fMRIPrep", lambda: list(_fmriprep(config or _config()))),
-        ("Snakemake", _snakemake),
-        ("Slurm", _slurm),
+        ("Snakemake", check_snakemake),
+        ("Slurm", check_slurm),
     ]
     checks: list[Check] = []
     for name, look in groups:
@@ -118,23 +111,6 @@ def _config() -> Config:
     return Config.load(path) if path.exists() else Config()
 
 
-def _python() -> Check:
-    version = sys.version.split()[0]
-    if sys.version_info[:2] == (3, 11):
-        return Check("Python", "ok", version)
-    return Check("Python", "limited" if sys.version_info > (3, 11) else "missing", version, "use Python 3.11, which the lock is made for")
-
-
-def _packages() -> Check:
-    differing, n = locked_packages(ROOT / "requirements.lock")
-    if not differing:
-        return Check("packages", "ok", f"{n} packages, as locked")
-    absent = any("not installed" in line for line in differing)
-    some = "; ".join(differing[:4]) + (f"; and {len(differing) - 4} more" if len(differing) > 4 else "")
-    found = f"{len(differing)} of {n} differ from the lock: {some}"
-    return Check("packages", "missing" if absent else "limited", found, "run `make setup`")
-
-
 def _full_scale(config: Config | None) -> dict[str, float | None]:
     """Return what the paper's experiment needs: cores and memory (GB) of its largest job, disk (GB); None where no plan can be made."""
     from boldscribe.planning.stages import make_plan
@@ -145,13 +121,6 @@ def _full_scale(config: Config | None) -> dict[str, float | None]:
     except Exception:  # `plan` reports the reason, and the demo does not depend on it
         return dict.fromkeys(("cores", "memory", "disk"))
     return {"cores": total.threads, "memory": total.memory, "disk": (total.kept + total.scratch) / GB}
-
-
-def _programs() -> Check:
-    absent = [name for name in ("git", "make", "flock") if shutil.which(name) is None]
-    if absent:
-        return Check("programs", "missing", f"no {', '.join(absent)}", "install with the system's package manager")
-    return Check("programs", "ok", "git, make, flock")
 
 
 def _cores(full: float | None) -> Check:
@@ -247,33 +216,6 @@ def _full_scale_files(config: Config) -> Iterator[Check]:
             yield Check(f"data: {name}", "ok", dataset.bids_dir)
 
 
-def _answer(*command: str) -> tuple[bool, str]:
-    """Run a command; return whether it succeeded, and its last line of output."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except FileNotFoundError:
-        return False, "not installed"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return False, f"{type(error).__name__}: {error}"
-    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    return done.returncode == 0, lines[-1] if lines else f"exit status {done.returncode}"
-
-
-def _engines() -> Check:
-    versions = {
-        "apptainer": ["--version"],
-        "singularity": ["--version"],
-        "docker": ["info", "--format", "docker {{.ServerVersion}}"],
-        "podman": ["--version"],
-    }
-    answers = {name: _answer(name, *options) for name, options in versions.items()}
-    if found := [message for running, message in answers.values() if running]:
-        return Check("container engines", "ok", "; ".join(found))
-    said = [f"{name}: {message}" for name, (_, message) in answers.items() if message != "not installed"]
-    remedy = "needed only for fMRIPrep; the engines 'embedded', 'derivatives' and 'bare' work without one"
-    return Check("container engines", "missing", "; ".join(said) or f"none of {', '.join(versions)}", remedy)
-
-
 def _fmriprep(config: Config) -> Iterator[Check]:
     """Run the check that precedes fMRIPrep's jobs, for the measured data sets."""
     from boldscribe.preprocessing.fmriprep import examine
@@ -288,27 +230,3 @@ def _fmriprep(config: Config) -> Iterator[Check]:
         else:
             found, _, remedy = str(finding.error).rpartition("; ")
             yield Check(f"fMRIPrep {finding.name}", "missing", found, remedy)
-
-
-def _snakemake() -> Check:
-    # a job's `python` and `snakemake` come from PATH, where the environment must come first
-    here, of_path = Path(sys.executable).parent, shutil.which("snakemake")
-    if of_path is None:
-        return Check("Snakemake", "limited", "not on PATH", f"`make` sets it; by hand: source {here}/activate")
-    running, message = _answer("snakemake", "--version")
-    if not running:
-        return Check("Snakemake", "missing", message, "run `make setup`")
-    if Path(of_path).parent != here:
-        return Check("Snakemake", "limited", f"{message}, from another environment ({of_path})", f"source {here}/activate")
-    return Check("Snakemake", "ok", message)
-
-
-def _slurm() -> Check:
-    running, message = _answer("sbatch", "--version")
-    if not running:
-        return Check("Slurm", "missing", f"sbatch: {message}", "not needed for the demo; without it, full scale runs only on this machine")
-    if find_spec("snakemake_executor_plugin_slurm") is None:
-        return Check("Slurm", "limited", f"{message}, but Snakemake's plugin for it is not installed", "run `make setup`")
-    if not SITE.exists():
-        return Check("Slurm", "ok", message, "`boldscribe init --cluster` records how this cluster names its partitions and GPUs")
-    return Check("Slurm", "ok", f"{message}; {SITE}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from boldscribe.closed_files import CLOSED
 from boldscribe.config import Config
 from boldscribe.machinery.registry import Need, Workflow, register
-from boldscribe.machinery.steps.program import Files, Input, Inputs, Output, program
+from boldscribe.machinery.steps.program import program
+from boldscribe.machinery.steps.step_files import Files, Input, Inputs, Output
 
 if TYPE_CHECKING:
     from boldscribe.machinery.runs.jobs import Job

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Bold, Dataset, PretrainingSet
-from boldscribe.data.confounds import read_confounds
 from boldscribe.data.images import describe_grid, load_image, mask_data, same_grid
 from boldscribe.data.preprocessed import companion, preprocessed_runs
+from boldscribe.data.regressors import read_confounds
 from boldscribe.data.template import load_template
 from boldscribe.data.timing import run_repetition_time, start_time
 from boldscribe.machinery.errors import UserError

@@ -9,7 +9,7 @@ import pandas as pd
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.config import Config
 from boldscribe.evaluation.published import OF_THE_PAPER
-from boldscribe.models.names import is_miniature, language_model, video_model
+from boldscribe.models.model_names import is_miniature, language_model, video_model
 
 MARK = "†"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from boldscribe.config import Config
-    from boldscribe.machinery.steps.program import Files
+    from boldscribe.machinery.steps.step_files import Files
 
 
 def share_llm(config: Config, files: Files) -> None:

@@ -18,8 +18,8 @@ from boldscribe.machinery.files import atomic, write_json
 from boldscribe.machinery.processes import in_processes
 from boldscribe.machinery.reproducible import derive_seed
 from boldscribe.power.design import Design, experiment
-from boldscribe.power.experiment import Experiment
 from boldscribe.power.rendered_clips import Clips, make_clips, provide_models
+from boldscribe.power.simulated_experiment import Experiment
 
 
 @dataclass(frozen=True)

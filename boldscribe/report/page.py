@@ -25,7 +25,7 @@ from boldscribe.evaluation.typeset import columns_of
 from boldscribe.evaluation.verdicts import ALARM, alarms, verdicts
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic
-from boldscribe.models.names import video_model
+from boldscribe.models.model_names import video_model
 from boldscribe.report.evidence import leakage, left_out_table, noise_ceiling, quality, retrieval_table
 from boldscribe.report.figures import css_colours
 from boldscribe.report.gallery import RULE, SHOWN, examples

@@ -174,7 +174,7 @@ def _check(found: Survey, out: Path, name: str, opened: bool) -> None:
 def _remarks(found: Survey, config: Config, name: str, opened: bool) -> list[str]:
     """Return remarks on the design and, if raw images are read and may be opened, on how they can be registered."""
     from boldscribe.data.event_checks import read_all_events
-    from boldscribe.starting.design import design_remarks, registration_remarks
+    from boldscribe.starting.design_remarks import design_remarks, registration_remarks
 
     remarks, design = [], config.datasets[name]
     if found.column in (found.columns or ()):

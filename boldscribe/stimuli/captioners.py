@@ -16,7 +16,7 @@ from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import load_array
 from boldscribe.models.device import best_device
 from boldscribe.models.hub_folder import check_hub_folder, stated_revisions
-from boldscribe.models.names import connectors, language_model
+from boldscribe.models.model_names import connectors, language_model
 from boldscribe.models.video_llama import load_llm, load_projection, load_video_q_former, model_folder
 from boldscribe.models.video_text import Timing, VideoTextModel
 

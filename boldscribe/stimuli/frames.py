@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from boldscribe.machinery.errors import UserError
-from boldscribe.stimuli.containers import FRAMES_OF_TOLERANCE, Timeline, open_video, read_timeline
+from boldscribe.stimuli.video_files import FRAMES_OF_TOLERANCE, Timeline, open_video, read_timeline
 
 Picture = NDArray[np.uint8]
 DECORD_READS = ("mov", "matroska", "avi", "flv")  # of others, such as MPEG transport streams, it loses frames

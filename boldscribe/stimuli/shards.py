@@ -16,8 +16,8 @@ from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, header_path, sha256_of, write_json
 from boldscribe.machinery.processes import in_processes
 from boldscribe.stimuli.clips import missing_clips
-from boldscribe.stimuli.containers import MISSING
 from boldscribe.stimuli.frames import read_frames
+from boldscribe.stimuli.video_files import MISSING
 
 
 def records(trials: Sequence[Path], labels: Sequence[Path], role: str) -> pd.DataFrame:

@@ -14,8 +14,9 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from boldscribe.config import Config
-from boldscribe.doctor import Check, abilities, examine, print_report
+from boldscribe.doctor import abilities, examine, print_report
 from boldscribe.machinery.installation import damaged_files, locked_packages
+from boldscribe.machinery.machine_checks import Check
 from boldscribe.preprocessing.fmriprep import preflight
 
 

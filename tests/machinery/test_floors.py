@@ -1,4 +1,4 @@
-"""Two floors: the machinery never imports the method, and no two folders import each other."""
+"""Two floors: the machinery never imports the method, no two folders import each other, and no two files have one name."""
 
 import ast
 from collections.abc import Iterator
@@ -32,3 +32,8 @@ def test_no_two_folders_import_each_other(package: str) -> None:
         part: {other for other in parts if any(f"{n}.".startswith(f"{below}.{other}.") for n in names)} for part, names in parts.items()
     }
     assert [(a, b) for a, b in combinations(parts, 2) if b in reached[a] and a in reached[b]] == []
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = [path.name for path in (ROOT / "boldscribe").rglob("*.py") if path.name != "__init__.py"]
+    assert len(names) > 100 and len(set(names)) == len(names), sorted({name for name in names if names.count(name) > 1})

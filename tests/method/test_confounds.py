@@ -12,7 +12,7 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds
 
 from boldscribe.config.data_settings import Bold
-from boldscribe.data.confounds import read_confounds
+from boldscribe.data.regressors import read_confounds
 from boldscribe.machinery.errors import UserError
 from tests.method.ready_dataset import (
     MOTION,

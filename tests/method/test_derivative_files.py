@@ -10,10 +10,10 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
-from boldscribe.data.confounds import confounds_path
 from boldscribe.data.images import load_image
 from boldscribe.data.layout import find_runs
 from boldscribe.data.preprocessed import preprocessed_runs
+from boldscribe.data.regressors import confounds_path
 from boldscribe.data.runs import mask_path
 from boldscribe.machinery.errors import UserError
 from tests.method.ready_dataset import (

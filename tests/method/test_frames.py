@@ -16,8 +16,8 @@ from av.stream import Disposition
 from boldscribe.machinery.errors import UserError
 from boldscribe.stimuli import frames as frames_module
 from boldscribe.stimuli.clips import broken_clips
-from boldscribe.stimuli.containers import read_timeline
 from boldscribe.stimuli.frames import _by_decord, check_frames, read_frames, uniform_indices
+from boldscribe.stimuli.video_files import read_timeline
 from tests.coded_videos import CODINGS, KINDS, OF_CONTAINERS, OPEN_GOPS, WEB, decoded, number_in, picture, taken, write_coded
 
 READERS = ("pyav", "decord")

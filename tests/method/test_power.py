@@ -15,10 +15,10 @@ from boldscribe.machinery.files import load_array, save_array
 from boldscribe.power import repetitions
 from boldscribe.power.curve import ALL, ANY, draw, probabilities
 from boldscribe.power.design import DATASET, Design, designs, experiment
-from boldscribe.power.experiment import Experiment
 from boldscribe.power.power_command import FAST
 from boldscribe.power.rendered_clips import Clips, provide_models
 from boldscribe.power.repetitions import Repetition, run_all
+from boldscribe.power.simulated_experiment import Experiment
 from boldscribe.simulation.dataset import frame_times, plan
 from boldscribe.simulation.responses import feature_matrix, time_courses
 from boldscribe.simulation.scenes import describe

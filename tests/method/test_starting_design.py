@@ -12,7 +12,7 @@ from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.event_checks import RunEvents
 from boldscribe.data.images import save_image
-from boldscribe.starting.design import design_remarks, registration_remarks
+from boldscribe.starting.design_remarks import design_remarks, registration_remarks
 
 
 def events_of(actions: str, gap: float, clips: str | None = None) -> pd.DataFrame:

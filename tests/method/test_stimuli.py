@@ -22,7 +22,7 @@ from boldscribe.stimuli import shards as shards_module
 from boldscribe.stimuli.clips import broken_clips, missing_clips
 from boldscribe.stimuli.frames import read_frames, uniform_indices
 from boldscribe.stimuli.shards import clips_of_shard, records, write_frames
-from boldscribe.training.connectors import FIELDS, names
+from boldscribe.training.connectors_record import FIELDS, names
 
 
 def scene(**fields: str) -> Scene:

@@ -28,7 +28,8 @@ from boldscribe.simulation.render import render
 from boldscribe.simulation.scenes import draw_scenes
 from boldscribe.stimuli.familiarity import load_familiar_clips
 from boldscribe.stimuli.frames import uniform_indices
-from boldscribe.training.connectors import FIELDS, names, train_connectors
+from boldscribe.training.connectors import train_connectors
+from boldscribe.training.connectors_record import FIELDS, names
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "boldscribe" / "models" / "weights"

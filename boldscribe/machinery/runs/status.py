@@ -24,13 +24,12 @@ from boldscribe.machinery.runs.causes import Evidence, diagnose
 from boldscribe.machinery.runs.failures import Failure
 from boldscribe.machinery.runs.jobs import Job, known_jobs
 from boldscribe.machinery.runs.local_steps import Step, steps
-from boldscribe.machinery.runs.logs import Attempt, controller_errors, controller_log, last_attempt, slurm_logs, tail, task_log
+from boldscribe.machinery.runs.logs import controller_errors, controller_log, last_attempt, tail, task_log
+from boldscribe.machinery.runs.traces import Trace, time_of, trace_of, written
 
 DONE, RUNNING, QUEUED, FAILED, WAITING = STATES = ("done", "running", "queued", "failed", "not yet")
-SLACK = timedelta(seconds=10)  # between a log's last line and the ledger's entry
 FRESH = timedelta(minutes=1)  # a log this fresh means running: the queue may have been read earlier, or the job be on another machine
 GOES_ON = ("RUNNING", "PENDING", "COMPLETING", "REQUEUED")  # states in Slurm's accounting
-AFTERWORD = timedelta(minutes=2)  # time in which Snakemake may still write to Slurm's log of a finished job
 
 
 @dataclass(frozen=True)
@@ -125,13 +124,13 @@ def survey(config: Experiment, results: Path, folder: Path, explain: bool = True
         os.path.realpath(folder / key) if "/" in key else key: said for key, said in controller_errors(controller_log(folder)).items()
     }
     made: list[State] = []
-    suspects: list[tuple[int, Job, _Trace]] = []
+    suspects: list[tuple[int, Job, Trace]] = []
     for job in jobs:
         states = [_now(job, results, placed.get(job), here), _done(job, results, completed.get(job))]
         # a job that shares a Slurm job may be done while the others wait
         state = next(filter(None, reversed(states) if job.group else states), None)
         if state is None:
-            trace = _trace(job, results, folder, failed, completed.get(job), errors)
+            trace = trace_of(job, results, folder, failed, completed.get(job), errors)
             if trace is not None:
                 suspects.append((len(made), job, trace))
             state = State(job, WAITING)
@@ -207,81 +206,11 @@ def _done(job: Job, results: Path, entry: Mapping[str, Any] | None) -> State | N
     paths = [results / name for name in job.outputs]
     if not all(p.exists() and record_path(p).exists() for p in paths):
         return None
-    ended = _time(entry["ended"]) if entry else _written(record_path(paths[0]))
+    ended = time_of(entry["ended"]) if entry else written(record_path(paths[0]))
     return State(job, DONE, ended)
 
 
-@dataclass(frozen=True)
-class _Trace:
-    """Traces of a job that did not succeed."""
-
-    exit: str
-    attempt: Attempt | None
-    attempts: int
-    slurm: str
-    slurm_log: Path | None
-    controller: str
-    since: datetime
-
-
-def _trace(
-    job: Job,
-    results: Path,
-    folder: Path,
-    failed: Mapping[tuple[str, frozenset[tuple[str, str]]], list[dict[str, Any]]],
-    completed: Mapping[str, Any] | None,
-    errors: Mapping[str, str],
-) -> _Trace | None:
-    """Return the traces of a job that started after it was last completed; None if there are none."""
-    log = results / job.log
-    attempt = last_attempt(log)
-    begun = (attempt.started or attempt.written) if attempt else None
-    after = _time(completed["ended"]) if completed else datetime.min.replace(tzinfo=UTC)
-    if begun is not None and begun <= after + (timedelta(0) if attempt and attempt.started else SLACK):
-        attempt = begun = None
-    entries = [e for e in _entries_of(job, failed, attempt) if _time(e["ended"]) > after]
-    logs = [p for p in slurm_logs(folder, job, results) if _written(p) > after + AFTERWORD]
-    controller = errors.get(os.path.realpath(log), errors.get(job.rule, ""))
-    if begun is None and not entries and not logs and not controller:
-        return None
-    last = entries[-1] if entries else None
-    times = [_time(last["ended"])] if last else []
-    if last and attempt and attempt.started and _time(last["ended"]) < attempt.started:
-        last = None  # the entry belongs to an earlier attempt; the last one ended without an entry
-    number = attempt.slurm if attempt else ""
-    if logs and int(logs[-1].stem) > int(number or 0):  # the last attempt ended before it wrote to the job's log
-        number, last = logs[-1].stem, None if number else last
-        attempt = None if attempt and attempt.slurm else attempt
-    times += [attempt.written] if attempt else []
-    since = max(times, default=_written(logs[-1]) if logs else datetime.now(UTC))
-    begun_times = [t for t in attempt.starts if t > after] if attempt else []
-    attempts = max(len(logs), len(entries), len(begun_times))
-    return _Trace(last["exit"] if last else "", attempt, attempts, number, logs[-1] if logs else None, controller, since)
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _written(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-
-
-def _entries_of(
-    job: Job, failed: Mapping[tuple[str, frozenset[tuple[str, str]]], list[dict[str, Any]]], attempt: Attempt | None
-) -> list[dict[str, Any]]:
-    """Return a job's failed attempts.
-
-    Programs that do not know all of a job's wildcards record fewer: then the entry is used that ended when the job's log did.
-    """
-    exact = failed.get((job.rule, frozenset(job.wildcards)))
-    if exact is not None or attempt is None:
-        return exact or []
-    loose = [e for (rule, values), found in failed.items() if rule == job.rule and values < frozenset(job.wildcards) for e in found]
-    return [e for e in loose if abs(_time(e["ended"]) - attempt.written) < SLACK]
-
-
-def _failed(job: Job, results: Path, folder: Path, trace: _Trace, account: Account | None, unseen_since: datetime | None) -> State:
+def _failed(job: Job, results: Path, folder: Path, trace: Trace, account: Account | None, unseen_since: datetime | None) -> State:
     """Return the state of a job that is neither queued nor done: failed, unless it goes on for all that is known.
 
     While Slurm does not answer, the controller that is active since `unseen_since` would report that its job failed.

@@ -16,14 +16,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 # Results on a CPU are bitwise reproducible only with the same number of threads; Snakemake sets this variable to the rule's threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -43,48 +43,13 @@ from boldscribe.machinery.registry import the_workflow
 from boldscribe.machinery.section import restricted
 from boldscribe.machinery.steps.guard import Guard
 from boldscribe.machinery.steps.slices import Settings, keys_of
+from boldscribe.machinery.steps.step_files import Files
 
 if TYPE_CHECKING:
     from boldscribe.machinery.cluster.staging import Scratch
 
 
 forbid_as_parent()  # a worker process of a step imports the step's program
-
-
-Inputs = Annotated[list[Path], "input"]  # any number of paths
-Input = Annotated[Path, "input"]  # one path
-Output = Annotated[Path, "output"]
-
-
-class Files:
-    """The files of a step by the names of its options, and those that it declares while it runs.
-
-    Attributes:
-        inputs, outputs: paths as declared.
-        container: image and digest of the container that did the work, if any.
-        scratch: copies of some inputs that are read instead, if any; `on_scratch`: the names of those.
-    """
-
-    def __init__(self, inputs: Mapping[str, list[Path]], outputs: Mapping[str, list[Path]]) -> None:
-        self.inputs, self.outputs = dict(inputs), dict(outputs)
-        self.container: dict[str, str | None] | None = None
-        self.scratch: Scratch | None = None
-        self.on_scratch: tuple[str, ...] = ()
-
-    def __getitem__(self, name: str) -> list[Path]:
-        places = self.scratch.places if self.scratch else {}
-        return [places.get(path, path) for path in self.inputs[name]]
-
-    def use(self, name: str, paths: Iterable[Path]) -> list[Path]:
-        """Declare further inputs that the step found itself, such as weights inside an installed package; return where to read them."""
-        self.inputs[name] = [*self.inputs.get(name, []), *paths]
-        if self.scratch and name in self.on_scratch:
-            self.scratch.stage(self.inputs, [name])
-        return self[name]
-
-    def make(self, name: str, paths: Iterable[Path]) -> None:
-        """Declare further outputs that the step has made."""
-        self.outputs[name] = [*self.outputs.get(name, []), *paths]
 
 
 def program(rule: str, **options: Any) -> Callable[[Callable[..., None]], Step]:

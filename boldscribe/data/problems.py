@@ -15,7 +15,7 @@ def grouped(problems: Iterable[str]) -> list[str]:
     """Join the problems of each kind to one line: their number, the first in full, with its remedy, and where two more are.
 
     Problems are `FILE: FIELD: found X, expected Y; REMEDY`. Those that differ only in file, value and numbers are of one kind. A problem
-    that is alone of its kind stays as it is.
+    that is the only one of its kind stays as it is.
     """
     kinds: dict[str, list[str]] = {}
     for problem in dict.fromkeys(problems):

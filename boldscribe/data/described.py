@@ -23,7 +23,9 @@ def described(config: Config, design: Dataset, trials: Sequence[Mapping[str, Any
         return [True] * len(trials)
     if design.description_file is None:
         return [bool(trial["description"]) for trial in trials]
-    found = descriptions_of({trial["stim_file"] for trial in trials}, design.description_file, design.stimulus_manifest)
+    found = descriptions_of(
+        {trial["stim_file"] for trial in trials}, design.description_file, design.stimulus_manifest, by_bare_name=design.numbers_clips
+    )
     return [bool(found[trial["stim_file"]]) for trial in trials]
 
 

@@ -5,7 +5,7 @@ from boldscribe.workflow import Config, Output, program
 SETTINGS = (
     "datasets.*.adapter datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.description_file datasets.*.entities datasets.*.manifest "
     "datasets.*.session datasets.*.simulated datasets.*.stimuli_dir datasets.*.stimulus_manifest datasets.*.task "
-    "datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine"
+    "datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine preprocessing.space"
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-REPEATS = "repeats"  # column of trials: first volumes of further presentations
+REPEATS = "repeats"  # column of trials: list of the first volumes of further presentations
 
 Rows = NDArray[np.int64]
 

@@ -94,7 +94,7 @@ def write_trials(
     table["role"] = [trial["role"] for trial in rows]
     reasons = [_reason_to_exclude(design, findings, dataset, trial) for trial in rows]
     table["reason"], table["detail"] = [r for r, _ in reasons], [d for _, d in reasons]
-    table[REPEATS] = pd.Series([np.empty(0, np.int64) for _ in rows], dtype=object)
+    table[REPEATS] = pd.Series([[] for _ in rows], dtype=object)
 
     table = table[table["role"] != ""]
     if design.repeats == "average":
@@ -127,7 +127,7 @@ def with_repeats_averaged(table: pd.DataFrame) -> pd.DataFrame:
     usable = table[(table["reason"] == "") & (table["role"] != "adapt")]
     for _, rows in usable.groupby(["role", "stim_file"]):
         first, others = rows.index[0], rows.index[1:]
-        table.at[first, REPEATS] = rows.loc[others, "first_volume"].to_numpy()
+        table.at[first, REPEATS] = rows.loc[others, "first_volume"].tolist()
         table.loc[first, "high_motion"] = rows["high_motion"].mean()
         table.loc[others, "reason"], table.loc[others, "detail"] = AVERAGED, f"trial {rows.loc[first, 'trial']}"
     return table

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from boldscribe.config import Config
-from boldscribe.config.data_settings import Dataset
+from boldscribe.config.data_settings import Dataset, Preprocessing
 from boldscribe.data.layout import name_parts
 from boldscribe.machinery.download.annex import annex_get
 from boldscribe.machinery.download.http import Fetcher
@@ -77,9 +77,15 @@ def is_read(config: Config, design: Dataset, entry: Entry) -> bool:
     if entry.part == "stimuli":
         return design.stimuli_dir is None
     if entry.part == "derivatives":
-        ready = Path(design.derivatives_dir) if design.derivatives_dir and config.preprocessing.reads_derivatives else None
-        return (ready is not None and path.is_relative_to(ready)) or path in design.annotations
+        return path in design.annotations or _is_ready(config.preprocessing, design, path, named.get("space"))
     return config.preprocessing.engine != "derivatives" or not entry.path.endswith(IMAGES)
+
+
+def _is_ready(settings: Preprocessing, design: Dataset, path: Path, space: str | None) -> bool:
+    """Return whether a derivative is one that the engine reads: of the configured space, or of no space."""
+    if not settings.reads_derivatives or not design.derivatives_dir or not path.is_relative_to(design.derivatives_dir):
+        return False
+    return settings.engine == "minimal" or space in (None, settings.space)
 
 
 def fetch(

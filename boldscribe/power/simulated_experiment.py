@@ -216,7 +216,7 @@ class Experiment:
         start = [runs[run]["first_volume"] for run in trials["run"]]
         first = [first_volume(onset + bold.delay, 0.0, self.config.simulation.repetition_time) for onset in trials["onset"]]
         table = trials.assign(dataset=DATASET, subject=subject, trial=np.arange(len(trials)), n_volumes=bold.n_volumes, high_motion=0.0)
-        table[REPEATS] = pd.Series([np.empty(0, np.int64)] * len(table), dtype=object)
+        table[REPEATS] = pd.Series([[]] * len(table), dtype=object)
         table = table.assign(first_volume=np.add(start, first), role=[role(design, subject, run) for run in trials["run"]])
         table = table.assign(action=[self.clips.scenes[clip].action for clip in trials["stim_file"]], source=trials["stim_file"])
         table = table.assign(start=0.0, description="")

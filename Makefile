@@ -53,7 +53,7 @@ test: setup  ## Checks, unit tests, and the real DAG at its smallest size
 test-all: test test-slow test-slurm test-slurm-demo  ## All tests, including slow ones: all captioners, conda, power, and, as root, a real Slurm with the demo on it
 
 test-dag: setup  ## The tests that share one run of the real DAG
-	pytest tests/dag
+	pytest tests/dag -m "not slow"
 
 test-method: setup  ## Unit tests of the method
 	pytest tests/method -m "not slow"
@@ -61,8 +61,8 @@ test-method: setup  ## Unit tests of the method
 test-machinery: setup  ## Unit tests of everything that does not depend on the method, on a toy workflow where they need one
 	pytest tests/machinery -m "not slow"
 
-test-slow: setup  ## Slow tests of the method and the machinery
-	pytest tests/method tests/machinery -m slow
+test-slow: setup  ## Slow tests of the method, the machinery and the DAG
+	pytest tests/method tests/machinery tests/dag -m slow
 
 test-slurm: setup  ## Fault tests on a real Slurm started on this machine; needs root and Debian's packages
 	pytest tests/slurm -m "not slow"

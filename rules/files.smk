@@ -118,14 +118,21 @@ def ready_transforms(wildcards):
     """A subject's ready transforms, through which the engine 'minimal' resamples."""
     if experiment.preprocessing.engine != "minimal":
         return []
-    return f"{experiment.datasets[wildcards.dataset].derivatives_dir}/sub-{wildcards.subject}"
+    return ready_derivatives(wildcards)
+
+
+def ready_derivatives(wildcards):
+    """A subject's ready derivatives: their folder, or the manifest of the data set that they are fetched with."""
+    dataset = experiment.datasets[wildcards.dataset]
+    if dataset.fetches_derivatives:
+        return f"{R}/fetched/{wildcards.dataset}.json"
+    return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
 
 
 def derivatives(wildcards):
     """Derivatives of a subject: made by the rule fmriprep, or ready ones."""
-    dataset = experiment.datasets[wildcards.dataset]
     if experiment.preprocessing.engine == "derivatives":
-        return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
+        return ready_derivatives(wildcards)
     return f"{R}/derivatives/{wildcards.dataset}/sub-{wildcards.subject}"
 
 

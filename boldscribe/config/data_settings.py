@@ -124,6 +124,12 @@ class Dataset(Section):
         return Path(self.stimuli_dir) if self.stimuli_dir is not None else Path(self.bids_dir) / "stimuli"
 
     @property
+    def fetches_derivatives(self) -> bool:
+        """Whether the ready derivatives are part of the data set, and fetched with it."""
+        inside = self.derivatives_dir is not None and Path(self.derivatives_dir).is_relative_to(self.bids_dir or "/")
+        return self.manifest is not None and inside
+
+    @property
     def numbers_clips(self) -> bool:
         """Whether a clip's number, its file name without folder and ending, names it throughout."""
         return self.adapter == "bold_moments"

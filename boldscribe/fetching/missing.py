@@ -130,8 +130,7 @@ def _data(config: Config, options: str) -> list[Missing]:
         elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
             text = f"no data set in {dataset.bids_dir or 'null'}"
             found.append(Missing("data", name, f"{key}.bids_dir", text, "provide it, since it has no manifest"))
-        inside = dataset.manifest and dataset.derivatives_dir and Path(dataset.derivatives_dir).is_relative_to(dataset.bids_dir)
-        if config.preprocessing.reads_derivatives and not inside and not _is_there(dataset.derivatives_dir):
+        if config.preprocessing.reads_derivatives and not dataset.fetches_derivatives and not _is_there(dataset.derivatives_dir):
             text = f"no folder {dataset.derivatives_dir}"
             found.append(Missing("data", name, f"{key}.derivatives_dir", text, "provide it (docs/fetching.md)"))
     for name, extra in config.pretraining.items():

@@ -89,18 +89,17 @@ def description_file(wildcards):
 
 def raw_subject(wildcards):
     """A subject's raw data: the simulated folder, or the manifest of the measured data set."""
-    whole = experiment.whole(wildcards.dataset)
-    if experiment.datasets[whole].simulated:
-        return f"{R}/raw/{whole}/sub-{wildcards.subject}"
-    return f"{R}/fetched/{whole}.json"
+    return _raw(wildcards, f"sub-{wildcards.get('subject')}")
 
 
 def raw_stimuli(wildcards):
     """The clips: the simulated folder, or the manifest of the measured data set."""
+    return _raw(wildcards, "stimuli")
+
+
+def _raw(wildcards, folder):
     whole = experiment.whole(wildcards.dataset)
-    if experiment.datasets[whole].simulated:
-        return f"{R}/raw/{whole}/stimuli"
-    return f"{R}/fetched/{whole}.json"
+    return f"{R}/raw/{whole}/{folder}" if experiment.datasets[whole].simulated else f"{R}/fetched/{whole}.json"
 
 
 def raw_dataset(wildcards):
@@ -116,9 +115,14 @@ def raw_dataset(wildcards):
 
 def ready_transforms(wildcards):
     """A subject's ready transforms, through which the engine 'minimal' resamples."""
-    if experiment.preprocessing.engine != "minimal":
-        return []
-    return ready_derivatives(wildcards)
+    return ready_derivatives(wildcards) if experiment.preprocessing.engine == "minimal" else []
+
+
+def derivatives(wildcards):
+    """Derivatives of a subject: made by the rule fmriprep, or ready ones."""
+    if experiment.preprocessing.engine == "derivatives":
+        return ready_derivatives(wildcards)
+    return f"{R}/derivatives/{wildcards.dataset}/sub-{wildcards.subject}"
 
 
 def ready_derivatives(wildcards):
@@ -127,13 +131,6 @@ def ready_derivatives(wildcards):
     if dataset.fetches_derivatives:
         return f"{R}/fetched/{wildcards.dataset}.json"
     return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
-
-
-def derivatives(wildcards):
-    """Derivatives of a subject: made by the rule fmriprep, or ready ones."""
-    if experiment.preprocessing.engine == "derivatives":
-        return ready_derivatives(wildcards)
-    return f"{R}/derivatives/{wildcards.dataset}/sub-{wildcards.subject}"
 
 
 def shards(split, kind):

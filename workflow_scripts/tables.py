@@ -18,11 +18,13 @@ SETTINGS = (
 def main(
     config: Config,
     dataset: str,
+    references: str,
     scores: Inputs,
     pairs: Inputs,
     labels: Inputs,
     excluded: Inputs,
     leakage: Inputs,
+    descriptions: Inputs,
     csv: Output,
     md: Output,
     tex: Output,
@@ -46,6 +48,7 @@ def main(
         differences=differences,
         tests=tests,
         left_out=left_out,
+        references=references,
     )
 
 

@@ -196,7 +196,7 @@ def test_trials_without_description_are_found_and_a_file_that_names_no_clip_is_a
         assert description_problems(config, design, events) == []
     texts.write_text('{"clip 1": "A girl."}')
     config = given(demo, description_file=str(texts))
-    assert "found no description of any of 3 clips, such as a.mp4" in description_problems(config, config.datasets["lab"], events)[0]
+    assert "found no description of any of 3 clips of sub-01, such as a.mp4" in description_problems(config, config.datasets["lab"], events)[0]
 
 
 def test_trials_without_description_are_left_out_with_their_reason(demo: Config, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def main(
     make_tables(
         config,
         dataset,
+        references,
         scores=scores,
         pairs=pairs,
         labels=labels,
@@ -48,7 +49,6 @@ def main(
         differences=differences,
         tests=tests,
         left_out=left_out,
-        references=references,
     )
 
 

@@ -48,8 +48,8 @@ class Dataset(Section):
     )
     description_file: str | None = key(
         None,
-        "captioner.kind 'given': table or JSON with one or several descriptions of each clip, which may be the stimulus manifest; null for "
-        "description_column (docs/captioners.md)",
+        "table or JSON with one or several descriptions of each clip by people, which may be the stimulus manifest: with captioner.kind "
+        "'given' the captions (null for description_column), with any other the references of a second table (docs/captioners.md)",
         "ours",
     )
     stimulus_manifest: str | None = key(

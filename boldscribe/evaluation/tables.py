@@ -36,6 +36,8 @@ VALUES = [
 def make_tables(
     config: Config,
     dataset: str,
+    references: str = CAPTIONS,
+    /,
     *,
     scores: Sequence[Path],
     pairs: Sequence[Path],
@@ -47,13 +49,13 @@ def make_tables(
     differences: Path,
     tests: Path,
     left_out: Path,
-    references: str = CAPTIONS,
 ) -> None:
     """Make the table of a data set.
 
     Args:
         config: the experiment.
         dataset: its label.
+        references: what the scores were computed against: captions, beside which stand the published values, or people's sentences.
         scores: per-trial scores of all target subjects and conditions; in a rotation, of each fold.
         pairs: the same scores for each text against the reference of each trial of the same subject and instruction.
         labels: clips of all subjects' trials, to report which of them source subjects also saw.
@@ -66,7 +68,6 @@ def make_tables(
         differences: model minus control with both intervals, effect size (d_z) and share of trials won, one per line: `DIFFERENCES`.
         tests: permutation tests of the model against each control, and of each condition against chance: the columns `TESTS`.
         left_out: the excluded trials, one per line; those without a reference have no run.
-        references: what the scores were computed against: the captions, beside which stand the published values, or people's sentences.
 
     Raises:
         UserError: scores or pairs of a subject or condition are missing or given twice, or conditions have different trials.

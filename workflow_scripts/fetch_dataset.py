@@ -3,8 +3,8 @@
 from boldscribe.workflow import Config, Output, program
 
 SETTINGS = (
-    "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.manifest datasets.*.simulated datasets.*.stimuli_dir "
-    "datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine"
+    "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.description_file datasets.*.manifest datasets.*.simulated "
+    "datasets.*.stimuli_dir datasets.*.stimulus_manifest datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine"
 )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from boldscribe.config import Config, check_experiment
 from boldscribe.data.checked import Checked
+from boldscribe.data.checks import raw_manifest
 from boldscribe.data.described import describe, described, description_problems
 from boldscribe.data.event_checks import RunEvents
 from boldscribe.data.placement import displacement_path
@@ -235,6 +236,8 @@ def test_trials_without_description_are_left_out_with_their_reason(demo: Config,
     bids = write_dataset(tmp_path / "lab", subjects=3)
     (tmp_path / "texts.tsv").write_text("stimulus\tdescription\na\tA girl jumps.\nb\tn/a\n")
     paths = {"bids_dir": str(bids), "description_file": str(tmp_path / "texts.tsv"), "session": None, "adapter": "bids"}
+    listed = raw_manifest(as_step(given(demo, **paths), "fetch_dataset", dataset="lab"), "lab")["manifest"]
+    assert [entry["path"] for entry in listed[str(tmp_path / "texts.tsv")]] == ["texts.tsv"], "raw data, wherever it lies"
     config = as_step(given(demo, **paths), "trials", dataset="lab", subject="03")
     shared = {"n_volumes": 20, "duration": 40.0, "start_time": 0.0, "repetition_time": 2.0}
     series = tmp_path / "sub-03_bold.npy"

@@ -19,12 +19,14 @@ import pandas as pd
 
 from benchmarks.measuring import ROOT, machine, seconds
 from boldscribe.config import Config
+from boldscribe.config.run_choice import RunChoice
 from boldscribe.data.events import read_events
 from boldscribe.data.layout import find_runs
 from boldscribe.data.windows import Windows
 from boldscribe.machinery.files import save_array
 
 GRID, VOLUMES, BRAIN, SUBJECTS, RUNS, TRIALS = (97, 115, 97), 156, 235_000, 30, 12, 60
+CHOICE = RunChoice(("action",), ("action01",))
 EVENTS = "onset\tduration\ttrial_type\tresponse\tresponse_time\tstim_file\n"
 
 
@@ -73,8 +75,8 @@ def index(root: Path) -> int:
     """Runs and events of all subjects, as the check and the trials find them; the number of trials."""
     trials = 0
     for s in range(1, SUBJECTS + 1):
-        runs = find_runs(root, f"{s:02d}", "action01", "action", space=None, desc=None)
-        events = find_runs(root, f"{s:02d}", "action01", "action", "events", [".tsv"])
+        runs = find_runs(root, f"{s:02d}", CHOICE, space=None, desc=None)
+        events = find_runs(root, f"{s:02d}", CHOICE, "events", [".tsv"])
         trials += sum(len(read_events(events[label])) for label in runs)
     return trials
 

@@ -105,13 +105,16 @@ def _plain(name: str) -> str:
     return PurePosixPath(name.strip().replace("\\", "/")).as_posix().removeprefix("stimuli/")
 
 
-def descriptions_of(clips: Iterable[str], path: str | Path, manifest: str | Path | None = None) -> Descriptions:
+def descriptions_of(
+    clips: Iterable[str], path: str | Path, manifest: str | Path | None = None, *, by_bare_name: bool = False
+) -> Descriptions:
     """Look up the descriptions of clips.
 
     Args:
         clips: `stim_file` of each.
         path: file of the descriptions.
         manifest: the data set's stimulus manifest, by which the file may name clips by their stimulus.
+        by_bare_name: whether the file names clips without folder and ending, as in data sets that number them throughout.
 
     Returns:
         clip → its texts; none for a clip that the file does not describe.
@@ -120,10 +123,15 @@ def descriptions_of(clips: Iterable[str], path: str | Path, manifest: str | Path
         UserError: see `read_descriptions`.
     """
     found, stimuli = read_descriptions(path), _stimuli_of(manifest) if manifest else {}
-    return {
-        clip: _first([clip, *stimuli.get(_plain(clip), []), str(PurePosixPath(clip).with_suffix(""))], found) if clip else ()
-        for clip in clips
-    }
+    texts: Descriptions = {}
+    for clip in clips:
+        if not clip:  # an event without video
+            texts[clip] = ()
+            continue
+        video = PurePosixPath(clip)
+        names = [clip, *stimuli.get(_plain(clip), []), str(video.with_suffix("")), *([video.stem] if by_bare_name else [])]
+        texts[clip] = _first(names, found)
+    return texts
 
 
 def shuffled(config: Config, dataset: str, texts: Sequence[str], *purpose: str | int) -> list[str]:
@@ -143,7 +151,7 @@ def drawn_descriptions(config: Config, dataset: str, clips: Iterable[str]) -> di
         UserError: see `read_descriptions`.
     """
     design = config.datasets[dataset]
-    found = descriptions_of(clips, str(design.description_file), design.stimulus_manifest)
+    found = descriptions_of(clips, str(design.description_file), design.stimulus_manifest, by_bare_name=design.numbers_clips)
     return {clip: shuffled(config, dataset, texts, clip) for clip, texts in found.items()}
 
 

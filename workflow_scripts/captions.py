@@ -15,8 +15,8 @@ SETTINGS = {
         "captioner.revision seed video_llama.do_sample video_llama.max_new_tokens video_llama.temperature video_llama.top_p"
     ),
     "given": (
-        "captioner.hub_name captioner.kind captioner.revision datasets.*.description_file datasets.*.fold_of datasets.*.stimulus_manifest "
-        "seed stimuli.shards"
+        "captioner.hub_name captioner.kind captioner.revision datasets.*.adapter datasets.*.description_file datasets.*.fold_of "
+        "datasets.*.stimulus_manifest seed stimuli.shards"
     ),
 }
 BY = "captioner.kind"  # which of them

@@ -3,8 +3,9 @@
 from boldscribe.workflow import Config, Output, program
 
 SETTINGS = (
-    "datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.description_file datasets.*.manifest datasets.*.simulated "
-    "datasets.*.stimuli_dir datasets.*.stimulus_manifest datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine"
+    "datasets.*.adapter datasets.*.bids_dir datasets.*.derivatives_dir datasets.*.description_file datasets.*.entities datasets.*.manifest "
+    "datasets.*.session datasets.*.simulated datasets.*.stimuli_dir datasets.*.stimulus_manifest datasets.*.task "
+    "datasets.*.train_subjects datasets.*.validation_subjects preprocessing.engine preprocessing.space"
 )
 
 

@@ -5,7 +5,7 @@ from boldscribe.workflow import Config, Inputs, Output, program
 SETTINGS = {
     "": "evaluation.bertscore_baseline evaluation.bertscore_layer evaluation.bertscore_model evaluation.identification_ways",
     "_descriptions": (
-        "datasets.*.description_file datasets.*.fold_of datasets.*.stimulus_manifest evaluation.bertscore_baseline "
+        "datasets.*.adapter datasets.*.description_file datasets.*.fold_of datasets.*.stimulus_manifest evaluation.bertscore_baseline "
         "evaluation.bertscore_layer evaluation.bertscore_model evaluation.identification_ways seed"
     ),
 }

@@ -5,9 +5,8 @@ from boldscribe.workflow import Config, Input, Inputs, Output, program
 SETTINGS = (
     "bold.delay bold.framewise_displacement bold.n_volumes bold.signal captioner.kind datasets.*.adaptation_runs datasets.*.adapter "
     "datasets.*.bids_dir datasets.*.description_column datasets.*.description_file datasets.*.entities datasets.*.fold_of "
-    "datasets.*.missing_responses "
-    "datasets.*.session datasets.*.stimulus_column datasets.*.stimulus_manifest datasets.*.task datasets.*.test_runs "
-    "datasets.*.train_subjects datasets.*.validation_subjects seed video_llama.instructions"
+    "datasets.*.missing_responses datasets.*.repeats datasets.*.session datasets.*.stimulus_column datasets.*.stimulus_manifest "
+    "datasets.*.task datasets.*.test_runs datasets.*.train_subjects datasets.*.validation_subjects seed video_llama.instructions"
 )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from boldscribe.config.run_choice import RunChoice, label_parts, run_label
 from boldscribe.machinery.section import Label, Section, key
 
+RunNames = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$|^[a-z]+-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*$")]
+ANNOTATIONS = "derivatives/stimuli_metadata/annotations.json"  # of BOLD Moments, below its root
 LONG_NAMES = {"direction": "dir", "acquisition": "acq", "reconstruction": "rec", "resolution": "res", "ceagent": "ce"}
 
 
@@ -29,8 +32,11 @@ class Dataset(Section):
 
     title: str = key("", "name printed in tables", "ours")
     table: int = key(3, "number of the table; 1 and 2 are those of the paper, whose values are then printed next to ours", "paper 4.2")
-    adapter: Literal["bids", "had"] = key(
-        "bids", "plain BIDS, or HAD (ds004488) with its own conventions for names, onsets and derivatives (docs/real-data.md)", "data sets"
+    adapter: Literal["bids", "had", "bold_moments"] = key(
+        "bids",
+        "plain BIDS; HAD (ds004488) with its own conventions for names, onsets and derivatives (docs/real-data.md); or BOLD Moments "
+        "(ds005165), whose annotations name the actions (docs/bold-moments.md)",
+        "data sets",
     )
     bids_dir: str = key("", "folder of the raw BIDS data set; simulated data are always written to RESULTS/raw/NAME", "ours")
     manifest: str | None = key(
@@ -60,10 +66,18 @@ class Dataset(Section):
         "time from the first volume to the zero point of the onsets (s); 'detect' uses HAD's 12 s if its onsets exclude them",
         "data sets",
     )
+    repeats: Literal["keep", "average"] = key(
+        "keep",
+        "several presentations of a clip to a subject: a trial each, or one trial with their mean; adaptation trials are kept, since to "
+        "average them would be to know their clips",
+        "ours; data sets",
+    )
     missing_responses: Literal["keep", "exclude"] = key("keep", "keep or exclude trials without the expected response", "data sets")
     simulated: SimulatedDesign | None = key(None, "design of the simulated data set; null for measured data", "ours")
-    task: Label = key("action", "BIDS task label", "data sets")
-    session: Label | None = key(None, "BIDS session label, if the data set has sessions", "data sets")
+    task: Label | list[Label] = key("action", "BIDS task label, or a list of several", "data sets")
+    session: Label | list[Label] | None = key(
+        None, "BIDS session label, or a list of several; null if the data set has no sessions", "data sets"
+    )
     entities: dict[str, Label | None] = key(
         {}, "BIDS entities that choose among several files of a run, such as {dir: AP}; null for files without this entity", "ours"
     )
@@ -72,8 +86,13 @@ class Dataset(Section):
     )
     train_subjects: list[Label] = key([], "source subjects (labels without 'sub-')", "paper 4.1")
     validation_subjects: list[Label] = key([], "target subjects, whose labels are never used in training", "paper 4.1")
-    adaptation_runs: list[Label] = key([], "runs of target subjects used, without labels, to adapt the model", "practice")
-    test_runs: list[Label] = key([], "runs of target subjects that are decoded and scored", "practice")
+    adaptation_runs: list[RunNames] = key(
+        [],
+        "runs of target subjects used, without labels, to adapt the model; with several tasks or sessions also such as task-train or "
+        "ses-02_run-01, for all runs that have these entities",
+        "practice",
+    )
+    test_runs: list[RunNames] = key([], "runs of target subjects that are decoded and scored", "practice")
     leave_out: int | None = key(
         None,
         "rotation: number of target subjects per fold (the last may have fewer); all subjects are divided in order, and each fold is "
@@ -105,9 +124,31 @@ class Dataset(Section):
         return Path(self.stimuli_dir) if self.stimuli_dir is not None else Path(self.bids_dir) / "stimuli"
 
     @property
-    def run_entities(self) -> tuple[str, ...]:
-        """Entities besides `run` that distinguish runs: none, since the split identifies runs by number."""
-        return ()
+    def numbers_clips(self) -> bool:
+        """Whether a clip's number, its file name without folder and ending, names it throughout."""
+        return self.adapter == "bold_moments"
+
+    @property
+    def annotations(self) -> set[Path]:
+        """Files that describe the clips, besides the events."""
+        own = [Path(self.bids_dir, ANNOTATIONS)] if self.adapter == "bold_moments" else []
+        return {*own, *(Path(path) for path in (self.description_file, self.stimulus_manifest) if path)}
+
+    @property
+    def choice(self) -> RunChoice:
+        """The runs of the data set. Several sessions or tasks are part of their labels, since their numbers start anew in each."""
+        tasks = (self.task,) if isinstance(self.task, str) else tuple(self.task)
+        sessions = tuple(self.session) if isinstance(self.session, list) else (self.session,)
+        apart = (*(["ses"] if len(sessions) > 1 else []), *(["task"] if len(tasks) > 1 else []))
+        return RunChoice(tasks, sessions, apart, self.entities)
+
+    @field_validator("task", "session")
+    @classmethod
+    def _none_empty_or_twice(cls, labels: Any) -> Any:
+        """Refuse an empty list, and a label that is named twice."""
+        if isinstance(labels, list) and (not labels or len(set(labels)) < len(labels)):
+            raise ValueError(f"expected one label, or a list of different labels, found {labels}")
+        return labels
 
     @field_validator("entities", mode="before")
     @classmethod
@@ -126,7 +167,8 @@ class Dataset(Section):
     @classmethod
     def _two_digits(cls, runs: list[str]) -> list[str]:
         """Pad run numbers with zeros, so that `1` and `01` are the same run."""
-        return [f"{int(r):02d}" if r.isdigit() else r for r in runs]
+        parts = [label_parts(run) if "-" in run else run_label(run) for run in runs]
+        return [one if isinstance(one, str) else "_".join(f"{key}-{value}" for key, value in one.items()) for one in parts]
 
     @model_validator(mode="after")
     def _check_split(self) -> Dataset:
@@ -134,6 +176,8 @@ class Dataset(Section):
             labels = getattr(self, name)
             if repeated := sorted({x for x in labels if labels.count(x) > 1}):
                 raise ValueError(f"{name} names {', '.join(repeated)} twice")
+        if self.simulated and (isinstance(self.task, list) or isinstance(self.session, list)):
+            raise ValueError("simulated data have one task and no sessions; name one task")
         if self.lead_in == "detect" and self.adapter != "had":
             raise ValueError("lead_in is 'detect', which is known of HAD alone; give the seconds from the first volume to the onsets' zero")
         if both := sorted(set(self.train_subjects) & set(self.validation_subjects)):
@@ -166,14 +210,9 @@ class PretrainingSet(Section):
     )
 
     @property
-    def run_entities(self) -> tuple[str, ...]:
-        """Entities besides `run` that distinguish runs: HCP has each run in two phase directions."""
-        return ("acquisition", "direction")
-
-    @property
-    def entities(self) -> dict[str, str | None]:
-        """Entities that choose among several files of a run: none."""
-        return {}
+    def choice(self) -> RunChoice:
+        """The runs of the data set. HCP has each run in two phase directions."""
+        return RunChoice((self.task,), (self.session,), ("acq", "dir"))
 
 
 class Simulation(Section):

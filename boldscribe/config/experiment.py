@@ -222,7 +222,7 @@ def check_experiment(config: Config) -> None:
     if config.preprocessing.reads_derivatives:
         problems += [
             f"datasets.{dataset}.derivatives_dir: found {settings.derivatives_dir!r}, expected an existing folder, which the engine "
-            f"{config.preprocessing.engine!r} reads; correct it, or choose another engine"
+            f"{config.preprocessing.engine!r} reads; correct it, {_way_to_fetch(dataset, settings)}or choose another engine"
             for dataset, settings in whole.items()
             if not settings.derivatives_dir or not Path(settings.derivatives_dir).is_dir()
         ]
@@ -234,6 +234,12 @@ def check_experiment(config: Config) -> None:
     problems += [*_description_problems(config), *_grid_problems(config), *_pretraining_problems(config)]
     if problems:
         raise UserError("configuration", *problems)
+
+
+def _way_to_fetch(name: str, design: Dataset) -> str:
+    """Return how to get derivatives that are part of a data set with a manifest; empty for others."""
+    inside = design.manifest and design.derivatives_dir and Path(design.derivatives_dir).is_relative_to(design.bids_dir)
+    return f"fetch it (`boldscribe fetch data {name}` with the same --config), " if inside else ""
 
 
 def _description_problems(config: Config) -> list[str]:

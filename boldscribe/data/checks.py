@@ -65,8 +65,8 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
     folders = [] if design.simulated else [design.bids_dir, *([design.stimuli_dir] if design.stimuli_dir else [])]
     if config.preprocessing.reads_derivatives and design.derivatives_dir:
         folders.append(design.derivatives_dir)
-    about_clips = [path for path in (design.description_file, design.stimulus_manifest) if path and Path(path).is_file()]
-    folders += [path for path in about_clips if not any(Path(path).absolute().is_relative_to(Path(f).absolute()) for f in folders)]
+    about_clips = [path for path in sorted(design.annotations) if path.is_file()]
+    folders += [str(path) for path in about_clips if not any(path.absolute().is_relative_to(Path(f).absolute()) for f in folders)]
     return locate_dataset(design) | {"manifest": manifest(*folders)}
 
 
@@ -208,19 +208,25 @@ def _subject_problems(config: Config, design: Dataset, subject: str, images: Pat
         if ready:
             runs = preprocessed_runs(images, subject, design, config.preprocessing)
         else:
-            runs = find_runs(images, subject, design.session, design.task, variant=design.entities, space=None, desc=None)
+            runs = find_runs(images, subject, design.choice, space=None, desc=None)
     except UserError as error:
         return {}, [str(error)]
     problems = [] if config.preprocessing.reads_derivatives else _t1w_problems(root, subject)
     if not runs:
-        session = f"/ses-{design.session}" if design.session else ""
         problems.append(
-            f"{images}/sub-{subject}{session}/func: found no task-{design.task} BOLD run; correct the configured task, session or space"
+            f"{images}/sub-{subject}: found no BOLD run of {design.choice.words}; correct the configured task, session or space"
         )
-    named = [*design.adaptation_runs, *design.test_runs] if runs and subject in design.targets else []
-    if absent := [r for r in named if r not in runs]:
+    of_target = runs and subject in design.targets
+    named = [*design.adaptation_runs, *design.test_runs] if of_target else []
+    if absent := [entry for entry in named if not any(design.choice.names([entry], run) for run in runs)]:
         problems.append(
             f"sub-{subject}: found runs {', '.join(runs)}, expected also {', '.join(absent)}; correct adaptation_runs or test_runs"
+        )
+    roles = (design.adaptation_runs, design.test_runs)
+    if both := [run for run in runs if of_target and all(design.choice.names(entries, run) for entries in roles)]:
+        problems.append(
+            f"sub-{subject}: found runs {', '.join(both)} in adaptation_runs and in test_runs, expected test trials that are unseen; "
+            "remove them from one"
         )
     if runs and design.missing_runs == "stop" and (lost := [r for r in _lost(design, subject, runs) if r not in absent]):
         problems.append(

@@ -48,10 +48,9 @@ def absent_runs(design: Dataset, subject: str, runs: Mapping[str, Path]) -> tupl
     Returns:
         those that are missing, and those of which `datasets.*.entities` chooses no file.
     """
-    raw = run_files(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
-    raw += run_files(design.bids_dir, subject, design.session, design.task)
-    chosen = {name_parts(path).get("run", "01") for path in raw if choose([path], design.entities)}
-    there = {name_parts(path).get("run", "01") for path in raw}
+    raw = run_files(design.bids_dir, subject, design.choice, "events", [".tsv"]) + run_files(design.bids_dir, subject, design.choice)
+    chosen = {design.choice.label(name_parts(path)) for path in raw if choose([path], design.entities)}
+    there = {design.choice.label(name_parts(path)) for path in raw}
     return sorted(chosen - set(runs)), sorted(there - chosen - set(runs))
 
 

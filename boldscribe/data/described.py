@@ -26,7 +26,9 @@ def _has_description(design: Dataset, trials: Sequence[Mapping[str, Any]]) -> li
     """Return whether each trial has a description, in the file if there is one, else in the events."""
     if design.description_file is None:
         return [bool(trial["description"]) for trial in trials]
-    found = descriptions_of({trial["stim_file"] for trial in trials}, design.description_file, design.stimulus_manifest)
+    found = descriptions_of(
+        {trial["stim_file"] for trial in trials}, design.description_file, design.stimulus_manifest, by_bare_name=design.numbers_clips
+    )
     return [bool(found[trial["stim_file"]]) for trial in trials]
 
 

@@ -91,7 +91,7 @@ def described_events(design: Dataset, events: Events, lead_in: float, problems: 
             try:
                 trials[subject][run] = replace(one, table=described(one.table, design, one.path, lead_in))
             except UserError as error:
-                problems.append(str(error))
+                problems += [str(error)] if str(error) not in problems else []  # of a file that all runs share
     return trials
 
 
@@ -157,7 +157,7 @@ def sources_of_both_sides(design: Dataset, events: Events) -> tuple[set[str], se
 def _by_side(design: Dataset, events: Events, column: str) -> tuple[set[str], set[str]]:
     trained = [run.usable for subject in design.train_subjects for run in events.get(subject, {}).values()]
     of_targets = [events.get(subject, {}) for subject in design.validation_subjects]
-    tested = [runs[label].usable for runs in of_targets for label in design.test_runs if label in runs]
+    tested = [run.usable for runs in of_targets for label, run in runs.items() if design.choice.names(design.test_runs, label)]
     return {v for table in trained for v in table[column]}, {v for table in tested for v in table[column]}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from boldscribe.config.data_settings import Dataset
-from boldscribe.data import had
+from boldscribe.data import bold_moments, had
 from boldscribe.data.layout import find_events
 from boldscribe.data.reasons import NO_CLASS, NO_DURATION, NO_ONSET, NO_STIMULUS
 from boldscribe.data.stimulus_files import clean_path
@@ -29,7 +29,7 @@ START = "start"  # optional column of the manifest
 
 def run_events(design: Dataset, subject: str, runs: Iterable[str]) -> dict[str, Path]:
     """Find the events of a subject's runs (`find_events`)."""
-    return find_events(design.bids_dir, subject, design.session, design.task, runs, design.entities)
+    return find_events(design.bids_dir, subject, design.choice, runs)
 
 
 def read_events(path: Path, stimulus: str = "stim_file", description: str | None = None, notes: list[str] | None = None) -> pd.DataFrame:
@@ -130,14 +130,17 @@ def with_onset(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_events(events: pd.DataFrame, design: Dataset, path: Path) -> pd.DataFrame:
-    """Add `stim_file`, `action`, `source` and `start` by the events' own columns or, for HAD, by the names of its clips."""
-    if design.adapter != "had" and TYPE not in events:
+    """Add `stim_file`, `action`, `source` and `start` by the events' own columns, for HAD by the names of its clips, for BOLD Moments by
+    its annotations."""
+    if design.adapter == "bids" and TYPE not in events:
         raise UserError(
             str(path), f"columns: found no {TYPE}, expected the action that each clip shows; add it, or name a stimulus_manifest"
         )
     names = events[design.stimulus_column]
     if design.adapter == "had":
         stimuli = [_of_had(name, path) for name in names]
+    elif design.adapter == "bold_moments":
+        stimuli = [_of_bids(name, None if name is None else bold_moments.action_of(name, design.bids_dir)) for name in names]
     else:
         stimuli = [_of_bids(name, action) for name, action in zip(names, events[TYPE], strict=True)]
     found = pd.DataFrame(stimuli, events.index, _Stimulus._fields)
@@ -161,7 +164,7 @@ def _of_bids(name: str | None, action: str | None) -> _Stimulus:
     if name is None or (file := clean_path(name)) is None:
         return _Stimulus(reason=NO_STIMULUS, detail=f"found {name}, expected a file in the folder of the videos")
     if action is None:
-        return _Stimulus(file, source=file, reason=NO_CLASS, detail=f"{TYPE} of {file}: found n/a")
+        return _Stimulus(file, source=file, reason=NO_CLASS, detail=f"{file}: found n/a")
     return _Stimulus(file, action, file)
 
 

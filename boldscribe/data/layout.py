@@ -12,6 +12,7 @@ from typing import Any
 from bids.layout import Config, parse_file_entities
 from bids.layout.writing import build_path
 
+from boldscribe.config.run_choice import RunChoice, run_label
 from boldscribe.machinery.errors import UserError
 
 EQUALLY_SPECIFIC = "is as specific for"
@@ -39,15 +40,6 @@ def entity_path(
     return Path(build_path({k: v for k, v in given.items() if v is not None}, [PATTERN], strict=True))
 
 
-def run_label(label: str | int | None) -> str:
-    """Normalise a run label for comparison and storage: two digits for numbers; a file without `run` is run 01.
-
-    fMRIPrep keeps the raw name, and data sets use both `run-1` and `run-01`.
-    """
-    text = "01" if label is None else str(label)
-    return f"{int(text):02d}" if text.isdigit() else text
-
-
 def resolution_label(resolution: float) -> str:
     """Return the `res` entity of isotropic voxels (mm): 2.0 gives `2`, 2.5 gives `2p5`."""
     return f"{resolution:g}".replace(".", "p")
@@ -67,33 +59,28 @@ def _patterns() -> list[Any]:
 def find_runs(
     root: str | Path,
     subject: str,
-    session: str | None,
-    task: str,
+    choice: RunChoice,
     suffix: str = "bold",
     extensions: Sequence[str] = (".nii", ".nii.gz"),
-    apart: Sequence[str] = (),
-    variant: Mapping[str, str | None] = {},
     **wanted: str | None,
 ) -> dict[str, Path]:
     """Find files of one kind by run label, sorted by label.
 
     Args:
         root: raw data set or derivatives.
+        choice: the data set's runs.
         suffix, extensions: kind of file, such as `events` and `.tsv`.
-        apart: further entities that distinguish runs; if a file has them, they precede the run in the label: `LR_01` with `direction`.
-        variant: entities that choose among several files of a run (`datasets.*.entities`).
-        wanted: entities that must match; None requires their absence.
+        wanted: entities that must match, by their keys in file names; None requires their absence.
 
     Raises:
         UserError: two files for one run.
     """
     runs: dict[str, list[Path]] = {}
-    for path in run_files(root, subject, session, task, suffix, extensions):
-        found = entities(path)
+    for path in run_files(root, subject, choice, suffix, extensions):
+        found = name_parts(path)
         if all(found.get(k) == v for k, v in wanted.items()):
-            label = "_".join([*(found[k] for k in apart if k in found), run_label(found.get("run"))])
-            runs.setdefault(label, []).append(path)
-    chosen = {label: choose(files, variant) for label, files in sorted(runs.items())}
+            runs.setdefault(choice.label(found), []).append(path)
+    chosen = {label: choose(files, choice.variant) for label, files in sorted(runs.items())}
     for label, files in chosen.items():
         if len(files) > 1:
             raise UserError(
@@ -104,12 +91,12 @@ def find_runs(
 
 
 def run_files(
-    root: str | Path, subject: str, session: str | None, task: str, suffix: str = "bold", extensions: Sequence[str] = (".nii", ".nii.gz")
+    root: str | Path, subject: str, choice: RunChoice, suffix: str = "bold", extensions: Sequence[str] = (".nii", ".nii.gz")
 ) -> list[Path]:
-    """List all files of one kind of a subject's task, sorted by name."""
-    folder = Path(root).joinpath(f"sub-{subject}", *([f"ses-{session}"] if session else []), "func")
-    files = sorted(p for e in extensions for p in folder.glob(f"sub-{subject}_*task-{task}_*{suffix}{e}"))
-    return [p for p in files if (found := entities(p)).get("task") == task and found.get("suffix") == suffix]
+    """List all files of one kind of a subject's tasks and sessions, sorted by name within each session."""
+    folders = [Path(root, f"sub-{subject}", *([f"ses-{session}"] if session else []), "func") for session in choice.sessions]
+    files = [p for folder in folders for p in sorted(p for e in extensions for p in folder.glob(f"sub-{subject}_*_{suffix}{e}"))]
+    return [p for p in files if name_parts(p).get("task") in choice.tasks]
 
 
 def choose(files: Sequence[Path], variant: Mapping[str, str | None]) -> list[Path]:
@@ -164,25 +151,22 @@ def _json_object(path: Path) -> dict[str, Any]:
         raise UserError(str(path), f"not a JSON object: {error}; repair it, or fetch its content") from None
 
 
-def find_events(
-    root: str | Path, subject: str, session: str | None, task: str, runs: Iterable[str], variant: Mapping[str, str | None] = {}
-) -> dict[str, Path]:
+def find_events(root: str | Path, subject: str, choice: RunChoice, runs: Iterable[str]) -> dict[str, Path]:
     """Find the events of each run by the inheritance principle, by run label; runs without events are omitted.
 
     Args:
-        root: raw data set. Its images need not be there, so that other entities of the events are free, unless `variant` gives them.
+        root: raw data set. Its images need not be there, so that entities of the events that `choice` does not give are free.
+        choice: the data set's runs.
         runs: run labels.
-        variant: further entities of the runs, by their keys in file names; None for entities that the runs do not have.
 
     Raises:
         UserError: two equally specific files.
     """
-    of_session = [f"ses-{session}"] if session else []
-    parts = [f"sub-{subject}", *of_session, "func"]
-    folders = [Path(root).joinpath(*parts[:i]) for i in range(len(parts) + 1)]
     found = {}
     for run in runs:
-        named = {"sub": subject, "ses": session, "task": task, "run": run, **variant}
+        named = {"sub": subject, **choice.parts(run), **choice.variant}
+        folder = [f"sub-{subject}", *([f"ses-{named['ses']}"] if named["ses"] else []), "func"]
+        folders = [Path(root).joinpath(*folder[:i]) for i in range(len(folder) + 1)]
         if fitting := inherited(folders, "events", ".tsv", named, free=True):
             if len(fitting[-1]) > 1:
                 first, second = fitting[-1][:2]

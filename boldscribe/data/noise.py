@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from boldscribe.config import Config
 from boldscribe.data.placement import voxels_path
+from boldscribe.data.presentations import REPEATS, mean_windows
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, load_array, save_array
 from boldscribe.machinery.reproducible import generator
@@ -43,19 +44,19 @@ def write_noise_series(config: Config, dataset: str, subject: str, *, series: Pa
     for role, rows in table.groupby("role").groups.items():
         if len(rows) < 2:
             raise UserError(str(trials), f"role: found 1 trial with {role!r} for sub-{subject}, expected at least 2 to draw noise from")
-        at = (table.loc[rows, "first_volume"].to_numpy()[:, None] + np.arange(n_volumes)).ravel()
         to = (rows.to_numpy()[:, None] * n_volumes + np.arange(n_volumes)).ravel()
         weights = mixing(len(rows), generator(config.seed, "noise", dataset, subject, str(role)))
         for start in range(0, bold_TV.shape[1], COLUMNS):
             part = slice(start, start + COLUMNS)
-            windows = bold_TV[at, part].astype(np.float32).reshape(len(rows), -1)
-            drawn[to, part] = matched_noise(windows, weights).reshape(len(at), -1)
+            windows = mean_windows(bold_TV, table.loc[rows], part).reshape(len(rows), -1)
+            drawn[to, part] = matched_noise(windows, weights).reshape(len(to), -1)
     kept = {name: header[name] for name in ("dataset", "subject", "axes", "affine", "grid_shape", "space", "units") if name in header}
     with atomic(voxels_path(noise)) as part_path:
         shutil.copyfile(voxels_path(series), part_path)
     save_array(noise, drawn, **kept, noise=True)
+    table = table.drop(columns=REPEATS, errors="ignore").assign(first_volume=np.arange(len(table)) * n_volumes)
     with atomic(noise_trials) as part_path:
-        table.assign(first_volume=np.arange(len(table)) * n_volumes).to_parquet(part_path, index=False)
+        table.to_parquet(part_path, index=False)
 
 
 def mixing(n: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from nibabel.affines import voxel_sizes
 from boldscribe.config.data_settings import Dataset, Preprocessing, PretrainingSet
 from boldscribe.data import had
 from boldscribe.data.images import describe_grid, load_image
-from boldscribe.data.layout import choose, entities, name_parts, resolution_label, run_files, run_label, ways_to_choose
+from boldscribe.data.layout import choose, name_parts, resolution_label, run_files, ways_to_choose
 from boldscribe.machinery.errors import UserError
 
 SPACES_ON_THE_GRID = ("MNI152NLin2009cAsym", "MNI152NLin2009aSym")  # of `template.output_grid`
@@ -32,7 +32,7 @@ def preprocessed_runs(root: Path, subject: str, design: Dataset | PretrainingSet
     Raises:
         UserError: none found, several for one run, or a grid that is not the template's.
     """
-    flat = had.flat_runs(root, subject, design.task) if isinstance(design, Dataset) and design.adapter == "had" else {}
+    flat = had.flat_runs(root, subject, design.choice.tasks[0]) if isinstance(design, Dataset) and design.adapter == "had" else {}
     if not flat:
         return find_preprocessed(root, subject, design, settings)
     for path in flat.values():
@@ -50,25 +50,25 @@ def find_preprocessed(root: Path, subject: str, design: Dataset | PretrainingSet
         UserError: none found, or several files for one run (with their grids).
     """
     runs: dict[str, list[Path]] = {}
-    for path in run_files(root, subject, design.session, design.task):
-        found = entities(path)
+    for path in run_files(root, subject, design.choice):
+        found = name_parts(path)
         if found.get("space") == settings.space and found.get("desc") == "preproc":
-            label = "_".join([*(found[k] for k in design.run_entities if k in found), run_label(found.get("run"))])
-            runs.setdefault(label, []).append(path)
+            runs.setdefault(design.choice.label(found), []).append(path)
     if not runs:
         there = sorted({p.name.split("_", 1)[1] for p in (root / f"sub-{subject}").rglob("*desc-preproc_bold.nii*")})
         if not there and any((root / f"sub-{subject}").rglob("func/*_xfm.*")):
             raise UserError(
                 str(root / f"sub-{subject}"),
                 "preprocessed BOLD: found none, but transforms, as fMRIPrep's --level minimal or resampling writes them; expected "
-                f"task-{design.task}…desc-preproc_bold.nii.gz; resample the raw BOLD with these transforms (preprocessing.engine: minimal)",
+                f"{design.choice.words}…desc-preproc_bold.nii.gz; resample the raw BOLD with these transforms "
+                "(preprocessing.engine: minimal)",
             )
         raise UserError(
             str(root / f"sub-{subject}"),
-            f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected task-{design.task}…space-{settings.space}"
+            f"preprocessed BOLD: found {', '.join(there[:4]) or 'none'}; expected {design.choice.words}…space-{settings.space}"
             "…_desc-preproc_bold.nii.gz; correct preprocessing.space, task, session",
         )
-    chosen = {label: _in_resolution(choose(files, design.entities), settings.resolution) for label, files in sorted(runs.items())}
+    chosen = {label: _in_resolution(choose(files, design.choice.variant), settings.resolution) for label, files in sorted(runs.items())}
     for label, files in chosen.items():
         if len(files) > 1:
             raise UserError(str(files[0].parent), f"run {label}: {_several(files)}")

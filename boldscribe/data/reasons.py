@@ -5,6 +5,7 @@ BROKEN = "clip cannot be decoded"
 UNANSWERED = "no response"
 OTHER_SIDE = "video source is kept for the other side of the split"
 UNDESCRIBED = "no description of the clip"
+AVERAGED = "averaged with an earlier trial of the same clip"
 
 # of the row in the events
 NO_ONSET = "no onset within the run"

@@ -15,7 +15,7 @@ from boldscribe.machinery.errors import UserError
 TR_RANGE = (0.2, 10.0)
 AXES = ("i", "j", "k", "i-", "j-", "k-")
 # entities that only derivatives have, or that differ within one acquisition
-NOT_OF_THE_RUN = {"sub", "ses", "echo", "part", "space", "res", "den", "cohort", "desc"}
+NOT_OF_THE_RUN = {"sub", "echo", "part", "space", "res", "den", "cohort", "desc"}
 
 
 def number(sidecar: Mapping[str, Any], key: str, path: Path) -> float | None:
@@ -172,12 +172,13 @@ def raw_run(bold: Path, design: Dataset, subject: str) -> Path:
         found = {"run": "01"} | name_parts(path)
         return all(found.get(k) == v for k, v in own.items())
 
-    files = run_files(design.bids_dir, subject, design.session, design.task, "bold", [".nii", ".nii.gz", ".json"])
-    files += run_files(design.bids_dir, subject, design.session, design.task, "events", [".tsv"])
+    files = run_files(design.bids_dir, subject, design.choice, "bold", [".nii", ".nii.gz", ".json"])
+    files += run_files(design.bids_dir, subject, design.choice, "events", [".tsv"])
     if matching := [path for path in files if of_run(path)]:
         best = min(matching, key=lambda path: (len(name_parts(path)), path.name))
         return best.with_name(f"{best.name.rsplit('_', 1)[0]}_bold.nii.gz")
-    session = [f"ses-{design.session}"] if design.session else []
+    label = design.choice.parts(design.choice.label(name_parts(bold))).get("ses")
+    session = [f"ses-{label}"] if label else []
     kept = [part for part in bold.name.split(".")[0].split("_") if "-" in part and part.split("-")[0] not in NOT_OF_THE_RUN]
     folder = Path(design.bids_dir).joinpath(f"sub-{subject}", *session, "func")
     return folder / "_".join([f"sub-{subject}", *session, *kept, "bold.nii.gz"])

@@ -16,7 +16,8 @@ from boldscribe.data.checked import Checked, read_checked
 from boldscribe.data.described import describe, described
 from boldscribe.data.events import renamed, run_events, stimulus_events, within_run
 from boldscribe.data.placement import displacement_path
-from boldscribe.data.reasons import BROKEN, NO_ONSET, OTHER_SIDE, OUTSIDE, UNANSWERED, UNDESCRIBED
+from boldscribe.data.presentations import REPEATS
+from boldscribe.data.reasons import AVERAGED, BROKEN, NO_ONSET, OTHER_SIDE, OUTSIDE, UNANSWERED, UNDESCRIBED
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, load_array
 from boldscribe.machinery.reproducible import generator
@@ -29,6 +30,7 @@ TRIAL_TYPES = {
     "onset": "float64",
     "first_volume": "int64",
     "n_volumes": "int64",
+    REPEATS: "object",
     "role": "string",
     "instruction": "string",
     "high_motion": "float64",
@@ -53,9 +55,10 @@ def write_trials(
     A window is `bold.n_volumes` volumes from the one nearest to onset + `bold.delay`; volume k is at StartTime + k TR. With
     `bold.signal: lss` it is the trial's response, one row of the series. Trials are excluded, with the reason, if their row in the
     events has no valid onset, duration, stimulus or class, their window extends beyond the end of the run, their clip cannot be decoded or
-    has no description although descriptions are the captions, they got no response (`missing_responses`), or the strict split keeps their
-    video source for the other side. Target subjects' runs that serve neither adaptation nor testing are ignored. Trials are numbered
-    before any exclusion, so that a number means the same under any setting.
+    has no description although descriptions are the captions, they got no response (`missing_responses`), the strict split keeps their
+    video source for the other side, or they are averaged with an earlier trial of the same clip (`repeats`). Target subjects' runs that
+    serve neither adaptation nor testing are ignored. Trials are numbered before any exclusion, so that a number means the same under any
+    setting.
 
     Args:
         config: the experiment (`bold`, `captioner.kind`, `video_llama.instructions`, `seed`).
@@ -92,8 +95,11 @@ def write_trials(
     table["role"] = [trial["role"] for trial in rows]
     reasons = [_reason_to_exclude(design, findings, dataset, trial) for trial in rows]
     table["reason"], table["detail"] = [r for r, _ in reasons], [d for _, d in reasons]
+    table[REPEATS] = pd.Series([[] for _ in rows], dtype=object)
 
     table = table[table["role"] != ""]
+    if design.repeats == "average":
+        table = with_repeats_averaged(table)
     kept, left_out = table[table["reason"] == ""], table[table["reason"] != ""]
     for reason, count in left_out["reason"].value_counts().items():
         logging.getLogger(__name__).warning("sub-%s: %d of %d trials excluded: %s", subject, count, len(table), reason)
@@ -107,6 +113,25 @@ def write_trials(
     for path, rows_of, types in ((trials, kept, TRIAL_TYPES), (labels, kept, LABEL_TYPES), (excluded, left_out, EXCLUDED_TYPES)):
         with atomic(path) as part:
             rows_of[list(types)].astype(types).reset_index(drop=True).to_parquet(part, index=False)
+
+
+def with_repeats_averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """Make one trial of all presentations of a clip in training, and of all in testing.
+
+    The first presentation stands for all: `repeats` lists the windows of the others, which are excluded, and `high_motion` is the mean.
+    Adaptation trials stay apart: which of them show the same clip is a label of target subjects.
+
+    Args:
+        table: a subject's trials, with `reason` empty for those that are kept.
+    """
+    table = table.copy()
+    usable = table[(table["reason"] == "") & (table["role"] != "adapt")]
+    for _, rows in usable.groupby(["role", "stim_file"]):
+        first, others = rows.index[0], rows.index[1:]
+        table.at[first, REPEATS] = rows.loc[others, "first_volume"].tolist()
+        table.loc[first, "high_motion"] = rows["high_motion"].mean()
+        table.loc[others, "reason"], table.loc[others, "detail"] = AVERAGED, f"trial {rows.loc[first, 'trial']}"
+    return table
 
 
 def _reason_to_exclude(design: Dataset, findings: Checked, dataset: str, trial: dict[str, Any]) -> tuple[str, str]:
@@ -169,7 +194,7 @@ def role(dataset: Dataset, subject: str, run: str) -> str:
     """Return the role of a run: `train` for source subjects; `adapt`, `test` or "" (neither) for target subjects.
 
     Raises:
-        UserError: the subject is in neither list.
+        UserError: the subject is in neither list, or the run in both.
     """
     if subject in dataset.train_subjects:
         return "train"
@@ -177,9 +202,12 @@ def role(dataset: Dataset, subject: str, run: str) -> str:
         raise UserError(
             f"sub-{subject}", "found in neither train_subjects nor validation_subjects; add it to one of them in the configuration"
         )
-    if run in dataset.adaptation_runs:
-        return "adapt"
-    return "test" if run in dataset.test_runs else ""
+    adapted, tested = (dataset.choice.names(runs, run) for runs in (dataset.adaptation_runs, dataset.test_runs))
+    if adapted and tested:
+        raise UserError(
+            f"sub-{subject}", f"run {run}: found in adaptation_runs and in test_runs: test trials must be unseen; remove from one"
+        )
+    return "adapt" if adapted else "test" if tested else ""
 
 
 def draw_instructions(config: Config, dataset: str, subject: str, n_trials: int) -> list[str]:

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from boldscribe.config.brain_size import LARGEST_LOSS
 from boldscribe.data.placement import place_in_grid, voxels_path
+from boldscribe.data.presentations import first_volumes, numbers, presentations
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import load_array
 
@@ -102,7 +103,8 @@ class Windows(Dataset[tuple[Tensor, int]]):
                 found = ", ".join(self.series) or "none"
                 raise UserError(f"sub-{subject}", f"series: found {found}, expected one for this subject; write it (bold_series)")
             n_rows = self.series[str(subject)].shape[0]
-            if rows["first_volume"].min() < 0 or (rows["first_volume"] + rows["n_volumes"]).max() > n_rows:
+            first = np.concatenate(first_volumes(rows))
+            if first.min() < 0 or first.max() + self.n_volumes > n_rows:
                 raise UserError(
                     f"sub-{subject}", f"first_volume: windows extend beyond the {n_rows} volumes of the series; write the trials again"
                 )
@@ -111,14 +113,19 @@ class Windows(Dataset[tuple[Tensor, int]]):
         return len(self.trials)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return the window of a trial, float32 (T, X, Y, Z), zero outside the brain, and the index."""
+        """Return the window of a trial, float32 (T, X, Y, Z), zero outside the brain, the mean of its presentations, and the index."""
         return self.load([index])[0], index
 
     def load(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Load the windows of several trials at once, float32 (B, T, X, Y, Z)."""
         rows = self.trials.iloc[[int(i) for i in indices]]
         x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
-        for x_TN, subject, first in zip(x_BTN, rows["subject"], rows["first_volume"], strict=True):
-            one = self.series[subject]
-            x_TN[:, one.place] = one.bold_TV[first : first + self.n_volumes][:, one.inside]
+        subjects = rows["subject"].to_list()
+        for trials, first in presentations(rows):
+            for i, volume in zip(trials, first, strict=True):
+                one = self.series[subjects[i]]
+                x_BTN[i][:, one.place] += one.bold_TV[volume : volume + self.n_volumes][:, one.inside]
+        for x_TN, n in zip(x_BTN, numbers(rows), strict=True):
+            if n > 1:
+                x_TN /= n
         return torch.from_numpy(x_BTN).view(len(rows), self.n_volumes, *self.grid)

@@ -19,6 +19,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from tqdm import tqdm
 
 from boldscribe.data.placement import voxels_path
+from boldscribe.data.presentations import mean_windows
 from boldscribe.decoding.brain import generate, rows_by_subject
 from boldscribe.decoding.task import Task
 from boldscribe.machinery.errors import UserError
@@ -68,18 +69,15 @@ def blocks(series: Sequence[Path], trials: pd.DataFrame) -> Iterator[NDArray[np.
     arrays, columns = common_voxels(series)
     n_volumes = int(trials["n_volumes"].iloc[0])
     n_voxels = len(next(iter(columns.values())))
-    volumes = {
-        subject: (rows, trials["first_volume"].to_numpy()[rows][:, None] + np.arange(n_volumes))
-        for subject, rows in rows_by_subject(trials).items()
-    }
+    of_subjects = {subject: (rows, trials.iloc[rows]) for subject, rows in rows_by_subject(trials).items()}
     for start in tqdm(range(0, n_voxels, VOXELS), "voxel blocks", mininterval=5):
         size = min(VOXELS, n_voxels - start)
         block_NF = np.empty((len(trials), n_volumes * size), np.float32)
-        for subject, (rows, volumes_NT) in volumes.items():
+        for subject, (rows, own) in of_subjects.items():
             wanted = columns[subject][start : start + size]
             first = wanted.min()  # read one contiguous range of the file, then pick from it
             bold_TV = np.asarray(arrays[subject][:, first : wanted.max() + 1], np.float32)[:, wanted - first]
-            window_NF = bold_TV[volumes_NT].reshape(len(rows), -1)
+            window_NF = mean_windows(bold_TV, own).reshape(len(rows), -1)
             window_NF -= window_NF.mean(0)
             deviation = window_NF.std(0)
             block_NF[rows] = window_NF / np.where(deviation > 0, deviation, 1)

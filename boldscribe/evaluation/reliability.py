@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from boldscribe.data.placement import voxels_path
+from boldscribe.data.presentations import first_volumes
 from boldscribe.evaluation.identification import identification
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, load_array
@@ -40,7 +41,7 @@ class Trials:
     """Trials of a subject, with the series that contains their windows.
 
     Attributes:
-        table: `stim_file, first_volume, n_volumes`.
+        table: `stim_file, first_volume, n_volumes` of each presentation.
         bold_TV: the cleaned series.
         voxels: (V,) flat index of each voxel in its grid.
     """
@@ -95,7 +96,7 @@ def _read(series: Path, trials: Path, labels: Path) -> tuple[str, Trials]:
     """Read a subject's label and trials, in order of presentation."""
     bold_TV, header = load_array(series)
     index, known = pd.read_parquet(trials), pd.read_parquet(labels)
-    table = index.merge(known, on=["subject", "trial"], validate="one_to_one").sort_values("trial")
+    table = index.merge(known, on=["subject", "trial"], validate="one_to_one").sort_values("trial", ignore_index=True)
     found = {*index["subject"], *known["subject"], header["subject"]}
     if len(found) != 1 or len(table) != len(index):
         raise UserError(
@@ -103,7 +104,8 @@ def _read(series: Path, trials: Path, labels: Path) -> tuple[str, Trials]:
             f"found subjects {', '.join(sorted(found))} and {len(table)} labels for {len(index)} trials, expected one subject with a label "
             "for each trial; write trials and labels again",
         )
-    return str(header["subject"]), Trials(table, bold_TV, np.load(voxels_path(series), allow_pickle=False))
+    shown = table.assign(first_volume=pd.Series(first_volumes(table), dtype=object)).explode("first_volume")
+    return str(header["subject"]), Trials(shown, bold_TV, np.load(voxels_path(series), allow_pickle=False))
 
 
 def _within(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from boldscribe.config import Config
+from boldscribe.config.data_settings import Dataset, Preprocessing
+from boldscribe.data.layout import name_parts
 from boldscribe.machinery.download.annex import annex_get
 from boldscribe.machinery.download.http import Fetcher
-from boldscribe.machinery.download.manifest import Entry, Manifest, manifest_path, read_manifest
+from boldscribe.machinery.download.manifest import PARTS, Entry, Manifest, manifest_path, read_manifest
 from boldscribe.machinery.download.transfer import lacking, transfer
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.offline import is_offline
@@ -39,17 +41,14 @@ class Selection:
         return sum(entry.size for entry in self.entries)
 
 
-def select(
-    config: Config, dataset: str, *, parts: Sequence[str] = ("raw", "stimuli"), subjects: Sequence[str] | None = None, images: bool = True
-) -> Selection:
+def select(config: Config, dataset: str, *, parts: Sequence[str] | None = None, subjects: Sequence[str] | None = None) -> Selection:
     """Select files of a configured data set.
 
     Args:
         config: the experiment.
         dataset: name in `config.datasets`.
-        parts: any of `raw`, `stimuli`, `derivatives`.
+        parts: any of `raw`, `stimuli`, `derivatives`, as a whole; None for the files that the experiment reads (`is_read`).
         subjects: labels; None for the configured source and target subjects.
-        images: whether to include the raw images; events and sidecars are always included.
 
     Raises:
         UserError: the data set has no manifest, the manifest cannot be read, or a subject is not in it.
@@ -60,10 +59,33 @@ def select(
             f"datasets.{dataset}.manifest", "found none, expected the list of its files; provide the data yourself (docs/fetching.md)"
         )
     manifest = read_manifest(manifest_path(design.manifest))
-    chosen = manifest.selected(parts, design.subjects if subjects is None else subjects)
-    if not images:
-        chosen = [entry for entry in chosen if entry.part != "raw" or not entry.path.endswith(IMAGES)]
+    chosen = manifest.selected(PARTS if parts is None else parts, design.subjects if subjects is None else subjects)
+    if parts is None:
+        chosen = [entry for entry in chosen if is_read(config, design, entry)]
     return Selection(manifest, chosen, Path(design.bids_dir))
+
+
+def is_read(config: Config, design: Dataset, entry: Entry) -> bool:
+    """Return whether an experiment reads a file of its data set.
+
+    It reads raw data of its tasks and sessions, of the images only if they are preprocessed; the videos, unless they are elsewhere; and
+    of the derivatives those that its engine reads, and the annotations.
+    """
+    path, named = Path(design.bids_dir, entry.path), name_parts(Path(entry.path))
+    if "task" in named and (named["task"] not in design.choice.tasks or ("ses" in named and named["ses"] not in design.choice.sessions)):
+        return False
+    if entry.part == "stimuli":
+        return design.stimuli_dir is None
+    if entry.part == "derivatives":
+        return path in design.annotations or _is_ready(config.preprocessing, design, path, named.get("space"))
+    return config.preprocessing.engine != "derivatives" or not entry.path.endswith(IMAGES)
+
+
+def _is_ready(settings: Preprocessing, design: Dataset, path: Path, space: str | None) -> bool:
+    """Return whether a derivative is one that the engine reads: of the configured space, or of no space."""
+    if not settings.reads_derivatives or not design.derivatives_dir or not path.is_relative_to(design.derivatives_dir):
+        return False
+    return settings.engine == "minimal" or space in (None, settings.space)
 
 
 def fetch(
@@ -105,9 +127,7 @@ def complete_dataset(config: Config, dataset: str) -> dict[str, str]:
     design = config.datasets[dataset]
     if design.simulated or not design.manifest:
         return {}
-    parts = ("raw", "stimuli") if design.stimuli_dir is None else ("raw",)
-    # ready derivatives replace the raw images, not the events
-    selection = select(config, dataset, parts=parts, images=config.preprocessing.engine != "derivatives")
+    selection = select(config, dataset)
     absent = lacking(selection.entries, selection.folder)
     if not absent:
         return selection.manifest.source

@@ -66,8 +66,8 @@ for command in (files, manifest, unpack_command):
 @data_options
 @user_errors
 def data(dataset: str, **options: Any) -> None:
-    """Fetch raw data and stimuli of DATASET, a configured data set with a manifest."""
-    _data(dataset, ("raw", "stimuli"), **options)
+    """Fetch what the experiment reads of DATASET, a configured data set with a manifest: raw data, stimuli, ready derivatives."""
+    _data(dataset, None, **options)
 
 
 @fetch.command("had")
@@ -75,7 +75,7 @@ def data(dataset: str, **options: Any) -> None:
 @user_errors
 def had(**options: Any) -> None:
     """Fetch raw data and stimuli of HAD (OpenNeuro ds004488)."""
-    _data("had", ("raw", "stimuli"), **options)
+    _data("had", None, **options)
 
 
 @fetch.command("stimuli")
@@ -89,7 +89,7 @@ def stimuli(dataset: str, **options: Any) -> None:
 
 def _data(
     dataset: str,
-    parts: tuple[str, ...],
+    parts: tuple[str, ...] | None,
     *,
     configs: Sequence[Path],
     subjects: str | None,
@@ -103,7 +103,7 @@ def _data(
     from boldscribe.fetching.datasets import fetch as fetch_selection
     from boldscribe.fetching.datasets import select
 
-    parts = (*parts, "derivatives") if derivatives else parts
+    parts = (*(parts or ("raw", "stimuli")), "derivatives") if derivatives else parts
     config = Config.load(*configs)
     if dataset not in config.whole_datasets:
         raise UserError("datasets", f"found no {dataset!r}, expected one of {', '.join(config.whole_datasets)}; correct the name")
@@ -203,9 +203,8 @@ def all_command(configs: Sequence[Path], parallel: int, dry_run: bool) -> None:
     for name in config.whole_datasets:
         dataset = config.datasets[name]
         if dataset.manifest and not dataset.simulated:
-            parts = ("raw", "stimuli") if dataset.stimuli_dir is None else ("raw",)
             more: dict[str, Any] = {"subjects": None, "derivatives": False, "backend": "https", "base_url": None, "parallel": parallel}
-            jobs[name] = partial(_data, name, parts, **common, **more)
+            jobs[name] = partial(_data, name, None, **common, **more)
         elif not dataset.simulated:
             click.echo(
                 f"{name}: has no manifest; put the data in {dataset.bids_dir or 'the folder that datasets.' + name + '.bids_dir names'}"

@@ -119,16 +119,19 @@ def _data(config: Config, options: str) -> list[Missing]:
         if dataset.simulated:
             continue
         if dataset.manifest:
-            parts = ("raw", "stimuli") if dataset.stimuli_dir is None else ("raw",)
-            selection = select(config, name, parts=parts, images=config.preprocessing.engine != "derivatives")
+            selection = select(config, name)
             sizes = [_size(selection.folder / entry.path) for entry in selection.entries]
             if absent := sum(size != entry.size for size, entry in zip(sizes, selection.entries, strict=True)):
                 text = f"{absent:,} of {len(selection.entries):,} files missing in {selection.folder}"
                 found.append(Missing("data", name, key, text, _command(f"data {name}", options)))
+            if not any(entry.part == "stimuli" for entry in selection.manifest.files) and not _is_there(dataset.videos):
+                text, remedy = f"no videos in {dataset.videos}", "get them from the authors of the data set (docs/bold-moments.md)"
+                found.append(Missing("data", name, f"{key}.stimuli_dir", text, remedy))
         elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
             text = f"no data set in {dataset.bids_dir or 'null'}"
             found.append(Missing("data", name, f"{key}.bids_dir", text, "provide it, since it has no manifest"))
-        if config.preprocessing.reads_derivatives and not _is_there(dataset.derivatives_dir):
+        inside = dataset.manifest and dataset.derivatives_dir and Path(dataset.derivatives_dir).is_relative_to(dataset.bids_dir)
+        if config.preprocessing.reads_derivatives and not inside and not _is_there(dataset.derivatives_dir):
             text = f"no folder {dataset.derivatives_dir}"
             found.append(Missing("data", name, f"{key}.derivatives_dir", text, "provide it (docs/fetching.md)"))
     for name, extra in config.pretraining.items():

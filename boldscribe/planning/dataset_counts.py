@@ -1,4 +1,4 @@
-"""Amount of data in a data set: simulated, counted in its folder, known for HAD, or assumed and reported as such."""
+"""Amount of data in a data set: simulated, counted in its folder, known for HAD and BOLD Moments, or assumed and reported as such."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from boldscribe.config.data_settings import Dataset
 from boldscribe.machinery.errors import UserError
 
 HAD_RUNS, HAD_TRIALS, HAD_VOLUMES = 12, 60, 156  # per subject; per run; per run (ds004488 1.1.1)
+# BOLD Moments (ds005165 1.0.4), by its tasks: runs per subject, volumes per run, clips, presentations of each to a subject
+BOLD_MOMENTS = {"train": (40, 238, 1000, 3), "test": (12, 268, 102, 10)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def designs_of(config: Config, name: str) -> dict[str, Design]:
     why = f"{dataset.bids_dir} does not exist"
     if not dataset.simulated and (Path(dataset.bids_dir) / "dataset_description.json").is_file():
         try:
-            viewed = _viewed(dataset)
+            viewed = _viewed(config, dataset)
             return {split: _counted(settings, viewed) for split, settings in splits.items()}
         except UserError as error:
             why = f"the folder could not be counted ({str(error).splitlines()[0]})"
@@ -74,6 +76,8 @@ def _expected(config: Config, dataset: Dataset, why: str) -> Design:
         return _regular(dataset, simulated.runs, simulated.trials_per_run, volumes, "simulated", shared=simulated.shared_clips)
     if dataset.adapter == "had":
         return _regular(dataset, HAD_RUNS, HAD_TRIALS, HAD_VOLUMES, "known for ds004488")
+    if dataset.adapter == "bold_moments":
+        return _of_bold_moments(dataset)
     runs = len({*dataset.adaptation_runs, *dataset.test_runs})
     return _regular(
         dataset,
@@ -85,6 +89,29 @@ def _expected(config: Config, dataset: Dataset, why: str) -> Design:
             f"{why}; assumed {runs} runs per subject (those that the split names), and per run {HAD_TRIALS} trials, "
             f"{HAD_VOLUMES} volumes and 143 MB as in HAD, with a different clip in each trial",
         ),
+    )
+
+
+def _of_bold_moments(dataset: Dataset) -> Design:
+    """Count BOLD Moments, whose subjects all saw the same clips; with the strict split, training has only those of its task `train`."""
+    (train_runs, train_volumes, train_clips, train_times), (test_runs, test_volumes, test_clips, test_times) = (
+        BOLD_MOMENTS[task] for task in ("train", "test")
+    )
+    sources, targets = len(dataset.train_subjects), len(dataset.validation_subjects)
+    of_training = {"train": (train_clips, train_times)} | ({} if dataset.split == "strict" else {"test": (test_clips, test_times)})
+    times = 1 if dataset.repeats == "average" else None
+    runs = train_runs + test_runs
+    return Design(
+        sources * runs,
+        targets * runs,
+        {
+            "train": sources * sum(clips * (times or shown) for clips, shown in of_training.values()),
+            "adapt": targets * train_clips * train_times,
+            "test": targets * test_clips * (times or test_times),
+        },
+        (train_runs * train_volumes + test_runs * test_volumes) / runs,
+        {"train": sum(clips for clips, _ in of_training.values()), "test": test_clips, "all": train_clips + test_clips},
+        "known for ds005165",
     )
 
 
@@ -111,7 +138,7 @@ def _regular(
     return Design(sources * runs, targets * runs, trials, volumes, clips, origin, assumed)
 
 
-def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
+def _viewed(config: Config, dataset: Dataset) -> dict[str, _Viewed]:
     """Read from the data set's folder what each subject was shown.
 
     Raises:
@@ -120,12 +147,16 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
     from boldscribe.data.events import run_events, stimulus_events
     from boldscribe.data.images import load_image
     from boldscribe.data.layout import find_runs
+    from boldscribe.data.preprocessed import preprocessed_runs
 
     viewed = {}
     for subject in dataset.subjects:
-        runs = find_runs(dataset.bids_dir, subject, dataset.session, dataset.task, variant=dataset.entities)
+        if config.preprocessing.engine == "derivatives":
+            runs = preprocessed_runs(Path(dataset.derivatives_dir or ""), subject, dataset, config.preprocessing)
+        else:
+            runs = find_runs(dataset.bids_dir, subject, dataset.choice)
         if not runs:
-            raise UserError(f"{dataset.bids_dir}/sub-{subject}", f"found no run of task-{dataset.task}")
+            raise UserError(f"{dataset.bids_dir}/sub-{subject}", f"found no run of {dataset.choice.words}")
         volumes = load_image(next(iter(runs.values())), 4).shape[3]
         shown = {run: stimulus_events(dataset, path, 0.0) for run, path in run_events(dataset, subject, runs).items()}
         clips = {run: events.loc[events["reason"] == "", "stim_file"].tolist() for run, events in shown.items()}
@@ -136,18 +167,22 @@ def _viewed(dataset: Dataset) -> dict[str, _Viewed]:
 
 
 def _counted(dataset: Dataset, viewed: dict[str, _Viewed]) -> Design:
-    """Count what the subjects were shown."""
+    """Count what the subjects were shown; presentations of a clip are one trial if they are averaged."""
+    from boldscribe.data.trials import role as role_of
+
     trials = {"train": 0, "adapt": 0, "test": 0}
     clips: dict[str, set[str]] = {"train": set(), "test": set(), "all": set()}
     for subject, one in viewed.items():
+        shown_as: dict[str, list[str]] = {}
         for run, shown in one.clips.items():
             clips["all"] |= set(shown)
-            of_target = "adapt" if run in dataset.adaptation_runs else "test" if run in dataset.test_runs else None
-            role = "train" if subject in dataset.train_subjects else of_target
+            role = role_of(dataset, subject, run)
             if role:
-                trials[role] += len(shown)
+                shown_as.setdefault(role, []).extend(shown)
             if role in ("train", "test"):
                 clips[role] |= set(shown)
+        for role, shown in shown_as.items():
+            trials[role] += len(set(shown) if dataset.repeats == "average" and role != "adapt" else shown)
     source_runs, target_runs = (sum(viewed[s].runs for s in side) for side in (dataset.train_subjects, dataset.validation_subjects))
     volumes = sum(one.volumes for one in viewed.values()) / len(viewed)
     numbers = {role: len(found) for role, found in clips.items()}

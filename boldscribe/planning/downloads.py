@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boldscribe.config import Config
-from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.files import ROOT
+from boldscribe.fetching.datasets import select
+from boldscribe.machinery.download.manifest import manifest_path
 from boldscribe.planning.costs import Cost
 from boldscribe.planning.dataset_counts import Design
 
@@ -39,7 +39,7 @@ class Fetched:
 def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fetched | None:
     """Return the missing files of a measured data set; None for a simulated one.
 
-    With a manifest, its files are counted individually, except those in the folder `derivatives`. Without one, git-annex links without
+    With a manifest, the files that the experiment reads are counted individually. Without one, git-annex links without
     content are counted; otherwise an existing folder is considered complete. A missing folder gets the size that HAD would have with as
     many subjects, runs and clips.
 
@@ -49,9 +49,8 @@ def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fe
     dataset = config.datasets[name]
     if dataset.simulated:
         return None
-    for manifest in (Path(dataset.manifest), ROOT / dataset.manifest) if dataset.manifest else ():
-        if manifest.is_file():
-            return _of_manifest(manifest, Path(dataset.bids_dir))
+    if dataset.manifest and manifest_path(dataset.manifest).is_file():
+        return _of_manifest(config, name)
     if (Path(dataset.bids_dir) / "dataset_description.json").is_file():
         if (annexed := _annexed(Path(dataset.bids_dir))) is not None:
             return annexed
@@ -71,19 +70,12 @@ def raw_data(config: Config, name: str, design: Design, costs: list[Cost]) -> Fe
     )
 
 
-def _of_manifest(manifest: Path, folder: Path) -> Fetched:
-    """Count the files of a manifest that the folder does not hold in the stated size."""
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(manifest, columns=["path", "bytes"])
-    except Exception as error:  # pyarrow raises its own and other errors for a damaged file
-        raise UserError(str(manifest), f"not a manifest with the columns path and bytes: {error}; fetch or make it again") from None
-    table = table[~table["path"].str.startswith("derivatives/")]
-    there = [_size(folder / path) for path in table["path"]]
-    absent = table[[size != expected for size, expected in zip(there, table["bytes"], strict=True)]]
-    missing = float(absent["bytes"].sum())
-    return Fetched(missing, len(absent), missing, f"manifest, {len(table) - len(absent):,} of {len(table):,} present")
+def _of_manifest(config: Config, name: str) -> Fetched:
+    """Count the files that the experiment reads and that the folder does not hold in the stated size."""
+    selection = select(config, name)
+    absent = [entry.size for entry in selection.entries if _size(selection.folder / entry.path) != entry.size]
+    n, there = len(selection.entries), len(selection.entries) - len(absent)
+    return Fetched(sum(absent), len(absent), sum(absent), f"manifest, {there:,} of {n:,} present")
 
 
 def _annexed(folder: Path) -> Fetched | None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from boldscribe.config import Config
 from boldscribe.config.brain_size import LARGEST_LOSS, fitting_grid
+from boldscribe.config.data_settings import Dataset
+from boldscribe.data.layout import name_parts, run_files
 from boldscribe.machinery.errors import UserError
 from boldscribe.planning.dataset_counts import Design, designs_of
 
@@ -92,9 +94,18 @@ def _description_problems(config: Config, name: str) -> list[str]:
     from boldscribe.data.described import description_problems
     from boldscribe.data.event_checks import described_events, read_all_events
 
-    named = {subject: dict.fromkeys(design.test_runs, Path(design.bids_dir)) for subject in design.targets}
+    named = {subject: dict.fromkeys(_test_runs(design, subject), Path(design.bids_dir)) for subject in design.targets}
     events = read_all_events(design, named, [])  # whose problems the data set's own check tells
     return description_problems(config, design, described_events(design, events, 0.0, []))
+
+
+def _test_runs(design: Dataset, subject: str) -> list[str]:
+    """Return the labels of a target subject's test runs: as configured, or those that the entries name among the raw files."""
+    if not design.choice.apart and not any("-" in entry for entry in design.test_runs):
+        return design.test_runs
+    files = run_files(design.bids_dir, subject, design.choice, "events", [".tsv"]) + run_files(design.bids_dir, subject, design.choice)
+    labels = {design.choice.label(name_parts(path)) for path in files}
+    return sorted(label for label in labels if design.choice.names(design.test_runs, label))
 
 
 def _grid_problems(config: Config, name: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from boldscribe.config import Config
+from boldscribe.data.presentations import REPEATS
 from boldscribe.data.trials import LABEL_TYPES, TRIAL_TYPES, draw_instructions
 from boldscribe.machinery.files import atomic
 from boldscribe.models.asset_folders import provide
@@ -71,6 +72,7 @@ def _index(config: Config, names: list[str], folder: Path) -> tuple[Path, Path]:
     n = len(names)
     table = pd.DataFrame({"stim_file": names, "trial": range(n), "instruction": draw_instructions(config, DATASET, "clips", n)})
     table = table.assign(dataset=DATASET, subject="clips", run="01", role="train", action="", source="", n_volumes=config.bold.n_volumes)
+    table[REPEATS] = pd.Series([[]] * len(table), dtype=object)
     table = table.assign(onset=0.0, first_volume=0, high_motion=0.0, start=0.0, description="")
     paths = folder / "trials.parquet", folder / "labels.parquet"
     for path, types in zip(paths, (TRIAL_TYPES, LABEL_TYPES), strict=True):

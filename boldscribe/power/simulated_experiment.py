@@ -12,6 +12,7 @@ from boldscribe.conditions import CONDITIONS, DATA_OF, ENCODER_OF, NULLS, needed
 from boldscribe.config import Config
 from boldscribe.data.noise import write_noise_series
 from boldscribe.data.placement import voxels_path
+from boldscribe.data.presentations import REPEATS
 from boldscribe.data.trials import EXCLUDED_TYPES, LABEL_TYPES, TRIAL_TYPES, first_volume, role
 from boldscribe.decoding.best_captions import write_best_captions
 from boldscribe.decoding.decode import decode
@@ -215,6 +216,7 @@ class Experiment:
         start = [runs[run]["first_volume"] for run in trials["run"]]
         first = [first_volume(onset + bold.delay, 0.0, self.config.simulation.repetition_time) for onset in trials["onset"]]
         table = trials.assign(dataset=DATASET, subject=subject, trial=np.arange(len(trials)), n_volumes=bold.n_volumes, high_motion=0.0)
+        table[REPEATS] = pd.Series([[]] * len(table), dtype=object)
         table = table.assign(first_volume=np.add(start, first), role=[role(design, subject, run) for run in trials["run"]])
         table = table.assign(action=[self.clips.scenes[clip].action for clip in trials["stim_file"]], source=trials["stim_file"])
         table = table.assign(start=0.0, description="")

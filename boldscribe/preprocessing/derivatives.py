@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from boldscribe import __version__
-from boldscribe.data.layout import entity_path
+from boldscribe.data.layout import entities, entity_path
 from boldscribe.machinery.files import atomic, write_json
 
 GENERATOR = "Boldscribe embedded preprocessing"
@@ -64,13 +64,14 @@ class SubjectFiles:
 
     Args:
         output_dir: root of the derivatives.
-        subject, session, task: labels; without a session, names have no `ses`.
+        subject: label.
+        session: of the anatomy; None for the folder above all sessions.
         space: template label.
         res: label of the resolution.
     """
 
-    def __init__(self, output_dir: Path, subject: str, session: str | None, task: str, space: str, res: str) -> None:
-        self.root, self.subject, self.session, self.task = output_dir, subject, session, task
+    def __init__(self, output_dir: Path, subject: str, session: str | None, space: str, res: str) -> None:
+        self.root, self.subject, self.session = output_dir, subject, session
         self.standard = {"space": space, "res": res}
 
     def anat(self, desc: str | None, suffix: str, extension: str = ".nii.gz", standard: bool = False) -> Path:
@@ -91,22 +92,22 @@ class SubjectFiles:
             **{"from": source, "to": target, "mode": "image"},
         )
 
-    def func(self, run: str | None, desc: str | None, suffix: str, extension: str = ".nii.gz", standard: bool = True) -> Path:
-        """Return the path of a run's derivative; `run` is as in the raw file name."""
-        space = self.standard if standard else {}
+    def func(self, bold: Path, desc: str | None, suffix: str, extension: str = ".nii.gz", standard: bool = True) -> Path:
+        """Return the path of a run's derivative; session, task and run are as in the raw image's name."""
+        raw = entities(bold)
         return self.root / entity_path(
             self.subject,
-            session=self.session,
+            session=raw.get("session"),
             datatype="func",
             suffix=suffix,
             extension=extension,
-            task=self.task,
-            run=run,
+            task=raw.get("task"),
+            run=raw.get("run"),
             desc=desc,
-            **space,
+            **(self.standard if standard else {}),
         )
 
-    def figure(self, run: str | None) -> Path:
+    def figure(self, bold: Path) -> Path:
         """Return the path of a run's quality figure."""
-        name = self.func(run, "qc", "bold", ".png", standard=False).name
+        name = self.func(bold, "qc", "bold", ".png", standard=False).name
         return self.root / f"sub-{self.subject}" / "figures" / name

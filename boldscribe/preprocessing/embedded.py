@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from boldscribe.config import Config
-from boldscribe.data.layout import entities, find_runs, find_t1w, metadata, resolution_label
+from boldscribe.data.layout import find_runs, find_t1w, metadata, name_parts, resolution_label
 from boldscribe.data.template import SPACE
 from boldscribe.data.timing import run_repetition_time, times_along_axis
 from boldscribe.machinery.errors import UserError
@@ -44,9 +44,9 @@ def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: P
     design = config.datasets[dataset]
     raw = Path(design.bids_dir)
     t1w = find_t1w(raw, subject)
-    bolds = find_runs(raw, subject, design.session, design.task, variant=design.entities)
+    bolds = find_runs(raw, subject, design.choice)
     if t1w is None or not bolds:
-        absent = "T1w image" if t1w is None else f"BOLD run of task {design.task}"
+        absent = "T1w image" if t1w is None else f"BOLD run of {design.choice.words}"
         raise UserError(str(raw / f"sub-{subject}"), f"found no {absent}, expected one; check bids_dir, task and session")
     correct = config.preprocessing.susceptibility == "phasediff"
     runs = {label: read_run(bold, raw, correct) for label, bold in bolds.items()}
@@ -54,7 +54,7 @@ def preprocess_subject(config: Config, dataset: str, subject: str, output_dir: P
     work_dir.mkdir(parents=True)
     results = run_workflow(build_workflow(t1w, runs, resolution, work_dir), work_dir)
 
-    files = SubjectFiles(output_dir, subject, design.session, design.task, SPACE, resolution_label(resolution))
+    files = SubjectFiles(output_dir, subject, design.choice.only_session, SPACE, resolution_label(resolution))
     grid = {"Resolution": f"{resolution:g} mm isotropic, in the field of view of fMRIPrep's res-2 grid"}
     for label, run in runs.items():
         steps = ("slice_timing", "resampling", "confounds", "figure")
@@ -89,7 +89,6 @@ def _publish(source: str | Path, target: Path) -> None:
 
 
 def _publish_run(files: SubjectFiles, run: Run, outputs: dict[str, str], raw: Path, grid: dict[str, str]) -> None:
-    label = entities(run.bold).get("run")
     about: dict[str, Any] = {"Sources": [f"bids::{run.bold.relative_to(raw)}"], "NotDone": NOT_DONE}
     if isinstance(run.field_map, PhaseDifference):
         about["Sources"] += [f"bids::{path.relative_to(raw)}" for path in (run.field_map.phase, run.field_map.magnitude)]
@@ -97,24 +96,24 @@ def _publish_run(files: SubjectFiles, run: Run, outputs: dict[str, str], raw: Pa
     else:
         about["NotDone"] = [f"{DISTORTION}: {run.field_map}", *NOT_DONE]
     for desc, suffix, key in (("preproc", "bold", "preproc_bold"), ("brain", "mask", "brain_mask"), (None, "boldref", "boldref")):
-        _publish(outputs[key], files.func(label, desc, suffix))
+        _publish(outputs[key], files.func(run.bold, desc, suffix))
     write_json(
-        files.func(label, "preproc", "bold", ".json"),
+        files.func(run.bold, "preproc", "bold", ".json"),
         {
             **about,
             "RepetitionTime": run.tr,
             "StartTime": json.loads(Path(outputs["start_time"]).read_text()),
             "SliceTimingCorrected": bool(run.slice_times),
             "SkullStripped": False,
-            "TaskName": files.task,
+            "TaskName": name_parts(run.bold).get("task"),
             **grid,
         },
     )
-    write_json(files.func(label, "brain", "mask", ".json"), {**about, "Type": "Brain", **grid})
-    _publish(outputs["confounds"], files.func(label, "confounds", "timeseries", ".tsv", standard=False))
+    write_json(files.func(run.bold, "brain", "mask", ".json"), {**about, "Type": "Brain", **grid})
+    _publish(outputs["confounds"], files.func(run.bold, "confounds", "timeseries", ".tsv", standard=False))
     confound_metadata = json.loads(Path(outputs["metadata"]).read_text())
-    write_json(files.func(label, "confounds", "timeseries", ".json", standard=False), confound_metadata)
-    _publish(outputs["figure"], files.figure(label))
+    write_json(files.func(run.bold, "confounds", "timeseries", ".json", standard=False), confound_metadata)
+    _publish(outputs["figure"], files.figure(run.bold))
 
 
 def _publish_anatomy(files: SubjectFiles, outputs: dict[str, str], t1w: Path, raw: Path, grid: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from boldscribe import __version__
 from boldscribe.config import Config
 from boldscribe.data.images import apply_affine, image_data, load_image, save_image
-from boldscribe.data.layout import entities, find_runs, metadata, resolution_label
+from boldscribe.data.layout import find_runs, metadata, name_parts, resolution_label
 from boldscribe.data.template import output_grid
 from boldscribe.data.timing import readout_time, run_repetition_time, times_along_axis
 from boldscribe.data.transforms import FETCH, RunTransforms, find_anatomy, find_run, read_affine, read_affines, transform_problems
@@ -72,15 +72,15 @@ def resample_subject(config: Config, dataset: str, subject: str, output_dir: Pat
     """
     design, space, resolution = config.datasets[dataset], config.preprocessing.space, config.preprocessing.resolution
     raw, ready = Path(design.bids_dir), Path(design.derivatives_dir or "")
-    bolds = find_runs(raw, subject, design.session, design.task, variant=design.entities)
+    bolds = find_runs(raw, subject, design.choice)
     if not bolds:
         raise UserError(
-            str(raw / f"sub-{subject}"), f"found no BOLD run of task {design.task}, expected one; check bids_dir, task and session"
+            str(raw / f"sub-{subject}"), f"found no BOLD run of {design.choice.words}, expected one; check bids_dir, task and session"
         )
     if problems := transform_problems(ready, raw, subject, bolds, space):
         raise UserError(str(ready / f"sub-{subject}"), *problems)
     shutil.rmtree(work_dir, ignore_errors=True)
-    files = SubjectFiles(work_dir, subject, design.session, design.task, space, resolution_label(resolution))
+    files = SubjectFiles(work_dir, subject, design.choice.only_session, space, resolution_label(resolution))
     with threadpool_limits(1):
         grid, anatomy_sources = load_grid(ready, subject, space, resolution)
         for bold in tqdm(bolds.values(), f"runs of sub-{subject}", mininterval=5):
@@ -133,25 +133,24 @@ def write_run(files: SubjectFiles, bold: Path, raw: Path, transforms: RunTransfo
         confound_metadata[name] = {"Method": TISSUE_METHOD}
     confound_metadata["global_signal"] = {"Method": "Mean over the brain mask"}
 
-    label = entities(bold).get("run")
     bold_XYZT = series_VT.reshape(*grid.shape, -1)
-    save_image(files.func(label, "preproc", "bold"), bold_XYZT, grid.affine, tr=tr, dtype="int16", code="mni")
+    save_image(files.func(bold, "preproc", "bold"), bold_XYZT, grid.affine, tr=tr, dtype="int16", code="mni")
     mask = brain.reshape(grid.shape).astype(np.uint8)
-    save_image(files.func(label, "brain", "mask"), mask, grid.affine, dtype="uint8", code="mni")
-    save_image(files.func(label, None, "boldref"), bold_XYZT.mean(axis=3), grid.affine, code="mni")
-    with atomic(files.func(label, "confounds", "timeseries", ".tsv", standard=False)) as part:
+    save_image(files.func(bold, "brain", "mask"), mask, grid.affine, dtype="uint8", code="mni")
+    save_image(files.func(bold, None, "boldref"), bold_XYZT.mean(axis=3), grid.affine, code="mni")
+    with atomic(files.func(bold, "confounds", "timeseries", ".tsv", standard=False)) as part:
         table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.8g")
-    write_json(files.func(label, "confounds", "timeseries", ".json", standard=False), confound_metadata)
-    write_json(files.func(label, "brain", "mask", ".json"), {**about, "Type": "Brain"})
+    write_json(files.func(bold, "confounds", "timeseries", ".json", standard=False), confound_metadata)
+    write_json(files.func(bold, "brain", "mask", ".json"), {**about, "Type": "Brain"})
     write_json(
-        files.func(label, "preproc", "bold", ".json"),
+        files.func(bold, "preproc", "bold", ".json"),
         {
             **about,
             "RepetitionTime": tr,
             "StartTime": start_time,
             "SliceTimingCorrected": bool(sidecar.get("SliceTiming")),
             "SkullStripped": False,
-            "TaskName": files.task,
+            "TaskName": name_parts(bold).get("task"),
             "SusceptibilityDistortionCorrection": distortion is not None,
             "SusceptibilityDistortionCorrectionNote": why_not or "field map of the derivatives, with intensities corrected for stretching",
         },

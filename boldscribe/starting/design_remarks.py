@@ -33,7 +33,11 @@ def design_remarks(design: Dataset, events: Events, bold: Bold, repetition_time:
     if not runs:
         return []
     remarks = [*_spacing(runs, bold, repetition_time), *_blocks(runs), *_repeats(design, tables), *_shared(design, tables)]
-    few = {s: n for s in design.targets if (n := sum(len(t) for r, t in tables.get(s, {}).items() if r in design.test_runs)) < FEW_TRIALS}
+    few = {
+        s: n
+        for s in design.targets
+        if (n := sum(len(t) for r, t in tables.get(s, {}).items() if design.choice.names(design.test_runs, r))) < FEW_TRIALS
+    }
     if few:
         subject, n = next(iter(few.items()))
         remarks.append(
@@ -86,7 +90,13 @@ def _repeats(design: Dataset, tables: dict[str, dict[str, pd.DataFrame]]) -> lis
 def _shared(design: Dataset, tables: dict[str, dict[str, pd.DataFrame]]) -> list[str]:
     column = design.stimulus_column
     trained = {clip for s in design.train_subjects for table in tables.get(s, {}).values() for clip in table[column]}
-    tested = {clip for s in design.targets for run, table in tables.get(s, {}).items() if run in design.test_runs for clip in table[column]}
+    tested = {
+        clip
+        for s in design.targets
+        for run, table in tables.get(s, {}).items()
+        if design.choice.names(design.test_runs, run)
+        for clip in table[column]
+    }
     if design.split == "strict" or not tested & trained:
         return []
     return [

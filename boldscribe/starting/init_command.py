@@ -26,8 +26,8 @@ folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--stimuli", type=folder, help="Folder of the videos; BIDS_DIR/stimuli by default.")
 @click.option("--derivatives", type=folder, help="Existing fMRIPrep derivatives, used instead of preprocessing.")
 @click.option("--name", help="Name of the data set in files and rules: letters and digits; derived from the folder's name by default.")
-@click.option("--task", help="BIDS task label, if there are several.")
-@click.option("--session", help="BIDS session label, if there are several.")
+@click.option("--task", multiple=True, help="BIDS task label, if there are several; may be given several times.")
+@click.option("--session", multiple=True, help="BIDS session label, if there are several; may be given several times.")
 @click.option("--column", help="Column of the events that names the stimuli; stim_file or a similar one by default.")
 @click.option("--embedded", is_flag=True, help="Use the small models that come with Boldscribe, which run on a laptop.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Configuration to write, e.g. mine.yaml.")
@@ -41,8 +41,8 @@ def init(
     stimuli: Path | None,
     derivatives: Path | None,
     name: str | None,
-    task: str | None,
-    session: str | None,
+    task: tuple[str, ...],
+    session: tuple[str, ...],
     column: str | None,
     embedded: bool,
     out: Path | None,
@@ -66,7 +66,7 @@ def init(
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
     found = survey(bids_dir, task, session, column, derivatives)
-    name = name or ("had" if found.had else label_of(bids_dir.resolve().name))
+    name = name or (label_of(bids_dir.resolve().name) if found.adapter == "bids" else found.adapter.replace("_", ""))
     if not (name.isascii() and name.isalnum()):
         raise UserError("--name", f"found {name!r}, expected only letters and digits")
     split = split_of(found)
@@ -74,7 +74,7 @@ def init(
     manifest = out.with_name(f"{out.stem}_stimuli.tsv") if found.column and found.column != "stim_file" else None
     if taken := [str(p) for p in (out, manifest) if p and p.exists() and not force]:
         raise UserError(", ".join(taken), "already exists; name another file with --out, or pass --force to overwrite")
-    preprocessing, why = engine_of(derivatives, found.task, embedded)
+    preprocessing, why = engine_of(derivatives, found.tasks, embedded)
     dataset = dataset_of(found, split, stimuli, derivatives, manifest)
     if manifest:
         with atomic(manifest) as part:
@@ -112,7 +112,7 @@ def _tell(found: Survey, dataset: Dataset, why: str, videos: str, embedded: bool
 
     runs = Counter(len(r) for r in found.runs.values())
     onsets = sorted(found.first_onsets)
-    click.echo(f"{found.name}: {len(found.runs)} subjects, task {found.task}, session {found.session or '(none)'}")
+    click.echo(f"{found.name}: {len(found.runs)} subjects, {found.choice.words}")
     if found.others:
         click.echo(f"  excluded: {', '.join(found.others)}")
     click.echo(f"  runs: {'; '.join(f'{n} in each of {k} subjects' for n, k in sorted(runs.items()))}")
@@ -128,7 +128,7 @@ def _tell(found: Survey, dataset: Dataset, why: str, videos: str, embedded: bool
         "small ones that come with Boldscribe" if embedded else "the paper's, from `boldscribe fetch weights`; --embedded takes small ones"
     )
     click.echo(f"  models: {models}")
-    click.echo(f"  adapter: {'had, recognised as ds004488' if found.had else 'bids'}; {why}")
+    click.echo(f"  adapter: {found.adapter}{'' if found.adapter == 'bids' else ', recognised by its description'}; {why}")
     click.echo("  proposed split:")
     for key in split_keys():
         click.echo(f"    {key}: {', '.join(getattr(dataset, key)) or 'none'}")
@@ -136,7 +136,7 @@ def _tell(found: Survey, dataset: Dataset, why: str, videos: str, embedded: bool
 
 def _onset_remark(found: Survey, onsets: list[float]) -> str:
     """Comment on the onsets, which count from the first volume. Those close to 0 may count from the end of a lead-in instead."""
-    if found.had:
+    if found.adapter == "had":
         return "; the lead-in is detected"
     if onsets[-1] < 1:
         return "; counted from the first volume? If from the end of a lead-in, set lead_in to its length (s)"

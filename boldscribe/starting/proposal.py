@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from boldscribe.config import Config
-from boldscribe.config.data_settings import Dataset
+from boldscribe.config.data_settings import ANNOTATIONS, Dataset
 from boldscribe.config.experiment import paper_datasets
 from boldscribe.data.images import load_image
 from boldscribe.data.layout import entities
@@ -22,6 +23,7 @@ from boldscribe.starting.models import Sections, embedded_models, fitting_sizes,
 from boldscribe.starting.survey import DESCRIPTION_COLUMNS, VIDEOS, Survey
 
 PAPER = ROOT / "config.yaml"
+BOLD_MOMENTS = ROOT / "profiles/bold_moments/experiment.yaml"
 PREPROCESSED = "desc-preproc_bold.nii*"
 OWN_TABLE = 3  # for data sets other than the paper's, whose values are in its tables 1 and 2
 EMBEDDED_SPACE, EMBEDDED_RESOLUTION = "MNI152NLin2009aSym", 6.0  # mm
@@ -35,20 +37,20 @@ SECTION_REMARKS = {
 MANIFEST_COLUMNS = ("stimulus", "stim_file", "action", "source")
 
 
-def engine_of(derivatives: Path | None, task: str, embedded: bool = False) -> tuple[dict[str, Any], str]:
+def engine_of(derivatives: Path | None, tasks: Sequence[str], embedded: bool = False) -> tuple[dict[str, Any], str]:
     """Return section `preprocessing` and its reason: ready derivatives if given, else what this machine has.
 
     Args:
         derivatives: folder of ready derivatives, if any.
-        task: BIDS label.
+        tasks: BIDS labels.
         embedded: whether small models are wanted, for which the embedded workflow makes large voxels.
     """
     if derivatives is not None:
-        made, moves = (list(derivatives.glob(f"sub-*/**/*task-{task}_*{ending}")) for ending in (PREPROCESSED, "desc-hmc_xfm.txt"))
+        made, moves = (_files_of(derivatives, tasks, ending) for ending in (PREPROCESSED, "desc-hmc_xfm.txt"))
         if moves and not made:
             why = f"transforms without preprocessed BOLD in {derivatives}: raw BOLD is resampled through them (docs/minimal.md)"
             return {"engine": "minimal"} | ({"resolution": EMBEDDED_RESOLUTION} if embedded else {}), why
-        return {"engine": "derivatives", **_space_of(derivatives, task)}, f"existing derivatives in {derivatives}"
+        return {"engine": "derivatives", **_space_of(derivatives, tasks)}, f"existing derivatives in {derivatives}"
     if embedded:
         why = "embedded models: the embedded workflow, with voxels as large as theirs"
         return {"engine": "embedded", "space": EMBEDDED_SPACE, "resolution": EMBEDDED_RESOLUTION}, why
@@ -69,19 +71,24 @@ def _docker_runs() -> bool:
         return False
 
 
-def _space_of(derivatives: Path, task: str) -> dict[str, Any]:
+def _files_of(derivatives: Path, tasks: Sequence[str], ending: str) -> list[Path]:
+    """List files of tasks with an ending, sorted by name."""
+    return sorted(path for task in tasks for path in derivatives.glob(f"sub-*/**/*task-{task}_*{ending}"))
+
+
+def _space_of(derivatives: Path, tasks: Sequence[str]) -> dict[str, Any]:
     """Return space and resolution of preprocessed BOLD: of several spaces the paper's, else the first template.
 
     Raises:
         UserError: the task has no preprocessed BOLD, or none in a template space.
     """
-    files = sorted(derivatives.glob(f"sub-*/**/*task-{task}_*{PREPROCESSED}"))
+    files = _files_of(derivatives, tasks, PREPROCESSED)
     by_space = {found["space"]: path for path in files if "space" in (found := entities(path)) and found["space"].startswith("MNI")}
     if not by_space:
         there = ", ".join(sorted({p.name.split("_", 1)[1] for p in files})[:3]) or "none"
         raise UserError(
             str(derivatives),
-            f"preprocessed BOLD: found {there}; expected task-{task}…space-MNI…_desc-preproc_bold.nii.gz: all subjects must share a "
+            f"preprocessed BOLD: found {there}; expected task-{tasks[0]}…space-MNI…_desc-preproc_bold.nii.gz: all subjects must share a "
             "template space; omit --derivatives to preprocess the raw data",
         )
     space = Config().preprocessing.space if Config().preprocessing.space in by_space else min(by_space)
@@ -93,14 +100,10 @@ def dataset_of(
     found: Survey, split: dict[str, list[str]], stimuli: Path | None, derivatives: Path | None, manifest: Path | None
 ) -> Dataset:
     """Build the section of the data set."""
-    paper = paper_datasets()["had"]
     values: dict[str, Any] = {
-        "title": "HAD" if found.had else found.name,
-        "table": 1 if found.had else OWN_TABLE,
-        "adapter": "had" if found.had else "bids",
+        "title": found.name,
+        "table": OWN_TABLE,
         "bids_dir": str(found.root),
-        "lead_in": paper.lead_in if found.had else 0.0,
-        "manifest": paper.manifest if found.had else None,
         "derivatives_dir": str(derivatives) if derivatives else None,
         "stimuli_dir": str(stimuli) if stimuli else None,
         "stimulus_column": found.column if manifest else "stim_file",
@@ -109,7 +112,19 @@ def dataset_of(
         "task": found.task,
         "session": found.session,
     }
-    return Dataset.model_validate(values | split)
+    return Dataset.model_validate(values | split | _of_known(found))
+
+
+def _of_known(found: Survey) -> dict[str, Any]:
+    """Return what is known of a recognised data set, whatever its folder."""
+    if found.adapter == "had":
+        known = paper_datasets()["had"]
+        return {key: getattr(known, key) for key in ("title", "table", "adapter", "lead_in", "manifest")}
+    if found.adapter == "bold_moments":
+        known, keys = Config.load(PAPER, BOLD_MOMENTS).datasets["boldmoments"], ("title", "adapter", "manifest", "split", "repeats")
+        runs = {key: getattr(known, key) for key in ("adaptation_runs", "test_runs")}
+        return {key: getattr(known, key) for key in keys} | runs | {"description_file": str(found.root / ANNOTATIONS)}
+    return {}
 
 
 def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why: str, out: Path, sections: Sections) -> str:

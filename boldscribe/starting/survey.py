@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from boldscribe.config.data_settings import Dataset
+from boldscribe.config.run_choice import RunChoice
+from boldscribe.data import bold_moments
 from boldscribe.data.checks import locate_dataset
 from boldscribe.data.events import TIMES
-from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, name_parts, run_label
+from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, name_parts, run_files
 from boldscribe.data.stimulus_files import clean_path, other_spellings
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.table_files import read_table
 
-ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
+HAD_ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
 STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")
 DESCRIPTION_COLUMNS = ("description", "clip_description", "caption", "sentence")
 TEST_TRIALS = 20  # of a target subject, if half of the runs have them
@@ -28,12 +31,12 @@ VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wm
 
 @dataclass
 class Survey:
-    """Findings about one task and session.
+    """Findings about the chosen tasks and sessions.
 
     Attributes:
         root, name: folder and name of the data set.
-        had: whether it is HAD (ds004488).
-        task, session: the chosen ones.
+        adapter: that of the data set, recognised by its accession number.
+        tasks, sessions: the chosen ones; None for files outside a session.
         others: further tasks and sessions, with their number of runs.
         runs: run labels of each subject.
         repetition_times: from the sidecars (s), with the number of runs.
@@ -51,9 +54,9 @@ class Survey:
 
     root: Path
     name: str
-    had: bool
-    task: str = ""
-    session: str | None = None
+    adapter: Literal["bids", "had", "bold_moments"] = "bids"
+    tasks: list[str] = field(default_factory=list)
+    sessions: list[str | None] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     runs: dict[str, list[str]] = field(default_factory=dict)
     repetition_times: Counter[float] = field(default_factory=Counter)
@@ -67,6 +70,21 @@ class Survey:
     unfetched: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     images_root: Path | None = None
+
+    @property
+    def task(self) -> str | list[str]:
+        """The tasks, as the configuration states them."""
+        return self.tasks[0] if len(self.tasks) == 1 else self.tasks
+
+    @property
+    def session(self) -> str | list[str] | None:
+        """The sessions, as the configuration states them."""
+        return self.sessions[0] if len(self.sessions) == 1 else [session for session in self.sessions if session]
+
+    @property
+    def choice(self) -> RunChoice:
+        """The chosen runs."""
+        return Dataset(task=self.task, session=self.session).choice
 
     @property
     def images_folder(self) -> Path:
@@ -85,13 +103,13 @@ class Survey:
 
 
 def survey(
-    root: Path, task: str | None = None, session: str | None = None, column: str | None = None, derivatives: Path | None = None
+    root: Path, tasks: Sequence[str] = (), sessions: Sequence[str] = (), column: str | None = None, derivatives: Path | None = None
 ) -> Survey:
     """Survey a raw BIDS data set without opening images.
 
     Args:
         root: root of the data set.
-        task, session: BIDS labels, if there are several.
+        tasks, sessions: BIDS labels, if there are several; those of a known data set by default.
         column: column of the events that names the stimuli; by default the first of `STIMULUS_COLUMNS` that a run has.
         derivatives: preprocessed data, whose runs count if the data set has events, but no BOLD.
 
@@ -100,7 +118,7 @@ def survey(
     """
     name = locate_dataset(Dataset(bids_dir=str(root)))["name"]
     description = json.loads((root / "dataset_description.json").read_text())
-    found = Survey(root, name, had=HAD_NAME in name or ACCESSION in json.dumps(description), column=column)
+    found = Survey(root, name, _adapter(name, json.dumps(description)), column=column)
     if not (bold := _bold(root)) and derivatives is not None:
         found.images_root, bold = derivatives, _bold(derivatives)
     if not bold:
@@ -109,9 +127,12 @@ def survey(
             where, "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; pass the root of a raw data set, or --derivatives"
         )
     named = [dict(part.partition("-")[::2] for part in path.name.split("_")) for path in bold]
-    found.task = _one("--task", "task", Counter(e.get("task", "") for e in named), task, found)
-    of_task = [e for e in named if e.get("task") == found.task]
-    found.session = _one("--session", "session", Counter(e.get("ses", "") for e in of_task), session, found) or None
+    if found.adapter == "bold_moments":
+        tasks, sessions = tasks or bold_moments.TASKS, sessions or bold_moments.SESSIONS
+    found.tasks = _chosen("--task", "task", Counter(e.get("task", "") for e in named), tasks, found)
+    of_tasks = [e for e in named if e.get("task") in found.tasks]
+    there = Counter(e.get("ses", "") for e in of_tasks)
+    found.sessions = [label or None for label in _chosen("--session", "session", there, sessions, found)]
     for folder in sorted(p for p in found.images_folder.glob("sub-*") if p.is_dir()):
         _survey_subject(found, folder.name.removeprefix("sub-"))
     found.unfetched = [path for path in found.images if not path.exists()]
@@ -125,15 +146,22 @@ def _bold(root: Path) -> list[Path]:
     return sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
 
 
-def _one(option: str, what: str, there: Counter[str], wanted: str | None, found: Survey) -> str:
-    """Return the task or session to use: the only one, or the one named."""
+def _adapter(name: str, description: str) -> Literal["bids", "had", "bold_moments"]:
+    """Recognise a data set by its name and description."""
+    if HAD_NAME in name or HAD_ACCESSION in description:
+        return "had"
+    return "bold_moments" if bold_moments.ACCESSION in description else "bids"
+
+
+def _chosen(option: str, what: str, there: Counter[str], wanted: Sequence[str], found: Survey) -> list[str]:
+    """Return the tasks or sessions to use: the only one, or those named."""
     listed = ", ".join(f"{label or '(none)'} ({n} runs)" for label, n in sorted(there.items()))
-    if wanted is None and len(there) > 1:
-        raise UserError(str(found.root), f"{what}s: found {listed}, expected one; choose one with {option}")
-    if wanted is not None and wanted not in there:
-        raise UserError(option, f"found {wanted!r}, expected one of: {listed}")
-    chosen = wanted if wanted is not None else next(iter(there))
-    found.others += [f"{what} {label or '(none)'} ({n} runs)" for label, n in sorted(there.items()) if label != chosen]
+    if not wanted and len(there) > 1:
+        raise UserError(str(found.root), f"{what}s: found {listed}, expected one; choose with {option}, which may be given several times")
+    if absent := [label for label in wanted if label not in there]:
+        raise UserError(option, f"found {', '.join(map(repr, absent))}, expected one of: {listed}")
+    chosen = list(dict.fromkeys(wanted)) or list(there)
+    found.others += [f"{what} {label or '(none)'} ({n} runs)" for label, n in sorted(there.items()) if label not in chosen]
     return chosen
 
 
@@ -145,13 +173,13 @@ def _survey_subject(found: Survey, subject: str) -> None:
         return
     try:
         runs = _runs(found, subject)
-        events = find_events(root, subject, found.session, found.task, runs)
+        events = find_events(root, subject, found.choice, runs)
     except UserError as error:
         found.problems.append(f"sub-{subject}: {error}")
         return
     found.runs[subject] = list(runs)
     if not runs:
-        found.problems.append(f"sub-{subject}: found no BOLD run of task {found.task}; the subject is excluded from the split")
+        found.problems.append(f"sub-{subject}: found no BOLD run of {found.choice.words}; the subject is excluded from the split")
         return
     t1w = find_t1w(root, subject)
     found.images += [*([t1w] if t1w else []), *runs.values()]
@@ -170,10 +198,9 @@ def _survey_subject(found: Survey, subject: str) -> None:
 def _runs(found: Survey, subject: str) -> dict[str, Path]:
     """Return a subject's runs: of the data set itself, or of the derivatives, in any of their spaces."""
     if found.images_root is None:
-        return find_runs(found.root, subject, found.session, found.task, space=None, desc=None)
-    folder = found.images_root.joinpath(f"sub-{subject}", *([f"ses-{found.session}"] if found.session else []), "func")
-    paths = sorted(folder.glob(f"*_task-{found.task}_*desc-preproc_bold.nii*"))
-    return dict(sorted((run_label(name_parts(path).get("run")), path) for path in paths))
+        return find_runs(found.root, subject, found.choice, space=None, desc=None)
+    paths = [path for path in run_files(found.images_root, subject, found.choice) if name_parts(path).get("desc") == "preproc"]
+    return dict(sorted((found.choice.label(name_parts(path)), path) for path in paths))
 
 
 def _survey_sidecar(found: Survey, path: Path) -> None:
@@ -203,7 +230,7 @@ def _survey_events(found: Survey, path: Path) -> None:
         found.problems.append(
             f"{path}: columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
         )
-    if found.column == "stim_file" and "trial_type" not in table and not found.had:
+    if found.column == "stim_file" and "trial_type" not in table and found.adapter == "bids":
         found.problems.append(
             f"{path}: columns: found no trial_type, expected the action that each clip shows; add it, or name a stimulus_manifest"
         )
@@ -264,6 +291,6 @@ def split_of(found: Survey) -> dict[str, list[str]]:
     return {
         "train_subjects": sources,
         "validation_subjects": targets,
-        "adaptation_runs": [run_label(r) for r in common[: len(common) - n_test]],
-        "test_runs": [run_label(r) for r in common[len(common) - n_test :]] if n_test else [],
+        "adaptation_runs": common[: len(common) - n_test],
+        "test_runs": common[len(common) - n_test :] if n_test else [],
     }

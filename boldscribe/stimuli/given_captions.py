@@ -69,5 +69,7 @@ def _texts(config: Config, dataset: str, table: pd.DataFrame) -> list[tuple[str,
     design = config.datasets[dataset]
     if design.description_file is None:
         return [(text,) if text else () for text in table["description"].fillna("").str.strip()]
-    found = descriptions_of(table["stim_file"].unique(), design.description_file, design.stimulus_manifest)
+    found = descriptions_of(
+        table["stim_file"].unique(), design.description_file, design.stimulus_manifest, by_bare_name=design.numbers_clips
+    )
     return [found[clip] for clip in table["stim_file"]]

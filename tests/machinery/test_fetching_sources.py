@@ -218,7 +218,7 @@ def configured(tmp_path):
             {**SOURCE, "base_url": server.url, "git_url": str(tmp_path / "origin")}, tuple(entry(p, c) for p, c in sorted(FILES.items()))
         )
         write_manifest(manifest, tmp_path / "tiny.parquet")
-        data = {"bids_dir": str(tmp_path / "tiny"), "manifest": str(tmp_path / "tiny.parquet"), "train_subjects": ["01"]}
+        data = {"bids_dir": str(tmp_path / "tiny"), "manifest": str(tmp_path / "tiny.parquet"), "train_subjects": ["01"], "task": "a"}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": {"tiny": data}, "paths": {"results": str(tmp_path / "results")}}))
         yield tmp_path, server
 
@@ -329,12 +329,21 @@ def test_annex_backend(tmp_path, monkeypatch, program):
         annex_get(manifest, files, tmp_path / "other", program)
 
 
-def test_selection(configured):
-    """Ready derivatives make the raw images needless, not the events."""
+def test_what_the_experiment_reads_is_selected(configured):
+    """Ready derivatives make the raw images needless, not the events; those in the data set are read themselves, and so are annotations."""
     folder, _ = configured
     config = Config.load(folder / "config.yaml")
-    paths = {e.path for e in select(config, "tiny", images=False).entries}
-    assert BOLD not in paths and BOLD.replace("bold.nii.gz", "events.tsv") in paths
+
+    def paths(engine: str = "embedded", **design: object) -> set[str]:
+        changed = {"datasets": {"tiny": {**config.datasets["tiny"].model_dump(), **design}}, "preprocessing": {"engine": engine}}
+        return {e.path for e in select(Config.parse(changed), "tiny").entries}
+
+    events, ready = BOLD.replace("bold.nii.gz", "events.tsv"), {p for p in FILES if p.startswith("derivatives")}
+    assert ready and {BOLD, events} <= paths() and not paths() & ready
+    assert BOLD not in (of_ready := paths("derivatives")) and events in of_ready and not of_ready & ready
+    assert paths("derivatives", derivatives_dir=str(folder / "tiny/derivatives")) == of_ready | ready
+    assert paths(description_file=str(folder / "tiny" / next(iter(ready)))) == paths() | {next(iter(ready))}
+    assert {BOLD, events}.isdisjoint(paths(task="b")) and BOLD in paths(task=["a", "b"])
 
 
 def test_the_rule_records_the_source(configured):

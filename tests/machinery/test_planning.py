@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -22,6 +21,7 @@ from boldscribe.cli import main
 from boldscribe.config import Config
 from boldscribe.machinery.cluster.site import Site
 from boldscribe.machinery.configuration import merge
+from boldscribe.machinery.download.manifest import Entry, Manifest, write_manifest
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.provenance.ledger import add_entry
 from boldscribe.machinery.runs import slurm_partitions
@@ -124,16 +124,23 @@ def test_data_that_are_there_are_counted(tmp_path: Path) -> None:
 
 def test_downloads_are_what_the_manifest_has_and_the_disk_has_not(paper_jobs: list[Job], tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.parquet"
-    files = {"sub-01/a.nii.gz": 100, "sub-01/b.nii.gz": 20, "sub-01/cut.nii.gz": 7, "derivatives/fmriprep/c.nii.gz": 5000}
-    pd.DataFrame({"path": list(files), "bytes": list(files.values()), "sha256": "0" * 64}).to_parquet(manifest)
+    files = {
+        "sub-01/a.nii.gz": 100,
+        "sub-01/b.nii.gz": 20,
+        "sub-01/cut.nii.gz": 7,
+        "sub-99/x.nii.gz": 1,
+        "derivatives/fmriprep/c.nii.gz": 5000,
+    }
+    write_manifest(Manifest({}, tuple(Entry(path, size, bytes(32)) for path, size in sorted(files.items()))), manifest)
     (tmp_path / "raw" / "sub-01").mkdir(parents=True)
     (tmp_path / "raw" / "sub-01" / "b.nii.gz").write_bytes(bytes(20))
     (tmp_path / "raw" / "sub-01" / "cut.nii.gz").write_bytes(bytes(6))
-    config = changed(Config(), datasets={"had": {"bids_dir": str(tmp_path / "raw"), "manifest": str(manifest)}})
+    split = {"train_subjects": ["01"], "validation_subjects": []}
+    config = changed(Config(), datasets={"had": {"bids_dir": str(tmp_path / "raw"), "manifest": str(manifest), **split}})
     raw = line(config, paper_jobs, "had", "raw data")
     assert (raw.download, raw.kept, raw.inodes, raw.known_from) == (107, 107, 2, "manifest, 1 of 3 present")
     manifest.write_bytes(b"no parquet")
-    with pytest.raises(UserError, match="not a manifest with the columns path and bytes"):
+    with pytest.raises(UserError, match="found no manifest of a data set"):
         make_plan(config, tmp_path, cores=1, jobs=paper_jobs)
 
 
@@ -168,7 +175,8 @@ def test_runs_of_the_same_experiment_replace_the_seeds(demo: Config, tmp_path: P
 
 
 def test_the_demo_fits_and_a_full_disk_is_told(demo_jobs: list[Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    arguments = ["--config", str(DEMO), "--results", str(tmp_path / "results"), "--json"]
+    monkeypatch.chdir(tmp_path)  # a long path would be folded
+    arguments = ["--config", str(DEMO), "--results", "results", "--json"]
     fits = plan_command(*arguments)
     content = json.loads(fits.stdout)
     assert fits.exit_code == 0 and content["total"]["jobs"] == len(demo_jobs) and content["total"]["gpu_hours"] == 0

@@ -295,7 +295,8 @@ def test_the_digest_of_a_file_is_its_own_and_that_of_an_array_holds_its_header(t
 def test_a_program_shows_a_users_mistake_without_traceback(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("sed: 1")
-    command = [sys.executable, "-m", "workflow_scripts.tables", "--config", str(config), "--dataset", "had", "--scores", "none.parquet"]
+    command = [sys.executable, "-m", "workflow_scripts.tables", "--config", str(config), "--dataset", "had", "--references="]
+    command += ["--scores", "none.parquet"]
     command += [part for name in ("csv", "md", "tex", "differences", "tests", "left-out") for part in (f"--{name}", str(tmp_path / name))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1

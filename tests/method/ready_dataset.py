@@ -71,14 +71,20 @@ def write_run(root: Path, subject: str, entities: str, *, standard: str, affine:
     mask[1:-1, 1:-1, 1:-1] = 1
     save_image(f"{stem}_{standard}_desc-brain_mask.nii.gz", mask, affine, dtype="uint8")
     Path(f"{stem}_{standard}_desc-preproc_bold.json").write_text(json.dumps({"RepetitionTime": TR, "StartTime": 0.9}))
-    table = pd.DataFrame({name: rng.normal(size=N_VOLUMES) for name in [*MOTION, "csf", "white_matter", "framewise_displacement"]})
+    table = confounds(rng, N_VOLUMES)
+    table.to_csv(f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False, na_rep="n/a")
+    return save_image(f"{stem}_{standard}_desc-preproc_bold.nii.gz", rng.normal(1000, 20, (*shape, N_VOLUMES)), affine, tr=TR)
+
+
+def confounds(rng: np.random.Generator, n_volumes: int) -> pd.DataFrame:
+    """Confounds of a run under fMRIPrep's names."""
+    table = pd.DataFrame({name: rng.normal(size=n_volumes) for name in [*MOTION, "csf", "white_matter", "framewise_displacement"]})
     for name in [*MOTION, "csf", "white_matter"]:
         table[f"{name}_derivative1"] = table[name].diff()
         table[f"{name}_power2"] = table[name] ** 2
         table[f"{name}_derivative1_power2"] = table[name].diff() ** 2
-    table["cosine00"] = np.cos(np.pi * (np.arange(N_VOLUMES) + 0.5) / N_VOLUMES)
-    table.to_csv(f"{stem}_desc-confounds_timeseries.tsv", sep="\t", index=False, na_rep="n/a")
-    return save_image(f"{stem}_{standard}_desc-preproc_bold.nii.gz", rng.normal(1000, 20, (*shape, N_VOLUMES)), affine, tr=TR)
+    table["cosine00"] = np.cos(np.pi * (np.arange(n_volumes) + 0.5) / n_volumes)
+    return table
 
 
 def experiment(root: Path, *, engine: str = "derivatives", bold: dict[str, Any] | None = None, **dataset: Any) -> Config:

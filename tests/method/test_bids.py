@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from boldscribe.config import Config
+from boldscribe.config.run_choice import RunChoice
 from boldscribe.data.checks import validate_raw
 from boldscribe.data.events import read_events
 from boldscribe.data.images import load_image, missing_bytes, save_image
@@ -206,9 +207,9 @@ def test_names_as_fmriprep_writes_them() -> None:
 
 def test_runs_metadata_and_events(config: Config) -> None:
     root = Path(config.datasets["had"].bids_dir)
-    runs = find_runs(root, "01", None, "action")
+    runs = find_runs(root, "01", RunChoice(("action",)))
     assert list(runs) == ["01", "02"] and metadata(runs["01"], root)["RepetitionTime"] == TR
     assert read_events(events(root))["stim_file"].tolist() == ["a.mp4", "b.mp4"]  # the blank is no trial
     (root / "sub-01/func/sub-01_task-action_acq-b_run-1_bold.nii.gz").write_bytes(b"")
     with pytest.raises(UserError, match="run 01: found"):
-        find_runs(root, "01", None, "action")
+        find_runs(root, "01", RunChoice(("action",)))

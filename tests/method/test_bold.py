@@ -378,7 +378,7 @@ def test_ready_derivatives_of_others_pass_and_are_cleaned(root: Path, hcp: Path)
     assert grid == {"space": SPACE, "grid_shape": list(SHAPE), "affine": AFFINE.tolist()}
     write_series(config, config.pretraining["hcp"], "hcp", "07", hcp / "derivatives", root / "sub-07_bold.npy")
     header = json.loads((root / "sub-07_bold.json").read_text())
-    assert [r["run"] for r in header["runs"]] == ["LR_01", "RL_01"] and header["dataset"] == "hcp"
+    assert [r["run"] for r in header["runs"]] == ["dir-LR_run-01", "dir-RL_run-01"] and header["dataset"] == "hcp"
     entries = subject_manifest(config, "hcp", "07")["manifest"]
     assert sum(len(files) for files in entries.values()) == sum(p.is_file() for p in hcp.rglob("sub-07/**/*"))
 

@@ -10,6 +10,7 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
+from boldscribe.config.run_choice import RunChoice
 from boldscribe.data.images import load_image
 from boldscribe.data.layout import find_runs
 from boldscribe.data.preprocessed import preprocessed_runs
@@ -118,12 +119,12 @@ def test_variants_of_a_run_are_chosen_and_never_removed(root: Path, variants: tu
     with pytest.raises(UserError, match=rf"run 01: found .*choose one in datasets\.\*\.entities: .*{{{key}: ({label}|{absent})}}"):
         preflight(experiment(root))
     with pytest.raises(UserError, match=rf"entities: .*{{{key}: ({label}|{absent})}}"):
-        find_runs(root / "raw", "01", None, "watch")
+        find_runs(root / "raw", "01", RunChoice(("watch",)))
     config = experiment(root, entities={key: label})
     made = series_and_trials(config, root, preflight(config))
-    assert len(made["01"][1]) == 6 and f"_{one}" in find_runs(root / "raw", "01", None, "watch", variant={key: label})["01"].name
+    assert len(made["01"][1]) == 6 and f"_{one}" in find_runs(root / "raw", "01", RunChoice(("watch",), variant={key: label}))["01"].name
     if not other:
-        assert "_acq-" not in find_runs(root / "raw", "01", None, "watch", variant={key: None})["01"].name
+        assert "_acq-" not in find_runs(root / "raw", "01", RunChoice(("watch",), variant={key: None}))["01"].name
 
 
 def test_entities_with_settings_of_their_own_are_refused() -> None:

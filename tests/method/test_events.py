@@ -14,6 +14,7 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
+from boldscribe.config.run_choice import RunChoice
 from boldscribe.data.checks import validate_raw
 from boldscribe.data.event_checks import RunEvents, first_onsets
 from boldscribe.data.events import stimulus_events, with_onset, within_run
@@ -238,17 +239,17 @@ def test_events_are_inherited(tmp_path: Path) -> None:
     (tmp_path / "sub-1/ses-a/func").mkdir(parents=True)
     for other in ("task-rest_events.tsv", "sub-1/sub-1_ses-b_task-watch_events.tsv", "._task-watch_events.tsv", "xevents.tsv"):
         (tmp_path / other).touch()
-    assert find_events(tmp_path, "1", "a", "watch", ["01", "02"]) == {}
+    assert find_events(tmp_path, "1", RunChoice(("watch",), ("a",)), ["01", "02"]) == {}
     for name, expected in LEVELS.items():
         (tmp_path / name).touch()
-        found = find_events(tmp_path, "1", "a", "watch", ["01", "02"])
+        found = find_events(tmp_path, "1", RunChoice(("watch",), ("a",)), ["01", "02"])
         assert {run: list(LEVELS).index(path.relative_to(tmp_path).as_posix()) for run, path in found.items()} == expected
     for label in ("AP", "PA"):
         (tmp_path / f"sub-1/ses-a/func/sub-1_ses-a_task-watch_dir-{label}_run-1_events.tsv").touch()
     with pytest.raises(UserError, match=r"dir-AP_run-1_events\.tsv: run 01: found it and .*dir-PA_run-1_events\.tsv"):
-        find_events(tmp_path, "1", "a", "watch", ["01"])
-    assert "dir-PA" in find_events(tmp_path, "1", "a", "watch", ["01"], {"dir": "PA"})["01"].name
-    assert "dir" not in find_events(tmp_path, "1", "a", "watch", ["01"], {"dir": None})["01"].name
+        find_events(tmp_path, "1", RunChoice(("watch",), ("a",)), ["01"])
+    assert "dir-PA" in find_events(tmp_path, "1", RunChoice(("watch",), ("a",), variant={"dir": "PA"}), ["01"])["01"].name
+    assert "dir" not in find_events(tmp_path, "1", RunChoice(("watch",), ("a",), variant={"dir": None}), ["01"])["01"].name
 
 
 def test_the_preflight_and_the_trials_inherit_events(config: Config, tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ import pytest
 from nipype import Function, Node
 
 from boldscribe.config import Config
+from boldscribe.config.data_settings import Dataset
 from boldscribe.data.images import save_image
 from boldscribe.machinery.errors import UserError
 from boldscribe.preprocessing import containers
 from boldscribe.preprocessing.engine import preprocess
 from boldscribe.preprocessing.fmriprep import Allotment, check, examine, preflight
 from boldscribe.preprocessing.fmriprep.command import command, repository
-from boldscribe.preprocessing.fmriprep.options import Places, session_filter
+from boldscribe.preprocessing.fmriprep.options import Places, bids_filter
 from boldscribe.preprocessing.fmriprep.templates import ALWAYS, SPACES, template_files
 from tests.conftest import ROOT
 from tests.fmriprep_environment import ask_parser
@@ -100,7 +101,7 @@ def places(root: Path, session: str | None = "action01") -> Places:
     found = Places(root / "my raw data", root / "out", root / "work", root / "license.txt")
     for folder in (found.output, found.work):
         folder.mkdir(exist_ok=True)
-    found.session_filter.write_text(json.dumps(session_filter(session or "none")))
+    found.bids_filter.write_text(json.dumps(bids_filter(Dataset(session=session)) or {}))
     return found
 
 

@@ -67,7 +67,7 @@ def test_a_sound_data_set_is_configured_and_passes_all_checks(root: Path) -> Non
     assert result.exit_code == 0, result.output
     assert "missing" not in result.output and "BIDS validator: 0 errors" in result.output
     for words in (
-        "3 subjects, task action",
+        "3 subjects, task-action",
         "2 in each of 3 subjects",
         "2 s (6 runs)",
         "first onsets: 4 to 4 s",
@@ -98,7 +98,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: func(root, "events.tsv").write_text("onset\tduration\ttrial_type\tstim_file\n4\t2\trest\tn/a\n"),
         "stim_file: found no row with a stimulus",
     ),
-    "no BOLD": (lambda root: shutil.rmtree(root / "sub-02/func"), "sub-02: found no BOLD run of task action"),
+    "no BOLD": (lambda root: shutil.rmtree(root / "sub-02/func"), "sub-02: found no BOLD run of task-action"),
     "no TR": (lambda root: (root / "task-action_bold.json").write_text('{"TaskName": "action"}'), "RepetitionTime: found None"),
     "link without content": (
         lambda root: (func(root, "bold.nii.gz").unlink(), func(root, "bold.nii.gz").symlink_to("annexed")),
@@ -182,7 +182,7 @@ def test_of_several_tasks_or_sessions_one_must_be_named(root: Path, old: str, ne
                 shutil.copy(file, folder / f"ses-{session}" / "func" / file.name.replace("_task", f"_ses-{session}_task"))
         shutil.rmtree(folder / "func")
     result = start(root, "--no-check")
-    assert result.exit_code == 1 and f"choose one with {option}" in result.output and not (root.parent / "mine.yaml").exists()
+    assert result.exit_code == 1 and f"choose with {option}" in result.output and not (root.parent / "mine.yaml").exists()
     chosen = start(root, "--no-check", option, label)
     assert "excluded: " + ("task action (6 runs)" if option == "--task" else "session a (6 runs)") in chosen.output
     assert getattr(written(root).datasets["mydata"], option.removeprefix("--")) == label
@@ -217,7 +217,7 @@ def test_events_that_name_no_videos_give_a_list_to_fill_in(root: Path) -> None:
 def test_had_is_recognised(root: Path) -> None:
     description = {"Name": "A large-scale fMRI dataset for human action recognition", "BIDSVersion": "1.4.1"}
     (root / "dataset_description.json").write_text(json.dumps(description | {"DatasetDOI": "doi:10.18112/openneuro.ds004488.v1.1.1"}))
-    assert "recognised as ds004488" in start(root, "--no-check").output
+    assert "adapter: had, recognised" in start(root, "--no-check").output
     dataset = written(root).datasets["had"]
     paper = paper_datasets()["had"]
     assert (dataset.adapter, dataset.lead_in, dataset.table, dataset.manifest) == ("had", "detect", 1, paper.manifest)

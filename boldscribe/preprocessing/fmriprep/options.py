@@ -39,14 +39,20 @@ class Places:
     licence: Path
 
     @property
-    def session_filter(self) -> Path:
-        """The BIDS filter file, which selects the session."""
+    def bids_filter(self) -> Path:
+        """The BIDS filter file, which selects sessions and tasks."""
         return self.work / "bids_filter.json"
 
 
-def session_filter(session: str) -> dict[str, dict[str, Any]]:
-    """Return the content of the BIDS filter file: BOLD of one session; the T1w image may be from another."""
-    return {"bold": {"datatype": "func", "suffix": "bold", "session": session}}
+def bids_filter(design: Dataset) -> dict[str, dict[str, Any]]:
+    """Return the content of the BIDS filter file: BOLD of the sessions and of several tasks; the T1w image may be from another session.
+
+    It is empty for one task without sessions, which `--task-id` selects.
+    """
+    chosen: dict[str, Any] = {"session": design.session} if design.session else {}
+    if isinstance(design.task, list):
+        chosen["task"] = design.task  # `--task-id` takes one
+    return {"bold": {"datatype": "func", "suffix": "bold", **chosen}} if chosen else {}
 
 
 def arguments(config: Config, design: Dataset, subject: str, places: Places, allotment: Allotment) -> list[str]:
@@ -69,9 +75,8 @@ def arguments(config: Config, design: Dataset, subject: str, places: Places, all
         "participant",
         "--participant-label",
         subject,
-        "--task-id",
-        design.task,
-        *(["--bids-filter-file", str(places.session_filter)] if design.session else []),
+        *(["--task-id", design.task] if isinstance(design.task, str) else []),
+        *(["--bids-filter-file", str(places.bids_filter)] if bids_filter(design) else []),
         "--output-spaces",
         f"{settings.space}:res-{resolution_label(settings.resolution)}",
         "--fs-no-reconall",

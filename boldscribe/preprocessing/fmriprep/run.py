@@ -15,7 +15,7 @@ from boldscribe.machinery.files import atomic, atomic_folder, write_json
 from boldscribe.preprocessing.derivatives import BIDSIGNORE
 from boldscribe.preprocessing.fmriprep.command import command, environment
 from boldscribe.preprocessing.fmriprep.crashes import crash_summary
-from boldscribe.preprocessing.fmriprep.options import Allotment, Places, session_filter
+from boldscribe.preprocessing.fmriprep.options import Allotment, Places, bids_filter
 from boldscribe.preprocessing.fmriprep.preflight import check, license_file
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,8 @@ def run_fmriprep(config: Config, dataset: str, subject: str, output_dir: Path, w
     for folder in (places.output, places.work / "apptainer"):
         # otherwise the daemon creates it as root
         folder.mkdir(parents=True, exist_ok=True)
-    if design.session:
-        write_json(places.session_filter, session_filter(design.session))
+    if wanted := bids_filter(design):
+        write_json(places.bids_filter, wanted)
     argv = command(config, dataset, subject, places, allotment)
     log.info("%s", " ".join(argv))
     code = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, env=environment(config)).returncode
@@ -75,7 +75,7 @@ def check_outputs(config: Config, dataset: str, subject: str, output: Path) -> N
     """
     design, settings = config.datasets[dataset], config.preprocessing
     made = find_preprocessed(output, subject, design, settings)
-    raw = find_runs(design.bids_dir, subject, design.session, design.task, variant=design.entities, space=None, desc=None)
+    raw = find_runs(design.bids_dir, subject, design.choice, space=None, desc=None)
     if absent := [run for run in raw if run not in made]:
         raise UserError(
             f"sub-{subject}", f"preprocessed BOLD: found runs {', '.join(made)}, expected also {', '.join(absent)}; see fMRIPrep's report"

@@ -12,6 +12,7 @@ include: "rules/site.smk"
 include: "rules/common.smk"
 include: "rules/files.smk"
 include: "rules/folds.smk"
+include: "rules/references.smk"
 include: "rules/params.smk"
 include: "rules/step.smk"
 include: "rules/data.smk"
@@ -33,7 +34,7 @@ localrules:
 
 rule all:
     input:
-        expand(f"{R}/tables/{{dataset}}.md", dataset=DATASETS),
+        of_tables(rules.tables.output.md),
         expand([RETRIEVAL, INFORMATION, QUALITY, LEAKAGE, RELIABILITY], dataset=FOLDS),
         f"{R}/report.html",
         f"{R}/provenance.html",

@@ -66,6 +66,7 @@ wildcard_constraints:
     shard="[0-9]{3}",
     role="train|adapt|test",
     condition="[a-z]+",
+    references="|_descriptions",
     encoder="[a-z]+",
     bridge="[a-z]+",
     data="fmri|noise",

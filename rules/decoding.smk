@@ -48,7 +48,7 @@ use rule step as captions_again with:
         script=ancient("workflow_scripts/captions_again.py"),
         trials=of_validation_subjects(TRIALS),
         labels=of_validation_subjects(LABELS),
-        descriptions=description_file,
+        descriptions=given_descriptions,
         clips=[f"{R}/stimuli/{{dataset}}/test-{{shard}}_{kind}.npy" for kind in CAPTIONED],
         models=models(*CAPTIONER),
     output:

@@ -62,14 +62,15 @@ use rule step as scores with:
     """Score the decoded texts of all conditions in one process, so that an equal pair of text and caption is scored only once."""
     input:
         script=ancient("workflow_scripts/scores.py"),
-        decoded=lambda w: [f"{R}/decoded/{w.dataset}/condition-{c}.parquet" for c in experiment.conditions(w.dataset)],
+        decoded=lambda w: [f"{R}/decoded/{w.dataset}/condition-{c}.parquet" for c in experiment.conditions(w.dataset, w.references)],
         captions=shards("test", "captions.parquet"),
+        descriptions=people,
         models=models("sentence_encoder", "bertscore_encoder"),
     output:
         scores=SCORES,
         pairs=PAIRS,
     log:
-        f"{R}/logs/scores/{{dataset}}.log",
+        f"{R}/logs/scores/{{dataset}}{{references}}.log",
     threads: CORES
     resources:
         **on_gpus(),
@@ -78,11 +79,11 @@ use rule step as scores with:
     conda:
         "../envs/evaluation.yaml"
     message:
-        "Score {wildcards.dataset}"
+        "Score {wildcards.dataset}{wildcards.references}"
 
 
 use rule step as tables with:
-    """Make the paper's table, next to the published values and the controls; in a rotation, over all folds."""
+    """Make the paper's table, next to the published values and the controls, or one against people's sentences; over all folds."""
     input:
         script=ancient("workflow_scripts/tables.py"),
         scores=of_folds(SCORES),
@@ -90,21 +91,22 @@ use rule step as tables with:
         labels=of_folds(LABELS),
         excluded=of_folds(EXCLUDED),
         leakage=of_folds(LEAKAGE),
+        descriptions=descriptions,
     output:
         csv=report(
-            f"{R}/tables/{{dataset}}.csv",
+            f"{R}/tables/{{dataset}}{{references}}.csv",
             caption="../report/table.rst",
             category="Tables",
-            labels={"data set": "{dataset}"},
+            labels={"data set": "{dataset}{references}"},
         ),
-        md=f"{R}/tables/{{dataset}}.md",
-        tex=f"{R}/tables/{{dataset}}.tex",
-        differences=f"{R}/tables/{{dataset}}_differences.csv",
-        tests=f"{R}/tables/{{dataset}}_tests.csv",
-        left_out=f"{R}/tables/{{dataset}}_left_out.csv",
+        md=f"{R}/tables/{{dataset}}{{references}}.md",
+        tex=f"{R}/tables/{{dataset}}{{references}}.tex",
+        differences=f"{R}/tables/{{dataset}}{{references}}_differences.csv",
+        tests=f"{R}/tables/{{dataset}}{{references}}_tests.csv",
+        left_out=f"{R}/tables/{{dataset}}{{references}}_left_out.csv",
     log:
-        f"{R}/logs/tables/{{dataset}}.log",
+        f"{R}/logs/tables/{{dataset}}{{references}}.log",
     conda:
         "../envs/report.yaml"
     message:
-        "Make the table of {wildcards.dataset}"
+        "Make the table of {wildcards.dataset}{wildcards.references}"

@@ -57,8 +57,8 @@ DISPLACEMENT = f"{R}/bold/{{dataset}}/sub-{{subject}}_framewise_displacement.npy
 TRIALS = f"{R}/trials/{{dataset}}/sub-{{subject}}_trials.parquet"
 LABELS = f"{R}/trials/{{dataset}}/sub-{{subject}}_labels.parquet"
 EXCLUDED = f"{R}/trials/{{dataset}}/sub-{{subject}}_excluded.parquet"
-SCORES = f"{R}/scores/{{dataset}}.parquet"
-PAIRS = f"{R}/scores/{{dataset}}_pairs.parquet"
+SCORES = f"{R}/scores/{{dataset}}{{references}}.parquet"
+PAIRS = f"{R}/scores/{{dataset}}{{references}}_pairs.parquet"
 BEST_CAPTIONS = f"{R}/stimuli/{{dataset}}/best_captions.parquet"
 LEAKAGE = f"{R}/leakage/{{dataset}}.json"
 RELIABILITY = f"{R}/reliability/{{dataset}}.csv"
@@ -79,12 +79,6 @@ def dataset_manifest(wildcards):
     """The manifest by which a measured data set is fetched; none for data that the user provides."""
     manifest = experiment.datasets[wildcards.dataset].manifest
     return manifest_path(manifest) if manifest else []
-
-
-def description_file(wildcards):
-    """The descriptions that are the data set's captions, if they are given in a file of their own."""
-    path = experiment.datasets[wildcards.dataset].description_file
-    return path if path and experiment.captioner.kind == "given" else []
 
 
 def raw_subject(wildcards):

@@ -16,8 +16,13 @@ def of_subject(pattern):
 
 
 def of_folds(pattern):
-    """One file per fold of a data set, or per fold and subject; without a rotation, per data set."""
-    return lambda w: [path for fold in experiment.folds(w.dataset) for path in expand(pattern, dataset=fold, subject=subjects(fold))]
+    """One file per fold of a data set, or per fold and subject, of the job's references; without a rotation, per data set."""
+
+    def files(wildcards):
+        folds = [(fold, {"subject": subjects(fold), "references": wildcards.references}) for fold in experiment.folds(wildcards.dataset)]
+        return [path for fold, others in folds for path in expand(pattern, dataset=fold, **others)]
+
+    return files
 
 
 def checked(wildcards):

@@ -3,14 +3,13 @@
 
 def settings(step):
     """Return a function for the settings that a step reads (SETTINGS of its program); a changed one reruns only the steps that read it."""
-    return lambda wildcards: settings_of(step, wildcards.get("dataset"), wildcards.get("asset"))
+    return lambda wildcards: settings_of(step, *((name, wildcards.get(name)) for name in ("dataset", "asset", "references")))
 
 
 @cache
-def settings_of(step, dataset, asset):
-    """Return the settings of a step's jobs on a data set or asset as JSON, computed once instead of for each job."""
-    wildcards = {name: value for name, value in (("dataset", dataset), ("asset", asset)) if value}
-    return json.dumps(slice_of(experiment, step, wildcards), sort_keys=True)
+def settings_of(step, *wildcards):
+    """Return the settings of a step's jobs with these wildcards as JSON, computed once instead of for each job."""
+    return json.dumps(slice_of(experiment, step, {name: value for name, value in wildcards if value is not None}), sort_keys=True)
 
 
 def code(program):
@@ -34,7 +33,7 @@ def packages(program):
 
 def options(wildcards, input, output):
     """Command-line options of a job's wildcards and files; none for inputs that it does not have."""
-    values = [word for name, value in wildcards.items() for word in (f"--{name}", value)]
+    values = [word for name, value in wildcards.items() for word in ((f"--{name}", value) if value else (f"--{name}=",))]
     return values + [word for name, paths in (*named(input), *named(output)) for word in (f"--{name.replace('_', '-')}", *paths)]
 
 

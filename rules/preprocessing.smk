@@ -125,7 +125,7 @@ use rule step as pretraining_series with:
 use rule step as trials with:
     """Index a subject's trials, with labels in a separate file, so that training on target subjects cannot see them."""
     input:
-        description_file,
+        descriptions,
         script=ancient("workflow_scripts/trials.py"),
         raw=raw_subject,
         series=of_subject(SERIES),

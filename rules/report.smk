@@ -5,13 +5,13 @@ use rule step as report with:
     """Write text, tables, figures, gallery and all trials of all data sets to one self-contained page."""
     input:
         script=ancient("workflow_scripts/report.py"),
-        tables=expand(rules.tables.output.csv, dataset=DATASETS),
-        differences=expand(rules.tables.output.differences, dataset=DATASETS),
-        tests=expand(rules.tables.output.tests, dataset=DATASETS),
-        left_out=expand(rules.tables.output.left_out, dataset=DATASETS),
-        markdown=expand(rules.tables.output.md, dataset=DATASETS),
-        latex=expand(rules.tables.output.tex, dataset=DATASETS),
-        scores=expand(SCORES, dataset=FOLDS),
+        tables=of_tables(rules.tables.output.csv),
+        differences=of_tables(rules.tables.output.differences),
+        tests=of_tables(rules.tables.output.tests),
+        left_out=of_tables(rules.tables.output.left_out),
+        markdown=of_tables(rules.tables.output.md),
+        latex=of_tables(rules.tables.output.tex),
+        scores=[path for f in FOLDS for path in expand(SCORES, dataset=f, references=experiment.references(f))],
         labels=[LABELS.format(dataset=f, subject=s) for f in FOLDS for s in subjects(f)],
         frames=expand(rules.frames.output.frames, dataset=FOLDS, split="test", shard=SHARDS),
         stages=expand(f"{R}/{{stage}}/{{dataset}}/model", stage=["stage1", "stage2"], dataset=FOLDS),
@@ -21,6 +21,7 @@ use rule step as report with:
         reliability=expand(RELIABILITY, dataset=FOLDS),
         quality=expand(QUALITY, dataset=FOLDS),
         leakage=expand(LEAKAGE, dataset=FOLDS),
+        descriptions=[path for d in DATASETS for path in descriptions_of(d)],
     output:
         html=f"{R}/report.html",
     log:

@@ -54,7 +54,7 @@ use rule step as captions with:
         script=ancient("workflow_scripts/captions.py"),
         trials=of_split(TRIALS),
         labels=of_split(LABELS),
-        descriptions=description_file,
+        descriptions=given_descriptions,
         clips=[f"{R}/stimuli/{{dataset}}/{{split}}-{{shard}}_{kind}.npy" for kind in CAPTIONED],
         models=models(*CAPTIONER),
     output:

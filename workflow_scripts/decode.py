@@ -8,9 +8,9 @@ INPUTS = (
     "source_captions best_captions source_features test_labels captions_again"
 )
 SETTINGS = (
-    "datasets.*.train_subjects datasets.*.validation_subjects decoding.batch_size decoding.max_new_tokens seed video_llama.connectors "
-    "video_llama.dtype video_llama.llm video_llama.prompt video_llama.q_former.hidden_size video_llama.q_former.n_heads "
-    "video_llama.q_former.n_queries video_llama.q_former.video_layers video_llama.stop"
+    "datasets.*.description_column datasets.*.train_subjects datasets.*.validation_subjects decoding.batch_size decoding.max_new_tokens "
+    "seed video_llama.connectors video_llama.dtype video_llama.llm video_llama.prompt video_llama.q_former.hidden_size "
+    "video_llama.q_former.n_heads video_llama.q_former.n_queries video_llama.q_former.video_layers video_llama.stop"
 )
 
 

@@ -2,7 +2,10 @@
 
 from boldscribe.workflow import Config, Inputs, Output, program
 
-INPUTS = "tables differences tests left_out markdown latex scores labels frames stages sc_mbm retrieval maps reliability quality leakage"
+INPUTS = (
+    "tables differences tests left_out markdown latex scores labels frames stages sc_mbm retrieval maps reliability quality leakage "
+    "descriptions"
+)
 SETTINGS = (
     "captioner.hub_name captioner.kind captioner.revision datasets.(names) datasets.*.description_column "
     "datasets.*.description_file datasets.*.fold_of datasets.*.leave_out datasets.*.simulated datasets.*.table datasets.*.title "

@@ -18,11 +18,13 @@ SETTINGS = (
 def main(
     config: Config,
     dataset: str,
+    references: str,
     scores: Inputs,
     pairs: Inputs,
     labels: Inputs,
     excluded: Inputs,
     leakage: Inputs,
+    descriptions: Inputs,
     csv: Output,
     md: Output,
     tex: Output,
@@ -36,6 +38,7 @@ def main(
     make_tables(
         config,
         dataset,
+        references,
         scores=scores,
         pairs=pairs,
         labels=labels,

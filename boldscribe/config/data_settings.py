@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from boldscribe.config.run_choice import RunChoice, label_parts, run_label
+from boldscribe.descriptions import described_once
 from boldscribe.machinery.section import Label, Section, key
 
 RunNames = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$|^[a-z]+-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*$")]
@@ -54,8 +55,8 @@ class Dataset(Section):
     )
     description_file: str | None = key(
         None,
-        "captioner.kind 'given': table or JSON with one or several descriptions of each clip, which may be the stimulus manifest; null for "
-        "description_column (docs/captioners.md)",
+        "table or JSON with one or several descriptions of each clip by people, which may be the stimulus manifest: with captioner.kind "
+        "'given' the captions (null for description_column), with any other the references of a second table (docs/captioners.md)",
         "ours",
     )
     stimulus_manifest: str | None = key(
@@ -123,11 +124,20 @@ class Dataset(Section):
         """Folder of the videos, to which `stim_file` is relative."""
         return Path(self.stimuli_dir) if self.stimuli_dir is not None else Path(self.bids_dir) / "stimuli"
 
+    def fetches(self, path: str | None) -> bool:
+        """Return whether a file or folder is part of the data set, and fetched with it."""
+        return path is not None and self.manifest is not None and Path(path).is_relative_to(self.bids_dir or "/")
+
     @property
     def fetches_derivatives(self) -> bool:
         """Whether the ready derivatives are part of the data set, and fetched with it."""
-        inside = self.derivatives_dir is not None and Path(self.derivatives_dir).is_relative_to(self.bids_dir or "/")
-        return self.manifest is not None and inside
+        return self.fetches(self.derivatives_dir)
+
+    @property
+    def clips_described_once(self) -> str:
+        """Clips of the description file that have one description only (`described_once`); empty before the file is fetched."""
+        path = self.description_file
+        return described_once(path) if path and (Path(path).exists() or not self.fetches(path)) else ""
 
     @property
     def numbers_clips(self) -> bool:

@@ -25,7 +25,7 @@ from boldscribe.config.model_settings import (
 )
 from boldscribe.config.rotation import targets_of_folds, with_folds
 from boldscribe.config.training_settings import Decoding, Evaluation, Stage1Settings, Stage2Settings, Training
-from boldscribe.descriptions import described_once, read_descriptions
+from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS, read_descriptions
 from boldscribe.machinery.configuration import Experiment, Paths
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.section import Label
@@ -124,8 +124,13 @@ class Config(Experiment):
         """Return the names under which a data set is trained and decoded: its folds, or its own name."""
         return list(targets_of_folds(dataset, self.datasets[dataset]))
 
-    def impossible(self, dataset: str) -> dict[str, str]:
-        """Return the requested controls that a data set cannot have: name → reason. Its folds have the same controls."""
+    def references(self, dataset: str) -> list[str]:
+        """Return what a data set's texts are scored against: captions, and people's sentences if it has a file of them besides."""
+        beside = self.captioner.kind != "given" and self.datasets[self.whole(dataset)].description_file is not None
+        return [CAPTIONS, DESCRIPTIONS] if beside else [CAPTIONS]
+
+    def impossible(self, dataset: str, references: str = CAPTIONS) -> dict[str, str]:
+        """Return the requested controls that a data set cannot have beside references: name → reason. Its folds have the same controls."""
         design = self.datasets[self.whole(dataset)]
         reasons = {
             name: "the model itself is trained so" for name, condition in CONDITIONS.items() if condition.bridge == self.stage2.adaptation
@@ -133,15 +138,26 @@ class Config(Experiment):
         if min(map(len, targets_of_folds(dataset, design).values())) < 2:
             reasons["wrongsubject"] = "there is one target subject" + (" in a fold" if design.leave_out else "")
         if design.description_column is None:
-            reasons["human"] = "the data set has no descriptions of its clips (description_column)"
+            reasons |= _without_column(design, self.references(dataset), references)
         if self.captioner.kind == "given":
             reasons |= _without_captioner(design)
         return {name: reasons[name] for name in self.decoding.asked_for if name in reasons}
 
-    def conditions(self, dataset: str) -> list[str]:
-        """Return the model and the data set's controls in the order of `CONDITIONS`, which is also that of the tables."""
-        wanted = {"model", *self.decoding.asked_for} - self.impossible(dataset).keys()
+    def conditions(self, dataset: str, references: str = CAPTIONS) -> list[str]:
+        """Return the model and the data set's controls in the order of `CONDITIONS`, which is also that of the tables.
+
+        Those beside captions include those beside people's sentences, and are the ones that are decoded.
+        """
+        wanted = {"model", *self.decoding.asked_for} - self.impossible(dataset, references).keys()
         return [name for name in CONDITIONS if name in wanted]
+
+
+def _without_column(design: Dataset, possible: Iterable[str], references: str) -> dict[str, str]:
+    """Return whether the events' lack of descriptions leaves `human` without a text, or without one that is not the reference."""
+    if DESCRIPTIONS not in possible:
+        return {"human": "the data set has no descriptions of its clips (description_column)"}
+    once = design.clips_described_once if references == DESCRIPTIONS else ""
+    return {"human": f"{once}, which is the reference"} if once else {}
 
 
 def _without_captioner(design: Dataset) -> dict[str, str]:
@@ -151,7 +167,7 @@ def _without_captioner(design: Dataset) -> dict[str, str]:
             "captioner": "the captions are given, one for each trial",
             "human": "the data set's descriptions are the references themselves",
         }
-    once = described_once(design.description_file)
+    once = design.clips_described_once
     return {"captioner": f"the captions are given, and {once}"} if once else {}
 
 
@@ -221,20 +237,19 @@ def check_experiment(config: Config) -> None:
 
 
 def _description_problems(config: Config) -> list[str]:
-    """Find data sets whose captions are to be given, but are not."""
-    if config.captioner.kind != "given":
-        return []
+    """Find data sets whose captions are to be given, but are not, and files of descriptions that cannot be read."""
     problems = []
     for name in config.whole_datasets:
         design = config.datasets[name]
-        if design.description_file is None and design.description_column is None:
+        if config.captioner.kind == "given" and design.description_file is None and design.description_column is None:
             problems.append(
                 f"datasets.{name}: found neither description_file nor description_column, expected one of them, since captioner.kind is "
                 "'given'; name it, or choose another captioner"
             )
-        if design.description_file is not None:
+        path = design.description_file
+        if path is not None and (Path(path).exists() or not design.fetches(path)):
             try:
-                read_descriptions(design.description_file)
+                read_descriptions(path)
             except UserError as error:
                 problems.append(str(error))
     return problems

@@ -56,7 +56,7 @@ def locate_dataset(dataset: Dataset) -> dict[str, Any]:
 
 
 def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
-    """Return `locate_dataset`'s content and a digest of each file that this run did not make: raw data, ready derivatives.
+    """Return `locate_dataset`'s content and a digest of each file that this run did not make: raw data, descriptions, derivatives.
 
     Raises:
         UserError: see `locate_dataset`.
@@ -65,6 +65,8 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
     folders = [] if design.simulated else [design.bids_dir, *([design.stimuli_dir] if design.stimuli_dir else [])]
     if config.preprocessing.reads_derivatives and design.derivatives_dir:
         folders.append(design.derivatives_dir)
+    about_clips = [path for path in sorted(design.annotations) if path.is_file()]
+    folders += [str(path) for path in about_clips if not any(path.absolute().is_relative_to(Path(f).absolute()) for f in folders)]
     return locate_dataset(design) | {"manifest": manifest(*folders)}
 
 

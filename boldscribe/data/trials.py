@@ -13,7 +13,7 @@ import pandas as pd
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.checked import Checked, read_checked
-from boldscribe.data.described import described
+from boldscribe.data.described import describe, described
 from boldscribe.data.events import renamed, run_events, stimulus_events, within_run
 from boldscribe.data.placement import displacement_path
 from boldscribe.data.presentations import REPEATS
@@ -86,6 +86,7 @@ def write_trials(
         rows += _run_trials(config, run, design, events[run["run"]], findings, displacement)
     if not rows:
         raise UserError(f"{design.bids_dir}/sub-{subject}", "events: found no trial in any run, expected some; correct the events")
+    describe(config, dataset, rows)
     for trial, has_caption in zip(rows, described(config, design, rows), strict=True):
         trial["role"], trial["described"] = role(design, subject, trial["run"]), has_caption
     table = pd.DataFrame(rows)

@@ -6,8 +6,8 @@ knows p. Moreover, max p <= sqrt(sum p^2), where the sum is the probability that
 By Jensen's inequality, the mean of these bounds over trials is at most the square root of the captioner's mean agreement with itself,
 which the condition `captioner` measures. Texts that equal their references more often have been copied from them.
 
-Greedy captions have no such bound, since a perfect decoder would repeat each of them. There, an alarm is raised only if nearly all
-texts equal their references; copying into fewer texts goes undetected.
+Greedy captions have no such bound, since a perfect decoder would repeat each of them; nor have sentences by people. There, an alarm is
+raised only if nearly all texts equal their references; copying into fewer texts goes undetected.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from scipy.stats import binomtest
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
+from boldscribe.descriptions import CAPTIONS
 
 CERTAINTY = 0.998  # of exact binomial intervals (Clopper & Pearson 1934): each end is wrong in 1 of 1,000 cases
 WITHOUT_BOUND = 0.8  # share of equal texts above which an alarm is raised if the captioner is greedy or its agreement is unknown
 
 
-def copying(config: Config, scores: pd.DataFrame) -> dict[str, str]:
+def copying(config: Config, scores: pd.DataFrame, references: str = CAPTIONS) -> dict[str, str]:
     """Find conditions whose texts equal their references more often than is possible without reading them: name → alarm, in words.
 
     Args:
         config: the experiment (`video_llama.do_sample`).
         scores: `condition, subject, trial, prediction, reference`.
+        references: the captions, or people's sentences, for which the captioner's agreement with itself is no bound.
     """
     equal = _spaced(scores["prediction"]) == _spaced(scores["reference"])
     # Trials with equal references may share one answer of the captioner. They count once, so that the intervals are not too narrow.
     draws = scores["reference"].nunique()
     agreement = equal[scores["condition"] == "captioner"]
-    bounded = config.video_llama.do_sample and len(agreement) > 0
+    bounded = references == CAPTIONS and config.video_llama.do_sample and len(agreement) > 0
     limit = sqrt(_interval(agreement.mean(), draws)[1]) if bounded else WITHOUT_BOUND
     why = (
         f"a captioner that agrees with itself in {agreement.mean():.1%} of trials allows no more than {limit:.0%}"

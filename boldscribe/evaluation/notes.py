@@ -8,44 +8,56 @@ import pandas as pd
 
 from boldscribe.conditions import CONDITIONS, KINDS
 from boldscribe.config import Config
+from boldscribe.descriptions import CAPTIONS
 from boldscribe.evaluation.published import OF_THE_PAPER
+from boldscribe.evaluation.verdicts import NAMES_OF
 from boldscribe.models.model_names import is_miniature, language_model, video_model
 
 MARK = "†"
 
 
-def title(config: Config, dataset: str) -> str:
-    """Return number and name of a table, and whether its BOLD is simulated or measured."""
+def title(config: Config, dataset: str, against: str = CAPTIONS) -> str:
+    """Return number and name of a table, whether its BOLD is simulated or measured, and its references if they are not captions."""
     settings = config.datasets[dataset]
-    return f"Table {settings.table}. {settings.title or dataset}: {'SIMULATED' if settings.simulated else 'measured'} BOLD"
+    name = f"Table {settings.table}. {settings.title or dataset}: {'SIMULATED' if settings.simulated else 'measured'} BOLD"
+    return name if against == CAPTIONS else f"{name}, scored against sentences that people wrote"
 
 
-def notes(config: Config, dataset: str, values: pd.DataFrame, signatures: Mapping[str, str], data: str) -> list[str]:
+def notes(
+    config: Config, dataset: str, values: pd.DataFrame, signatures: Mapping[str, str], data: str, against: str = CAPTIONS
+) -> list[str]:
     """Explain the numbers, in one or two sentences each.
 
     Args:
         values: the table, whose notes explain marked values.
         signatures: how each metric was computed (`read_signatures`).
         data: which test clips source subjects saw, and what is excluded (`trials_sentence`).
+        against: the references, captions or people's sentences.
     """
+    captions = against == CAPTIONS
     return [
-        origin(config, dataset, values),
-        references(config),
+        origin(config, dataset, values) if captions else bold(config, dataset),
+        references(config) if captions else people(config, dataset),
         data,
         *intervals(config, dataset),
         *tests(config),
-        *conditions(config, dataset),
-        *metrics(config, signatures),
+        *conditions(config, dataset, against),
+        *metrics(config, signatures, against),
         *(f"{MARK} {note}." for note in dict.fromkeys(values["note"].dropna()) if note),
     ]
+
+
+def bold(config: Config, dataset: str) -> str:
+    """State whether the BOLD is simulated or measured."""
+    if config.datasets[dataset].simulated:
+        return f"The BOLD is simulated (signal at {config.simulation.snr:g} times the default): no brain was measured."
+    return "The BOLD was measured."
 
 
 def origin(config: Config, dataset: str, values: pd.DataFrame) -> str:
     """State whether the BOLD is simulated or measured, and whether published values in the table can be compared with ours."""
     simulated, small = config.datasets[dataset].simulated, is_miniature(config.video_llama)
-    sentences = ["The BOLD was measured."]
-    if simulated:
-        sentences = [f"The BOLD is simulated (signal at {config.simulation.snr:g} times the default): no brain was measured."]
+    sentences = [bold(config, dataset)]
     if not values["condition"].isin(OF_THE_PAPER).any():
         sentences.append("The paper has no values of these data.")
     elif simulated:
@@ -70,6 +82,16 @@ def references(config: Config) -> str:
     if own and not is_miniature(config.video_llama):
         return written
     return f"{written} The paper's references are Video-LLaMA's: its scores and these are not comparable."
+
+
+def people(config: Config, dataset: str) -> str:
+    """State whose sentences the references are, and that the paper's values are against others."""
+    return (
+        f"The references are sentences that people wrote ({config.datasets[dataset].description_file}), one drawn for each clip. The same "
+        f"decoded texts stand in the other table, against captions by {author(config)}, which also wrote the captions that were learnt: "
+        "here the author of the references taught nothing. The paper's references are Video-LLaMA's: its scores and these are not "
+        "comparable, and none is shown."
+    )
 
 
 def intervals(config: Config, dataset: str) -> list[str]:
@@ -108,9 +130,9 @@ def tests(config: Config) -> list[str]:
     ]
 
 
-def conditions(config: Config, dataset: str) -> list[str]:
+def conditions(config: Config, dataset: str, against: str = CAPTIONS) -> list[str]:
     """Describe the conditions by kind; list impossible ones with reasons, and those not requested with the setting that adds them."""
-    present = config.conditions(dataset)
+    present = config.conditions(dataset, against)
     sentences = []
     for kind, what in KINDS.items():
         of_kind = [CONDITIONS[name] for name in present if CONDITIONS[name].kind == kind and kind != "model"]
@@ -118,7 +140,7 @@ def conditions(config: Config, dataset: str) -> list[str]:
             sentences.append(f"{LABELS[kind]} ({what}): " + "; ".join(f"{c.title}: {c.what}" for c in of_kind) + ".")
     if config.captioner.kind == "given" and "captioner" in present:
         sentences.append("The captions are given: the captioner's second answer is another of the data set's descriptions of the clip.")
-    missing = [f"{CONDITIONS[name].title} ({reason})" for name, reason in config.impossible(dataset).items()]
+    missing = [f"{CONDITIONS[name].title} ({reason})" for name, reason in config.impossible(dataset, against).items()]
     if missing:
         sentences.append(f"Asked for, and impossible here: {'; '.join(missing)}.")
     if others := [CONDITIONS[name].title for name in CONDITIONS if name not in {"model", *config.decoding.asked_for}]:
@@ -131,18 +153,23 @@ NOMINAL, EXPECTED = "nominal chance", "model, references permuted"
 LABELS = {"model": "Model", "null": "Null controls", "control": "Controls", "ablation": "Ablations", "ceiling": "Ceilings"}
 
 
-def metrics(config: Config, signatures: Mapping[str, str]) -> list[str]:
+def metrics(config: Config, signatures: Mapping[str, str], against: str = CAPTIONS) -> list[str]:
     """Explain how metrics were computed."""
+    names = NAMES_OF[against]
+    styled = (
+        "A text without a brain may exceed it: the candidates are captions of all instructions, and the style of a text tells its own. "
+        if against == CAPTIONS
+        else ""
+    )
     embedded = config.evaluation.bertscore_model == "embedded"
     small = ["BERTScore is by all-MiniLM-L6-v2, a small encoder whose values do not compare with those of others."] if embedded else []
     return [
         *small,
         *(f"{name}: {signature}." for name, signature in signatures.items()),
-        "SacreBLEU is corpus-level per subject; all else are means over trials. Identification: the caption of the clip found among the "
-        "distinct captions of the subject's test clips (top-1), or against others (n-way), by the cosine of sentence embeddings; ties "
-        "are shared.",
-        f"'{NOMINAL}' of identification is 1 in the number of candidates. A text without a brain may exceed it: the candidates are "
-        "captions of all instructions, and the style of a text tells its own. "
+        f"SacreBLEU is corpus-level per subject; all else are means over trials. Identification: the {names[:-1]} of the clip found "
+        f"among the distinct {names} of the subject's test clips (top-1), or against others (n-way), by the cosine of sentence embeddings; "
+        "ties are shared.",
+        f"'{NOMINAL}' of identification is 1 in the number of candidates. {styled}"
         f"'{EXPECTED}' is what style earns: the mean of the model's scores when the references of the trials of an instruction are "
         "permuted.",
     ]

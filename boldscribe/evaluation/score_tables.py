@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from boldscribe.evaluation.statistics import Floats, metrics_of, trial_statistics
 from boldscribe.machinery.errors import UserError
 
-# In the metadata of the scores' schema; the second only if there are any.
-SIGNATURES, WARNINGS = b"signatures", b"warnings"
+# In the metadata of the scores' schema; the others only if there are any.
+SIGNATURES, WARNINGS, LEFT_OUT = b"signatures", b"warnings", b"left out"
 # Pairs are stored in single precision.
 ROUNDING = 1e-3
 AGAIN = "run the scores stage again"
@@ -133,5 +134,13 @@ def read_signatures(path: Path) -> dict[str, str]:
 
 def read_warnings(paths: Sequence[Path]) -> list[str]:
     """Read from tables of scores what their reader must know of the references (`warnings_of`), each warning once."""
-    stored = [(pq.read_schema(path).metadata or {}).get(WARNINGS, b"[]") for path in paths]
-    return list(dict.fromkeys(warning for warnings in stored for warning in json.loads(warnings)))
+    return list(dict.fromkeys(_told(paths, WARNINGS)))
+
+
+def read_left_out(paths: Sequence[Path]) -> list[pd.DataFrame]:
+    """Read from tables of scores which test trials have no reference (`against_people`): a table, or none if there are no such trials."""
+    return [pd.DataFrame(found)] if (found := _told(paths, LEFT_OUT)) else []
+
+
+def _told(paths: Sequence[Path], name: bytes) -> list[Any]:
+    return [entry for path in paths for entry in json.loads((pq.read_schema(path).metadata or {}).get(name, b"[]"))]

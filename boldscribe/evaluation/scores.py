@@ -1,4 +1,4 @@
-"""Scores of decoded texts against the video model's captions (paper 4.2): for each trial, and for all pairs that a permutation forms."""
+"""Scores of decoded texts against their references (paper 4.2): for each trial, and for all pairs that a permutation forms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from boldscribe.evaluation.decoded import read_decoded
 from boldscribe.evaluation.identification import columns as identification_columns
 from boldscribe.evaluation.identification import identification
 from boldscribe.evaluation.metrics import METRICS
-from boldscribe.evaluation.score_tables import SIGNATURES, WARNINGS
+from boldscribe.evaluation.people import against_people
+from boldscribe.evaluation.score_tables import LEFT_OUT, SIGNATURES, WARNINGS
 from boldscribe.evaluation.sentences import sentence_vectors
 from boldscribe.evaluation.signatures import metric_signatures
 from boldscribe.machinery.files import atomic
@@ -127,6 +128,7 @@ def write_scores(
     models_dir: Path,
     scores: Path,
     pairs: Path,
+    described: str | None = None,
 ) -> None:
     """Score the decoded texts of all conditions and subjects of a data set.
 
@@ -138,11 +140,14 @@ def write_scores(
         scores: output table, one row per condition, subject and trial: `condition, subject, trial, instruction, prediction,
             reference` and `statistics_columns` (docs/data.md); `read_signatures` reads from it how the metrics were computed.
         pairs: output table, one row per pair: `condition, subject, trial, other` and `statistics_columns`, as float32.
+        described: the data set, if people's sentences about its clips are the references instead of the captions.
 
     Raises:
-        UserError: files do not match each other, see `read_decoded`; an encoder is missing.
+        UserError: files do not match each other, see `read_decoded`; an encoder is missing; see `against_people`.
     """
-    texts = read_decoded(decoded, captions)
+    texts, left_out = read_decoded(decoded, captions), pd.DataFrame()
+    if described:
+        texts, left_out = against_people(config, described, texts, captions)
     references = {str(s): t["reference"].tolist() for s, t in texts.drop_duplicates(["subject", "trial"]).groupby("subject")}
     bert_score = load_bert_score(config.evaluation, models_dir)
     encoder, ways = SentenceEncoder(models_dir / "sentence_encoder"), config.evaluation.identification_ways
@@ -151,7 +156,9 @@ def write_scores(
     statistics = statistics_columns(ways)
     own = table[table["trial"] == table["other"]]
     told: dict[bytes, Any] = {SIGNATURES: metric_signatures(bert_score, models_dir / "sentence_encoder")}
-    if warnings := warnings_of(captions):
+    if described:
+        told[LEFT_OUT] = left_out.to_dict("records")
+    elif warnings := warnings_of(captions):
         told[WARNINGS] = warnings
     _write(own[[*TRIAL, "instruction", *PAIR, *statistics]], scores, told)
     _write(table[[*TRIAL, "other", *statistics]].astype(dict.fromkeys(statistics, np.float32)), pairs, {})

@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from boldscribe.config import Config
+from boldscribe.descriptions import CAPTIONS
 from boldscribe.evaluation.comparisons import CHANCE, DIFFERENCES, TESTS, difference_cells, judged, permutation_cells, value_cells
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.latex import latex
@@ -19,7 +20,7 @@ from boldscribe.evaluation.metrics import METRICS, WAYS, in_order
 from boldscribe.evaluation.notes import notes, title
 from boldscribe.evaluation.permutation import permuted_scores
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
-from boldscribe.evaluation.score_tables import Subject, read_scores, read_signatures, read_subjects, read_warnings
+from boldscribe.evaluation.score_tables import Subject, read_left_out, read_scores, read_signatures, read_subjects, read_warnings
 from boldscribe.evaluation.statistics import Floats, metrics_of, rows
 from boldscribe.evaluation.trials_used import trials_sentence
 from boldscribe.evaluation.typeset import Page, markdown
@@ -35,6 +36,8 @@ VALUES = [
 def make_tables(
     config: Config,
     dataset: str,
+    references: str = CAPTIONS,
+    /,
     *,
     scores: Sequence[Path],
     pairs: Sequence[Path],
@@ -52,6 +55,7 @@ def make_tables(
     Args:
         config: the experiment.
         dataset: its label.
+        references: what the scores were computed against: captions, beside which stand the published values, or people's sentences.
         scores: per-trial scores of all target subjects and conditions; in a rotation, of each fold.
         pairs: the same scores for each text against the reference of each trial of the same subject and instruction.
         labels: clips of all subjects' trials, to report which of them source subjects also saw.
@@ -63,41 +67,41 @@ def make_tables(
         md, tex: the paper's layout, as Markdown and LaTeX.
         differences: model minus control with both intervals, effect size (d_z) and share of trials won, one per line: `DIFFERENCES`.
         tests: permutation tests of the model against each control, and of each condition against chance: the columns `TESTS`.
-        left_out: the excluded trials, one per line.
+        left_out: the excluded trials, one per line; those without a reference have no run.
 
     Raises:
         UserError: scores or pairs of a subject or condition are missing or given twice, or conditions have different trials.
     """
-    conditions, subjects = config.conditions(dataset), config.datasets[dataset].targets
+    conditions, subjects = config.conditions(dataset, references), config.datasets[dataset].targets
     table = read_scores(scores, subjects, conditions)
     metrics = metrics_of(table.columns)
     names = {f"Subject-{i}": subject for i, subject in enumerate(subjects, 1)} | {"Total": ""}
     own = read_subjects(pairs, table, subjects, conditions)
     measured, contrasts = bootstrap_rows(config, dataset, names, own, conditions, metrics)
     tested = judged(permutation_rows(config, dataset, names, own, conditions, metrics), contrasts, config.evaluation.significance)
-    copied = copying(config, table)
-    raised = alarms(tested) | copied
+    copied = copying(config, table, references)
+    raised = alarms(tested, references) | copied
     unfit = [f"{ALARM}: {warning}" for warning in read_warnings(scores)]
     for alarm in [*unfit, *raised.values()]:
-        logging.getLogger(__name__).warning("%s: %s", dataset, alarm)
+        logging.getLogger(__name__).warning("%s%s: %s", dataset, references, alarm)
     measured["note"] = [raised.get(c, "") if row == "Total" else "" for c, row in zip(measured["condition"], measured["row"], strict=True)]
 
-    published = published_scores(config.datasets[dataset].table)
+    published = published_scores(config.datasets[dataset].table)[: None if references == CAPTIONS else 0]
     values = pd.concat([measured, _chance(table, names, metrics), published], ignore_index=True).assign(dataset=dataset)
     order = list(dict.fromkeys([*in_order([*METRICS, *metrics]), *metrics]))
     values = _sorted(values, condition=[*conditions, CHANCE, PUBLISHED, RECOMPUTED, PRINTED], metric=order)
     values["subject"] = values["row"].map(names)
     values["n_trials"] = values["n_trials"].astype("Int64")
 
-    left_out_table = pd.concat([pd.read_parquet(p) for p in excluded], ignore_index=True)
+    left_out_table = pd.concat([*(pd.read_parquet(p) for p in excluded), *read_left_out(scores)], ignore_index=True)
     data = trials_sentence(config, dataset, labels, table, left_out_table)
     page = Page(
-        title(config, dataset),
-        [*(f"{alarm}." for alarm in [*unfit, *copied.values()]), *verdicts(config, tested)],
+        title(config, dataset, references),
+        [*(f"{alarm}." for alarm in [*unfit, *copied.values()]), *verdicts(config, tested, references)],
         values,
         contrasts,
         tested,
-        notes(config, dataset, values, read_signatures(scores[0]), data),
+        notes(config, dataset, values, read_signatures(scores[0]), data, references),
     )
     # six digits preserve a small p; no other number needs more than four decimals
     for path, frame, digits in (
@@ -112,7 +116,7 @@ def make_tables(
             frame.assign(**in_words).to_csv(part, index=False, float_format=digits, lineterminator="\n")
     with atomic(left_out) as part:
         left_out_table.to_csv(part, index=False, lineterminator="\n")
-    for path, text in ((md, markdown(page)), (tex, latex(page, dataset))):
+    for path, text in ((md, markdown(page)), (tex, latex(page, f"{dataset}{references}"))):
         with atomic(path) as part:
             part.write_text(text)
 

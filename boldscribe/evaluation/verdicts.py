@@ -8,10 +8,12 @@ import pandas as pd
 
 from boldscribe.conditions import CONDITIONS, Kind
 from boldscribe.config import Config
+from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS
 from boldscribe.evaluation.comparisons import ANY, CHANCE
 
 ALARM = "ALARM"
-UNFIT = "the references do not describe the clips"
+UNFIT = {CAPTIONS: "the references do not describe the clips", DESCRIPTIONS: "the captions or people's sentences do not describe the clips"}
+NAMES_OF = {CAPTIONS: "captions", DESCRIPTIONS: "sentences"}  # what references are called
 NOUNS: dict[Kind, str] = {"null": "null controls", "control": "other controls", "ablation": "other trainings", "ceiling": "ceilings"}
 
 
@@ -20,7 +22,7 @@ def p_text(p: float) -> str:
     return f"{p:.2g}"
 
 
-def alarms(tests: pd.DataFrame) -> dict[str, str]:
+def alarms(tests: pd.DataFrame, references: str = CAPTIONS) -> dict[str, str]:
     """Return an alarm for each condition whose texts contradict its kind, all subjects together: condition → alarm.
 
     A null control knows nothing of the clips and must not tell them apart. A ceiling saw the clips: its texts must identify them, and
@@ -28,6 +30,7 @@ def alarms(tests: pd.DataFrame) -> dict[str, str]:
 
     Args:
         tests: the columns `TESTS`.
+        references: what the texts were scored against, captions or people's sentences.
     """
     of_total = tests[tests["row"] == "Total"]
     against_chance = of_total[of_total["against"] == CHANCE]
@@ -45,12 +48,13 @@ def alarms(tests: pd.DataFrame) -> dict[str, str]:
         if not own["beats"].any():
             raised[str(ceiling)] = (
                 f"{ALARM}: {name} saw the clips, but its texts do not identify them above chance (p = {p_text(own['p_holm'].min())} after "
-                f"Holm): {UNFIT}, or there are too few trials to tell: read some references next to their clips before you believe a number"
+                f"Holm): {UNFIT[references]}, or there are too few trials to tell: read some references next to their clips before you "
+                "believe a number"
             )
         elif lost["beats"].any():
             raised[str(ceiling)] = (
                 f"{ALARM}: the model identifies the clips better than {name}, which saw them (p = {p_text(lost['p_holm'].min())} after "
-                f"Holm): {UNFIT}: read some references next to their clips before you believe a number"
+                f"Holm): {UNFIT[references]}: read some references next to their clips before you believe a number"
             )
     return raised
 
@@ -61,15 +65,16 @@ def _identification(tests: pd.DataFrame) -> pd.DataFrame:
     return of_clips if len(of_clips) else tests[tests["metric"] == ANY]
 
 
-def verdicts(config: Config, tests: pd.DataFrame) -> list[str]:
+def verdicts(config: Config, tests: pd.DataFrame, references: str = CAPTIONS) -> list[str]:
     """Summarise all subjects together: alarms, the model against chance, and against the controls of each kind."""
     of_total = tests[tests["row"] == "Total"]
     overall = of_total[of_total["metric"] == ANY]
     against_chance = overall[(overall["condition"] == "model") & (overall["against"] == CHANCE)].iloc[0]
+    own = f"the {NAMES_OF[references]} of their own clips"
     apart = "tells" if against_chance["beats"] else "does not tell"
     sentences = [
-        *(f"{alarm}." for alarm in alarms(tests).values()),
-        f"The model {apart} trials apart: its texts {'fit' if against_chance['beats'] else 'do not fit'} the captions of their own clips "
+        *(f"{alarm}." for alarm in alarms(tests, references).values()),
+        f"The model {apart} trials apart: its texts {'fit' if against_chance['beats'] else 'do not fit'} {own} "
         f"better than those of other clips of the same instruction (p = {p_text(against_chance['p'])}, {config.evaluation.permutations:,} "
         "permutations, largest of all scores).",
     ]

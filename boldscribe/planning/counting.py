@@ -126,6 +126,6 @@ def _of_training(config: Config, dataset: str, design: Design) -> Units:
         "fmri_tokens": {"trial": encoded, "array MB": encoded * widths.n_queries * widths.hidden_size * 2 / 1e6},
         "stage2": {"trial": len(need.bridges) * s2.steps * s2.batch_size * s2.accumulate},
         "decode": {"token": written * design.trials["test"] * config.decoding.max_new_tokens},
-        "scores": {"text": design.trials["test"] * len(conditions)},
+        "scores": {"text": design.trials["test"] * sum(len(config.conditions(dataset, r)) for r in config.references(dataset))},
         **{stage: {"trial": design.trials["test"]} for stage in ("retrieval", "information_map")},
     }

@@ -89,7 +89,7 @@ def fitting_holdout(clips: int) -> float:
 
 def _description_problems(config: Config, name: str) -> list[str]:
     design = config.datasets[name]
-    if config.captioner.kind != "given" or design.simulated:
+    if (config.captioner.kind != "given" and design.description_file is None) or design.simulated:
         return []
     from boldscribe.data.described import description_problems
     from boldscribe.data.event_checks import described_events, read_all_events

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from boldscribe import __version__
 from boldscribe.conditions import KINDS
 from boldscribe.config import Config
+from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS
 from boldscribe.evaluation.copying import copying
 from boldscribe.evaluation.metrics import title_of
 from boldscribe.evaluation.notes import LABELS, author, notes, references, title
@@ -47,6 +48,8 @@ CITATION = (
 LARGEST = 20_000_000  # bytes of a page
 LARGEST_TRIALS = 9_000_000  # bytes of these for the trials of all data sets
 STATIC_ROWS = 5_000  # trials of all data sets that a page lists for readers without JavaScript
+
+PEOPLE = "Scores against people's sentences"
 
 Files = Mapping[str, Sequence[Path]]
 
@@ -136,6 +139,7 @@ def write_report(config: Config, files: Files, output: Path) -> None:
         citation=CITATION,
         version=__version__,
         style=css_colours() + style,
+        people_title=PEOPLE,
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -148,37 +152,25 @@ def write_report(config: Config, files: Files, output: Path) -> None:
 def _section(config: Config, results: Results, record: Audited) -> dict[str, Any]:
     """Collect the page's content for one data set."""
     name, n_datasets = results.dataset, len(config.whole_datasets)
-    names = {"tables": ".csv", "differences": "_differences.csv", "tests": "_tests.csv", "left_out": "_left_out.csv"}
-    paths = {kind: results.one(kind, suffix) for kind, suffix in names.items()}
+    paths = _paths(results, CAPTIONS)
     values, differences, tests, left_out = map(_read, paths.values())
     labels = results.folder("labels")
-    scored = results.of_folds("scores", ".parquet")
-    scores = pd.concat([pd.read_parquet(p) for p in scored], ignore_index=True)
+    scores = _scores(results, CAPTIONS)
     clips = pd.concat([pd.read_parquet(p) for p in labels], ignore_index=True).drop_duplicates(["subject", "trial"])
-    used = trials_sentence(config, name, labels, scores, left_out)
+    people = _compared(config, results, record, DESCRIPTIONS) if DESCRIPTIONS in config.references(name) else None
     packed = pack_trials(scores, clips, largest=LARGEST_TRIALS // n_datasets)
     if len(packed.rows) > STATIC_ROWS // n_datasets:
         packed.rows.clear()
-    label, simulated = config.datasets[name].title or name, config.datasets[name].simulated is not None
     leaked, curves = leakage(results.of_folds("leakage", ".json")), results.curves()
-    raised = [*read_warnings(scored), *alarms(tests).values(), *copying(config, scores).values()]
+    compared = _compared(config, results, record, CAPTIONS)
     section = {
+        **compared,
         "name": name,
-        "label": label,
-        "title": title(config, name),
-        "simulated": simulated,
-        "n_subjects": scores["subject"].nunique(),
-        "n_trials": packed.n_trials,
-        "alarms": [*(alarm.removeprefix(f"{ALARM}: ") for alarm in raised), *leaked.alarms],
-        "words": _words(config, label, simulated, tests),
-        "trials": used,
-        "badges": {kind: record.verdict(paths[kind]) for kind in ("tables", "tests")},
-        "columns": list(columns_of(values).values()),
-        "total": groups(values, tests, "Total"),
-        "rows": _rows(values, tests),
+        "label": config.datasets[name].title or name,
+        "simulated": config.datasets[name].simulated is not None,
+        "alarms": [*compared["alarms"], *(f"{PEOPLE}: {a}" for a in (people or {"alarms": []})["alarms"]), *leaked.alarms],
+        "people": people,
         "errors": errors_of_the_paper(values),
-        "notes": notes(config, name, values, read_signatures(scored[0]), used),
-        "files": [download(path) for path in [*paths.values(), *_texts(results)]],
         "forests": [figure for metric in shown_metrics(differences) if (figure := forest(differences, metric))],
         "identification": identification_curve(values, tests),
         "retrieval": retrieval_table(results.of_folds("retrieval", ".csv")),
@@ -194,6 +186,40 @@ def _section(config: Config, results: Results, record: Audited) -> dict[str, Any
         ],
     }
     return section | {"contents": _contents(section)}
+
+
+def _compared(config: Config, results: Results, record: Audited, references: str) -> dict[str, Any]:
+    """Collect the page's content for a table: what the texts score against captions or people's sentences, in words and numbers."""
+    name, paths, scores = results.dataset, _paths(results, references), _scores(results, references)
+    values, _, tests, left_out = map(_read, paths.values())
+    scored = results.of_folds("scores", f"{references}.parquet")
+    used = trials_sentence(config, name, results.folder("labels"), scores, left_out)
+    raised = [*read_warnings(scored), *alarms(tests, references).values(), *copying(config, scores, references).values()]
+    return {
+        "table": f"{name}{references}",
+        "title": title(config, name, references),
+        "n_subjects": scores["subject"].nunique(),
+        "n_trials": len(scores.drop_duplicates(["subject", "trial"])),
+        "alarms": [alarm.removeprefix(f"{ALARM}: ") for alarm in raised],
+        "words": _words(config, name, tests, references),
+        "trials": used,
+        "badges": {kind: record.verdict(paths[kind]) for kind in ("tables", "tests")},
+        "columns": list(columns_of(values).values()),
+        "total": groups(values, tests, "Total"),
+        "rows": _rows(values, tests),
+        "notes": notes(config, name, values, read_signatures(scored[0]), used, references),
+        "files": [download(path) for path in [*paths.values(), *_texts(results, references)]],
+    }
+
+
+def _paths(results: Results, references: str) -> dict[str, Path]:
+    """Return the CSV files of a table by kind."""
+    names = {"tables": ".csv", "differences": "_differences.csv", "tests": "_tests.csv", "left_out": "_left_out.csv"}
+    return {kind: results.one(kind, f"{references}{suffix}") for kind, suffix in names.items()}
+
+
+def _scores(results: Results, references: str) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(path) for path in results.of_folds("scores", f"{references}.parquet")], ignore_index=True)
 
 
 def _brain(results: Results) -> dict[str, Any]:
@@ -212,10 +238,13 @@ def _rows(values: pd.DataFrame, tests: pd.DataFrame) -> list[tuple[str, str, Any
     return [(row, f"sub-{ours[row]}" if row in ours else "in the paper only", groups(values, tests, row)) for row in rows]
 
 
-def _words(config: Config, label: str, simulated: bool, tests: pd.DataFrame) -> list[str]:
+def _words(config: Config, dataset: str, tests: pd.DataFrame, references: str) -> list[str]:
     """Return the test results as sentences, starting with the data set; alarms are shown elsewhere."""
-    first, *others = (sentence for sentence in verdicts(config, tests) if not sentence.startswith(ALARM))
-    return [f"On {label} ({'simulated' if simulated else 'measured'} BOLD), {first[0].lower()}{first[1:]}", *others]
+    first, *others = (sentence for sentence in verdicts(config, tests, references) if not sentence.startswith(ALARM))
+    design = config.datasets[dataset]
+    bold = "simulated" if design.simulated is not None else "measured"
+    against = ", against sentences that people wrote" if references == DESCRIPTIONS else ""
+    return [f"On {design.title or dataset} ({bold} BOLD){against}, {first[0].lower()}{first[1:]}", *others]
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -224,14 +253,17 @@ def _read(path: Path) -> pd.DataFrame:
     return table.replace({"kind": {"null control": "null"}}) if "kind" in table else table
 
 
-def _texts(results: Results) -> list[Path]:
-    """Return the Markdown and LaTeX files of the tables."""
-    return [results.one(kind, suffix) for kind, suffix in (("markdown", ".md"), ("latex", ".tex")) if results.files.get(kind)]
+def _texts(results: Results, references: str) -> list[Path]:
+    """Return the Markdown and LaTeX files of a table."""
+    kinds = (("markdown", ".md"), ("latex", ".tex"))
+    return [results.one(kind, f"{references}{suffix}") for kind, suffix in kinds if results.files.get(kind)]
 
 
 def _contents(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return anchor and title of each part of the section."""
-    parts = [("words", "Summary"), ("scores", "Scores"), ("controls", "Against each control")]
+    parts = [("words", "Summary"), ("scores", "Scores")]
+    parts += [("people", PEOPLE)] if section["people"] else []
+    parts += [("controls", "Against each control")]
     parts += [("identification", "Identification")] if section["identification"] else []
     parts += [("learning", "Learning"), ("examples", "Examples"), ("all", "All trials")]
     parts += [("brain", "Where the information is")] if section["brain"] else []

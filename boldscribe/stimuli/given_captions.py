@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.descriptions import descriptions_of
+from boldscribe.descriptions import descriptions_of, shuffled
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic
-from boldscribe.machinery.reproducible import generator
 from boldscribe.stimuli.captions import COLUMNS
 from boldscribe.stimuli.shards import clips_of_shard, records
 
@@ -54,7 +53,7 @@ def write_given_captions(
             "descriptions, and write the trials again",
         )
     drawn = [
-        _shuffled(config, dataset, texts, clip, *((subject, int(trial)) if split == "train" else ()))
+        shuffled(config, dataset, texts, clip, *((subject, int(trial)) if split == "train" else ()))
         for texts, clip, subject, trial in zip(given, table["stim_file"], table["subject"], table["trial"], strict=True)
     ]
     table["text"] = [texts[int(again)] for texts in drawn]
@@ -74,9 +73,3 @@ def _texts(config: Config, dataset: str, table: pd.DataFrame) -> list[tuple[str,
         table["stim_file"].unique(), design.description_file, design.stimulus_manifest, by_bare_name=design.numbers_clips
     )
     return [found[clip] for clip in table["stim_file"]]
-
-
-def _shuffled(config: Config, dataset: str, texts: Sequence[str], *purpose: str | int) -> list[str]:
-    """Return texts in an order that is drawn for a purpose, the same in all folds of the data set."""
-    rng = generator(config.seed, "given captions", config.whole(dataset), *purpose)
-    return [texts[i] for i in rng.permutation(len(texts))]

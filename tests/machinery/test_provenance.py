@@ -235,10 +235,13 @@ def test_raw_data_are_held_against_their_manifest(tmp_path: Path) -> None:
     raw, results = tmp_path / "raw", tmp_path / "results"
     raw.mkdir()
     (raw / "bold.nii").write_text("volumes")
+    texts = tmp_path / "texts.tsv"  # a file by itself, whose neighbours are no raw data
+    texts.write_text("words")
     (results / "fetched").mkdir(parents=True)
     write_run(Config.model_validate({"paths": {"results": str(results)}}), [ROOT / "config.yaml"], {"paths": {"results": str(results)}})
     with record(Job("fetch_dataset", results, {}, {"marker": [results / "fetched" / "had.json"]})):
-        (results / "fetched" / "had.json").write_text(json.dumps({"manifest": manifest(raw)}))
+        (results / "fetched" / "had.json").write_text(json.dumps({"manifest": manifest(raw, texts)}))
+    assert manifest_of(texts, results) == results / "fetched" / "had.json"
     stat = (raw / "bold.nii").stat()
     assert [f.verdict for f in audit(results).findings.values() if f.verdict == "tampered"] == []
     (raw / "bold.nii").write_text("Volumes")
@@ -247,6 +250,9 @@ def test_raw_data_are_held_against_their_manifest(tmp_path: Path) -> None:
     for fast in (False, True):
         found = [f for f in audit(results, fast=fast).findings.values() if f.verdict == "tampered"]
         assert [Path(f.name).name for f in found] == ["bold.nii", "more.nii"]
+    texts.unlink()
+    found = [f for f in audit(results).findings.values() if f.verdict == "tampered"]
+    assert sorted(Path(f.name).name for f in found) == ["bold.nii", "more.nii", "texts.tsv"]
 
 
 def test_the_manifest_is_found_among_those_of_others_and_their_records(tmp_path: Path) -> None:
@@ -289,7 +295,8 @@ def test_the_digest_of_a_file_is_its_own_and_that_of_an_array_holds_its_header(t
 def test_a_program_shows_a_users_mistake_without_traceback(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("sed: 1")
-    command = [sys.executable, "-m", "workflow_scripts.tables", "--config", str(config), "--dataset", "had", "--scores", "none.parquet"]
+    command = [sys.executable, "-m", "workflow_scripts.tables", "--config", str(config), "--dataset", "had", "--references="]
+    command += ["--scores", "none.parquet"]
     command += [part for name in ("csv", "md", "tex", "differences", "tests", "left-out") for part in (f"--{name}", str(tmp_path / name))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1

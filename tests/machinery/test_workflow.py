@@ -183,6 +183,22 @@ def test_given_captions_need_neither_clips_nor_models(tmp_path: Path) -> None:
     assert "rule fetch_model" not in printed and "rule video_features" not in printed
 
 
+def test_people_are_references_of_a_second_table_beside_the_captioners(tmp_path: Path) -> None:
+    table = tmp_path / "texts.tsv"
+    table.write_text("stimulus\tdescription\na\tA girl jumps.\n")
+    done = snakemake("-n", "-p", "--config", f"datasets={{urgen: {{description_file: '{table}'}}}}")
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    jobs = planned_jobs(printed)
+    assert jobs["tables"] == jobs["scores"] == 3 and jobs["decode"] == 2 * 20 + 1, "human is one of Urgen's controls, and decoded once"
+    commands = re.findall(r"python -m workflow_scripts\.(scores|tables|captions) ([^\n]+)", printed)
+    scored = {line.split("--references")[1].split()[0]: line for name, line in commands if name == "scores" and "--dataset urgen" in line}
+    assert scored.keys() == {"=", "_descriptions"}
+    assert f"--descriptions {table}" in scored["_descriptions"] and "scores/urgen_descriptions_pairs.parquet" in scored["_descriptions"]
+    assert "condition-human" in scored["="] and "condition-human" not in scored["_descriptions"], "one sentence of each clip: the reference"
+    assert not any(str(table) in line for name, line in commands if name == "captions") and str(table) not in scored["="]
+
+
 def test_training_rules_are_handed_nothing_of_target_subjects_but_unlabelled_fmri() -> None:
     for name in ("pretrain_sc_mbm", "stage1", "stage2"):
         inputs = rules()[name].split("    output:")[0]

@@ -1,6 +1,7 @@
 """Controls whose texts are captions as they are: each comes from where it should, and is the best there."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -190,3 +191,7 @@ def test_a_trial_without_description_is_named(d: SimpleNamespace) -> None:
     d.files["test_labels"] = [write(d.root, "described", described)]
     with pytest.raises(UserError, match=r"found none for 1 of 24 test trials \(sub-04 trial 13\)"):
         chosen_captions.described(d.task("human"))
+    task = d.task("human")
+    design = task.config.datasets[task.dataset].model_copy(update={"description_column": None, "description_file": "texts.tsv"})
+    task = replace(task, config=task.config.model_copy(update={"datasets": {task.dataset: design}}))
+    assert sum(not text.strip() for text in chosen_captions.described(task)) == 1, "a file may leave out a clip"

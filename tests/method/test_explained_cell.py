@@ -16,11 +16,11 @@ from tests.conftest import ROOT
 Trials = list[tuple[str, int]]  # subjects, and how many trials they have
 
 
-def make_table(folder: Path, folds: dict[str, Trials]) -> Path:
+def make_table(folder: Path, folds: dict[str, Trials], references: str = "") -> Path:
     """A table, made from scores and pairs of folds, made from the texts of two conditions."""
     change = {"paths": {"results": str(folder)}}
     write_run(Config.model_validate(change), [ROOT / "config.yaml"], change)
-    scores, pairs, csv = [], [], folder / "tables" / "had.csv"
+    scores, pairs, csv = [], [], folder / "tables" / f"had{references}.csv"
     for fold, subjects in folds.items():
         decoded = [folder / "decoded" / fold / f"condition-{c}.parquet" for c in ("model", "llm")]
         for path in decoded:
@@ -28,8 +28,8 @@ def make_table(folder: Path, folds: dict[str, Trials]) -> Path:
             with record(Job("decode", folder, {}, {"decoded": [path]}, {"dataset": fold, "condition": condition})):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(condition)
-        scores.append(folder / "scores" / f"{fold}.parquet")
-        pairs.append(folder / "scores" / f"{fold}_pairs.parquet")
+        scores.append(folder / "scores" / f"{fold}{references}.parquet")
+        pairs.append(folder / "scores" / f"{fold}{references}_pairs.parquet")
         trials = [(c, s, t) for c in ("model", "llm") for s, n in subjects for t in range(n)]
         with record(Job("scores", folder, {"decoded": decoded}, {"scores": scores[-1:], "pairs": pairs[-1:]}, {"dataset": fold})):
             scores[-1].parent.mkdir(exist_ok=True)
@@ -58,6 +58,8 @@ def test_a_cell_leads_to_the_trials_of_its_subjects_and_to_the_texts_of_its_cond
     assert "Subject-1, llm, bertscore: 50.00 [40.00, 60.00] %" in said and "3 trials scored (0, 1, 2, …)" in said
     assert "condition-llm.parquet" in said and "condition-model.parquet" not in said and "had_pairs" not in said
     assert "5 trials scored" in _said(table, "Total", "model")
+    against_people = _said(make_table(tmp_path / "people", {"had": [("05", 3)]}, "_descriptions"), "Subject-1", "llm")
+    assert "3 trials scored" in against_people and "scores/had_descriptions.parquet" in against_people and "_pairs" not in against_people
     with pytest.raises(UserError, match="found 0 cells for row 'Subject-9'"):
         explain_cell(table, "Subject-9", "bertscore")
 

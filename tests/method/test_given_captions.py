@@ -12,12 +12,13 @@ import pytest
 
 from boldscribe.config import Config, check_experiment
 from boldscribe.data.checked import Checked
-from boldscribe.data.described import described, description_problems
+from boldscribe.data.checks import raw_manifest
+from boldscribe.data.described import describe, described, description_problems
 from boldscribe.data.event_checks import RunEvents
 from boldscribe.data.placement import displacement_path
 from boldscribe.data.reasons import UNDESCRIBED
 from boldscribe.data.trials import write_trials
-from boldscribe.descriptions import descriptions_of, read_descriptions
+from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS, descriptions_of, drawn_descriptions, read_descriptions
 from boldscribe.evaluation.notes import conditions, references
 from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
@@ -45,7 +46,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_every_form_of_file_gives_the_same_texts(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(FILES[name], newline="")
-    assert descriptions_of(["a.mp4", "b.mp4", "c.mp4"], tmp_path / name) == {"a.mp4": A, "b.mp4": ("A dog.",), "c.mp4": ()}
+    assert descriptions_of(["a.mp4", "b.mp4", "c.mp4", ""], tmp_path / name) == {"a.mp4": A, "b.mp4": ("A dog.",), "c.mp4": (), "": ()}
 
 
 def test_a_quotation_mark_is_a_character_of_a_text(tmp_path: Path) -> None:
@@ -100,12 +101,12 @@ def test_a_file_that_is_missing_or_not_utf8_is_refused(tmp_path: Path) -> None:
         read_descriptions(tmp_path / "latin.tsv")
 
 
-def given(demo: Config, **dataset: Any) -> Config:
-    """The demo with given captions for one data set of three subjects."""
+def given(demo: Config, captioner: str = "given", **dataset: Any) -> Config:
+    """The demo with given captions, or those of a captioner, for one data set of three subjects."""
     values = demo.model_dump(by_alias=True)
     plain = {"simulated": None, "description_column": None, "train_subjects": ["01", "02"], "validation_subjects": ["03"]}
     values["datasets"] = {"lab": values["datasets"]["had"] | plain | dataset}
-    return Config.model_validate(merge(values, {"captioner": {"kind": "given"}}))
+    return Config.model_validate(merge(values, {"captioner": {"kind": captioner}}))
 
 
 @pytest.fixture
@@ -173,6 +174,33 @@ def test_ceilings_are_those_that_the_descriptions_allow(demo: Config, tmp_path: 
     }
 
 
+def test_beside_a_captioner_people_are_the_references_of_a_second_table(demo: Config, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps({"a": list(A), "b": ["A dog.", "A barking dog."], "c": []}))
+    config = given(demo, "video_llama", description_file=str(texts))
+    assert config.references("lab") == [CAPTIONS, DESCRIPTIONS] and given(demo, description_file=str(texts)).references("lab") == [CAPTIONS]
+    assert "human" in config.conditions("lab") and "human" in config.conditions("lab", DESCRIPTIONS)
+    trials = [{"stim_file": f"{clip}.mp4", "description": ""} for clip in "abacb"]
+    describe(as_step(config, "trials", dataset="lab", subject="01"), "lab", trials)
+    said = [trial["description"] for trial in trials]
+    assert said[3] == "" and said[0] == said[2] and said[1] == said[4], "one sentence of a clip, whatever the trial"
+    drawn = drawn_descriptions(as_step(config, "scores", dataset="lab", references=DESCRIPTIONS), "lab", ["a.mp4", "b.mp4"])
+    assert [texts[0] for texts in drawn.values()] == said[:2] and all(texts[-1] != texts[0] for texts in drawn.values())
+
+    texts.write_text(json.dumps({"a": list(A), "b": "A dog."}))
+    config = given(demo, "video_llama", description_file=str(texts))
+    assert "human" in config.conditions("lab") and "human" not in config.conditions("lab", DESCRIPTIONS)
+    assert config.impossible("lab", DESCRIPTIONS)["human"] == "1 of 2 clips have one description only, which is the reference"
+    assert "human" not in config.impossible("lab")
+    of_events = given(demo, "video_llama", description_file=str(texts), description_column="words")
+    assert "human" in of_events.conditions("lab", DESCRIPTIONS), "the events' own words are no reference"
+    trials = [{"stim_file": "a.mp4", "description": "words"}]
+    describe(of_events, "lab", trials)
+    assert trials[0]["description"] == "words"
+    with pytest.raises(UserError, match=r"absent\.json: description_file: cannot be read"):
+        check_experiment(given(demo, "video_llama", description_file=str(tmp_path / "absent.json")))
+
+
 def test_given_captions_that_are_not_given_are_refused_when_the_configuration_is_read(demo: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"datasets\.lab: found neither description_file nor description_column"):
         check_experiment(given(demo))
@@ -195,8 +223,12 @@ def test_trials_without_description_are_found_and_a_file_that_names_no_clip_is_a
         assert described(config, design, trials.to_dict("records")) == has
         assert description_problems(config, design, events) == []
     texts.write_text('{"clip 1": "A girl."}')
-    config = given(demo, description_file=str(texts))
-    assert "found no description of any of 3 clips, such as a.mp4" in description_problems(config, config.datasets["lab"], events)[0]
+    for captioner in ("given", "video_llama"):
+        config = given(demo, captioner, description_file=str(texts))
+        assert (
+            "found no description of any of 3 clips of sub-01, such as a.mp4"
+            in description_problems(config, config.datasets["lab"], events)[0]
+        )
 
 
 def test_trials_without_description_are_left_out_with_their_reason(demo: Config, tmp_path: Path) -> None:
@@ -204,6 +236,8 @@ def test_trials_without_description_are_left_out_with_their_reason(demo: Config,
     bids = write_dataset(tmp_path / "lab", subjects=3)
     (tmp_path / "texts.tsv").write_text("stimulus\tdescription\na\tA girl jumps.\nb\tn/a\n")
     paths = {"bids_dir": str(bids), "description_file": str(tmp_path / "texts.tsv"), "session": None, "adapter": "bids"}
+    listed = raw_manifest(as_step(given(demo, **paths), "fetch_dataset", dataset="lab"), "lab")["manifest"]
+    assert [entry["path"] for entry in listed[str(tmp_path / "texts.tsv")]] == ["texts.tsv"], "raw data, wherever it lies"
     config = as_step(given(demo, **paths), "trials", dataset="lab", subject="03")
     shared = {"n_volumes": 20, "duration": 40.0, "start_time": 0.0, "repetition_time": 2.0}
     series = tmp_path / "sub-03_bold.npy"

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from html import unescape
 from io import BytesIO
@@ -29,7 +30,7 @@ from boldscribe.machinery.errors import UserError
 from boldscribe.report.evidence import leakage
 from boldscribe.report.figures import PALETTE
 from boldscribe.report.gallery import examples
-from boldscribe.report.page import CITATION, write_report
+from boldscribe.report.page import CITATION, PEOPLE, write_report
 from boldscribe.report.trial_table import pack_trials
 from tests.as_step import as_step
 from tests.conftest import ROOT
@@ -243,6 +244,36 @@ def test_packed_trials_hold_what_the_scores_hold(results: Results) -> None:
     small = pack_trials(scores, labels, largest=len(packed.packed) // 2)
     assert 0 < len(small.conditions) < len(CONDITIONS) and len(small.packed) <= len(packed.packed) // 2
     assert [*(title for _, title in small.conditions), *small.left_out] == [c.title for c in CONDITIONS.values()]
+
+
+def test_a_table_against_people_stands_under_its_own_heading_and_doubles_nothing_else(few: Results, tmp_path: Path) -> None:
+    """The first table under the second one's names, without published values."""
+    config, files = few
+    described = {}
+    for kind in ("tables", "differences", "tests", "left_out", "markdown", "latex", "scores"):
+        first = files[kind][0]
+        copy = tmp_path / f"had_descriptions{first.name.removeprefix('had')}"
+        shutil.copy(first, copy)
+        described[kind] = [first, copy]
+    values = tables_of(few, "had", "tables")
+    values[~values["condition"].str.startswith("published")].to_csv(described["tables"][1], index=False)
+    (tmp_path / "texts.tsv").write_text("stimulus\tdescription\na\tA girl jumps.\n")
+    design = config.datasets["had"].model_copy(update={"description_file": str(tmp_path / "texts.tsv")})
+    config = as_step(config.model_copy(update={"datasets": {"had": design}}), "report")
+    write_report(config, {**files, **described}, tmp_path / "people.html")
+    write_report(few[0], files, tmp_path / "plain.html")
+    page, plain = ((tmp_path / f"{name}.html").read_text() for name in ("people", "plain"))
+    text = text_of(page)
+    assert f'<h3 id="had-people">{PEOPLE}</h3>'.replace("'", "&#39;") in page and 'href="#had-people"' in page and "had-people" not in plain
+    assert text.count("(simulated BOLD), against sentences that people wrote, the model") == 2, "at a glance, and under its heading"
+    assert "the sentences of their own clips" in text and f"sentences that people wrote ({tmp_path / 'texts.tsv'})" in text
+    assert 'download="had_descriptions_tests.csv"' in page and 'href="provenance.html#tables/had_descriptions.csv"' in page
+    for once in ("data-trials id=", 'class="card"', "<figure>"):
+        assert page.count(once) == plain.count(once) > 0, once
+    second = text_of(page.partition('id="had-people"')[2].partition("<h3")[0])
+    assert "Published" not in second and "LLM without brain" in second
+    with pytest.raises(UserError, match=r"found 0 files named had_descriptions\.csv"):
+        write_report(config, files, tmp_path / "people.html")
 
 
 def test_same_results_give_the_same_bytes(few: Results, tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ import pytest
 
 from boldscribe.config import Config
 from boldscribe.config.training_settings import Evaluation
-from boldscribe.evaluation.score_tables import read_signatures
+from boldscribe.data.reasons import UNDESCRIBED
+from boldscribe.descriptions import DESCRIPTIONS
+from boldscribe.evaluation.score_tables import read_left_out, read_signatures
 from boldscribe.evaluation.scores import statistics_columns, write_scores
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import sha256_of
+from tests.as_step import as_step
 
 WAYS = [2, 3, 50]
 CONFIG = Config(
@@ -70,6 +73,39 @@ def test_tables_of_a_data_set(folder: Path, encoder_models_dir: Path) -> None:
     blank = scores[(scores["prediction"] == "") & (scores["subject"] == "06")]
     np.testing.assert_allclose(blank[["identification", "identification_2way"]], [[20, 50]] * 2, err_msg="a blank text is at chance")
     assert scores["identification_50way"].isna().all() and scores["identification_3way"].notna().all()
+
+
+def test_texts_are_scored_against_a_sentence_of_each_clip_and_trials_without_one_are_left_out(
+    folder: Path, encoder_models_dir: Path
+) -> None:
+    """The model says a person's sentence in one trial: the one that the captioner's caption is not."""
+    for path in folder.glob("*_captions.parquet"):
+        table = pd.read_parquet(path)
+        table.assign(stim_file=[f"{trial}.mp4" for trial in table["trial"]]).to_parquet(path)
+    texts = folder / "texts.tsv"
+    rows = {40: "A man hits a ball.", 41: "Hair is cut.", 42: "Somebody in red.", 44: "People play."}
+    texts.write_text("stimulus\tdescription\n" + "".join(f"{clip}\t{text}\n" for clip, text in rows.items()))
+    design = {"train_subjects": ["01"], "validation_subjects": ["05", "06"], "adaptation_runs": ["01"], "test_runs": ["02"]}
+    datasets = {"lab": {**design, "description_file": str(texts)}}
+    config = as_step(
+        Config.model_validate({**CONFIG.model_dump(by_alias=True), "datasets": datasets}), "scores", dataset="lab", references=DESCRIPTIONS
+    )
+    paths = {"scores": folder / "lab.parquet", "pairs": folder / "pairs.parquet"}
+    files = {"decoded": [folder / "condition-model.parquet"], "captions": sorted(folder.glob("*_captions.parquet"))}
+    write_scores(config, **files, models_dir=encoder_models_dir, **paths, described="lab")
+    scores = pd.read_parquet(paths["scores"])
+    assert scores[["trial", "prediction", "reference"]].to_numpy().tolist()[:4] == [
+        [trial, MODEL[trial - 40], text] for trial, text in rows.items()
+    ]
+    said = scores[scores["trial"] == 40]
+    np.testing.assert_allclose(said[["bertscore", "sacrebleu_2", "rouge_l_f", "sentence_similarity", "identification"]], 100, atol=1e-3)
+    captioned = _write(folder, encoder_models_dir)[0].query("condition == 'model' and trial == 44")
+    assert (captioned["rouge_l_f"].iloc[0], scores.query("trial == 44")["rouge_l_f"].iloc[0]) == (100, 0), "other references, other scores"
+    expected = [[subject, 43, "test", UNDESCRIBED, "43.mp4"] for subject in ("05", "06")]
+    assert read_left_out([paths["scores"]])[0].to_numpy().tolist() == expected and read_left_out([folder / "scores" / "had.parquet"]) == []
+    texts.write_text("stimulus\tdescription\nx\tNo clip of the test.\n")
+    with pytest.raises(UserError, match=r"found no description of any test clip of sub-05, sub-06, such as 40\.mp4"):
+        write_scores(config, **files, models_dir=encoder_models_dir, **paths, described="lab")
 
 
 def test_pairs_are_the_scores_of_permuted_references(folder: Path, encoder_models_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """Tables: every number recomputed another way; published values, the paper's two errors, verdicts, alarms and warnings in place."""
 
+import json
 import logging
 import re
 import shutil
@@ -14,14 +15,17 @@ from sacrebleu.metrics import BLEU
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config import Config
-from boldscribe.data.reasons import BROKEN
+from boldscribe.data.reasons import BROKEN, UNDESCRIBED
 from boldscribe.data.trials import EXCLUDED_TYPES
+from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS
 from boldscribe.evaluation.published import PRINTED, PUBLISHED, RECOMPUTED, published_scores
+from boldscribe.evaluation.score_tables import LEFT_OUT
 from boldscribe.evaluation.statistics import metrics_of
 from boldscribe.evaluation.tables import make_tables
 from boldscribe.evaluation.typeset import columns_of
 from boldscribe.evaluation.verdicts import p_text
 from boldscribe.machinery.errors import UserError
+from tests.as_step import as_step
 from tests.scored import write_scored
 
 CONTROLS = ["llm", "noise", "shuffled", "trueclass"]
@@ -49,7 +53,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_scored(tmp_path_factory.mktemp("scores"), ["model", *CONTROLS], SIZES)
 
 
-def _make(config: Config, scored: tuple[Path, Path], folder: Path) -> dict[str, Path]:
+def _make(config: Config, scored: tuple[Path, Path], folder: Path, references: str = CAPTIONS) -> dict[str, Path]:
     outputs = {name: folder / f"had{suffix}.csv" for name, suffix in SUFFIXES.items()} | {e: folder / f"had.{e}" for e in ("md", "tex")}
     labels = folder / "labels.parquet"
     clips = {"01": ["a.mp4", "b.mp4"], "05": ["a.mp4"] * 30, "06": [f"{i}.mp4" for i in range(20)]}
@@ -57,7 +61,8 @@ def _make(config: Config, scored: tuple[Path, Path], folder: Path) -> dict[str, 
     pd.concat(tables).to_parquet(labels)
     left_out = pd.DataFrame([["06", "01", 20, "test", BROKEN, "frames: found 3, expected 60"]], columns=list(EXCLUDED_TYPES))
     left_out.to_parquet(folder / "excluded.parquet")
-    make_tables(config, "had", scores=[scored[0]], pairs=[scored[1]], labels=[labels], excluded=[folder / "excluded.parquet"], **outputs)
+    files = {"scores": [scored[0]], "pairs": [scored[1]], "labels": [labels], "excluded": [folder / "excluded.parquet"]}
+    make_tables(config, "had", references, **files, **outputs)
     return outputs
 
 
@@ -179,6 +184,37 @@ def test_the_page_says_what_it_is(tables: dict[str, Path], scored: tuple[Path, P
         and measured.count("66.10†") == 0
     )
     assert "impossible here: description in the data (the data set has no descriptions of its clips" in measured
+
+
+def test_a_table_against_people_names_them_and_has_no_published_value(scored: tuple[Path, Path], tmp_path: Path) -> None:
+    """The same scores, one trial of which has no sentence, with a file of one sentence for each clip."""
+    texts, trial = tmp_path / "texts.tsv", ["06", 19]
+    texts.write_text("stimulus\tdescription\na\tA girl jumps.\n")
+    config = _config(simulated=False, controls=[*CONTROLS, "human"])
+    design = config.datasets["had"].model_copy(update={"description_file": str(texts)})
+    config = as_step(config.model_copy(update={"datasets": {"had": design}}), "tables", dataset="had", references=DESCRIPTIONS)
+    without = tmp_path / "scores.parquet", tmp_path / "pairs.parquet"
+    for path, made in zip(without, scored, strict=True):
+        table = pq.read_table(made)
+        of_trial = (table["subject"].to_pandas() == trial[0]) & (table["trial"].to_pandas() == trial[1])
+        if "other" in table.column_names:
+            of_trial |= (table["subject"].to_pandas() == trial[0]) & (table["other"].to_pandas() == trial[1])
+        table = table.filter((~of_trial).to_numpy())
+        told = [{"subject": trial[0], "trial": trial[1], "role": "test", "reason": UNDESCRIBED, "detail": "19.mp4"}]
+        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, LEFT_OUT: json.dumps(told).encode()}), path)
+    outputs = _make(config, without, tmp_path, DESCRIPTIONS)
+    md, tex = outputs["md"].read_text(), outputs["tex"].read_text()
+    assert md.splitlines()[0] == "# Table 1. HAD & co: measured BOLD, scored against sentences that people wrote"
+    assert (
+        f"The references are sentences that people wrote ({texts}), one drawn for each clip" in md
+        and r"\label{tab:had_descriptions}" in tex
+    )
+    assert "its scores and these are not comparable, and none is shown" in md and "the sentences of their own clips" in md
+    assert not pd.read_csv(outputs["csv"])["condition"].str.contains("published").any() and "published" not in md + tex
+    assert "impossible here: description in the data (1 of 1 clips have one description only, which is the reference)" in md
+    assert "Of the 51 trials of target subjects 2 are left out: 1 (clip cannot be decoded), 1 (" in md
+    assert pd.read_csv(outputs["left_out"])["detail"].tolist() == ["frames: found 3, expected 60", "19.mp4"]
+    assert "captions are captions" not in md and set(pd.read_csv(outputs["csv"]).query("row == 'Total'")["n_trials"].dropna()) == {49}
 
 
 def test_latex(tables: dict[str, Path], tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def check_locked_version(files: Iterable[Path], version: str) -> None:
 
 
 def manifest(*folders: str | Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the manifest of a data set: absolute folder (without home and user) → path, digest and state of each of its files.
+    """Return the manifest of a data set: absolute folder or single file (without home and user) → path, digest and state of its files.
 
     Files that were verified when they were fetched, and are unchanged since, are not read again.
     """

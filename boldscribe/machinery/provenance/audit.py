@@ -244,9 +244,10 @@ def _raw_data(tree: Tree, file: Path, fast: bool) -> Iterator[Finding]:
     """Yield files that do not match their manifest."""
     doubtful: list[tuple[str, Path, str]] = []
     for name, entries in json.loads(file.read_text())["manifest"].items():
-        folder = restore(name)
+        place = restore(name)
         stated = {entry["path"]: entry for entry in entries}
-        there = {p.relative_to(folder).as_posix(): p for p in files_of(folder)}
+        folder = place.parent if not place.is_dir() and [*stated] == [place.name] else place  # a manifest may be of a single file
+        there = {p.relative_to(folder).as_posix(): p for p in files_of(place) if p.exists()}
         for what, names in (("is gone", stated.keys() - there.keys()), ("was added to the raw data", there.keys() - stated.keys())):
             for name in sorted(names):
                 yield Finding(name_of(folder / name, tree.results), reasons=[("tampered", what)])

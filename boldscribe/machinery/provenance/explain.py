@@ -102,7 +102,7 @@ class Lineage:
 def described(output: Output) -> str:
     """Return the line of an output: name, digest, rule and wildcards."""
     record: dict[str, Any] = output.record or {}
-    values = ", ".join(f"{k} {v}" for k, v in record["activity"]["wildcards"].items())
+    values = ", ".join(f"{k} {v}" for k, v in record["activity"]["wildcards"].items() if v)
     return f"[bold]{output.name}[/]  sha256 {record['subject']['sha256']}  [cyan]{output.rule}[/]" + (f" ({values})" if values else "")
 
 

@@ -60,9 +60,9 @@ class Job:
         return " ".join([self.rule, *self.names()])
 
     def names(self) -> list[str]:
-        """Return its wildcards as they appear in file names: `had`, `encoder-model`, `role-test`."""
+        """Return its wildcards as they appear in file names: `had`, `had_descriptions`, `encoder-model`, `role-test`."""
         values = dict(self.wildcards)
-        parts = [values[key] for key in ("dataset", "asset") if key in values]
+        parts = [values[key] + self["references"] for key in ("dataset", "asset") if key in values]
         parts += [f"sub-{values['subject']}"] if "subject" in values else []
         parts += ["-".join(values[key] for key in ("split", "shard") if key in values)] if "shard" in values else []
         return parts + [f"{key}-{values[key]}" for key in ("encoder", "bridge", "data", "role", "condition") if key in values]

@@ -13,7 +13,7 @@ from boldscribe.machinery.runs.jobs import Job
 
 TAIL = 200_000  # bytes read from a log: they hold the last attempt, unless a program writes without end
 HEADER = re.compile(
-    r"^=== (?P<rule>\w+)(?P<wildcards>(?: \w+=\S+)*)(?: \| [^|\n]+)? \| attempt (?P<attempt>\d+)"
+    r"^=== (?P<rule>\w+)(?P<wildcards>(?: \w+=\S*)*)(?: \| [^|\n]+)? \| attempt (?P<attempt>\d+)"
     r" \| (?:no Slurm|Slurm (?:job )?(?P<slurm>\w+))"
     r" \| (?P<node>[^|]*) \| (?P<time>\S+) ===\s*$",
     re.M,

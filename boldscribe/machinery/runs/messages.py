@@ -25,7 +25,7 @@ def success_message(overview: Overview, started: datetime) -> str:
     made = {o["path"] for e in entries for o in e["outputs"]}
     results = overview.results
     ends = [
-        ("tables", [f"tables/{name}.md" for name in overview.config.whole_datasets]),
+        ("tables", sorted(name for name in made if name.startswith("tables/") and name.endswith(".md"))),
         ("report", ["report.html"]),
         ("lineage", ["provenance.html"]),
     ]

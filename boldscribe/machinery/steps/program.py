@@ -220,7 +220,8 @@ def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
     """Return a job's display name, such as `decode had sub-05 condition-model`."""
     bare = ("dataset", "asset")
     short = {"subject": "sub"}
-    return " ".join([rule, *(value if name in bare else f"{short.get(name, name)}-{value}" for name, value in wildcards.items())])
+    named = (value if name in bare else f"{short.get(name, name)}-{value.lstrip('_')}" for name, value in wildcards.items() if value)
+    return " ".join([rule, *named])
 
 
 @contextmanager

@@ -11,12 +11,9 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boldscribe.machinery.errors import UserError
-
-if TYPE_CHECKING:
-    from boldscribe.config import Config
 
 # What decoded texts are scored against, as the end of the names of scores and tables: captions, or sentences that people wrote.
 CAPTIONS, DESCRIPTIONS = "", "_descriptions"
@@ -132,27 +129,6 @@ def descriptions_of(
         names = [clip, *stimuli.get(_plain(clip), []), str(video.with_suffix("")), *([video.stem] if by_bare_name else [])]
         texts[clip] = _first(names, found)
     return texts
-
-
-def shuffled(config: Config, dataset: str, texts: Sequence[str], *purpose: str | int) -> list[str]:
-    """Return texts in an order that is drawn for a purpose with the seed, the same in all folds of the data set."""
-    from boldscribe.machinery.reproducible import generator  # numpy
-
-    rng = generator(config.seed, "given captions", config.whole(dataset), *purpose)
-    return [texts[i] for i in rng.permutation(len(texts))]
-
-
-def drawn_descriptions(config: Config, dataset: str, clips: Iterable[str]) -> dict[str, list[str]]:
-    """Return clip → its descriptions in the file, in an order that is drawn for the clip, not for a trial.
-
-    The condition `human` says the first. The last is the reference: another one, where the clip has two.
-
-    Raises:
-        UserError: see `read_descriptions`.
-    """
-    design = config.datasets[dataset]
-    found = descriptions_of(clips, str(design.description_file), design.stimulus_manifest, by_bare_name=design.numbers_clips)
-    return {clip: shuffled(config, dataset, texts, clip) for clip, texts in found.items()}
 
 
 def _first(names: Sequence[str], found: Descriptions) -> tuple[str, ...]:

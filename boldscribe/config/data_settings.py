@@ -9,23 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from boldscribe.config.run_choice import RunChoice, label_parts, run_label
-from boldscribe.descriptions import described_once
+from boldscribe.config.simulation_settings import SimulatedDesign
 from boldscribe.machinery.section import Label, Section, key
 
 RunNames = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$|^[a-z]+-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*$")]
 ANNOTATIONS = "derivatives/stimuli_metadata/annotations.json"  # of BOLD Moments, below its root
 LONG_NAMES = {"direction": "dir", "acquisition": "acq", "reconstruction": "rec", "resolution": "res", "ceagent": "ce"}
-
-
-class SimulatedDesign(Section):
-    """A raw BIDS data set written by the simulator instead of a measured one."""
-
-    subjects: int = key(6, "number of subjects", "ours", ge=2)
-    runs: int = key(2, "runs per subject", "ours", ge=2)
-    trials_per_run: int = key(48, "trials per run", "ours", ge=1)
-    shared_clips: bool = key(
-        False, "true if all subjects see the same clips (as in Urgen); false if only one subject sees each clip (as in HAD)", "ours"
-    )
 
 
 class Dataset(Section):
@@ -134,12 +123,6 @@ class Dataset(Section):
         return self.fetches(self.derivatives_dir)
 
     @property
-    def clips_described_once(self) -> str:
-        """Clips of the description file that have one description only (`described_once`); empty before the file is fetched."""
-        path = self.description_file
-        return described_once(path) if path and (Path(path).exists() or not self.fetches(path)) else ""
-
-    @property
     def numbers_clips(self) -> bool:
         """Whether a clip's number, its file name without folder and ending, names it throughout."""
         return self.adapter == "bold_moments"
@@ -229,19 +212,6 @@ class PretrainingSet(Section):
     def choice(self) -> RunChoice:
         """The runs of the data set. HCP has each run in two phase directions."""
         return RunChoice((self.task,), (self.session,), ("acq", "dir"))
-
-
-class Simulation(Section):
-    """Simulated BOLD, shared by all simulated data sets."""
-
-    snr: float = key(1.0, "amplitude of the clip responses relative to the default; 0 for BOLD without signal", "ours", ge=0)
-    repetition_time: float = key(2.0, "TR (s)", "data sets", gt=0)
-    stimulus_onset_asynchrony: float = key(6.0, "time between clip onsets (s)", "ours", gt=0)
-    voxel_size: float = key(4.5, "BOLD voxel edge in scanner space (mm)", "ours", gt=0)
-    t1w_voxel_size: float = key(2.0, "T1w voxel edge (mm)", "ours", gt=0)
-    clip_seconds: float = key(2.0, "length of a rendered clip (s)", "data sets", gt=0)
-    clip_fps: int = key(8, "frames per second of a rendered clip", "ours", ge=1)
-    clip_size: int = key(224, "edge of a rendered frame (pixels)", "ours", ge=32)
 
 
 FMRIPREP = ("apptainer", "docker", "bare")  # engines that run it

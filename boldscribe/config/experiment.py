@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from boldscribe.conditions import CONDITIONS
 from boldscribe.config.brain_size import LARGEST_LOSS, fitting_grid, share_outside
-from boldscribe.config.data_settings import Bold, Dataset, Preprocessing, PretrainingSet, Simulation, Stimuli
+from boldscribe.config.ceilings import without_captioner, without_column
+from boldscribe.config.data_settings import Bold, Dataset, Preprocessing, PretrainingSet, Stimuli
 from boldscribe.config.model_settings import (
     AdaptorSettings,
     CaptionerSettings,
@@ -24,6 +25,7 @@ from boldscribe.config.model_settings import (
     VideoLlamaSettings,
 )
 from boldscribe.config.rotation import targets_of_folds, with_folds
+from boldscribe.config.simulation_settings import Simulation
 from boldscribe.config.training_settings import Decoding, Evaluation, Stage1Settings, Stage2Settings, Training
 from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS, read_descriptions
 from boldscribe.machinery.configuration import Experiment, Paths
@@ -138,9 +140,9 @@ class Config(Experiment):
         if min(map(len, targets_of_folds(dataset, design).values())) < 2:
             reasons["wrongsubject"] = "there is one target subject" + (" in a fold" if design.leave_out else "")
         if design.description_column is None:
-            reasons |= _without_column(design, self.references(dataset), references)
+            reasons |= without_column(design, self.references(dataset), references)
         if self.captioner.kind == "given":
-            reasons |= _without_captioner(design)
+            reasons |= without_captioner(design)
         return {name: reasons[name] for name in self.decoding.asked_for if name in reasons}
 
     def conditions(self, dataset: str, references: str = CAPTIONS) -> list[str]:
@@ -150,25 +152,6 @@ class Config(Experiment):
         """
         wanted = {"model", *self.decoding.asked_for} - self.impossible(dataset, references).keys()
         return [name for name in CONDITIONS if name in wanted]
-
-
-def _without_column(design: Dataset, possible: Iterable[str], references: str) -> dict[str, str]:
-    """Return whether the events' lack of descriptions leaves `human` without a text, or without one that is not the reference."""
-    if DESCRIPTIONS not in possible:
-        return {"human": "the data set has no descriptions of its clips (description_column)"}
-    once = design.clips_described_once if references == DESCRIPTIONS else ""
-    return {"human": f"{once}, which is the reference"} if once else {}
-
-
-def _without_captioner(design: Dataset) -> dict[str, str]:
-    """Return the ceilings that given captions leave none of: another caption of the clip, and a description that is not the reference."""
-    if design.description_file is None:
-        return {
-            "captioner": "the captions are given, one for each trial",
-            "human": "the data set's descriptions are the references themselves",
-        }
-    once = design.clips_described_once
-    return {"captioner": f"the captions are given, and {once}"} if once else {}
 
 
 def _labels(first: int, last: int) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 from boldscribe.config import Config
 from boldscribe.config.data_settings import Dataset
 from boldscribe.data.event_checks import Events
-from boldscribe.descriptions import DESCRIPTIONS, descriptions_of, drawn_descriptions
+from boldscribe.descriptions import DESCRIPTIONS, descriptions_of
+from boldscribe.drawn_descriptions import drawn_descriptions
 
 
 def described(config: Config, design: Dataset, trials: Sequence[Mapping[str, Any]]) -> list[bool]:

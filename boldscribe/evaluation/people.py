@@ -9,7 +9,7 @@ import pandas as pd
 
 from boldscribe.config import Config
 from boldscribe.data.reasons import UNDESCRIBED
-from boldscribe.descriptions import drawn_descriptions
+from boldscribe.drawn_descriptions import drawn_descriptions
 from boldscribe.evaluation.decoded import KEY
 from boldscribe.machinery.errors import UserError
 

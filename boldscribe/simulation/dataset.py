@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from boldscribe import __version__
 from boldscribe.config import Config
-from boldscribe.config.data_settings import Simulation
+from boldscribe.config.simulation_settings import Simulation
 from boldscribe.data.images import save_image
 from boldscribe.data.layout import entity_path
 from boldscribe.machinery.errors import UserError

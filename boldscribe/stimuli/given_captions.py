@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.descriptions import descriptions_of, shuffled
+from boldscribe.descriptions import descriptions_of
+from boldscribe.drawn_descriptions import shuffled
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic
 from boldscribe.stimuli.captions import COLUMNS

@@ -18,7 +18,8 @@ from boldscribe.data.event_checks import RunEvents
 from boldscribe.data.placement import displacement_path
 from boldscribe.data.reasons import UNDESCRIBED
 from boldscribe.data.trials import write_trials
-from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS, descriptions_of, drawn_descriptions, read_descriptions
+from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS, descriptions_of, read_descriptions
+from boldscribe.drawn_descriptions import drawn_descriptions
 from boldscribe.evaluation.notes import conditions, references
 from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError

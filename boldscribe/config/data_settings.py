@@ -134,12 +134,16 @@ class Dataset(Section):
         return {*own, *(Path(path) for path in (self.description_file, self.stimulus_manifest) if path)}
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Its task labels."""
+        return (self.task,) if isinstance(self.task, str) else tuple(self.task)
+
+    @property
     def choice(self) -> RunChoice:
         """The runs of the data set. Several sessions or tasks are part of their labels, since their numbers start anew in each."""
-        tasks = (self.task,) if isinstance(self.task, str) else tuple(self.task)
         sessions = tuple(self.session) if isinstance(self.session, list) else (self.session,)
-        apart = (*(["ses"] if len(sessions) > 1 else []), *(["task"] if len(tasks) > 1 else []))
-        return RunChoice(tasks, sessions, apart, self.entities)
+        apart = (*(["ses"] if len(sessions) > 1 else []), *(["task"] if len(self.tasks) > 1 else []))
+        return RunChoice(self.tasks, sessions, apart, self.entities)
 
     @field_validator("task", "session")
     @classmethod

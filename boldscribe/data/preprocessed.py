@@ -32,7 +32,7 @@ def preprocessed_runs(root: Path, subject: str, design: Dataset | PretrainingSet
     Raises:
         UserError: none found, several for one run, or a grid that is not the template's.
     """
-    flat = had.flat_runs(root, subject, design.choice.tasks[0]) if isinstance(design, Dataset) and design.adapter == "had" else {}
+    flat = had.flat_runs(root, subject, design.tasks[0]) if isinstance(design, Dataset) and design.adapter == "had" else {}
     if not flat:
         return find_preprocessed(root, subject, design, settings)
     for path in flat.values():

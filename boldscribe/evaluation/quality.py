@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 
 from boldscribe.config import Config
-from boldscribe.data.reasons import BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED, UNUSABLE
+from boldscribe.data.reasons import AVERAGED, BROKEN, OTHER_SIDE, OUTSIDE, UNANSWERED, UNDESCRIBED, UNUSABLE
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import atomic, load_array
 
 REASONS = {
     **{"outside_run": (OUTSIDE,), "broken_clip": (BROKEN,), "no_response": (UNANSWERED,), "other_side_of_split": (OTHER_SIDE,)},
-    "invalid_event": UNUSABLE,
+    **{"invalid_event": UNUSABLE, "no_description": (UNDESCRIBED,), "averaged": (AVERAGED,)},
 }
-RARE = "invalid_event"  # a column only where there are any
+RARE = ("invalid_event", "no_description", "averaged")  # columns only where there are any
 COLUMNS = [
     *("dataset", "subject", "role", "runs", "volumes", "voxels", "trials", "trials_left_out", *REASONS, "missing_responses"),
     *("displacement_mean", "displacement_max", "volumes_above_limit", "trials_in_high_motion"),
@@ -39,7 +39,7 @@ def write_quality(
     checked: Path,
     csv: Path,
 ) -> None:
-    """Write one line per subject, source subjects first, with the columns `COLUMNS`, without `invalid_event` if there is none.
+    """Write one line per subject, source subjects first, with the columns `COLUMNS`, of `RARE` only those that count any.
 
     Args:
         config: the experiment (`bold.framewise_displacement`).
@@ -87,7 +87,7 @@ def write_quality(
             }
         )
     with atomic(csv) as part:
-        shown = [column for column in COLUMNS if column != RARE or any(line[RARE] for line in lines)]
+        shown = [column for column in COLUMNS if column not in RARE or any(line[column] for line in lines)]
         pd.DataFrame(lines)[shown].to_csv(part, index=False, float_format="%.4f", lineterminator="\n")
 
 

@@ -136,15 +136,13 @@ def _write_runs(
             motion=head_motion(len(times), rng),
             rng=rng,
         )
-        path = Path(d.bids_dir) / entity_path(
-            subject, datatype="func", suffix="bold", extension=".nii.gz", task=d.choice.tasks[0], run=str(run)
-        )
+        path = Path(d.bids_dir) / entity_path(subject, datatype="func", suffix="bold", extension=".nii.gz", task=d.tasks[0], run=str(run))
         save_image(path, bold, affine, tr=s.repetition_time, dtype="int16")
         write_json(
             _sidecar(path),
             {
                 "RepetitionTime": s.repetition_time,
-                "TaskName": d.choice.tasks[0],
+                "TaskName": d.tasks[0],
                 "EchoTime": 0.03,
                 "FlipAngle": 80,
                 "MagneticFieldStrength": 3,
@@ -169,7 +167,7 @@ def _write_dataset_files(config: Config, dataset: str, root: Path) -> list[Path]
     d = config.datasets[dataset]
     assert d.simulated is not None
     description, readme, ignored = root / "dataset_description.json", root / "README.md", root / ".bidsignore"
-    participants, meanings, events = root / "participants.tsv", root / "participants.json", root / f"task-{d.choice.tasks[0]}_events.json"
+    participants, meanings, events = root / "participants.tsv", root / "participants.json", root / f"task-{d.tasks[0]}_events.json"
     write_json(
         description,
         {

@@ -11,7 +11,7 @@ import pytest
 from boldscribe.config import Config
 from boldscribe.data.reasons import BROKEN, OUTSIDE, UNUSABLE
 from boldscribe.data.trials import EXCLUDED_TYPES
-from boldscribe.evaluation.quality import COLUMNS, write_quality
+from boldscribe.evaluation.quality import COLUMNS, RARE, write_quality
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import save_array
 
@@ -41,7 +41,7 @@ def given(demo: Config, tmp_path: Path) -> dict[str, Any]:
 def test_each_subject_has_its_figures(demo: Config, given: dict[str, Any]) -> None:
     write_quality(demo, "had", **given)
     table = pd.read_csv(given["csv"], dtype={"subject": str})
-    assert list(table.columns) == [column for column in COLUMNS if column != "invalid_event"] and table["subject"].tolist() == [
+    assert list(table.columns) == [column for column in COLUMNS if column not in RARE] and table["subject"].tolist() == [
         f"{i:02d}" for i in range(1, 7)
     ]
     assert table["role"].tolist() == ["source"] * 4 + ["target"] * 2
@@ -54,12 +54,13 @@ def test_each_subject_has_its_figures(demo: Config, given: dict[str, Any]) -> No
     assert table.loc[0, ["displacement_mean", "displacement_max", "volumes_above_limit"]].isna().all(), "no displacement is known"
 
 
-def test_trials_with_an_invalid_event_have_a_column_where_there_are_any(demo: Config, given: dict[str, Any]) -> None:
-    left_out = pd.DataFrame({"subject": "02", "trial": range(5, 9), "reason": [*UNUSABLE[:3], OUTSIDE]})
+def test_rare_reasons_have_a_column_where_there_are_any(demo: Config, given: dict[str, Any]) -> None:
+    left_out = pd.DataFrame({"subject": "02", "trial": range(5, 11), "reason": [*UNUSABLE[:3], OUTSIDE, UNDESCRIBED, AVERAGED]})
     left_out.reindex(columns=list(EXCLUDED_TYPES)).to_parquet(given["excluded"][1])
     write_quality(demo, "had", **given)
     table = pd.read_csv(given["csv"], dtype={"subject": str})
-    assert list(table.columns) == COLUMNS and table["invalid_event"].tolist() == [0, 3, 0, 0, 0, 0] and table.loc[1, "outside_run"] == 1
+    assert list(table.columns) == COLUMNS and table["invalid_event"].tolist() == [0, 3, 0, 0, 0, 0]
+    assert table.loc[1, ["outside_run", "no_description", "averaged"]].tolist() == [1, 1, 1]
 
 
 def test_files_of_another_subject_and_findings_of_an_older_check_are_refused(demo: Config, given: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from boldscribe.config import Config
-from boldscribe.data.reasons import BROKEN, OUTSIDE, UNUSABLE
+from boldscribe.data.reasons import AVERAGED, BROKEN, OUTSIDE, UNDESCRIBED, UNUSABLE
 from boldscribe.data.trials import EXCLUDED_TYPES
 from boldscribe.evaluation.quality import COLUMNS, RARE, write_quality
 from boldscribe.machinery.errors import UserError

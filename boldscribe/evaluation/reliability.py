@@ -9,7 +9,7 @@ voxels of the brain. Voxels are not selected, since selection by these responses
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ COLUMNS = [
     *("dataset", "subject", "comparison", "stimuli", "repeats", "voxels", "median", "p95", "p99", "spearman_brown_median"),
     *("spearman_brown_p95", "spearman_brown_p99", "reliable_voxels", "identification", "identification_2way", "chance", "note"),
 ]
-WITHIN, ACROSS = "repeats of a subject", "other subjects"
+WITHIN, OF_TEST, ACROSS = "repeats of a subject", "repeats of its test clips", "other subjects"
 NO_REPEATS = "no stimulus repeats: each clip was seen by one subject once, so that the noise ceiling of these data is unknown"
 
 
@@ -41,7 +41,7 @@ class Trials:
     """Trials of a subject, with the series that contains their windows.
 
     Attributes:
-        table: `stim_file, first_volume, n_volumes` of each presentation.
+        table: `role, stim_file, first_volume, n_volumes` of each presentation.
         bold_TV: the cleaned series.
         voxels: (V,) flat index of each voxel in its grid.
     """
@@ -109,15 +109,17 @@ def _read(series: Path, trials: Path, labels: Path) -> tuple[str, Trials]:
 
 
 def _within(subjects: Mapping[str, Trials]) -> list[dict[str, Any]]:
-    """Compare each subject's even repeats with its odd ones."""
+    """Compare each subject's even repeats with its odd ones: of all clips, and of those in testing, which may repeat more often."""
     rows = []
-    for subject, trials in subjects.items():
-        counts = trials.counts
-        clips = sorted(counts.index[counts >= 2])
-        if len(clips) >= LEAST_STIMULI:
-            n = int(counts[clips].min()) // 2 * 2
-            halves = [trials.patterns(clips, trials.voxels, slice(start, n, 2)) for start in (0, 1)]
-            rows.append({"subject": subject, "comparison": WITHIN, "repeats": n, **compare(*halves, lengthened=True)})
+    for subject, every in subjects.items():
+        tested = every.table[every.table["role"] == "test"]
+        for comparison, trials in ((WITHIN, every), (OF_TEST, replace(every, table=tested))):
+            counts = trials.counts
+            clips = sorted(counts.index[counts >= 2])
+            if len(clips) >= LEAST_STIMULI:
+                n = int(counts[clips].min()) // 2 * 2
+                halves = [trials.patterns(clips, trials.voxels, slice(start, n, 2)) for start in (0, 1)]
+                rows.append({"subject": subject, "comparison": comparison, "repeats": n, **compare(*halves, lengthened=True)})
     return rows
 
 

@@ -33,7 +33,7 @@ def overlap_sentence(config: Config, dataset: str, labels: Sequence[Path], score
     n_test, seen, related = (sum(numbers) for numbers in zip(*folds, strict=True))
     cut = f" Those of {related} were cut from a video of which source subjects saw another part." if related else ""
     if not seen:
-        return f"No clip of the {n_test} test trials was shown to a source subject.{cut}"
+        return f"No trial that was trained on shows a clip of the {n_test} test trials.{cut}"
     return (
         cut.strip()
         + (" " if cut else "")

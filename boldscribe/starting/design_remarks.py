@@ -83,7 +83,7 @@ def _repeats(design: Dataset, tables: dict[str, dict[str, pd.DataFrame]]) -> lis
         return []
     return [
         f"repeated stimuli: a clip is shown {min(times)} to {max(times)} times to a subject (mean {np.mean(times):.2g}). Each time is a "
-        "trial of its own, and nothing is averaged; clips, not trials, are held out for early stopping"
+        "trial of its own; `repeats: average` makes one trial of them. Clips, not trials, are held out for early stopping"
     ]
 
 

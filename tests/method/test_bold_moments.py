@@ -192,8 +192,10 @@ def test_a_noise_ceiling_follows_from_the_repeats(results: Path, made: BoldMomen
         output=results / "reliability.csv",
     )
     table = pd.read_csv(results / "reliability.csv", dtype={"subject": str})
-    own = table[(table["comparison"] == "repeats of a subject") & (table["subject"] == made.subjects[-1])]
-    assert own["stimuli"].item() == made.test_clips + made.train_clips and own["identification_2way"].item() > 90
+    own = table[table["subject"] == made.subjects[-1]].set_index("comparison")
+    assert own.loc["repeats of a subject", ["stimuli", "repeats"]].tolist() == [made.test_clips + made.train_clips, 2]
+    assert own.loc["repeats of its test clips", ["stimuli", "repeats"]].tolist() == [made.test_clips, 2 * len(made.sessions)]
+    assert (own["identification_2way"] > 90).all()
 
 
 def test_actions_and_sentences_are_peoples(results: Path, fetched: Config, made: BoldMoments) -> None:

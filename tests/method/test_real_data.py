@@ -282,8 +282,8 @@ def test_test_clips_of_a_known_video_are_counted(tmp_path: Path) -> None:
         table.to_parquet(paths.append(tmp_path / subject) or tmp_path / subject)  # type: ignore[func-returns-value]
     scored = pd.DataFrame({"subject": "03", "trial": [0, 1]})
     assert overlap_sentence(config, "had", paths, scored) == (
-        "No clip of the 2 test trials was shown to a source subject. Those of 1 were cut from a video of which source subjects saw another "
-        "part."
+        "No trial that was trained on shows a clip of the 2 test trials. Those of 1 were cut from a video of which source subjects saw "
+        "another part."
     )
 
 

@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, and how often a model is said to beat controls where nothing is, or something small.
 
-    TQDM_DISABLE=1 python -m benchmarks.coverage [--experiments 500] [--only intervals|tests] [--subjects 2 4]
+    TQDM_DISABLE=1 python -m benchmarks.coverage [--experiments 500] [--only intervals|tests|decoders] [--subjects 2 4]
 
 Experiments are drawn from known truths, and go through the very functions that make the tables. docs/statistics.md has the figures.
 
@@ -10,6 +10,9 @@ probability, so that its truth is known as well. Plain: the percentile interval 
 
 Tests: a pair of text and reference scores by the style of condition and instruction, by the text, by the reference, and by chance.
 The model and its controls differ in style; `information` (in SD of a pair's noise) is added where the reference is the text's own.
+
+Decoders: the model and five informed controls without differences in style, each right in a share of its trials, drawn independently. Where
+the shares are equal, every claim that one beats the other is false.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +38,9 @@ DESIGNS = [(2, 48), (4, 180), (8, 60), (26, 60)]  # target subjects, test trials
 SPREADS = (0.0, 1.0, 3.0)
 N_METRICS = 8
 CONTROLS = [*NULLS, "trueclass", "ridge"]
+DECODERS = ["shuffledclass", "trueclass", "predictedclass", "nearest", "ridge"]
+# information (SD), and the share of trials in which the model, and each other decoder, has it
+EQUAL_AND_UNEQUAL = [(0.0, 1.0, 1.0), (1.0, 1.0, 1.0), (3.0, 0.7, 0.7), (6.0, 0.7, 0.7), (3.0, 0.8, 0.5), (3.0, 0.5, 0.8)]
 
 
 @dataclass(frozen=True)
@@ -82,24 +89,40 @@ def plain_interval(row: Row) -> tuple[Floats, Floats]:
 
 
 def simulated_subject(
-    n_trials: int, n_conditions: int, rng: np.random.Generator, *, advantage: float, information: float, n_instructions: int = 5
+    n_trials: int,
+    n_conditions: int,
+    rng: np.random.Generator,
+    *,
+    advantage: float,
+    information: float,
+    right: tuple[float, float] = (1.0, 0.0),
+    styles: float = 1.0,
+    n_instructions: int = 5,
 ) -> Subject:
-    """Pairs of a subject: style, texts, references and noise, and for the first condition `information` about its own clip."""
+    """Pairs of a subject: style, texts, references and noise, and `information` about the own clip in a share of the trials.
+
+    Args:
+        advantage: of the first condition in style.
+        right: the share, of the first condition and of the others.
+        styles: SD of the styles of conditions and instructions.
+    """
     instructions_T = rng.integers(0, n_instructions, n_trials)
     rows_P, columns_P = np.nonzero(np.equal.outer(instructions_T, instructions_T))
     shape = (n_conditions, N_METRICS)
-    style_ICM = rng.normal(0, 1, (n_instructions, *shape))
+    style_ICM = styles * rng.normal(0, 1, (n_instructions, *shape))
     texts_TCM, references_TM = rng.normal(0, 1, (n_trials, *shape)), rng.normal(0, 1, (n_trials, 1, N_METRICS))
     noise_PCM = rng.normal(0, 1, (len(rows_P), *shape)) + rng.normal(0, 1, (len(rows_P), n_conditions, 1))  # metrics correlate
     scores_PCM = style_ICM[instructions_T[rows_P]] + texts_TCM[rows_P] + references_TM[columns_P] + noise_PCM
     scores_PCM[:, 0] += advantage
-    scores_PCM[rows_P == columns_P, 0] += information
+    shares_C = np.array([right[0], *[right[1]] * (n_conditions - 1)])
+    scores_PCM[rows_P == columns_P] += information * (rng.uniform(size=(n_trials, n_conditions, 1)) < shares_C[:, None])
     matched_PC1 = rng.binomial(10, stats.norm.cdf(scores_PCM[..., :1] / 4))
     counts_PCK = np.concatenate([matched_PC1, matched_PC1 // 2, np.full_like(matched_PC1, 10).repeat(4, -1)], axis=-1)
     pairs_PCK = np.concatenate([40 + 5 * scores_PCM, counts_PCK], axis=-1)
     pair_of = np.full((n_trials, n_trials), -1)
     pair_of[rows_P, columns_P] = np.arange(len(rows_P))
-    return Subject(pairs_PCK[rows_P == columns_P], pairs_PCK, pair_of, [str(i) for i in instructions_T])
+    clips = [f"{rng.integers(2**62)}" for _ in range(n_trials)]  # each subject saw its own
+    return Subject(pairs_PCK[rows_P == columns_P], pairs_PCK, pair_of, [str(i) for i in instructions_T], clips)
 
 
 def one_table(
@@ -111,11 +134,14 @@ def one_table(
     advantage: float,
     information: float,
     controls: Sequence[str] = CONTROLS,
+    right: tuple[float, float] = (1.0, 0.0),
+    styles: float = 1.0,
 ) -> pd.DataFrame:
     """The tests of the total of a simulated experiment: the model against the controls, and all against chance."""
     conditions = [name for name in CONDITIONS if name in ("model", *controls)]
     rng = np.random.default_rng(seed)
-    own = [simulated_subject(n_trials, len(conditions), rng, advantage=advantage, information=information) for _ in range(n_subjects)]
+    drawn: dict[str, Any] = {"advantage": advantage, "information": information, "right": right, "styles": styles}
+    own = [simulated_subject(n_trials, len(conditions), rng, **drawn) for _ in range(n_subjects)]
     names = {f"Subject-{i}": str(i) for i in range(1, n_subjects + 1)} | {"Total": ""}
     metrics = [*(f"metric_{m}" for m in range(N_METRICS - 2)), *SENTENCE_BLEU.values(), *SENTENCE_BLEU]
     config = Config.model_validate({"seed": seed, "evaluation": {"permutations": n_permutations, "bootstrap_samples": 200}})
@@ -175,20 +201,40 @@ def tests_table(designs: Sequence[tuple[int, int]], n_experiments: int, n_permut
             print(f"| {n_subjects} × {n_trials} | {advantage:g} | {information:g} | {shares} |", flush=True)
 
 
+def decoders_table(designs: Sequence[tuple[int, int]], n_experiments: int, n_permutations: int) -> None:
+    """Print how often the model is said to beat a decoder, or to be beaten by one, where they are equally good and where not."""
+    print("| subjects × trials | information | right: model, others | one beaten | one beats | any of five beaten | any of five beats |")
+    print("| --- | ---: | ---: | --- | --- | --- | --- |")
+    for n_subjects, n_trials in designs:
+        for information, *right in EQUAL_AND_UNEQUAL:
+            claims: dict[str, list[bool]] = {}
+            for controls in (["ridge"], DECODERS):
+                for seed in tqdm(range(n_experiments)):
+                    drawn: dict[str, Any] = {"advantage": 0.0, "information": information, "right": (right[0], right[1]), "styles": 0.0}
+                    tests = one_table(n_subjects, n_trials, seed, n_permutations=n_permutations, controls=controls, **drawn)
+                    overall = tests[(tests["metric"] == ANY) & (tests["against"] != CHANCE)]
+                    for condition, group in overall.groupby(overall["condition"] == "model"):
+                        claims.setdefault(f"{len(controls)} {condition}", []).append(bool(group["beats"].any()))
+            shares = " | ".join(_share(claims[f"{n} {model}"]) for n in (1, len(DECODERS)) for model in (True, False))
+            print(f"| {n_subjects} × {n_trials} | {information:g} | {right[0]:.0%}, {right[1]:.0%} | {shares} |", flush=True)
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=int, default=500)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--permutations", type=int, default=500)
-    parser.add_argument("--only", choices=["intervals", "tests"])
+    parser.add_argument("--only", choices=["intervals", "tests", "decoders"])
     parser.add_argument("--subjects", type=int, nargs="+", choices=[n for n, _ in DESIGNS], default=[n for n, _ in DESIGNS])
     args = parser.parse_args()
     designs = [design for design in DESIGNS if design[0] in args.subjects]
-    if args.only != "tests":
+    if args.only in (None, "intervals"):
         coverage_table(designs, args.experiments, args.resamples)
-    if args.only != "intervals":
+    if args.only in (None, "tests"):
         tests_table(designs, args.experiments, args.permutations)
+    if args.only in (None, "decoders"):
+        decoders_table(designs, args.experiments, args.permutations)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -91,12 +92,16 @@ def _tables(root: Path, dataset: str, conditions: tuple[str, ...], n_trials: int
                 differences.append({**entry, "effect_size": difference / 10, "excludes_zero": beats})
                 p = {"p": 0.001 if beats else 0.4, "p_max": 0.002 if beats else 0.6, "p_holm": 0.004 if beats else 0.8, "beats": beats}
                 names = {"condition": "model", "against": condition, "kind": kind.replace("null", "null control"), "metric": metric}
-                tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": difference, "expected": 0.0, **p})
+                found: dict[str, Any] = {"statistic": difference, "expected": 0.0, "detectable": None if kind == "null" else 3.0}
+                tests.append({"dataset": dataset, "row": row, "subject": subject, **names, **found, **p})
             if condition != "model":
                 beats = kind in ("null", "control")
                 names = {"condition": "model", "against": condition, "kind": kind.replace("null", "null control"), "metric": "any"}
                 p = {"p": 0.001 if beats else 0.4, "p_max": 0.001 if beats else 0.4, "p_holm": 0.004 if beats else 0.8, "beats": beats}
                 tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": 5.0, **p})
+                if kind != "null":
+                    lost = {"condition": condition, "against": "model", "p": 0.9, "p_max": 0.9, "p_holm": 1.0, "beats": False}
+                    tests.append({"dataset": dataset, "row": row, "subject": subject, **names, "statistic": -5.0, **p, **lost})
         for condition in conditions:
             null = CONDITIONS[condition].kind == "null"
             written = CONDITIONS[condition].kind.replace("null", "null control")

@@ -1,8 +1,9 @@
 """Comparison of the model with each control, and of each condition with chance: differences, effect sizes and tests.
 
-A claim requires both of two findings. The model's texts tell the trial's clip from others better than the control's do
-(permutation test, corrected for the number of metrics and of controls), and they score higher. The first can occur with
-a lower score; the second can be due to style.
+Against a null control, which knows nothing of the clips, a claim requires both of two findings. The model's texts tell the trial's clip
+from others better than the control's do (references are permuted, `permutation.py`), and they score higher. The first can occur with a
+lower score; the second can be due to style. Against any other condition, which knows something of the clip too, the question is which of
+the two scores higher, in either direction (labels are swapped within trials, `label_swaps.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from boldscribe.conditions import CONDITIONS
-from boldscribe.evaluation.permutation import Test, permutation_test
+from boldscribe.evaluation.permutation import Test, detectable, permutation_test
 from boldscribe.evaluation.statistics import SENTENCE_BLEU, Floats, Row, bounded, effect_size, trials_won
 
 CHANCE = "chance"
@@ -24,7 +25,8 @@ DIFFERENCES = [
     *("effect_size", "trials_won", "excludes_zero", "n_trials"),
 ]
 TESTS = [
-    *("dataset", "row", "subject", "condition", "against", "kind", "metric", "statistic", "expected", "p", "p_max", "p_holm", "beats"),
+    *("dataset", "row", "subject", "condition", "against", "kind", "metric", "statistic", "expected", "detectable"),
+    *("p", "p_max", "p_holm", "beats"),
 ]
 
 
@@ -66,31 +68,45 @@ def difference_cells(row: Row, means_STCM: Sequence[Floats], conditions: Sequenc
     ]
 
 
-def permutation_cells(permuted_NCM: Floats, conditions: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def permutation_cells(
+    permuted_NCM: Floats, swapped_NDM: Floats, conditions: Sequence[str], metrics: Sequence[str], significance: float
+) -> list[dict[str, Any]]:
     """Test the model against each control, and each condition against chance: one entry per metric, and one for any of them.
+
+    The model and a condition that is no null control are tested in both directions.
 
     Args:
         permuted_NCM: a row's scores, first under the true pairing, then under permutations; the model's come first.
+        swapped_NDM: the model's scores less each other condition's, first with the true labels, then with labels swapped.
         conditions, metrics: names. A metric that is missing in the row (NaN) is not tested.
+        significance: level of the tests, for the smallest difference that they can detect (after Bonferroni).
     """
     given = [m for m in range(len(metrics)) if np.isfinite(permuted_NCM[0, :, m]).all()]
-    permuted_NCM = permuted_NCM[:, :, given]
+    permuted_NCM, swapped_NDM = permuted_NCM[:, :, given], swapped_NDM[:, :, given]
     names = [metrics[m] for m in given]
+    informed = sum(CONDITIONS[control].kind != "null" for control in conditions[1:])
     entries = []
     for c, control in enumerate(conditions[1:], 1):
         place = {"condition": conditions[0], "against": control, "kind": CONDITIONS[control].kind}
-        entries += _entries(place, names, permutation_test(permuted_NCM[:, 0] - permuted_NCM[:, c]))
+        if CONDITIONS[control].kind == "null":
+            entries += _entries(place, names, permutation_test(permuted_NCM[:, 0] - permuted_NCM[:, c]))
+            continue
+        for direction, one in ((1, place), (-1, {**place, "condition": control, "against": conditions[0]})):
+            less_NM = direction * swapped_NDM[:, c - 1]
+            entries += _entries(one, names, permutation_test(less_NM), detectable(less_NM, significance / (2 * informed)))
     for c, condition in enumerate(conditions):
         place = {"condition": condition, "against": CHANCE, "kind": CONDITIONS[condition].kind}
         entries += _entries(place, names, permutation_test(permuted_NCM[:, c]))
     return entries
 
 
-def _entries(place: Mapping[str, str], metrics: Sequence[str], test: Test) -> list[dict[str, Any]]:
-    columns = zip(metrics, test.statistic, test.expected, test.p, test.p_max, strict=True)
-    entries = [{"metric": m, "statistic": s, "expected": e, "p": p, "p_max": q} for m, s, e, p, q in columns]
+def _entries(place: Mapping[str, str], metrics: Sequence[str], test: Test, smallest_M: Floats | None = None) -> list[dict[str, Any]]:
+    smallest_M = np.full(len(metrics), np.nan) if smallest_M is None else smallest_M
+    names = ("metric", "statistic", "expected", "detectable", "p", "p_max")
+    columns = zip(metrics, test.statistic, test.expected, smallest_M, test.p, test.p_max, strict=True)
+    entries = [{**place, **dict(zip(names, values, strict=True))} for values in columns]
     largest, p = test.any
-    return [{**place, **entry} for entry in [*entries, {"metric": ANY, "statistic": largest, "expected": np.nan, "p": p, "p_max": p}]]
+    return [*entries, {**place, "metric": ANY, "statistic": largest, "expected": np.nan, "detectable": np.nan, "p": p, "p_max": p}]
 
 
 def holm(p_C: Floats) -> Floats:
@@ -107,11 +123,11 @@ def judged(tests: pd.DataFrame, differences: pd.DataFrame, significance: float) 
     """Add `p_holm` and `beats` to the tests.
 
     `p_holm` corrects `p_max` for the number of comparisons in a row of the table (Holm 1979). The model's comparisons with null
-    controls and with other conditions are two families; so are null controls and other conditions against chance. The model against
-    chance is a family of one. A hypothesis covers all metrics of a comparison (texts do not tell trials apart), so the correction
-    holds over comparisons and metrics.
+    controls, and with other conditions in both directions, are two families; so are null controls and other conditions against chance.
+    The model against chance is a family of one. A hypothesis covers all metrics of a comparison, so the correction holds over
+    comparisons and metrics.
 
-    `beats` means significant; for the model against a control, the interval of the difference over trials must also lie above 0.
+    `beats` means significant; for the model against a null control, the interval of the difference over trials must also lie above 0.
     For any metric, at least one of them must beat.
     """
     kind = tests["kind"].where(tests["kind"].isin(["model", "null"]), "other")
@@ -120,7 +136,7 @@ def judged(tests: pd.DataFrame, differences: pd.DataFrame, significance: float) 
     tests["p_holm"] = groups.transform(lambda p: holm(p.to_numpy()))
     ends = differences.set_index(["row", "control", "metric"])["low_trials"].astype(float)
     lows = ends.reindex(pd.MultiIndex.from_frame(tests[["row", "against", "metric"]])).to_numpy()
-    tests["beats"] = (tests["p_holm"] < significance) & (tests["against"].eq(CHANCE) | (lows > 0))
+    tests["beats"] = (tests["p_holm"] < significance) & (tests["against"].eq(CHANCE) | tests["kind"].ne("null") | (lows > 0))
     single = tests["metric"] != ANY
     any_beats = tests["beats"].where(single, False).groupby([tests[c] for c in ("row", "condition", "against")]).transform("any")
     tests["beats"] = tests["beats"].where(single, any_beats)

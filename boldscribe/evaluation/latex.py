@@ -10,7 +10,7 @@ import pandas as pd
 from boldscribe.evaluation.comparisons import ANY, CHANCE
 from boldscribe.evaluation.notes import EXPECTED, MARK
 from boldscribe.evaluation.published import PUBLISHED
-from boldscribe.evaluation.typeset import STAR, Page, columns_of, expected_scores, group_of, name_of, number
+from boldscribe.evaluation.typeset import LOST, STAR, Page, columns_of, expected_scores, group_of, name_of, number
 from boldscribe.evaluation.verdicts import p_text
 
 SUBJECTS_PER_TABLE = 8
@@ -43,7 +43,7 @@ def latex(page: Page, label: str) -> str:
 
 
 def _total(page: Page) -> Iterator[Line]:
-    """Yield a line per condition, and both intervals below the model's; a star marks where the model beats a control."""
+    """Yield a line per condition, and both intervals below the model's, with marks of who beats whom."""
     columns = columns_of(page.values)
     values, tests = (
         page.values[page.values["row"] == "Total"],
@@ -53,9 +53,12 @@ def _total(page: Page) -> Iterator[Line]:
         entries: dict[Any, Any] = {entry["metric"]: entry for entry in group.to_dict("records")}
         name = str(condition)
         against = "" if name == CHANCE else name
-        beaten = {m for m in columns if ("model", against, m) in tests.index and tests["beats"]["model", against, m]}
-        ps = [p_text(tests["p_holm"][key]) if key in tests.index else "" for key in (("model", against, ANY), (name, CHANCE, ANY))]
-        yield group_of(name), [name_of(name), *(_number(entries.get(m), STAR if m in beaten else "") for m in columns), *ps]
+        both = {STAR: ("model", against), LOST: (against, "model")}
+        marks = {m: "".join(mark for mark, pair in both.items() if tests["beats"].get((*pair, m), False)) for m in columns}
+        against_it = [tests["p_holm"][key] for key in ((*pair, ANY) for pair in both.values()) if key in tests.index]
+        own = tests["p_holm"].get((name, CHANCE, ANY))
+        ps = [p_text(min(against_it)) if against_it else "", "" if own is None else p_text(own)]
+        yield group_of(name), [name_of(name), *(_number(entries.get(m), marks[m]) for m in columns), *ps]
         if name == "model":
             for over, low, high in (("over subjects", "low", "high"), ("over trials", "low_trials", "high_trials")):
                 yield "", [f"  95 % {over}", *(_ends(entries.get(m), low, high) for m in columns), "", ""]
@@ -122,6 +125,7 @@ def escape(text: str) -> str:
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         MARK: r"$^\dagger$",
+        LOST: r"$^\ddagger$",
         "−": "$-$",
         "<": "$<$",
         ">": "$>$",

@@ -70,6 +70,20 @@ def permuted_scores(
     return np.concatenate(scores)
 
 
+def detectable(statistics_NM: Floats, significance: float) -> Floats:
+    """Return the smallest value of each statistic that would be significant as the largest of all (M,); 0 where nothing varies.
+
+    Args:
+        statistics_NM: as for `permutation_test`.
+        significance: level of one test.
+    """
+    deviation_M = statistics_NM.std(0)
+    varies_M = deviation_M > TIE
+    standardised_NM = np.where(varies_M, (statistics_NM - statistics_NM.mean(0)) / np.where(varies_M, deviation_M, 1), 0)
+    needed = np.quantile(standardised_NM.max(1), 1 - significance, method="higher")
+    return np.where(varies_M, statistics_NM.mean(0) + needed * deviation_M, 0)
+
+
 def permutation_test(statistics_NM: Floats) -> Test:
     """Test whether the first of the statistics (N + 1, M) is larger than the others: p = (1 + #>=) / (N + 1).
 

@@ -21,6 +21,7 @@ SIGNATURES, WARNINGS, LEFT_OUT = b"signatures", b"warnings", b"left out"
 # Pairs are stored in single precision.
 ROUNDING = 1e-3
 AGAIN = "run the scores stage again"
+TRIAL = ["subject", "trial"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Subject:
         pairs_PCK: of each text against the reference of each trial of the same instruction.
         pair_of: (T, T) index in `pairs_PCK` of a trial's text with another's reference; -1 if their instructions differ.
         instructions: of its trials.
+        clips: that its trials show.
     """
 
     statistics_TCK: Floats
     pairs_PCK: Floats
     pair_of: NDArray[np.int64]
     instructions: list[str]
+    clips: list[str]
 
 
 def read_scores(paths: Sequence[Path], subjects: Sequence[str], conditions: Sequence[str]) -> pd.DataFrame:
@@ -76,15 +79,18 @@ def _trials(scores: pd.DataFrame) -> set[tuple[object, ...]]:
     return set(scores[["trial", "instruction", "reference"]].itertuples(index=False, name=None))
 
 
-def read_subjects(paths: Sequence[Path], scores: pd.DataFrame, subjects: Sequence[str], conditions: Sequence[str]) -> list[Subject]:
+def read_subjects(
+    paths: Sequence[Path], scores: pd.DataFrame, labels: Sequence[Path], subjects: Sequence[str], conditions: Sequence[str]
+) -> list[Subject]:
     """Read the statistics of the subjects' trials and of all their pairs, in the order of `subjects`.
 
     Args:
         paths: the tables of pairs.
         scores: as returned by `read_scores`.
+        labels: clips of the subjects' trials, and of others.
 
     Raises:
-        UserError: pairs are missing, or do not match the scores.
+        UserError: pairs are missing, or do not match the scores; a trial without label.
     """
     where = ", ".join(map(str, paths))
     pairs = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
@@ -94,6 +100,11 @@ def read_subjects(paths: Sequence[Path], scores: pd.DataFrame, subjects: Sequenc
         raise UserError(where, f"columns: {', '.join(lacking)} missing; {AGAIN}")
     order = {c: i for i, c in enumerate(conditions)}
     pairs = pairs[pairs["condition"].isin(conditions)].assign(place=lambda p: p["condition"].map(order))
+    shown = pd.concat([pd.read_parquet(path, columns=["subject", "trial", "stim_file"]) for path in labels]).drop_duplicates()
+    clips = scores[TRIAL].merge(shown, on=TRIAL, how="left")["stim_file"].set_axis(scores.index)
+    if clips.isna().any():
+        raise UserError(where, f"found {int(clips.isna().sum())} scores of trials without a label; write the labels and the scores again")
+    scores = scores.assign(clip=clips)
     return [_subject(where, s, scores[scores["subject"] == s], pairs[pairs["subject"] == s], len(conditions)) for s in subjects]
 
 
@@ -116,7 +127,8 @@ def _subject(where: str, subject: str, scores: pd.DataFrame, pairs: pd.DataFrame
         raise UserError(where, f"sub-{subject}: scores of trials paired with their own references differ from the table of scores; {AGAIN}")
     pair_of = np.full(same_TT.shape, -1)
     pair_of[rows_P, columns_P] = np.arange(len(rows_P))
-    return Subject(statistics_CTK.transpose(1, 0, 2), pairs_CPK.transpose(1, 0, 2), pair_of, instructions)
+    clips = of_model["clip"].tolist()
+    return Subject(statistics_CTK.transpose(1, 0, 2), pairs_CPK.transpose(1, 0, 2), pair_of, instructions, clips)
 
 
 def read_signatures(path: Path) -> dict[str, str]:

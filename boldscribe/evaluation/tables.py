@@ -15,6 +15,7 @@ from boldscribe.config import Config
 from boldscribe.descriptions import CAPTIONS
 from boldscribe.evaluation.comparisons import CHANCE, DIFFERENCES, TESTS, difference_cells, judged, permutation_cells, value_cells
 from boldscribe.evaluation.copying import copying
+from boldscribe.evaluation.label_swaps import drawn_swaps, swapped_differences
 from boldscribe.evaluation.latex import latex
 from boldscribe.evaluation.metrics import METRICS, WAYS, in_order
 from boldscribe.evaluation.notes import notes, title
@@ -76,7 +77,7 @@ def make_tables(
     table = read_scores(scores, subjects, conditions)
     metrics = metrics_of(table.columns)
     names = {f"Subject-{i}": subject for i, subject in enumerate(subjects, 1)} | {"Total": ""}
-    own = read_subjects(pairs, table, subjects, conditions)
+    own = read_subjects(pairs, table, labels, subjects, conditions)
     measured, contrasts = bootstrap_rows(config, dataset, names, own, conditions, metrics)
     tested = judged(permutation_rows(config, dataset, names, own, conditions, metrics), contrasts, config.evaluation.significance)
     copied = copying(config, table, references)
@@ -144,16 +145,20 @@ def permutation_rows(
 ) -> pd.DataFrame:
     """Test each row; a permutation of all subjects permutes each of them, and the total is the mean of their scores."""
     entries: list[dict[str, Any]] = []
+    n, level = config.evaluation.permutations, config.evaluation.significance
+    swaps = drawn_swaps([subject.clips for subject in own], n, generator(config.seed, "label swaps", dataset))
     total_NCM: Floats | float = 0.0
-    for (name, label), subject in zip(names.items(), tqdm([*own, None], "permutations", mininterval=5), strict=True):
-        if subject is not None:
+    total_NDM: Floats | float = 0.0
+    for i, (name, label) in enumerate(tqdm(names.items(), "permutations", mininterval=5)):
+        if i < len(own):
             rng = generator(config.seed, "permutations", dataset, label)
-            permuted_NCM = permuted_scores(subject.pairs_PCK, subject.pair_of, subject.instructions, config.evaluation.permutations, rng)
-            total_NCM = total_NCM + permuted_NCM / len(own)
-        entries += [
-            {"dataset": dataset, "row": name, "subject": label, **cell}
-            for cell in permutation_cells(permuted_NCM if subject else np.asarray(total_NCM), conditions, metrics)
-        ]
+            permuted_NCM = permuted_scores(own[i].pairs_PCK, own[i].pair_of, own[i].instructions, n, rng)
+            swapped_NDM = swapped_differences(own[i].statistics_TCK, swaps[i])
+            total_NCM, total_NDM = total_NCM + permuted_NCM / len(own), total_NDM + swapped_NDM / len(own)
+        else:
+            permuted_NCM, swapped_NDM = np.asarray(total_NCM), np.asarray(total_NDM)
+        cells = permutation_cells(permuted_NCM, swapped_NDM, conditions, metrics, level)
+        entries += [{"dataset": dataset, "row": name, "subject": label, **cell} for cell in cells]
     return pd.DataFrame(entries)
 
 

@@ -14,7 +14,7 @@ from boldscribe.evaluation.metrics import in_order, title_of
 from boldscribe.evaluation.notes import EXPECTED, LABELS, MARK, NOMINAL
 from boldscribe.evaluation.verdicts import p_text
 
-STAR = "*"
+STAR, LOST = "*", "‡"  # the model beats a control, and a control beats the model
 REST = "To compare with"  # chance and published values
 
 
@@ -73,23 +73,28 @@ def number(value: float | None, mark: str = "") -> str:
 
 
 def difference_grid(differences: pd.DataFrame, tests: pd.DataFrame, values: pd.DataFrame, row: str) -> list[list[str]]:
-    """Lay out the model minus each control in the same way, over trials, with a star where the model beats it, and p of the largest."""
+    """Lay out the model minus each control in the same way, over trials, with marks of who beats whom, and p of the largest."""
     columns = columns_of(values)
-    of_row = tests[(tests["row"] == row) & (tests["against"] != CHANCE)].set_index(["against", "metric"])
+    of_row = tests[(tests["row"] == row) & (tests["against"] != CHANCE)].set_index(["condition", "against", "metric"])
     lines = []
     for control, group in differences[differences["row"] == row].groupby("control", sort=False):
-        entries = {e["metric"]: {**e, "beats": of_row["beats"].get((control, e["metric"]), False)} for e in group.to_dict("records")}
+        both = {STAR: ("model", control), LOST: (control, "model")}
+        entries = {
+            e["metric"]: {**e, "mark": "".join(m for m, pair in both.items() if of_row["beats"].get((*pair, e["metric"]), False))}
+            for e in group.to_dict("records")
+        }
         cells = [_cell(entries.get(m), "difference", "low_trials", "high_trials") for m in columns]
-        lines.append([group_of(str(control)), f"model − {name_of(str(control))}", *cells, p_text(of_row["p_holm"][control, ANY])])
+        p = min(of_row["p_holm"].get((*pair, ANY), 1.0) for pair in both.values())
+        lines.append([group_of(str(control)), f"model − {name_of(str(control))}", *cells, p_text(p)])
     return lines
 
 
 def _cell(entry: Mapping[Any, Any] | None, name: str, low: str, high: str) -> str:
-    """Format a value with its interval, marked if the paper contradicts it, an alarm was raised, or the model beats a control."""
+    """Format a value with its interval, marked if the paper contradicts it, an alarm was raised, or one beats the other."""
     if entry is None or pd.isna(entry[name]):
         return ""
     wrong = not pd.isna(entry.get("note")) and entry.get("note")
-    mark = MARK if wrong else STAR if entry.get("beats") else ""
+    mark = MARK if wrong else entry.get("mark", "")
     value = number(entry[name], mark) if name == "value" else f"{entry[name] + 1e-9:+.2f}{mark}"
     size = f" d {entry['effect_size']:.2f}" if not pd.isna(entry.get("effect_size")) else ""
     return value if pd.isna(entry[low]) else f"{value} [{entry[low]:.2f}, {entry[high]:.2f}]{size}"
@@ -110,7 +115,7 @@ def markdown(page: Page) -> str:
         if differences:
             parts += [
                 f"### Model minus control, {row}",
-                f"\\{STAR} the model beats the control in this score.",
+                f"\\{STAR} the model beats the control in this score, {LOST} the control beats the model.",
                 _markdown_table(["Difference", *columns, "p"], differences),
             ]
     if others := [

@@ -1,15 +1,17 @@
-"""Test results in words: alarms first, then the controls that the model beats and those that it does not."""
+"""Test results in words: alarms first, then whom the model beats, who beats it, and from whom it cannot be told apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import pandas as pd
+from scipy import stats
 
 from boldscribe.conditions import CONDITIONS, Kind
 from boldscribe.config import Config
 from boldscribe.descriptions import CAPTIONS, DESCRIPTIONS
 from boldscribe.evaluation.comparisons import ANY, CHANCE
+from boldscribe.evaluation.metrics import title_of
 
 ALARM = "ALARM"
 UNFIT = {CAPTIONS: "the references do not describe the clips", DESCRIPTIONS: "the captions or people's sentences do not describe the clips"}
@@ -70,19 +72,81 @@ def verdicts(config: Config, tests: pd.DataFrame, references: str = CAPTIONS) ->
     of_total = tests[tests["row"] == "Total"]
     overall = of_total[of_total["metric"] == ANY]
     against_chance = overall[(overall["condition"] == "model") & (overall["against"] == CHANCE)].iloc[0]
+    of_subjects = tests[(tests["row"] != "Total") & (tests["metric"] == ANY)]
+    own_tests = of_subjects[(of_subjects["condition"] == "model") & (of_subjects["against"] == CHANCE)]
+    n_subjects = len(own_tests)
     own = f"the {NAMES_OF[references]} of their own clips"
     apart = "tells" if against_chance["beats"] else "does not tell"
     sentences = [
         *(f"{alarm}." for alarm in alarms(tests, references).values()),
-        f"The model {apart} trials apart: its texts {'fit' if against_chance['beats'] else 'do not fit'} {own} "
+        f"The model {apart} trials apart in {_these(n_subjects)}: its texts {'fit' if against_chance['beats'] else 'do not fit'} {own} "
         f"better than those of other clips of the same instruction (p = {p_text(against_chance['p'])}, {config.evaluation.permutations:,} "
-        "permutations, largest of all scores).",
+        f"permutations, largest of all scores).{_others(int(own_tests['beats'].sum()), n_subjects, config.evaluation.significance)}",
     ]
     for kind, noun in NOUNS.items():
         of_kind = overall[(overall["against"] != CHANCE) & (overall["kind"] == kind)]
-        if len(of_kind):
+        if len(of_kind) and kind == "null":
             sentences.append(_against(noun, of_kind, of_total, config.evaluation.significance))
+        elif len(of_kind):
+            sentences.append(_compared(noun, of_kind, of_total))
     return sentences
+
+
+def _these(n_subjects: int) -> str:
+    return "this subject" if n_subjects == 1 else f"these {n_subjects} subjects" if n_subjects else "these subjects"
+
+
+def _others(significant: int, n_subjects: int, significance: float) -> str:
+    """State in how many subjects a finding holds by itself, and what that says of others (`prevalence`); empty if in none."""
+    if not significant:
+        return ""
+    share = prevalence(significant, n_subjects, significance)
+    return (
+        f" Taken by themselves, {significant} of {n_subjects} subjects show it: with 95 % probability it holds in at least "
+        f"{100 * share:.0f} % of people."
+    )
+
+
+def prevalence(significant: int, n_subjects: int, significance: float) -> float:
+    """Return the lower bound (95 %) of the share of people in whom an effect holds (Ince et al. 2021, eLife 10:e62461).
+
+    A subject's test is significant with the probability `significance` where there is no effect, and always where there is one. The
+    share has a uniform prior.
+    """
+    posterior = stats.beta(significant + 1, n_subjects - significant + 1)
+    below = posterior.cdf(significance)
+    return float((posterior.ppf(below + 0.05 * (1 - below)) - significance) / (1 - significance))
+
+
+def _compared(noun: str, overall: pd.DataFrame, of_total: pd.DataFrame) -> str:
+    """State which conditions of a kind the model beats, which beat it, and from which it cannot be told apart."""
+    p_of = {(e["condition"], e["against"]): (e["p_holm"], bool(e["beats"])) for e in overall.to_dict("records")}
+    groups: dict[str, list[str]] = {}
+    undecided = []
+    for control in overall.loc[overall["condition"] == "model", "against"]:
+        (p_model, wins), (p_control, loses) = p_of["model", control], p_of[control, "model"]
+        name = f"{CONDITIONS[control].title} (p = {p_text(min(p_model, p_control))})"
+        single = of_total[(of_total["condition"] == "model") & (of_total["against"] == control) & (of_total["metric"] != ANY)]
+        if wins and loses:
+            groups.setdefault("beats in some scores, and is beaten in others by,", []).append(name)
+        elif wins or loses:
+            groups.setdefault("beats" if wins else "is beaten by", []).append(name)
+        elif not (single["detectable"].fillna(0) != 0).any():
+            groups.setdefault("scores the same in every trial as", []).append(CONDITIONS[control].title)
+        else:
+            groups.setdefault("cannot be told apart from", []).append(name)
+            undecided.append(single)
+    said = "; it ".join(f"{verb} {_listed(names)}" for verb, names in groups.items())
+    return f"Of the {noun}, the model {said}{_could_be_seen(undecided)}."
+
+
+def _could_be_seen(undecided: Sequence[pd.DataFrame]) -> str:
+    """State the smallest differences that would have been seen where none was, in the first score and in the first of identification."""
+    if not undecided:
+        return ""
+    largest = pd.concat(undecided).groupby("metric", sort=False)["detectable"].max().dropna()
+    shown = [*largest.index[:1], *[metric for metric in largest.index if str(metric).startswith("identification")][:1]]
+    return f" (a difference of {_listed([f'{largest[m]:.1f} in {title_of(str(m))}' for m in dict.fromkeys(shown)])} would have been seen)"
 
 
 def _against(noun: str, overall: pd.DataFrame, of_total: pd.DataFrame, significance: float) -> str:

@@ -133,7 +133,7 @@ def test_a_score_that_no_permutation_changes_tells_nothing() -> None:
     tested = permutation_test(found[:, 0])
     assert (tested.p == 1).all() and (tested.p_max == 1).all() and tested.any[1] == 1
     cells = permutation_cells(
-        np.concatenate([found, np.where(np.arange(3) == 0, np.nan, found)], axis=1), ["model", "llm"], ["x", "y", "z"]
+        np.concatenate([found, np.where(np.arange(3) == 0, np.nan, found)], axis=1), found, ["model", "llm"], ["x", "y", "z"], 0.05
     )
     assert {c["metric"] for c in cells} == {"y", "z", "any"}, "a metric that a row does not have is not tested"
 

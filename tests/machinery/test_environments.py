@@ -279,8 +279,9 @@ def test_a_step_stops_at_its_start_if_a_package_that_it_imports_is_not_installed
 
 def test_a_step_stops_before_it_computes_if_a_package_that_it_needs_later_is_not_installed(installation: Installation) -> None:
     installation.remove("formulaic")  # which pybids requires, and imports when it is asked for a design matrix
-    done = installation.run("check_dataset", "--report", f"{installation.results}/report.html")
-    assert_refusal(installation, done, "check_dataset", "formulaic")
+    raw = installation.results / "raw" / "had"
+    done = installation.run("simulate_subject", "--subject", "01", "--stimuli", f"{raw}/stimuli", "--out", f"{raw}/sub-01")
+    assert_refusal(installation, done, "simulate_subject", "formulaic")
 
 
 def assert_refusal(installation: Installation, done: subprocess.CompletedProcess[str], rule: str, package: str) -> None:

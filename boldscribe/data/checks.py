@@ -62,11 +62,13 @@ def raw_manifest(config: Config, dataset: str) -> dict[str, Any]:
         UserError: see `locate_dataset`.
     """
     design = config.datasets[dataset]
-    folders = [] if design.simulated else [design.bids_dir, *([design.stimuli_dir] if design.stimuli_dir else [])]
-    if config.preprocessing.reads_derivatives and design.derivatives_dir:
-        folders.append(design.derivatives_dir)
-    about_clips = [path for path in sorted(design.annotations) if path.is_file()]
-    folders += [str(path) for path in about_clips if not any(path.absolute().is_relative_to(Path(f).absolute()) for f in folders)]
+    given = [] if design.simulated else [design.bids_dir, design.stimuli_dir]
+    given += [design.derivatives_dir] if config.preprocessing.reads_derivatives else []
+    given += [str(path) for path in sorted(design.annotations) if path.is_file()]
+    folders: list[str] = []
+    for place in filter(None, given):
+        if not any(Path(place).absolute().is_relative_to(Path(folder).absolute()) for folder in folders):
+            folders.append(place)
     return locate_dataset(design) | {"manifest": manifest(*folders)}
 
 

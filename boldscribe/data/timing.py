@@ -179,6 +179,6 @@ def raw_run(bold: Path, design: Dataset, subject: str) -> Path:
         return best.with_name(f"{best.name.rsplit('_', 1)[0]}_bold.nii.gz")
     label = design.choice.parts(design.choice.label(name_parts(bold))).get("ses")
     session = [f"ses-{label}"] if label else []
-    kept = [part for part in bold.name.split(".")[0].split("_") if "-" in part and part.split("-")[0] not in NOT_OF_THE_RUN]
+    kept = [part for part in bold.name.split(".")[0].split("_") if "-" in part and part.split("-")[0] not in NOT_OF_THE_RUN | {"ses"}]
     folder = Path(design.bids_dir).joinpath(f"sub-{subject}", *session, "func")
     return folder / "_".join([f"sub-{subject}", *session, *kept, "bold.nii.gz"])

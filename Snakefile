@@ -1,5 +1,4 @@
 # BOLD in, words out, every number accountable: from raw BIDS fMRI and stimulus videos to the paper's two tables.
-#
 #   snakemake --profile profiles/demo      the embedded default, on a laptop
 #   snakemake --profile slurm              the paper's experiment, on a cluster
 #   snakemake -n                           a dry run

@@ -30,7 +30,6 @@ from boldscribe.machinery.usage_table import usage_by_rule
 
 ROOT = Path(__file__).resolve().parents[1]
 PR_SET_CHILD_SUBREAPER = 36
-SIGNIFICANT = 0.05
 COLUMNS = {
     "bertscore": "BERTScore",
     "rouge_l_f": "ROUGE-L F",
@@ -125,15 +124,16 @@ def score_table(results: Path, dataset: str, trained: bool = False) -> list[str]
     table = pd.read_csv(results / "tables" / f"{dataset}.csv")
     tests = pd.read_csv(results / "tables" / f"{dataset}_tests.csv")
     total = {(row["condition"], row["metric"]): row for row in table[table["row"] == "Total"].to_dict("records")}
-    p_values = tests[(tests["row"] == "Total") & (tests["against"] != "chance")].groupby(["condition", "against"])["p_holm"].min()
+    compared = tests[(tests["row"] == "Total") & (tests["against"] != "chance")].groupby(["condition", "against"])
+    p_values, beats = compared["p_holm"].min(), compared["beats"].any()
     rows = [f"| {' | '.join(['condition', *COLUMNS.values(), 'p, who is better'])} |", f"| --- |{' ---: |' * (len(COLUMNS) + 1)}"]
     for name in (n for n in CONDITIONS if (n, "bertscore") in total and (not trained or n == "model" or CONDITIONS[n].bridge != "model")):
         cells = [total[name, metric] for metric in COLUMNS]
         scores = [f"{cell['value']:.1f} [{cell['low_trials']:.1f}, {cell['high_trials']:.1f}]" for cell in cells]
         kind = " (null)" if CONDITIONS[name].kind == "null" else ""
-        better, worse = p_values.get(("model", name), 1.0), p_values.get((name, "model"), 1.0)
-        winner = "model" if better < SIGNIFICANT else "it" if worse < SIGNIFICANT else "–"
-        p = "" if name == "model" else f"{min(better, worse):.2g}, {winner}"
+        both = {"model": ("model", name), "it": (name, "model")}
+        winner = next((who for who, pair in both.items() if beats.get(pair, False)), "–")
+        p = "" if name == "model" else f"{min(p_values.get(pair, 1.0) for pair in both.values()):.2g}, {winner}"
         rows.append(f"| {CONDITIONS[name].title}{kind} | {' | '.join(scores)} | {p} |")
     return rows
 

@@ -122,7 +122,7 @@ def derivatives(wildcards):
 def ready_derivatives(wildcards):
     """A subject's ready derivatives: their folder, or the manifest of the data set that they are fetched with."""
     dataset = experiment.datasets[wildcards.dataset]
-    if dataset.fetches_derivatives:
+    if dataset.fetches(dataset.derivatives_dir):
         return f"{R}/fetched/{wildcards.dataset}.json"
     return f"{dataset.derivatives_dir}/sub-{wildcards.subject}"
 

@@ -21,7 +21,7 @@ use rule step as report with:
         reliability=expand(RELIABILITY, dataset=FOLDS),
         quality=expand(QUALITY, dataset=FOLDS),
         leakage=expand(LEAKAGE, dataset=FOLDS),
-        descriptions=[path for d in DATASETS for path in descriptions_of(d)],
+        descriptions=[path for d in DATASETS for path in description_files(d)],
     output:
         html=f"{R}/report.html",
     log:

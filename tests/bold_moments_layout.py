@@ -6,6 +6,7 @@ task, and its training clips are spread over the runs, as there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
 from boldscribe.data.images import save_image
 from boldscribe.data.template import load_template, output_grid
+from boldscribe.machinery.download.manifest import Entry, Manifest, write_manifest
 from boldscribe.simulation.render import render, write_clip
 from boldscribe.simulation.scenes import VOCABULARY, Scene, describe, draw_scenes
 from tests.method.ready_dataset import confounds
@@ -197,3 +200,22 @@ class BoldMoments:
     def _json(self, path: str, content: dict[str, Any]) -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(json.dumps(content))
+
+
+def experiment(folder: Path, made: BoldMoments, server_url: str = "", **dataset: object) -> Path:
+    """The profile's experiment on a smaller data set in a folder, with its manifest; the file of what differs."""
+    files = sorted(path.relative_to(made.root).as_posix() for path in made.root.rglob("*") if path.is_file())
+    source = dict.fromkeys(("accession", "version", "commit", "annex_commit", "licence", "name", "git_url", "git_files_url", "made"), "x")
+    entries = (Entry(name, len(content := (made.root / name).read_bytes()), hashlib.sha256(content).digest()) for name in files)
+    write_manifest(Manifest({**source, "base_url": server_url}, tuple(entries)), folder / "manifest.parquet")
+    own = {
+        "bids_dir": str(folder / "data"),
+        "manifest": str(folder / "manifest.parquet"),
+        "derivatives_dir": str(folder / "data" / FMRIPREP),
+        "description_file": str(folder / "data" / ANNOTATIONS),
+        "session": list(made.sessions),
+        "train_subjects": list(made.subjects[:-1]),
+        "validation_subjects": list(made.subjects[-1:]),
+    }
+    (folder / "own.yaml").write_text(yaml.safe_dump({"datasets": {"boldmoments": own | dataset}}))
+    return folder / "own.yaml"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from boldscribe.config.run_choice import RunChoice, label_parts, run_label
+from boldscribe.config.run_choice import RunChoice, RunNames, label_of, label_parts
 from boldscribe.config.simulation_settings import SimulatedDesign
 from boldscribe.machinery.section import Label, Section, key
 
-RunNames = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$|^[a-z]+-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*$")]
 ANNOTATIONS = "derivatives/stimuli_metadata/annotations.json"  # of BOLD Moments, below its root
 LONG_NAMES = {"direction": "dir", "acquisition": "acq", "reconstruction": "rec", "resolution": "res", "ceagent": "ce"}
 
@@ -64,10 +63,8 @@ class Dataset(Section):
     )
     missing_responses: Literal["keep", "exclude"] = key("keep", "keep or exclude trials without the expected response", "data sets")
     simulated: SimulatedDesign | None = key(None, "design of the simulated data set; null for measured data", "ours")
-    task: Label | list[Label] = key("action", "BIDS task label, or a list of several", "data sets")
-    session: Label | list[Label] | None = key(
-        None, "BIDS session label, or a list of several; null if the data set has no sessions", "data sets"
-    )
+    task: Label | list[Label] = key("action", "BIDS task label, or a list", "data sets")
+    session: Label | list[Label] | None = key(None, "BIDS session label, or a list; null if the data set has no sessions", "data sets")
     entities: dict[str, Label | None] = key(
         {}, "BIDS entities that choose among several files of a run, such as {dir: AP}; null for files without this entity", "ours"
     )
@@ -78,8 +75,7 @@ class Dataset(Section):
     validation_subjects: list[Label] = key([], "target subjects, whose labels are never used in training", "paper 4.1")
     adaptation_runs: list[RunNames] = key(
         [],
-        "runs of target subjects used, without labels, to adapt the model; with several tasks or sessions also such as task-train or "
-        "ses-02_run-01, for all runs that have these entities",
+        "runs of target subjects used, without labels, to adapt the model; also by entities, such as task-train or ses-02_run-01",
         "practice",
     )
     test_runs: list[RunNames] = key([], "runs of target subjects that are decoded and scored", "practice")
@@ -118,13 +114,8 @@ class Dataset(Section):
         return path is not None and self.manifest is not None and Path(path).is_relative_to(self.bids_dir or "/")
 
     @property
-    def fetches_derivatives(self) -> bool:
-        """Whether the ready derivatives are part of the data set, and fetched with it."""
-        return self.fetches(self.derivatives_dir)
-
-    @property
     def numbers_clips(self) -> bool:
-        """Whether a clip's number, its file name without folder and ending, names it throughout."""
+        """True if a clip's number, its file name without folder and ending, names it in the whole data set."""
         return self.adapter == "bold_moments"
 
     @property
@@ -147,7 +138,7 @@ class Dataset(Section):
 
     @field_validator("task", "session")
     @classmethod
-    def _none_empty_or_twice(cls, labels: Any) -> Any:
+    def _different_labels(cls, labels: Any) -> Any:
         """Refuse an empty list, and a label that is named twice."""
         if isinstance(labels, list) and (not labels or len(set(labels)) < len(labels)):
             raise ValueError(f"expected one label, or a list of different labels, found {labels}")
@@ -170,8 +161,7 @@ class Dataset(Section):
     @classmethod
     def _two_digits(cls, runs: list[str]) -> list[str]:
         """Pad run numbers with zeros, so that `1` and `01` are the same run."""
-        parts = [label_parts(run) if "-" in run else run_label(run) for run in runs]
-        return [one if isinstance(one, str) else "_".join(f"{key}-{value}" for key, value in one.items()) for one in parts]
+        return [label_of(label_parts(run)) for run in runs]
 
     @model_validator(mode="after")
     def _check_split(self) -> Dataset:

@@ -128,11 +128,11 @@ class Config(Experiment):
 
     def references(self, dataset: str) -> list[str]:
         """Return what a data set's texts are scored against: captions, and people's sentences if it has a file of them besides."""
-        beside = self.captioner.kind != "given" and self.datasets[self.whole(dataset)].description_file is not None
-        return [CAPTIONS, DESCRIPTIONS] if beside else [CAPTIONS]
+        described = self.captioner.kind != "given" and self.datasets[self.whole(dataset)].description_file is not None
+        return [CAPTIONS, DESCRIPTIONS] if described else [CAPTIONS]
 
     def impossible(self, dataset: str, references: str = CAPTIONS) -> dict[str, str]:
-        """Return the requested controls that a data set cannot have beside references: name → reason. Its folds have the same controls."""
+        """Return the requested controls that a table against these references cannot have: name → reason. Folds have the same controls."""
         design = self.datasets[self.whole(dataset)]
         reasons = {
             name: "the model itself is trained so" for name, condition in CONDITIONS.items() if condition.bridge == self.stage2.adaptation
@@ -148,7 +148,7 @@ class Config(Experiment):
     def conditions(self, dataset: str, references: str = CAPTIONS) -> list[str]:
         """Return the model and the data set's controls in the order of `CONDITIONS`, which is also that of the tables.
 
-        Those beside captions include those beside people's sentences, and are the ones that are decoded.
+        Those of the table against captions include those of the table against people's sentences, and are the ones that are decoded.
         """
         wanted = {"model", *self.decoding.asked_for} - self.impossible(dataset, references).keys()
         return [name for name in CONDITIONS if name in wanted]
@@ -207,7 +207,7 @@ def check_experiment(config: Config) -> None:
             f"datasets.{dataset}.derivatives_dir: found {settings.derivatives_dir!r}, expected an existing folder, which the engine "
             f"{config.preprocessing.engine!r} reads; correct it, or choose another engine"
             for dataset, settings in whole.items()
-            if not settings.fetches_derivatives and not (settings.derivatives_dir and Path(settings.derivatives_dir).is_dir())
+            if not settings.fetches(settings.derivatives_dir) and not (settings.derivatives_dir and Path(settings.derivatives_dir).is_dir())
         ]
     if config.preprocessing.space in SPACES_OF_A_SUBJECT:
         problems.append(

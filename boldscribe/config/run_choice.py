@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+# Entities that runs have, as the split names them: `01`, `task-test`, `ses-02_run-01`
+RunNames = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$|^[a-z]+-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*$")]
 
 
 def run_label(label: str | int | None) -> str:
@@ -23,6 +29,11 @@ def label_parts(label: str) -> dict[str, str]:
     """Return the entities in a run's label, by their keys in file names; a label without keys is the run's number."""
     parts = dict(part.partition("-")[::2] for part in label.split("_")) if "-" in label else {"run": label}
     return parts | {"run": run_label(parts["run"])} if "run" in parts else parts
+
+
+def label_of(parts: Mapping[str, str]) -> str:
+    """Write entities as a label, the inverse of `label_parts`; a number without further entities has no key."""
+    return parts["run"] if list(parts) == ["run"] else "_".join(f"{key}-{value}" for key, value in parts.items())
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,7 @@ class RunChoice:
 
     def label(self, parts: Mapping[str, str]) -> str:
         """Return the label of a run from the entities in a file's name."""
-        run = run_label(parts.get("run"))
-        further = [f"{key}-{parts[key]}" for key in self.apart if key in parts]
-        return "_".join([*further, f"run-{run}"]) if further else run
+        return label_of({key: parts[key] for key in self.apart if key in parts} | {"run": run_label(parts.get("run"))})
 
     def parts(self, label: str) -> dict[str, str | None]:
         """Return session, task and number of a run by its label, and what else the label has: `ses`, `task`, `run`, ..."""

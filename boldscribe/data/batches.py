@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from boldscribe.data.presentations import numbers, presentations
+from boldscribe.data.presentations import presentation_counts, presentations
 from boldscribe.data.windows import Windows
 
 SHARE = 0.5  # largest share of a GPU's free memory that the series may take
@@ -79,6 +79,6 @@ class Batches:
                 volumes = torch.tensor(first, device=self.device)[:, None] + torch.arange(T, device=self.device)
                 trial = where[torch.tensor(shown, device=self.device)]
                 x_BTN[trial[:, None, None], torch.arange(T, device=self.device)[None, :, None], place] += bold_TV[volumes].float()
-        if (counts := numbers(trials)).max() > 1:
+        if (counts := presentation_counts(trials)).max() > 1:
             x_BTN /= torch.tensor(counts, device=self.device)[:, None, None]
         return x_BTN.view(len(rows), T, X, Y, Z)

@@ -16,9 +16,6 @@ from typing import Any
 from boldscribe.config.data_settings import ANNOTATIONS
 from boldscribe.machinery.errors import UserError
 
-ACCESSION = "ds005165"
-TASKS, SESSIONS = ("test", "train"), ("02", "03", "04", "05")
-
 
 def action_of(clip: str, bids_dir: str | Path) -> str | None:
     """Return the action that most annotators saw in a clip, of equally frequent ones the first by name; None if they named none.

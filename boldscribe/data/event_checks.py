@@ -91,7 +91,7 @@ def described_events(design: Dataset, events: Events, lead_in: float, problems: 
             try:
                 trials[subject][run] = replace(one, table=described(one.table, design, one.path, lead_in))
             except UserError as error:
-                problems += [str(error)] if str(error) not in problems else []  # of a file that all runs share
+                problems.append(str(error))
     return trials
 
 

@@ -130,8 +130,7 @@ def with_onset(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_events(events: pd.DataFrame, design: Dataset, path: Path) -> pd.DataFrame:
-    """Add `stim_file`, `action`, `source` and `start` by the events' own columns, for HAD by the names of its clips, for BOLD Moments by
-    its annotations."""
+    """Add `stim_file`, `action`, `source` and `start` as the adapter finds them: in the events, in names of clips, or in annotations."""
     if design.adapter == "bids" and TYPE not in events:
         raise UserError(
             str(path), f"columns: found no {TYPE}, expected the action that each clip shows; add it, or name a stimulus_manifest"
@@ -164,7 +163,7 @@ def _of_bids(name: str | None, action: str | None) -> _Stimulus:
     if name is None or (file := clean_path(name)) is None:
         return _Stimulus(reason=NO_STIMULUS, detail=f"found {name}, expected a file in the folder of the videos")
     if action is None:
-        return _Stimulus(file, source=file, reason=NO_CLASS, detail=f"{file}: found n/a")
+        return _Stimulus(file, source=file, reason=NO_CLASS, detail=f"class of {file}: found none")
     return _Stimulus(file, action, file)
 
 

@@ -20,7 +20,7 @@ def first_volumes(trials: pd.DataFrame) -> list[Rows]:
     return [np.array([first, *others], np.int64) for first, others in zip(trials["first_volume"], further, strict=True)]
 
 
-def numbers(trials: pd.DataFrame) -> NDArray[np.float32]:
+def presentation_counts(trials: pd.DataFrame) -> NDArray[np.float32]:
     """Return the number of presentations of each trial."""
     return np.array([len(volumes) for volumes in first_volumes(trials)], np.float32)
 
@@ -46,4 +46,4 @@ def mean_windows(bold_TV: NDArray[Any], trials: pd.DataFrame, columns: slice = s
     windows_NTV = bold_TV[first[:, None] + np.arange(n_volumes), columns].astype(np.float32)
     for rows, first in others:
         windows_NTV[rows] += bold_TV[first[:, None] + np.arange(n_volumes), columns]
-    return windows_NTV / numbers(trials)[:, None, None] if others else windows_NTV
+    return windows_NTV / presentation_counts(trials)[:, None, None] if others else windows_NTV

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from boldscribe.config.brain_size import LARGEST_LOSS
 from boldscribe.data.placement import place_in_grid, voxels_path
-from boldscribe.data.presentations import first_volumes, numbers, presentations
+from boldscribe.data.presentations import first_volumes
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import load_array
 
@@ -120,12 +120,10 @@ class Windows(Dataset[tuple[Tensor, int]]):
         """Load the windows of several trials at once, float32 (B, T, X, Y, Z)."""
         rows = self.trials.iloc[[int(i) for i in indices]]
         x_BTN = np.zeros((len(rows), self.n_volumes, int(np.prod(self.grid))), np.float32)
-        subjects = rows["subject"].to_list()
-        for trials, first in presentations(rows):
-            for i, volume in zip(trials, first, strict=True):
-                one = self.series[subjects[i]]
-                x_BTN[i][:, one.place] += one.bold_TV[volume : volume + self.n_volumes][:, one.inside]
-        for x_TN, n in zip(x_BTN, numbers(rows), strict=True):
-            if n > 1:
-                x_TN /= n
+        for x_TN, subject, shown in zip(x_BTN, rows["subject"], first_volumes(rows), strict=True):
+            one = self.series[subject]
+            for first in shown:
+                x_TN[:, one.place] += one.bold_TV[first : first + self.n_volumes][:, one.inside]
+            if len(shown) > 1:
+                x_TN /= len(shown)
         return torch.from_numpy(x_BTN).view(len(rows), self.n_volumes, *self.grid)

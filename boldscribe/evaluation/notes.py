@@ -118,16 +118,15 @@ def tests(config: Config) -> list[str]:
     """Explain the tests, and the meaning of a star, p and d."""
     evaluation = config.evaluation
     return [
-        f"Tests against chance and null controls permute the references of a subject's trials of the same instruction "
+        "Tests against chance and null controls permute the references of a subject's trials of the same instruction "
         f"({evaluation.permutations:,} times, the same for the model and for the control), one-sided. Style stays as it is under "
         "permutation: they ask whether the model's advantage is about the trial's own clip.",
-        f"Tests against other conditions, which know something of the clips too, swap the two texts of a trial "
+        "Tests against other conditions, which know something of the clips too, swap the two texts of a trial "
         f"({evaluation.permutations:,} times; all trials of a clip together) and ask which of the two scores higher, in either direction.",
         "p is corrected for the number of scores (largest standardised one) and of comparisons (Holm: null controls; all others in both "
         f"directions). * (the model beats) and ‡ (the model is beaten) mark p < {evaluation.significance:g} after both; against a null "
-        "control the interval of the difference over trials must also lie above 0. "
-        "'p' is that of the largest of all scores; 'p own clip' tests a condition's texts by themselves "
-        "against chance. All tests are of these subjects: what they show need not hold in others.",
+        "control the interval of the difference over trials must also lie above 0. 'p' is that of the largest of all scores; 'p own clip' "
+        "tests a condition's texts by themselves against chance. All tests are of these subjects: what they show need not hold in others.",
         "d is Cohen's d of the paired differences of trials (mean by standard deviation, within subjects); for corpus-level SacreBLEU "
         "it is that of the sentence-level scores.",
     ]

@@ -70,6 +70,13 @@ def permuted_scores(
     return np.concatenate(scores)
 
 
+def _standardised(statistics_NM: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return statistics scaled to mean 0 and SD 1 over all N + 1, 0 where nothing varies; and their means and SD."""
+    mean_M, deviation_M = statistics_NM.mean(0), statistics_NM.std(0)
+    varies_M = deviation_M > TIE
+    return np.where(varies_M, (statistics_NM - mean_M) / np.where(varies_M, deviation_M, 1), 0), mean_M, deviation_M
+
+
 def detectable(statistics_NM: Floats, significance: float) -> Floats:
     """Return the smallest value of each statistic that would be significant as the largest of all (M,); 0 where nothing varies.
 
@@ -77,11 +84,9 @@ def detectable(statistics_NM: Floats, significance: float) -> Floats:
         statistics_NM: as for `permutation_test`.
         significance: level of one test.
     """
-    deviation_M = statistics_NM.std(0)
-    varies_M = deviation_M > TIE
-    standardised_NM = np.where(varies_M, (statistics_NM - statistics_NM.mean(0)) / np.where(varies_M, deviation_M, 1), 0)
+    standardised_NM, mean_M, deviation_M = _standardised(statistics_NM)
     needed = np.quantile(standardised_NM.max(1), 1 - significance, method="higher")
-    return np.where(varies_M, statistics_NM.mean(0) + needed * deviation_M, 0)
+    return np.where(deviation_M > TIE, mean_M + needed * deviation_M, 0)
 
 
 def permutation_test(statistics_NM: Floats) -> Test:
@@ -90,10 +95,7 @@ def permutation_test(statistics_NM: Floats) -> Test:
     Each metric is standardised over all N + 1 pairings, including the true one, so that no scale outweighs the others and
     the test stays exact. A metric that is the same under each pairing is uninformative: its p is 1.
     """
-    deviation_M = statistics_NM.std(0)
-    mean_M = statistics_NM.mean(0)
-    varies_M = deviation_M > TIE
-    standardised_NM = np.where(varies_M, (statistics_NM - mean_M) / np.where(varies_M, deviation_M, 1), 0)
+    standardised_NM, mean_M, _ = _standardised(statistics_NM)
     largest_N = standardised_NM.max(1)
     return Test(
         statistics_NM[0],

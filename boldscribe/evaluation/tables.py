@@ -56,7 +56,7 @@ def make_tables(
     Args:
         config: the experiment.
         dataset: its label.
-        references: what the scores were computed against: captions, beside which stand the published values, or people's sentences.
+        references: what the scores were computed against: captions, with the published values, or people's sentences.
         scores: per-trial scores of all target subjects and conditions; in a rotation, of each fold.
         pairs: the same scores for each text against the reference of each trial of the same subject and instruction.
         labels: clips of all subjects' trials, to report which of them source subjects also saw.

@@ -81,7 +81,7 @@ def verdicts(config: Config, tests: pd.DataFrame, references: str = CAPTIONS) ->
         *(f"{alarm}." for alarm in alarms(tests, references).values()),
         f"The model {apart} trials apart in {_these(n_subjects)}: its texts {'fit' if against_chance['beats'] else 'do not fit'} {own} "
         f"better than those of other clips of the same instruction (p = {p_text(against_chance['p'])}, {config.evaluation.permutations:,} "
-        f"permutations, largest of all scores).{_others(int(own_tests['beats'].sum()), n_subjects, config.evaluation.significance)}",
+        f"permutations, largest of all scores).{_of_other_people(own_tests['beats'], config.evaluation.significance)}",
     ]
     for kind, noun in NOUNS.items():
         of_kind = overall[(overall["against"] != CHANCE) & (overall["kind"] == kind)]
@@ -96,13 +96,13 @@ def _these(n_subjects: int) -> str:
     return "this subject" if n_subjects == 1 else f"these {n_subjects} subjects" if n_subjects else "these subjects"
 
 
-def _others(significant: int, n_subjects: int, significance: float) -> str:
+def _of_other_people(beats: pd.Series, significance: float) -> str:
     """State in how many subjects a finding holds by itself, and what that says of others (`prevalence`); empty if in none."""
-    if not significant:
+    if not beats.any():
         return ""
-    share = prevalence(significant, n_subjects, significance)
+    share = prevalence(int(beats.sum()), len(beats), significance)
     return (
-        f" Taken by themselves, {significant} of {n_subjects} subjects show it: with 95 % probability it holds in at least "
+        f" Taken by themselves, {beats.sum()} of {len(beats)} subjects show it: with 95 % probability it holds in at least "
         f"{100 * share:.0f} % of people."
     )
 

@@ -125,12 +125,16 @@ def _data(config: Config, options: str) -> list[Missing]:
                 text = f"{absent:,} of {len(selection.entries):,} files missing in {selection.folder}"
                 found.append(Missing("data", name, key, text, _command(f"data {name}", options)))
             if not any(entry.part == "stimuli" for entry in selection.manifest.files) and not _is_there(dataset.videos):
-                text, remedy = f"no videos in {dataset.videos}", "get them from the authors of the data set (docs/bold-moments.md)"
+                text, remedy = f"no videos in {dataset.videos}", "put them there, since its manifest has none (docs/fetching.md)"
                 found.append(Missing("data", name, f"{key}.stimuli_dir", text, remedy))
         elif not (Path(dataset.bids_dir) / "dataset_description.json").is_file():
             text = f"no data set in {dataset.bids_dir or 'null'}"
             found.append(Missing("data", name, f"{key}.bids_dir", text, "provide it, since it has no manifest"))
-        if config.preprocessing.reads_derivatives and not dataset.fetches_derivatives and not _is_there(dataset.derivatives_dir):
+        if (
+            config.preprocessing.reads_derivatives
+            and not dataset.fetches(dataset.derivatives_dir)
+            and not _is_there(dataset.derivatives_dir)
+        ):
             text = f"no folder {dataset.derivatives_dir}"
             found.append(Missing("data", name, f"{key}.derivatives_dir", text, "provide it (docs/fetching.md)"))
     for name, extra in config.pretraining.items():

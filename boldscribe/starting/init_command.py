@@ -66,7 +66,7 @@ def init(
     from boldscribe.starting.survey import compare_videos, label_of, split_of, survey
 
     found = survey(bids_dir, task, session, column, derivatives)
-    name = name or (label_of(bids_dir.resolve().name) if found.adapter == "bids" else found.adapter.replace("_", ""))
+    name = name or (found.known.adapter.replace("_", "") if found.known else label_of(bids_dir.resolve().name))
     if not (name.isascii() and name.isalnum()):
         raise UserError("--name", f"found {name!r}, expected only letters and digits")
     split = split_of(found)
@@ -128,7 +128,7 @@ def _tell(found: Survey, dataset: Dataset, why: str, videos: str, embedded: bool
         "small ones that come with Boldscribe" if embedded else "the paper's, from `boldscribe fetch weights`; --embedded takes small ones"
     )
     click.echo(f"  models: {models}")
-    click.echo(f"  adapter: {found.adapter}{'' if found.adapter == 'bids' else ', recognised by its description'}; {why}")
+    click.echo(f"  adapter: {dataset.adapter}{', recognised by its description' if found.known else ''}; {why}")
     click.echo("  proposed split:")
     for key in split_keys():
         click.echo(f"    {key}: {', '.join(getattr(dataset, key)) or 'none'}")
@@ -136,7 +136,7 @@ def _tell(found: Survey, dataset: Dataset, why: str, videos: str, embedded: bool
 
 def _onset_remark(found: Survey, onsets: list[float]) -> str:
     """Comment on the onsets, which count from the first volume. Those close to 0 may count from the end of a lead-in instead."""
-    if found.adapter == "had":
+    if found.known and found.known.lead_in == "detect":
         return "; the lead-in is detected"
     if onsets[-1] < 1:
         return "; counted from the first volume? If from the end of a lead-in, set lead_in to its length (s)"

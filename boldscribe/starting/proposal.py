@@ -12,18 +12,16 @@ from typing import Any
 import yaml
 
 from boldscribe.config import Config
-from boldscribe.config.data_settings import ANNOTATIONS, Dataset
+from boldscribe.config.data_settings import Dataset
 from boldscribe.config.experiment import paper_datasets
 from boldscribe.data.images import load_image
 from boldscribe.data.layout import entities
 from boldscribe.machinery.configuration import merge
 from boldscribe.machinery.errors import UserError
-from boldscribe.machinery.files import ROOT
+from boldscribe.starting.known import PAPER
 from boldscribe.starting.models import Sections, embedded_models, fitting_sizes, merged, window_of
 from boldscribe.starting.survey import DESCRIPTION_COLUMNS, VIDEOS, Survey
 
-PAPER = ROOT / "config.yaml"
-BOLD_MOMENTS = ROOT / "profiles/bold_moments/experiment.yaml"
 PREPROCESSED = "desc-preproc_bold.nii*"
 OWN_TABLE = 3  # for data sets other than the paper's, whose values are in its tables 1 and 2
 EMBEDDED_SPACE, EMBEDDED_RESOLUTION = "MNI152NLin2009aSym", 6.0  # mm
@@ -116,15 +114,15 @@ def dataset_of(
 
 
 def _of_known(found: Survey) -> dict[str, Any]:
-    """Return what is known of a recognised data set, whatever its folder."""
-    if found.adapter == "had":
-        known = paper_datasets()["had"]
-        return {key: getattr(known, key) for key in ("title", "table", "adapter", "lead_in", "manifest")}
-    if found.adapter == "bold_moments":
-        known, keys = Config.load(PAPER, BOLD_MOMENTS).datasets["boldmoments"], ("title", "adapter", "manifest", "split", "repeats")
-        runs = {key: getattr(known, key) for key in ("adaptation_runs", "test_runs")}
-        return {key: getattr(known, key) for key in keys} | runs | {"description_file": str(found.root / ANNOTATIONS)}
-    return {}
+    """Return what is known of a recognised data set, whatever its folder and subjects."""
+    if (known := found.known) is None:
+        return {}
+    values = {key: getattr(known, key) for key in ("title", "table", "adapter", "lead_in", "manifest", "split", "repeats")}
+    if known.choice.apart:  # a split by task or session, not by runs
+        values |= {"adaptation_runs": known.adaptation_runs, "test_runs": known.test_runs}
+    if known.description_file is not None:
+        values["description_file"] = str(found.root / Path(known.description_file).relative_to(known.bids_dir))
+    return values
 
 
 def config_text(name: str, dataset: Dataset, preprocessing: dict[str, Any], why: str, out: Path, sections: Sections) -> str:

@@ -8,21 +8,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from boldscribe.config.data_settings import Dataset
 from boldscribe.config.run_choice import RunChoice
-from boldscribe.data import bold_moments
 from boldscribe.data.checks import locate_dataset
 from boldscribe.data.events import TIMES
 from boldscribe.data.layout import find_events, find_runs, find_t1w, metadata, name_parts, run_files
 from boldscribe.data.stimulus_files import clean_path, other_spellings
 from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.table_files import read_table
+from boldscribe.starting.known import recognised
 
-HAD_ACCESSION, HAD_NAME = "ds004488", "A large-scale fMRI dataset for human action recognition"
 STIMULUS_COLUMNS = ("stim_file", "stimulus", "stim_id", "stimulus_name", "stim_name", "stim", "video", "clip", "filename")
 DESCRIPTION_COLUMNS = ("description", "clip_description", "caption", "sentence")
 TEST_TRIALS = 20  # of a target subject, if half of the runs have them
@@ -35,7 +34,7 @@ class Survey:
 
     Attributes:
         root, name: folder and name of the data set.
-        adapter: that of the data set, recognised by its accession number.
+        known: section of the data set, if it is recognised.
         tasks, sessions: the chosen ones; None for files outside a session.
         others: further tasks and sessions, with their number of runs.
         runs: run labels of each subject.
@@ -54,7 +53,7 @@ class Survey:
 
     root: Path
     name: str
-    adapter: Literal["bids", "had", "bold_moments"] = "bids"
+    known: Dataset | None = None
     tasks: list[str] = field(default_factory=list)
     sessions: list[str | None] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -118,7 +117,7 @@ def survey(
     """
     name = locate_dataset(Dataset(bids_dir=str(root)))["name"]
     description = json.loads((root / "dataset_description.json").read_text())
-    found = Survey(root, name, _adapter(name, json.dumps(description)), column=column)
+    found = Survey(root, name, recognised(name, json.dumps(description)), column=column)
     if not (bold := _bold(root)) and derivatives is not None:
         found.images_root, bold = derivatives, _bold(derivatives)
     if not bold:
@@ -127,12 +126,11 @@ def survey(
             where, "found no sub-*/[ses-*/]func/*_bold.nii[.gz], expected one per run; pass the root of a raw data set, or --derivatives"
         )
     named = [dict(part.partition("-")[::2] for part in path.name.split("_")) for path in bold]
-    if found.adapter == "bold_moments":
-        tasks, sessions = tasks or bold_moments.TASKS, sessions or bold_moments.SESSIONS
-    found.tasks = _chosen("--task", "task", Counter(e.get("task", "") for e in named), tasks, found)
+    of_known = found.known.choice if found.known else RunChoice(())
+    found.tasks = _chosen("--task", "task", Counter(e.get("task", "") for e in named), tasks, of_known.tasks, found)
     of_tasks = [e for e in named if e.get("task") in found.tasks]
     there = Counter(e.get("ses", "") for e in of_tasks)
-    found.sessions = [label or None for label in _chosen("--session", "session", there, sessions, found)]
+    found.sessions = [label or None for label in _chosen("--session", "session", there, sessions, of_known.sessions, found)]
     for folder in sorted(p for p in found.images_folder.glob("sub-*") if p.is_dir()):
         _survey_subject(found, folder.name.removeprefix("sub-"))
     found.unfetched = [path for path in found.images if not path.exists()]
@@ -146,15 +144,9 @@ def _bold(root: Path) -> list[Path]:
     return sorted({*root.glob("sub-*/func/*_bold.nii*"), *root.glob("sub-*/ses-*/func/*_bold.nii*")})
 
 
-def _adapter(name: str, description: str) -> Literal["bids", "had", "bold_moments"]:
-    """Recognise a data set by its name and description."""
-    if HAD_NAME in name or HAD_ACCESSION in description:
-        return "had"
-    return "bold_moments" if bold_moments.ACCESSION in description else "bids"
-
-
-def _chosen(option: str, what: str, there: Counter[str], wanted: Sequence[str], found: Survey) -> list[str]:
-    """Return the tasks or sessions to use: the only one, or those named."""
+def _chosen(option: str, what: str, there: Counter[str], named: Sequence[str], known: Sequence[str | None], found: Survey) -> list[str]:
+    """Return the tasks or sessions to use: those named, those of a known data set, or the only one."""
+    wanted = named or [label for label in known if label is not None and label in there]
     listed = ", ".join(f"{label or '(none)'} ({n} runs)" for label, n in sorted(there.items()))
     if not wanted and len(there) > 1:
         raise UserError(str(found.root), f"{what}s: found {listed}, expected one; choose with {option}, which may be given several times")
@@ -230,7 +222,7 @@ def _survey_events(found: Survey, path: Path) -> None:
         found.problems.append(
             f"{path}: columns: found {', '.join(table.columns)}; expected also {', '.join(absent)}; add them (BIDS task events)"
         )
-    if found.column == "stim_file" and "trial_type" not in table and found.adapter == "bids":
+    if found.column == "stim_file" and "trial_type" not in table and found.known is None:
         found.problems.append(
             f"{path}: columns: found no trial_type, expected the action that each clip shows; add it, or name a stimulus_manifest"
         )

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.bold_moments_layout import BoldMoments
+from boldscribe.starting.known import BOLD_MOMENTS
+from tests.bold_moments_layout import BoldMoments, experiment
 from tests.conftest import ROOT, SNAKEMAKE, Checkout, new_checkout
 from tests.file_server import FileServer
-from tests.method.test_bold_moments import PROFILE, experiment
 
 pytestmark = pytest.mark.slow
 # the models of the demo, at the size of the layout's voxels
@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, list[s
         files = [
             str(ROOT / "profiles/demo/experiment.yaml"),
             "tests/tiny/experiment.yaml",
-            str(PROFILE),
+            str(BOLD_MOMENTS),
             str(own),
             str(folder / "small.yaml"),
         ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from boldscribe.cli import main
@@ -26,15 +25,15 @@ from boldscribe.data.windows import Windows
 from boldscribe.descriptions import descriptions_of
 from boldscribe.evaluation.reliability import write_reliability
 from boldscribe.fetching.missing import missing
-from boldscribe.machinery.download.manifest import Entry, Manifest, write_manifest
+from boldscribe.machinery.errors import UserError
 from boldscribe.machinery.files import load_array
 from boldscribe.planning.dataset_counts import design_of
+from boldscribe.starting.known import BOLD_MOMENTS as PROFILE
 from tests.as_step import as_step
-from tests.bold_moments_layout import ANNOTATIONS, FMRIPREP, BoldMoments
+from tests.bold_moments_layout import ANNOTATIONS, FMRIPREP, BoldMoments, experiment
 from tests.conftest import ROOT
 from tests.file_server import FileServer
 
-PROFILE = ROOT / "profiles/bold_moments/experiment.yaml"
 CHOICE = RunChoice(("test", "train"), ("02", "03"), ("ses", "task"))
 
 
@@ -47,25 +46,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> BoldMoments:
 @pytest.fixture(scope="module")
 def clips(made: BoldMoments, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.write_clips(tmp_path_factory.mktemp("clips"))
-
-
-def experiment(folder: Path, made: BoldMoments, server_url: str = "", **dataset: object) -> Path:
-    """The profile's experiment on a smaller data set in a folder, with its manifest; the file of what differs."""
-    files = sorted(path.relative_to(made.root).as_posix() for path in made.root.rglob("*") if path.is_file())
-    source = dict.fromkeys(("accession", "version", "commit", "annex_commit", "licence", "name", "git_url", "git_files_url", "made"), "x")
-    entries = (Entry(name, len(content := (made.root / name).read_bytes()), hashlib.sha256(content).digest()) for name in files)
-    write_manifest(Manifest({**source, "base_url": server_url}, tuple(entries)), folder / "manifest.parquet")
-    own = {
-        "bids_dir": str(folder / "data"),
-        "manifest": str(folder / "manifest.parquet"),
-        "derivatives_dir": str(folder / "data" / FMRIPREP),
-        "description_file": str(folder / "data" / ANNOTATIONS),
-        "session": list(made.sessions),
-        "train_subjects": list(made.subjects[:-1]),
-        "validation_subjects": list(made.subjects[-1:]),
-    }
-    (folder / "own.yaml").write_text(yaml.safe_dump({"datasets": {"boldmoments": own | dataset}}))
-    return folder / "own.yaml"
 
 
 def loaded(own: Path) -> Config:
@@ -84,7 +64,7 @@ def fetched(made: BoldMoments, clips: Path, tmp_path_factory: pytest.TempPathFac
         answer = CliRunner().invoke(main, ["fetch", "data", "boldmoments", *configs])
         assert answer.exit_code == 0, answer.output
     (lacking,) = [one for one in missing(loaded(own)) if one.kind == "data"]
-    assert "no videos in" in str(lacking) and "docs/bold-moments.md" in str(lacking)
+    assert "no videos in" in str(lacking) and "docs/fetching.md" in str(lacking)
     shutil.copytree(clips, folder / "data/stimuli")
     assert not [one for one in missing(loaded(own)) if one.kind == "data"]
     return loaded(own)
@@ -215,13 +195,14 @@ def test_the_most_frequent_action_counts_and_ties_go_by_name(tmp_path: Path) -> 
 @pytest.mark.parametrize(("content", "words"), [(None, "found no annotations"), ("{", "not JSON"), ('["0001"]', "another form")])
 def test_wrong_annotations_are_told_before_anything_runs(content: str | None, words: str, fetched: Config, tmp_path: Path) -> None:
     raw = fetched.model_dump(by_alias=True)
-    folder = Path(shutil.copytree(fetched.datasets["boldmoments"].bids_dir, tmp_path / "data", copy_function=shutil.os.link))
+    folder = Path(shutil.copytree(fetched.datasets["boldmoments"].bids_dir, tmp_path / "data", copy_function=os.link))
     raw["datasets"]["boldmoments"] |= {"bids_dir": str(folder), "derivatives_dir": str(folder / FMRIPREP)}
     (folder / ANNOTATIONS).unlink()
     if content is not None:
         (folder / ANNOTATIONS).write_text(content)
-    _, problems = inspect_raw(Config.parse(raw), "boldmoments")
-    assert len(problems) == 1 and words in problems[0] and "fetch" in problems[0]
+    with pytest.raises(UserError) as caught:
+        validate_raw(Config.parse(raw), "boldmoments")
+    assert len(caught.value.problems) == 1 and words in str(caught.value) and "fetch" in str(caught.value)
 
 
 def test_runs_are_named_by_any_of_their_entities() -> None:
